@@ -1,0 +1,33 @@
+"""Enginewright: the reproducible road from a PyTorch model to calibrated TensorRT engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+if TYPE_CHECKING:
+    from enginewright.runtimes.base import Engine
+
+__all__ = ["__version__", "load"]
+__version__ = "0.1.0"
+
+
+def load(path: Union[str, Path]) -> Engine:
+    """Load an engine that the pipeline built, for use in an application: `with enginewright.load(path) as engine: engine.infer(feeds)`.
+
+    Its sidecar says which backend it is for; hash, versions and GPU are checked before anything is deserialized.
+
+    Raises:
+        StaleArtifact: the engine or its sidecar is missing, changed, or made for another machine.
+        RuntimeUnavailable: the backend cannot run here.
+    """
+    from enginewright import manifest
+    from enginewright.config import RuntimeName
+    from enginewright.errors import StaleArtifact
+    from enginewright.runtimes import get_runtime
+    from enginewright.runtimes.base import Task
+
+    target = manifest.read(Path(path)).target
+    if target is None:
+        raise StaleArtifact(f"the sidecar of {path} names no target, so it is no engine; give the file under artifacts/engines/")
+    return get_runtime(RuntimeName[target.runtime], Task.run).load(Path(path))

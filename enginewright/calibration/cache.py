@@ -1,0 +1,95 @@
+"""calib.cache: TensorRT's own text format, the one calibration artifact.
+
+First line `TRT-<version>-<algorithm>`, then one line a tensor: its name, `: ` and 8 hex digits, the big-endian IEEE-754
+float32 scale. real = scale * int8, scale = amax / 127 (NVIDIA TensorRT Developer Guide, "INT8 calibration").
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from enginewright.config import CalibrationAlgorithm
+from enginewright.errors import CalibrationMismatch
+from enginewright.manifest import replacing
+
+# TensorRT refuses a cache whose header names another algorithm or version; percentile has no name of its own there,
+# and any scale is a range to the MinMax calibrator.
+HEADER_NAMES = {
+    CalibrationAlgorithm.entropy: "EntropyCalibration2",
+    CalibrationAlgorithm.minmax: "MinMaxCalibration",
+    CalibrationAlgorithm.percentile: "LegacyCalibration",
+}
+PORTABLE_VERSION = "8600"  # what a cache of ours is stamped with; `stamped` writes the version that builds
+
+
+@dataclass(frozen=True)
+class CalibrationCache:
+    """INT8 scales of activation tensors in TensorRT's text format."""
+
+    algorithm: CalibrationAlgorithm
+    scales: Mapping[str, float]  # tensor name -> scale, a float32 value
+    version: str = PORTABLE_VERSION
+
+    @classmethod
+    def read(cls, path: Path) -> CalibrationCache:
+        """Read a cache written by TensorRT or by us.
+
+        Raises:
+            CalibrationMismatch: with file and line number if a line is not `tensor: 8 hex digits`.
+        """
+        try:
+            return cls.parse(path.read_bytes(), str(path))
+        except FileNotFoundError:
+            raise CalibrationMismatch(f"{path} does not exist; run `dvc repro calibrate`") from None
+
+    @classmethod
+    def parse(cls, content: bytes, where: str = "calib.cache") -> CalibrationCache:
+        """The same from bytes, as a TensorRT calibrator hands them over."""
+        lines = content.decode("utf-8", errors="replace").splitlines()
+        header = re.fullmatch(r"TRT-(\d+)-(\w+)", lines[0].strip()) if lines else None
+        algorithms = {name: algorithm for algorithm, name in HEADER_NAMES.items()}
+        if header is None or header.group(2) not in algorithms:
+            raise CalibrationMismatch(f"{where}, line 1: is no header like TRT-8600-EntropyCalibration2; run `dvc repro calibrate`")
+        scales: dict[str, float] = {}
+        for number, line in enumerate(lines[1:], start=2):
+            if not line.strip():
+                continue
+            tensor, separator, digits = line.rpartition(": ")  # a tensor's name may hold ": " itself
+            if not separator or not re.fullmatch(r"[0-9a-fA-F]{8}", digits):
+                raise CalibrationMismatch(f"{where}, line {number}: is not `tensor: 8 hex digits`; run `dvc repro calibrate`")
+            (scale,) = struct.unpack("!f", bytes.fromhex(digits))
+            if not math.isfinite(scale) or scale < 0:
+                raise CalibrationMismatch(f"{where}, line {number}: the scale of {tensor} is {scale}; run `dvc repro calibrate`")
+            scales[tensor] = scale
+        return cls(algorithms[header.group(2)], scales, header.group(1))
+
+    def to_bytes(self) -> bytes:
+        """The file's content; equal scales give equal bytes."""
+        lines = [f"TRT-{self.version}-{HEADER_NAMES[self.algorithm]}"]
+        lines += [f"{tensor}: {struct.pack('!f', scale).hex()}" for tensor, scale in self.scales.items()]
+        return ("\n".join(lines) + "\n").encode()
+
+    def write(self, path: Path) -> None:
+        """Write the file through a temporary one."""
+        with replacing(path) as temporary:
+            temporary.write_bytes(self.to_bytes())
+
+    def stamped(self, version: str) -> CalibrationCache:
+        """The same scales under another TensorRT version's header: TensorRT calibrates anew when its own is not there."""
+        return CalibrationCache(self.algorithm, self.scales, version)
+
+    def require(self, tensors: Iterable[str], model: str) -> None:
+        """Check that this cache has a scale for each of the tensors.
+
+        Raises:
+            CalibrationMismatch: naming the tensors of `model` that have none.
+        """
+        missing = [tensor for tensor in tensors if tensor not in self.scales]
+        if missing:
+            shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            raise CalibrationMismatch(f"the calibration cache has no scale for {shown} of {model}: it belongs to another model; run `dvc repro calibrate`")

@@ -1,0 +1,132 @@
+"""The contract between stages and backends. Owner modules in this folder import their heavy package on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Optional, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.config import Build, Calibration, Precision
+from enginewright.errors import EngineInputError, nearest
+from enginewright.target import TargetFingerprint
+
+Array = npt.NDArray[Any]
+
+
+class Task(Enum):
+    """What a backend may or may not be able to do on this machine."""
+
+    calibrate = "calibrate"
+    build = "build"
+    run = "run"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of an engine."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[Optional[int], ...]  # None marks a dynamic axis
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """A serialized engine, and what its builder said."""
+
+    plan: bytes
+    layers: Mapping[str, int] = field(default_factory=dict)  # precision ("INT8", "FP16", "FP32", ...) -> layers that really run in it
+    quantizable: int = 0  # Conv, Gemm and MatMul of the model
+    quantized: int = 0  # of those, the ones that really run in INT8
+    warnings: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)  # versions, flags, profile shapes: what goes into the manifest
+    files: Mapping[str, bytes] = field(default_factory=dict)  # written beside the engine: inspector JSON, build log
+
+
+class Engine(Protocol):
+    """A loaded engine: device memory is held from `Runtime.load` to the end of the `with` block, with no half-open state."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    max_batch: int
+
+    def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return new host arrays, [N, ...] each. Raises EngineInputError on a wrong name, dtype or shape."""
+
+    def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
+        """Copy `feeds` once, run `repeats` times; device time of each run in seconds, host copies excluded. Shape [repeats]."""
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+class Runtime(Protocol):
+    """One backend. It may build where it cannot run, run where it cannot build, or not calibrate at all."""
+
+    name: str
+    engine_file: str  # "engine.trt" or "engine.onnx"
+
+    def why_not(self, task: Task) -> Optional[str]:
+        """None if `task` works on this machine, else one sentence with the remedy. Never raises."""
+
+    def fingerprint(self, settings: Build) -> TargetFingerprint:
+        """What engines built with `settings` are for: this machine as this backend sees it. Raises RuntimeUnavailable."""
+
+    def calibrator(self) -> Mapping[str, str]:
+        """What identifies the calibrator: whatever changes here makes calib.cache stale. Empty if its scales move between versions."""
+
+    def calibrate(self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration) -> CalibrationCache:
+        """Run every batch once (input name -> [N, C, H, W] float32, preprocessed) and choose one scale a tensor.
+
+        Entropy: the threshold of least KL divergence (Migacz, "8-bit Inference with TensorRT", GTC 2017).
+        Raises CalibrationMismatch if there is no batch, or if one holds a NaN.
+        """
+
+    def build(self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache]) -> BuiltEngine:
+        """Return the serialized engine. INT8 needs `calibration`. Raises CalibrationMismatch, ModelError, RuntimeUnavailable."""
+
+    def load(self, engine: Path) -> Engine:
+        """Verify the sidecar, then deserialize. Raises StaleArtifact before any device memory is taken."""
+
+
+def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> int:
+    """Return the batch size N of feeds that fit the specs.
+
+    Raises:
+        EngineInputError: naming the input, what it should be and what it is.
+    """
+    names = [spec.name for spec in specs]
+    for name in feeds:
+        if name not in names:
+            raise EngineInputError(f"the engine has no input '{name}'{nearest(name, names)}")
+    batches: dict[str, int] = {}
+    for spec in specs:
+        if spec.name not in feeds:
+            raise EngineInputError(f"the input '{spec.name}' {spec.dtype} {list(spec.shape)} is missing")
+        array = feeds[spec.name]
+        if array.dtype != spec.dtype:
+            raise EngineInputError(f"the input '{spec.name}' must be {spec.dtype} and is {array.dtype}; convert it with .astype")
+        wrong = len(array.shape) != len(spec.shape) or any(want is not None and want != have for want, have in zip(spec.shape, array.shape))
+        if wrong:
+            want = [axis if axis is not None else "N" for axis in spec.shape]
+            raise EngineInputError(f"the input '{spec.name}' must have shape {want} and has {list(array.shape)}")
+        batches[spec.name] = array.shape[0] if array.shape else 1
+    if len(set(batches.values())) > 1:
+        raise EngineInputError(f"the inputs disagree on the batch: {batches}")
+    batch = next(iter(batches.values()))
+    if batch < 1:
+        raise EngineInputError("the batch is empty; feed at least one image")
+    return batch
+
+
+def in_batches(feeds: Mapping[str, Array], batch: int, limit: int) -> Iterable[dict[str, Array]]:
+    """Split feeds of `batch` rows into pieces of at most `limit` rows, in order: what lies beyond the profile runs in several goes."""
+    for start in range(0, batch, limit):
+        yield {name: array[start : start + limit] for name, array in feeds.items()}

@@ -1,0 +1,178 @@
+"""What every stage script shares: params that dvc.yaml declares for it, whole outputs or none, the device lock, metrics, exit code.
+
+A stage script is a Hydra app on params.yaml (`python stages/export.py --cfg job` prints what it reads), and refuses overrides,
+because DVC would not see them. Exit codes: 0 done, 2 a fault that the user can repair (one sentence), 1 a bug (traceback), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, Optional, cast
+
+import hydra
+import yaml
+from omegaconf import DictConfig
+
+from enginewright import artifacts, config, manifest
+from enginewright.config import Params
+from enginewright.errors import ConfigError, EnginewrightError
+from enginewright.target import TargetFingerprint
+
+PIPELINE_FILE = Path("dvc.yaml")
+
+# Hydra would leave outputs/DATE/TIME/.hydra behind, which DVC does not know; with these nothing is left (docs/decisions/).
+QUIET_HYDRA = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
+
+Metrics = Mapping[str, Any]
+
+
+class UndeclaredParam(Exception):
+    """A stage read a parameter that dvc.yaml does not list for it: a bug, as DVC would not rerun the stage when it changes."""
+
+
+class Stage:
+    """What a stage's body gets: its parameters and its outputs."""
+
+    def __init__(self, name: str, params: Params) -> None:
+        """`params` refuses what dvc.yaml does not declare for `name`."""
+        self.name = name
+        self.params = params
+
+    @contextlib.contextmanager
+    def output(
+        self,
+        artifact: Path,
+        inputs: Iterable[Path] = (),
+        target: Optional[TargetFingerprint] = None,
+        settings: Optional[dict[str, Any]] = None,
+    ) -> Iterator[Path]:
+        """Yield a temporary path; on success rename it to `artifact` and seal that with a sidecar, on failure leave nothing.
+
+        `settings` is read when the block ends, so the block may still fill it.
+        """
+        with manifest.replacing(artifact) as temporary:
+            yield temporary
+        manifest.seal(artifact, self.name, inputs, target, settings)
+
+    def write_metrics(self, metrics: Metrics) -> None:
+        """Write artifacts/metrics/<stage>.json now; a stage whose gate fails calls this before it raises."""
+        manifest.write_json(artifacts.METRICS / f"{self.name}.json", metrics)
+
+    @contextlib.contextmanager
+    def device(self, device: str) -> Iterator[None]:
+        """Hold the machine-wide lock of a device, so that no other build or measurement disturbs this one; waits for it, and says so."""
+        digest = hashlib.sha256(device.encode()).hexdigest()[:16]
+        path = Path(tempfile.gettempdir()) / f"enginewright-{os.getuid()}-{digest}.lock"
+        with path.open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                print(f"{self.name}: waiting for {device}, which is in use by {lock.read() or 'another process'}", file=sys.stderr, flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.truncate(0)
+            lock.write(f"{self.name} (process {os.getpid()})")
+            lock.flush()
+            yield
+            lock.truncate(0)
+
+
+def script(body: Callable[[Stage], Optional[Metrics]]) -> Callable[[], None]:
+    """Turn the body of a stage, a function with the stage's name, into a script's entry point that ends the process."""
+
+    def entry() -> None:
+        sys.exit(_run(body.__name__, body))
+
+    return entry
+
+
+def _run(name: str, body: Callable[[Stage], Optional[Metrics]]) -> int:
+    _die_with_parent()
+    try:
+        _refuse_overrides(name, sys.argv[1:])
+        params = _declared_params(name)
+
+        def task(_: DictConfig) -> None:
+            stage = Stage(name, params)
+            metrics = body(stage)
+            if metrics is not None:
+                stage.write_metrics(metrics)
+
+        sys.argv[1:] = [*sys.argv[1:], *QUIET_HYDRA]
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints faults of ours itself, cut short, and exits with 1
+        hydra.main(version_base="1.3", config_path=str(Path.cwd()), config_name=config.PARAMS_FILE.stem)(task)()
+    except EnginewrightError as fault:
+        print(f"error: {name}: {fault}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"error: {name}: interrupted; `dvc repro` starts this stage anew", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except OSError as fault:
+        if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: {name}: no space left on the disk ({fault.filename or Path.cwd()}); free some and run `dvc repro` again", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _refuse_overrides(name: str, arguments: list[str]) -> None:
+    for argument in arguments:
+        if "=" in argument and not argument.lstrip("+~").startswith("hydra"):
+            raise ConfigError(
+                f"the override {argument} would not be seen by DVC, which would take the result for that of params.yaml; "
+                f"use `enginewright configure {argument} && dvc repro {name}`, or `dvc exp run -S {argument}`"
+            )
+
+
+def declared(name: str, pipeline: Path = PIPELINE_FILE) -> list[str]:
+    """The keys of params.yaml that dvc.yaml lists for a stage. Raises ConfigError if it does not know the stage."""
+    try:
+        stages = yaml.safe_load(pipeline.read_text())["stages"]
+        return [key for key in stages[name].get("params", []) if isinstance(key, str)]
+    except FileNotFoundError:
+        raise ConfigError(f"{pipeline} does not exist in {Path.cwd()}; run stages from the project's root") from None
+    except KeyError:
+        raise ConfigError(f"{pipeline} has no stage '{name}'") from None
+
+
+def _declared_params(name: str) -> Params:
+    return cast(Params, Declared(config.read(), declared(name), name))
+
+
+class Declared:
+    """A read-only view of params that raises UndeclaredParam for every key outside of `keys`."""
+
+    def __init__(self, node: object, keys: Iterable[str], stage: str, prefix: str = "") -> None:
+        """`keys` are dotted; a key declares everything below it."""
+        assert is_dataclass(node)
+        self._node, self._keys, self._stage, self._prefix = node, tuple(keys), stage, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in {field.name for field in fields(self._node)}:
+            raise AttributeError(name)
+        path, value = self._prefix + name, getattr(self._node, name)
+        if any(path == key or path.startswith(key + ".") for key in self._keys):
+            return value
+        if any(key.startswith(path + ".") for key in self._keys):
+            return Declared(value, self._keys, self._stage, path + ".")
+        raise UndeclaredParam(f"stage {self._stage} reads {path}, which dvc.yaml does not list under its params")
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to kill this process when dvc dies, so that no orphan computes on beside the next `dvc repro` (Linux: prctl(2))."""
+    parent = os.getppid()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:  # it died before the call
+        os._exit(128 + signal.SIGKILL)

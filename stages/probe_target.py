@@ -1,0 +1,23 @@
+"""probe_target: what would invalidate an engine built elsewhere, and, apart from it, what identifies the calibrator."""
+
+from enginewright import artifacts
+from enginewright.config import RuntimeName
+from enginewright.manifest import write_json
+from enginewright.runtimes import get_runtime
+from enginewright.runtimes.base import Task
+from enginewright.stage import Stage, script
+
+
+@script
+def probe_target(stage: Stage) -> None:
+    """Always runs; an unchanged file leaves everything behind it alone."""
+    name = stage.params.runtime
+    # A backend that is named may build for another machine; `auto` must be able to measure what it builds.
+    runtime = get_runtime(name, Task.build, *([Task.run] if name is RuntimeName.auto else []))
+    write_json(artifacts.TARGET, runtime.fingerprint(stage.params.build).to_dict())
+    calibrator = get_runtime(stage.params.calibration.runtime, Task.calibrate)
+    write_json(artifacts.CALIBRATOR, {"runtime": calibrator.name, **calibrator.calibrator()})
+
+
+if __name__ == "__main__":
+    probe_target()
