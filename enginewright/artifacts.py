@@ -15,4 +15,7 @@ MODEL = ROOT / "onnx/model.onnx"
 CHECK_REPORT = ROOT / "checks/report.json"
 CALIBRATION_CACHE = ROOT / "calibration/calib.cache"
 ENGINES = ROOT / "engines"  # a folder for each precision
+ACCURACY = ROOT / "accuracy"
+PROFILE = ROOT / "profile"
+BENCHMARK = ROOT / "benchmark"
 METRICS = ROOT / "metrics"

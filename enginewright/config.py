@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Optional
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -150,9 +150,9 @@ class Model:
 class Train:
     """Training of the reference model."""
 
-    epochs: int = 8
-    batch_size: int = 64
-    learning_rate: float = 0.004
+    epochs: int = 12
+    batch_size: int = 32
+    learning_rate: float = 0.01
     minimum_top1: float = 0.975  # on the validation set; below it the stage fails
 
 
@@ -296,6 +296,10 @@ def _refuse_unknown_keys(node: DictConfig, schema: type, prefix: str, where: str
         if name not in known:
             raise ConfigError(f"{where}: {prefix}{name} is not a setting{nearest(name, known)}")
         default, value = getattr(defaults, name), node._get_node(key)
+        if is_dataclass(default) and not isinstance(value, DictConfig):
+            raise ConfigError(f"{where}: {prefix}{name} is {value} and must be a section with {', '.join(f.name for f in fields(default))}")
+        if isinstance(default, list) and not isinstance(value, ListConfig):
+            raise ConfigError(f"{where}: {prefix}{name} is {value} and must be a list, such as {default}")
         if is_dataclass(default) and isinstance(value, DictConfig):
             _refuse_unknown_keys(value, type(default), f"{prefix}{name}.", where)
 

@@ -58,5 +58,7 @@ class GateFailed(EnginewrightError):
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the choice closest to `word`, or the whole list of choices if none is close."""
     known = sorted(choices)
+    if not known:
+        return ""
     close = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean '{close[0]}'?" if close else f"; choose one of {', '.join(known)}"

@@ -1,6 +1,6 @@
 """What every stage script shares: params that dvc.yaml declares for it, whole outputs or none, the device lock, metrics, exit code.
 
-A stage script is a Hydra app on params.yaml (`python stages/export.py --cfg job` prints what it reads), and refuses overrides,
+A stage script is a Hydra app on params.yaml (`python -m stages.export --cfg job` prints what it reads), and refuses overrides,
 because DVC would not see them. Exit codes: 0 done, 2 a fault that the user can repair (one sentence), 1 a bug (traceback), 130 interrupted.
 """
 
@@ -20,9 +20,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Optional, cast
 
-import hydra
 import yaml
-from omegaconf import DictConfig
 
 from enginewright import artifacts, config, manifest
 from enginewright.config import Params
@@ -103,15 +101,16 @@ def _run(name: str, body: Callable[[Stage], Optional[Metrics]]) -> int:
         _refuse_overrides(name, sys.argv[1:])
         params = _declared_params(name)
 
-        def task(_: DictConfig) -> None:
+        def task() -> None:
             stage = Stage(name, params)
             metrics = body(stage)
             if metrics is not None:
                 stage.write_metrics(metrics)
 
-        sys.argv[1:] = [*sys.argv[1:], *QUIET_HYDRA]
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints faults of ours itself, cut short, and exits with 1
-        hydra.main(version_base="1.3", config_path=str(Path.cwd()), config_name=config.PARAMS_FILE.stem)(task)()
+        if sys.argv[1:]:
+            _as_hydra_app(task)
+        else:  # what DVC calls: composing params.yaml alone is loading it, and Hydra's import costs more than the probe's whole work
+            task()
     except EnginewrightError as fault:
         print(f"error: {name}: {fault}", file=sys.stderr)
         return 2
@@ -126,9 +125,18 @@ def _run(name: str, body: Callable[[Stage], Optional[Metrics]]) -> int:
     return 0
 
 
+def _as_hydra_app(task: Callable[[], None]) -> None:
+    """Give `--cfg job`, `--help`, `--info` and the like their Hydra meaning."""
+    import hydra
+
+    sys.argv[1:] = [*sys.argv[1:], *QUIET_HYDRA]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints faults of ours itself, cut short, and exits with 1
+    hydra.main(version_base="1.3", config_path=str(Path.cwd()), config_name=config.PARAMS_FILE.stem)(lambda _: task())()
+
+
 def _refuse_overrides(name: str, arguments: list[str]) -> None:
     for argument in arguments:
-        if "=" in argument and not argument.lstrip("+~").startswith("hydra"):
+        if ("=" in argument or argument.startswith("~")) and not argument.lstrip("+~").startswith("hydra"):
             raise ConfigError(
                 f"the override {argument} would not be seen by DVC, which would take the result for that of params.yaml; "
                 f"use `enginewright configure {argument} && dvc repro {name}`, or `dvc exp run -S {argument}`"

@@ -1,0 +1,1 @@
+"""Accuracy of engines: figures an image, paired statistics, the gate, tables."""

@@ -1,0 +1,11 @@
+"""Images for the pipeline and the one preprocessing that calibration, validation, benchmark and the application share.
+
+Importable on a target without PIL: only what decodes or resizes an image file needs it.
+"""
+
+from __future__ import annotations
+
+from enginewright.data.imageset import ImageSet
+from enginewright.data.preprocessing import preprocess, to_input, to_pixels
+
+__all__ = ["ImageSet", "preprocess", "to_input", "to_pixels"]

@@ -49,6 +49,16 @@ class BuiltEngine:
     files: Mapping[str, bytes] = field(default_factory=dict)  # written beside the engine: inspector JSON, build log
 
 
+@dataclass(frozen=True)
+class LayerTime:
+    """A layer of an engine as it really runs, after fusion."""
+
+    name: str
+    milliseconds: float  # mean device time of one run, per whole batch
+    precision: str  # "INT8", "FP16", "FP32", "INT32", ... or "" where the backend does not say
+    operations: tuple[str, ...] = ()  # names of the ONNX nodes fused into it
+
+
 class Engine(Protocol):
     """A loaded engine: device memory is held from `Runtime.load` to the end of the `with` block, with no half-open state."""
 
@@ -61,6 +71,9 @@ class Engine(Protocol):
 
     def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
         """Copy `feeds` once, run `repeats` times; device time of each run in seconds, host copies excluded. Shape [repeats]."""
+
+    def layer_times(self, feeds: Mapping[str, Array], runs: int) -> list[LayerTime]:
+        """Run `feeds` `runs` times under the backend's profiler; the layers in order of execution."""
 
     def __enter__(self) -> Engine: ...
 

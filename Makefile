@@ -1,0 +1,82 @@
+# Two commands: `make repro` and `make test`. Each makes .venv and installs what it needs, once; `make help` prints the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+# The versions that were tested; CONSTRAINTS= takes the newest that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
+# For pip, for example an index with CPU builds of PyTorch: make repro PIP_ARGS='--extra-index-url URL'
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+RTX ?= tensorrt-rtx>=1.7,<1.8
+
+BIN := $(CURDIR)/$(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+# A stamp's name holds the hash of what was installed, so that git, which sets times as it likes, starts no installation.
+HASH := $(shell cat pyproject.toml $(CONSTRAINTS) | sha256sum | cut -c1-16)
+HOST := $(VENV)/.host-$(HASH)
+DEV := $(VENV)/.dev-$(HASH)
+
+# `cmd: exec python -m stages...` in dvc.yaml takes the first python of the PATH.
+export PATH := $(BIN):$(PATH)
+
+.PHONY: repro test check fix rtx bench plots clean help
+
+repro: $(HOST) ## run whatever is stale of the pipeline, then print the metrics and how they differ from the committed ones
+	$(BIN)/dvc repro
+	$(BIN)/dvc metrics show
+	@echo "against the committed figures (of another machine, if this is a fresh clone):"
+	$(BIN)/dvc metrics diff
+
+test: check ## check, then run the tests (PYTEST_ARGS='tests/test_config.py -q' for some of them)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(DEV) ## ruff, mypy --strict, the import direction, params.yaml against conf/
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python tests/runtimes/tensorrt/typings.py .typings
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/enginewright configure --check
+
+fix: $(DEV) ## let ruff repair and format what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+plots: $(HOST) ## write the page of plots, dvc_plots/index.html
+	$(BIN)/dvc plots show
+
+rtx: $(HOST) ## add TensorRT-RTX, which builds engines for RTX GPUs without having one (230 MB)
+	$(PIP) '$(RTX)'
+	$(BIN)/python -c 'import tensorrt_rtx as t; print("TensorRT-RTX", t.__version__)'
+
+bench: $(DEV) ## measure the price of the harness itself; writes benchmarks/results/
+	$(BIN)/python -m benchmarks.noop_repro
+	$(BIN)/python -m benchmarks.stage_startup
+
+clean: ## remove outputs and caches of tools; keeps .venv, the committed metrics, and DVC's cache, which restores the outputs
+	rm -rf dvc_plots outputs multirun build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	if [ -d artifacts ]; then find artifacts -mindepth 1 -maxdepth 1 ! -name metrics -exec rm -rf {} +; fi
+	find . -name __pycache__ -not -path './$(VENV)/*' -exec rm -rf {} +
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(HOST): | $(VENV)/bin/python
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	$(PIP) -e '.[host]'
+	@rm -f $(VENV)/.host-*
+	@touch $@
+
+$(DEV): $(HOST)
+	$(PIP) -e '.[host,dev]'
+	@# stubs only: its dependency is TensorRT itself, of gigabytes
+	$(PIP) --no-deps tensorrt-stubs
+	@rm -f $(VENV)/.dev-*
+	@touch $@

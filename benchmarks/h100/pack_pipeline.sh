@@ -1,0 +1,9 @@
+#!/bin/sh
+# Before a call to the GPU machine: puts DVC's cache and the upstream outputs' list where they can be carried. Run in the project's root after `dvc repro`.
+set -eu
+dest=${1:-.h100/pipeline}
+rm -rf "$dest" && mkdir -p "$dest"
+cp -r .dvc/cache "$dest/cache"
+cp dvc.lock "$dest/dvc.lock"
+mkdir -p "$dest/metrics" && cp artifacts/metrics/*.json "$dest/metrics/"
+du -sh "$dest"

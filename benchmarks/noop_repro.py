@@ -1,0 +1,56 @@
+"""What a `dvc repro` with nothing to do costs, against a DVC pipeline of as many empty stages (goal: at most 1.2 times).
+
+Both in one run, in turns. The empty pipeline is a chain: each stage has the file before it as its dep, one param, and one out. Ours also runs
+probe_target each time, which is what notices another GPU; `without_probe` leaves it out, to show which part of the price that is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from benchmarks.project_copy import call, commit, copy_project, seconds_in_turns, write_result
+
+
+def empty_pipeline(folder: Path, stages: int) -> Path:
+    """A DVC repository with a chain of stages that do nothing."""
+    folder.mkdir()
+    chain = {f"stage{n}": {"cmd": f"echo {n} > {n}.txt", "deps": [f"{n - 1}.txt"], "params": [f"p{n}"], "outs": [f"{n}.txt"]} for n in range(1, stages + 1)}
+    (folder / "0.txt").write_text("0\n")
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": chain}))
+    (folder / "params.yaml").write_text(yaml.safe_dump({f"p{n}": n for n in range(1, stages + 1)}))
+    call(["git", "init", "-q"], folder)
+    call(["dvc", "init", "-q"], folder)
+    commit(folder)
+    return folder
+
+
+def main() -> None:
+    """Make both, reproduce both, then time the second `dvc repro` of each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as name:
+        ours = copy_project(Path(name) / "project")
+        described = yaml.safe_load((ours / "dvc.yaml").read_text())["stages"]
+        last = [stage for stage in described if stage != "probe_target"]
+        empty = empty_pipeline(Path(name) / "empty", len(described))
+        for folder in (ours, empty):
+            call(["dvc", "repro", "-q"], folder)
+        seconds = seconds_in_turns(
+            {
+                "empty": lambda: call(["dvc", "repro"], empty),
+                "ours": lambda: call(["dvc", "repro"], ours),
+                "without_probe": lambda: call(["dvc", "repro", "-s", *last], ours),
+            },
+            rounds,
+        )
+    ratio = seconds["ours"]["median_s"] / seconds["empty"]["median_s"]
+    write_result("noop_repro", {"stages": len(described), "rounds": rounds, "seconds": seconds, "ratio_ours_to_empty": round(ratio, 3), "goal": 1.2})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Where the time of each engine goes, layer by layer, and precisions side by side: where INT8 won, and where it fell back.
+
+Engines of different precisions fuse the same ONNX nodes differently. So layers are compared in blocks: the smallest sets of ONNX nodes
+that no layer of any precision reaches across. Layers that stand for no node of the ONNX (reformats, copies) are blocks of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from enginewright.config import Preprocessing
+from enginewright.data import ImageSet, to_input
+from enginewright.errors import DataError
+from enginewright.runtimes.base import Engine, LayerTime, TensorSpec
+
+TOP = 10
+SLOWER = 1.02  # INT8 over FP16 or FP32 beyond this ratio is called slower; below, the difference is within what two profiles differ by
+Profiles = Mapping[str, Sequence[LayerTime]]  # precision of the engine -> its layers
+
+
+def profile(engine: Engine, images: ImageSet, preprocessing: Preprocessing, batch_size: int, runs: int) -> list[LayerTime]:
+    """Profile an engine on one batch of real images, repeated where there are fewer than `batch_size`.
+
+    Raises:
+        DataError: there is no image.
+    """
+    if len(images) == 0:
+        raise DataError("the validation set holds no image to profile with; raise data.validation_images, or check data.root")
+    (spec,) = engine.inputs
+    return engine.layer_times({spec.name: _batch(images, preprocessing, spec, min(batch_size, engine.max_batch))}, runs)
+
+
+def _batch(images: ImageSet, preprocessing: Preprocessing, spec: TensorSpec, size: int) -> npt.NDArray[Any]:
+    chosen = np.arange(size) % len(images)
+    return to_input(np.asarray(images.pixels[chosen]), preprocessing).astype(spec.dtype, copy=False)
+
+
+def layer_table(profiles: Profiles) -> pd.DataFrame:
+    """All layers: precision (of the engine), position, layer, ms, share (of the engine's time), layer_precision, operations."""
+    rows = []
+    for precision, layers in profiles.items():
+        total = sum(layer.milliseconds for layer in layers)
+        for position, layer in enumerate(layers):
+            share = layer.milliseconds / total if total else 0.0
+            rows.append((precision, position, layer.name, layer.milliseconds, share, layer.precision, " + ".join(layer.operations)))
+    return pd.DataFrame(rows, columns=["precision", "position", "layer", "ms", "share", "layer_precision", "operations"])
+
+
+def top_layers(table: pd.DataFrame, count: int = TOP) -> pd.DataFrame:
+    """The `count` slowest layers of each engine, slowest first, numbered by `rank`."""
+    engines = pd.Categorical(table["precision"], categories=table["precision"].unique(), ordered=True)
+    ordered = table.assign(engine=engines).sort_values(["engine", "ms"], ascending=[True, False], kind="stable")
+    top = ordered.groupby("engine", sort=False, observed=True).head(count).drop(columns=["engine", "position"])
+    top.insert(1, "rank", top.groupby("precision").cumcount() + 1)
+    return top.reset_index(drop=True)
+
+
+def side_by_side(profiles: Profiles) -> pd.DataFrame:
+    """Blocks of ONNX nodes, slowest first: ms and precision under each engine, INT8's gain, and what became of INT8 there.
+
+    `verdict`: "won" (INT8 runs and is faster than the best other precision), "slower" (INT8 runs and costs more), "even", "fell back" (the INT8
+    engine computes it in another precision), "only int8" or "not in int8" (reformats and fusions that the other engines lack or have alone).
+    """
+    blocks = _blocks(profiles)
+    rows: dict[str, dict[str, Any]] = {}
+    for precision, layers in profiles.items():
+        for layer in layers:
+            row = rows.setdefault(blocks[_nodes(layer)[0]], {})
+            row[f"{precision}_ms"] = row.get(f"{precision}_ms", 0.0) + layer.milliseconds
+            kinds = row.setdefault(f"{precision}_precision", [])
+            if layer.precision and layer.precision not in kinds:
+                kinds.append(layer.precision)
+    for row in rows.values():
+        row["verdict"], row["gain"] = _verdict(row)
+        for precision in profiles:
+            row[f"{precision}_precision"] = " + ".join(sorted(row.get(f"{precision}_precision", [])))
+    columns = ["block", *(f"{precision}_{what}" for precision in profiles for what in ("ms", "precision")), "gain", "verdict"]
+    table = pd.DataFrame([{"block": block, **row} for block, row in rows.items()], columns=columns)
+    slowest = [f"{precision}_ms" for precision in profiles]
+    return table.assign(order=table[slowest].max(axis=1)).sort_values("order", ascending=False, kind="stable").drop(columns="order").reset_index(drop=True)
+
+
+def metrics(profiles: Profiles, comparison: pd.DataFrame, batch: int) -> dict[str, Any]:
+    """Of each engine: layers, their time together, the share of time in each precision; of INT8: time won, lost and fallen back."""
+    figures: dict[str, Any] = {"batch_size": batch}
+    for precision, layers in profiles.items():
+        total = sum(layer.milliseconds for layer in layers)
+        shares: dict[str, float] = {}
+        for layer in layers:
+            kind = (layer.precision or "other").lower()
+            shares[kind] = shares.get(kind, 0.0) + (layer.milliseconds / total if total else 0.0)
+        slowest = max(layers, key=lambda layer: layer.milliseconds, default=None)
+        figures[precision] = {
+            "layers": len(layers),
+            "layer_ms_total": total,
+            "time_share": dict(sorted(shares.items())),
+            "slowest_layer": slowest.name if slowest else "",
+            "slowest_layer_ms": slowest.milliseconds if slowest else 0.0,
+        }
+    if "int8" in profiles:
+        counted = comparison["verdict"].value_counts()
+        figures["int8_blocks"] = {str(name).replace(" ", "_"): int(count) for name, count in sorted(counted.items())}
+    return figures
+
+
+def _nodes(layer: LayerTime) -> tuple[str, ...]:
+    return layer.operations or (layer.name,)
+
+
+def _blocks(profiles: Profiles) -> dict[str, str]:
+    """Node -> name of its block (the first node of it that any engine runs): union-find over the nodes that a layer fuses."""
+    parent: dict[str, str] = {}
+
+    def root(node: str) -> str:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for layers in profiles.values():
+        for layer in layers:
+            nodes = _nodes(layer)
+            for node in nodes:
+                parent.setdefault(node, node)
+            for node in nodes[1:]:
+                parent[root(node)] = root(nodes[0])
+    return {node: root(node) for node in parent}
+
+
+def _verdict(row: Mapping[str, Any]) -> tuple[str, float]:
+    """What became of INT8 in a block, and the best other precision's time over INT8's (above 1: INT8 is faster; NaN where one is missing)."""
+    others = [row[key] for key in ("fp16_ms", "fp32_ms") if key in row]
+    if "int8_ms" not in row:
+        return "not in int8", float("nan")
+    if not others:
+        return "only int8", float("nan")
+    gain = min(others) / row["int8_ms"] if row["int8_ms"] else float("nan")
+    if "INT8" not in row.get("int8_precision", []):
+        return "fell back", gain
+    if gain > SLOWER:
+        return "won", gain
+    return ("slower" if gain < 1 / SLOWER else "even"), gain
+
+
+def show(table: pd.DataFrame, comparison: pd.DataFrame, console: Any) -> None:
+    """Print the slowest layers of each engine and the slowest blocks side by side on a `rich` console."""
+    from rich.table import Table
+
+    for precision, layers in top_layers(table).groupby("precision", sort=False):
+        shown = Table("rank", "layer", "ms", "share", "precision", title=f"{precision}: the {len(layers)} slowest layers")
+        for _, row in layers.iterrows():
+            shown.add_row(str(row["rank"]), str(row["layer"])[:60], f"{row['ms']:.4f}", f"{row['share']:.1%}", str(row["layer_precision"]))
+        console.print(shown)
+    times = [column for column in comparison.columns if str(column).endswith("_ms")]
+    shown = Table("block", *times, "int8 runs in", "gain", "verdict", title="Precisions side by side: the slowest blocks")
+    for _, row in comparison.head(TOP).iterrows():
+        cells = ["" if pd.isna(row[column]) else f"{row[column]:.4f}" for column in times]
+        gain = "" if pd.isna(row["gain"]) else f"{row['gain']:.2f}x"
+        shown.add_row(str(row["block"])[:50], *cells, str(row.get("int8_precision", "")), gain, str(row["verdict"]))
+    console.print(shown)

@@ -1,0 +1,98 @@
+"""ONNX and scales to an engine: the one body behind build_fp32, build_fp16 and build_int8."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any, Optional
+
+from enginewright import artifacts, manifest, target
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.config import Precision, RuntimeName
+from enginewright.errors import CalibrationMismatch, StaleArtifact
+from enginewright.runtimes import runtime_named
+from enginewright.runtimes.base import BuiltEngine, Runtime, Task
+from enginewright.runtimes.checked import require_checked
+from enginewright.stage import Metrics, Stage
+from enginewright.target import TargetFingerprint
+
+
+def build_engine(stage: Stage, precision: Precision) -> Metrics:
+    """Build, write and seal artifacts/engines/<precision>/, for the machine that probe_target found.
+
+    The engine's manifest holds the sha256 of the ONNX and, for INT8, of calib.cache; calib.cache itself is only read.
+
+    Returns:
+        seconds, size_mib, layers by precision, int8_share (of Conv, Gemm and MatMul), warnings.
+
+    Raises:
+        ModelError: check_onnx did not pass the model, or the backend cannot take it.
+        StaleArtifact: the ONNX, calib.cache or target.json is not whole, or not of this model or machine.
+        CalibrationMismatch: calib.cache has no scale for a tensor that needs one.
+        RuntimeUnavailable: the backend cannot build here.
+    """
+    where = target.read_target()
+    runtime = _runtime_for(where, stage)
+    require_checked(artifacts.MODEL)
+    inputs = [artifacts.MODEL]
+    calibration: Optional[CalibrationCache] = None
+    if precision is Precision.int8:
+        calibration = _calibration()
+        inputs.append(artifacts.CALIBRATION_CACHE)
+    before = {path: manifest.sha256(path) for path in inputs}
+    with stage.device(where.device):
+        start = time.perf_counter()
+        built = runtime.build(artifacts.MODEL, precision, stage.params.build, calibration)
+        seconds = time.perf_counter() - start
+    for path, digest in before.items():
+        if manifest.sha256(path) != digest:
+            raise StaleArtifact(f"{path} changed while {stage.name} ran; run `dvc repro` again")
+    _write(stage, artifacts.ENGINES / precision.name / runtime.engine_file, built, (inputs, where))
+    return {
+        "seconds": seconds,
+        "size_mib": len(built.plan) / 2**20,
+        "layers": dict(built.layers),
+        "quantizable": built.quantizable,
+        "int8_share": int8_share(built),
+        "warnings": len(built.warnings),
+    }
+
+
+def int8_share(built: BuiltEngine) -> float:
+    """The share of the model's Conv, Gemm and MatMul that really run in INT8, 0 to 1."""
+    return built.quantized / built.quantizable if built.quantizable else 0.0
+
+
+def _runtime_for(where: TargetFingerprint, stage: Stage) -> Runtime:
+    runtime = runtime_named(RuntimeName[where.runtime])
+    if reason := runtime.why_not(Task.build):
+        raise StaleArtifact(f"{artifacts.TARGET} names the runtime {where.runtime}, which cannot build here: {reason}; or run `dvc repro probe_target`")
+    if differences := where.differences(runtime.fingerprint(stage.params.build)):
+        raise StaleArtifact(f"{artifacts.TARGET} describes another machine: {', '.join(differences)}; run `dvc repro`, which probes first")
+    return runtime
+
+
+def _calibration() -> CalibrationCache:
+    """The scales, from a calib.cache that is whole and was made from the model that lies here."""
+    made = manifest.verify(artifacts.CALIBRATION_CACHE)
+    if str(artifacts.MODEL) not in made.inputs:
+        raise CalibrationMismatch(f"{artifacts.CALIBRATION_CACHE} does not say which model it was made from; run `dvc repro -f calibrate`")
+    return CalibrationCache.read(artifacts.CALIBRATION_CACHE)
+
+
+def _write(stage: Stage, engine: Path, built: BuiltEngine, origin: tuple[list[Path], TargetFingerprint]) -> None:
+    """The builder's files first, then the engine, whose manifest holds their hashes."""
+    for name, content in built.files.items():
+        with manifest.replacing(engine.with_name(name)) as temporary:
+            temporary.write_bytes(content)
+    settings: dict[str, Any] = {
+        **built.settings,
+        "layers": dict(built.layers),
+        "int8_share": int8_share(built),
+        "warnings": list(built.warnings),
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in built.files.items()},
+    }
+    inputs, where = origin
+    with stage.output(engine, inputs, where, settings) as temporary:
+        temporary.write_bytes(built.plan)

@@ -1,0 +1,215 @@
+"""Ranges of activations by ONNX Runtime's calibrators: entropy, min-max and percentile, one symmetric scale for each float tensor.
+
+Only functions import onnxruntime here, and only `enginewright.runtimes.onnxruntime` calls them: the target needs neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from enginewright import artifacts
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.graph import Graph
+from enginewright.calibration.ranges import TensorRange
+from enginewright.config import Calibration, CalibrationAlgorithm
+from enginewright.errors import CalibrationMismatch, ModelError
+
+Array = npt.NDArray[Any]
+Histogram = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], np.float32, np.float32]
+
+QUANTIZED_BINS = 128  # levels of |x| in INT8
+# A tensor that was zero in every image gets the range 1: zeros stay exact, and a value that does come is not cut to nothing.
+RANGE_OF_ZEROS = 1.0
+
+
+def calibrate(onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration) -> CalibrationCache:
+    """Run every batch once and choose one scale for each float activation of the model, in the order of its graph.
+
+    Memory holds the activations of one batch. Equal input gives equal scales, whatever the number of threads.
+
+    Args:
+        onnx_model: FP32; every tensor keeps its name.
+        batches: input name -> float32 [N, ...], preprocessed.
+        settings: algorithm, bins and percentile.
+
+    Raises:
+        CalibrationMismatch: there is no batch, one holds a NaN or infinity, or an activation does.
+        ModelError: ONNX Runtime cannot run the model.
+    """
+    tensors = activations(onnx.load(onnx_model))
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # the calibrators print
+        copy = Path(folder) / "model.onnx"  # they write beside the model that they are given
+        shutil.copyfile(onnx_model, copy)
+        calibrator = _calibrator(copy, settings)
+        calibrator.infer_session = FiniteSession(calibrator.infer_session)
+        fed = False
+        for batch in batches:
+            fed = True
+            _refuse_non_finite(batch)
+            calibrator.collect_data(_OneBatch(batch))  # one at a time: it keeps every activation of what it is given
+        if not fed:
+            raise CalibrationMismatch("there is no calibration image; set data.calibration_images to at least 1")
+        amax = _ranges(calibrator, settings)
+    missing = [tensor for tensor in tensors if tensor not in amax]
+    if missing:
+        raise ModelError(
+            f"no range was found for {', '.join(missing[:5])} of {onnx_model}: shape inference does not reach them; see artifacts/checks/report.json"
+        )
+    return CalibrationCache(settings.algorithm, {tensor: scale_of(tensor, amax[tensor]) for tensor in tensors})
+
+
+def observe(onnx_model: Path, batches: Iterable[Mapping[str, Array]], cache: CalibrationCache) -> dict[str, TensorRange]:
+    """Run every batch once more and say what the scales of a cache, whoever made it, do to the values: tensor -> statistics."""
+    import onnxruntime
+
+    model = onnx.load(onnx_model)
+    ranges = {tensor: TensorRange(127 * cache.scales[tensor]) for tensor in activations(model) if tensor in cache.scales}
+    inputs = {value.name for value in model.graph.input}
+    results = [tensor for tensor in ranges if tensor not in inputs]
+    known = {output.name for output in model.graph.output}
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(tensor) for tensor in results if tensor not in known)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for batch in batches:
+        for tensor, values in [*batch.items(), *zip(results, session.run(results, dict(batch)))]:
+            if tensor in ranges:
+                ranges[tensor].add(values)
+    return ranges
+
+
+def activations(model: onnx.ModelProto) -> list[str]:
+    """The float tensors that depend on the input, in the order of the graph: inputs first, then what each node gives."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    graph = Graph(model.graph)
+    values = [*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    dependent = {value.name for value in model.graph.input if graph.constant(value.name) is None}
+    ordered = [value.name for value in model.graph.input if value.name in dependent]
+    for node in graph.nodes:
+        if node.op_type != "Shape" and any(tensor in dependent for tensor in node.input):
+            dependent.update(node.output)
+            ordered += [tensor for tensor in node.output if tensor]
+    return [tensor for tensor in ordered if types.get(tensor) == onnx.TensorProto.FLOAT]
+
+
+def scale_of(tensor: str, amax: float) -> float:
+    """The float32 scale amax / 127. Raises CalibrationMismatch if the range is no number."""
+    if not np.isfinite(amax):
+        raise CalibrationMismatch(f"the values of {tensor} have the range {amax}; look for NaN or infinity in the weights and in the calibration images")
+    scale = float(np.float32(amax / 127))
+    return scale if scale >= np.finfo(np.float32).tiny else float(np.float32(RANGE_OF_ZEROS / 127))
+
+
+def entropy_range(histogram: Histogram) -> float:
+    """The amax of least KL divergence between a tensor's values and their 128 quantized levels.
+
+    Migacz, "8-bit Inference with TensorRT", GTC 2017. The thresholds are those of ONNX Runtime's `get_entropy_threshold`, whose
+    loops over Python integers take ten times as long; a test compares the two.
+
+    Args:
+        histogram: counts int64 [bins] over symmetric edges float32 [bins + 1], least and greatest value.
+    """
+    from onnxruntime.quantization.calibrate import entropy
+    from onnxruntime.quantization.quant_utils import smooth_distribution
+
+    counts, edges, least, greatest = histogram
+    middle, half = counts.size // 2, QUANTIZED_BINS // 2
+    cumulated = np.concatenate([[0], np.cumsum(counts)])
+    best, low, high = np.inf, edges[middle - half], edges[min(middle + half + 1, counts.size)]
+    for width in range(half, middle + 1):
+        start, end = middle - width, min(middle + width + 1, counts.size)
+        inside = counts[start:end]
+        reference = inside.copy()
+        reference[0] += cumulated[start]
+        reference[-1] += cumulated[-1] - cumulated[end]
+        p, q = smooth_distribution(reference), smooth_distribution(_quantized(inside, reference != 0))
+        divergence = np.inf if p is None or q is None else float(entropy(p, q))
+        if divergence < best:
+            best, low, high = divergence, edges[start], edges[end]
+    return max(abs(float(max(low, least))), abs(float(min(high, greatest))))
+
+
+def _quantized(inside: npt.NDArray[np.int64], occupied: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Counts merged to 128 levels, then spread evenly over the bins of each level."""
+    merged = inside.size // QUANTIZED_BINS
+    cut = merged * QUANTIZED_BINS
+    levels = inside[:cut].reshape(QUANTIZED_BINS, merged).sum(axis=1)
+    levels[-1] += inside[cut:].sum()
+    bins = occupied[:cut].reshape(QUANTIZED_BINS, merged).sum(axis=1)
+    spread = np.zeros(inside.size, np.int64)
+    spread[:cut] = np.repeat(np.where(bins > 0, levels / np.maximum(bins, 1), 0).astype(np.int64), merged)
+    return spread
+
+
+def _calibrator(model: Path, settings: Calibration) -> Any:
+    """ONNX Runtime's calibrator for the algorithm, its session open. Raises ModelError if the model does not run."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph  # fmt: skip
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
+    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+
+    method = {
+        CalibrationAlgorithm.entropy: CalibrationMethod.Entropy,
+        CalibrationAlgorithm.minmax: CalibrationMethod.MinMax,
+        CalibrationAlgorithm.percentile: CalibrationMethod.Percentile,
+    }[settings.algorithm]
+    options = {"symmetric": True, "num_bins": settings.bins, "percentile": settings.percentile}
+    try:
+        return create_calibrator(str(model), augmented_model_path=str(model.with_name("augmented.onnx")), calibrate_method=method, extra_options=options)
+    except (Fail, InvalidGraph, Unsupported) as fault:
+        raise ModelError(f"ONNX Runtime cannot run the model: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}") from None
+
+
+def _ranges(calibrator: Any, settings: Calibration) -> dict[str, float]:
+    """Tensor -> the amax that the calibrator chose."""
+    if settings.algorithm is CalibrationAlgorithm.entropy:
+        return {tensor: entropy_range(histogram[:4]) for tensor, histogram in calibrator.collector.histogram_dict.items()}
+    found = calibrator.compute_data()
+    return {tensor: float(np.abs(data.range_value).max()) for tensor, data in found.items()}
+
+
+class FiniteSession:
+    """A session whose results are refused if they hold a NaN or infinity: ONNX Runtime's calibrators skip these silently."""
+
+    def __init__(self, session: Any) -> None:
+        """`session` is an onnxruntime.InferenceSession."""
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def run(self, names: Optional[Sequence[str]], feeds: Mapping[str, Array]) -> list[Array]:
+        """As InferenceSession.run. Raises CalibrationMismatch naming the tensor."""
+        results: list[Array] = self._session.run(names, feeds)
+        for output, values in zip(self._session.get_outputs(), results):
+            if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+                raise CalibrationMismatch(
+                    f"the tensor {output.name} holds a NaN or infinity on the calibration images; look at the weights of the layer that makes it"
+                )
+        return results
+
+
+def _refuse_non_finite(batch: Mapping[str, Array]) -> None:
+    for name, values in batch.items():
+        if not np.isfinite(values).all():
+            raise CalibrationMismatch(f"a calibration batch of the input '{name}' holds a NaN or infinity; check data.preprocessing and the images")
+
+
+class _OneBatch:
+    """What ONNX Runtime calls a CalibrationDataReader, over one batch."""
+
+    def __init__(self, batch: Mapping[str, Array]) -> None:
+        self._batches: Iterator[Mapping[str, Array]] = iter([batch])
+
+    def get_next(self) -> Optional[dict[str, Array]]:
+        """The batch, then None."""
+        batch = next(self._batches, None)
+        return None if batch is None else dict(batch)

@@ -1,0 +1,127 @@
+"""An ONNX graph, indexed for inserting Q/DQ nodes: who makes a tensor, who reads it, what is constant, what cannot be negative."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+import numpy as np
+import numpy.typing as npt
+from onnx import GraphProto, NodeProto, numpy_helper
+
+NON_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs")
+SIGN_KEEPING = ("MaxPool", "AveragePool", "GlobalAveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout")
+SIGN_KEEPING_OF_ALL = ("Add", "Mul", "Concat")
+
+
+class Graph:
+    """A view of a GraphProto that edits it in place. Tensors inside subgraphs (If, Loop) are not looked at."""
+
+    def __init__(self, proto: GraphProto) -> None:
+        """Index `proto`; the index holds for the graph as it is now."""
+        self._proto = proto
+        self.nodes: list[NodeProto] = list(proto.node)
+        self.outputs = {output.name for output in proto.output}
+        self._constants = {tensor.name: tensor for tensor in proto.initializer}
+        self._constants.update({node.output[0]: node.attribute[0].t for node in self.nodes if node.op_type == "Constant" and node.attribute[0].name == "value"})
+        self._producers = {tensor: (position, node) for position, node in enumerate(self.nodes) for tensor in node.output}
+        self._consumers: dict[str, list[NodeProto]] = {}
+        for node in self.nodes:
+            for tensor in node.input:
+                self._consumers.setdefault(tensor, []).append(node)
+        self._names = {tensor for node in self.nodes for tensor in (*node.input, *node.output)} | set(self._constants)
+        self._first: list[NodeProto] = []
+
+    def constant(self, tensor: str) -> Optional[npt.NDArray[Any]]:
+        """The value of an initializer or Constant node, None for anything computed."""
+        return numpy_helper.to_array(self._constants[tensor]) if tensor in self._constants else None
+
+    def consumers(self, tensor: str) -> Sequence[NodeProto]:
+        """The nodes that read a tensor, once for each of their inputs that does."""
+        return self._consumers.get(tensor, [])
+
+    def position(self, tensor: str) -> int:
+        """Where in the graph's order a tensor is made; -1 for inputs and initializers."""
+        return self._producers[tensor][0] if tensor in self._producers else -1
+
+    def is_conv_output(self, tensor: str) -> bool:
+        """Whether a Conv makes this tensor, directly or through a BatchNormalization, which backends fold into it."""
+        producer = self._producer(tensor)
+        if producer is not None and producer.op_type == "BatchNormalization":
+            producer = self._producer(producer.input[0])
+        return producer is not None and producer.op_type == "Conv"
+
+    def behind_relu(self, tensor: str) -> str:
+        """The output of the Relu, or Clip from 0, that alone reads a tensor; else the tensor. Backends fuse these into the layer before."""
+        consumers = self.consumers(tensor)
+        if len(consumers) == 1 and tensor not in self.outputs and self._is_relu(consumers[0]):
+            return str(consumers[0].output[0])
+        return tensor
+
+    def is_non_negative(self, tensor: str) -> bool:
+        """Whether no value of a tensor can be negative, by the operators that lead to it."""
+        producer = self._producer(tensor)
+        if producer is None:
+            constant = self.constant(tensor)
+            return constant is not None and bool(np.all(constant >= 0))
+        if producer.op_type in NON_NEGATIVE or self._is_relu(producer):
+            return True
+        if producer.op_type in SIGN_KEEPING:
+            return self.is_non_negative(producer.input[0])
+        return producer.op_type in SIGN_KEEPING_OF_ALL and all(self.is_non_negative(source) for source in producer.input)
+
+    def unique(self, name: str) -> str:
+        """`name`, or `name` with a number, that no tensor has; it is taken from now on."""
+        candidate, number = name, 1
+        while candidate in self._names:
+            number += 1
+            candidate = f"{name}_{number}"
+        self._names.add(candidate)
+        return candidate
+
+    def add_constant(self, name: str, value: npt.ArrayLike) -> str:
+        """Add an initializer and return its name."""
+        self._proto.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def rename_output(self, tensor: str, name: str) -> None:
+        """Let the producer of a tensor call it `name`; those who read it do not change."""
+        _, node = self._producers[tensor]
+        node.output[list(node.output).index(tensor)] = name
+        self._producers[name] = self._producers[tensor]
+
+    def insert_first(self, nodes: Sequence[NodeProto]) -> None:
+        """Put nodes that read initializers alone before all others, at the next `insert_after_producers`."""
+        self._first.extend(nodes)
+
+    def insert_after_producers(self, added: Mapping[str, Sequence[NodeProto]]) -> None:
+        """Put the nodes added for each tensor right behind its producer (graph inputs: first), so that the order stays topological."""
+        ordered = list(self._first)
+        ordered += [node for tensor, nodes in added.items() if tensor not in self._producers for node in nodes]
+        behind: dict[int, list[NodeProto]] = {}
+        for tensor, nodes in added.items():
+            if tensor in self._producers:
+                behind.setdefault(self._producers[tensor][0], []).extend(nodes)
+        for position, node in enumerate(self.nodes):
+            ordered += [node, *behind.get(position, [])]
+        copies = [NodeProto.FromString(node.SerializeToString()) for node in ordered]
+        del self._proto.node[:]
+        self._proto.node.extend(copies)
+
+    def drop_unused_initializers(self) -> None:
+        """Remove initializers that no node reads any more."""
+        read = {tensor for node in self._proto.node for tensor in node.input} | self.outputs
+        kept = [tensor for tensor in self._proto.initializer if tensor.name in read]
+        del self._proto.initializer[:]
+        self._proto.initializer.extend(kept)
+
+    def _producer(self, tensor: str) -> Optional[NodeProto]:
+        return self._producers[tensor][1] if tensor in self._producers else None
+
+    def _is_relu(self, node: NodeProto) -> bool:
+        if node.op_type == "Relu":
+            return True
+        if node.op_type != "Clip" or len(node.input) < 2 or not node.input[1]:
+            return False
+        minimum = self.constant(node.input[1])
+        return minimum is not None and float(minimum) == 0.0

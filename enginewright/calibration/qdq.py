@@ -1,0 +1,220 @@
+"""Scales of calib.cache as QuantizeLinear/DequantizeLinear nodes in an ONNX graph, in the two placements that backends really execute.
+
+One file cannot serve both (docs/decisions/0007-two-qdq-files.md). Both hold the same scales, so one calibration feeds all backends.
+Source of the placements: NVIDIA, "TensorRT Developer Guide", "Explicit quantization"; ONNX Runtime, QDQ selectors in
+onnxruntime/core/optimizer/qdq_transformer/selectors_actions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Optional
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, NodeProto, helper
+
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.graph import Graph
+from enginewright.errors import CalibrationMismatch, ModelError, nearest
+
+Floats = npt.NDArray[np.float32]
+
+QUANTIZABLE = ("Conv", "Gemm", "MatMul")
+# ONNX Runtime moves or drops a Q/DQ pair around these only if scale and zero point are the same on both sides.
+SAME_SCALE = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
+# ONNX Runtime has an integer kernel for these, so a chain of quantized layers stays in INT8 across them.
+COMPANIONS = ("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid", *SAME_SCALE)
+MINIMUM_OPSET = 13  # per-channel DequantizeLinear
+INT32_MAX = 2**31 - 1
+
+
+class Placement(Enum):
+    """Where Q/DQ pairs go and in which type."""
+
+    tensorrt = "tensorrt"  # symmetric int8, zero point 0; weights FP32 -> Q -> DQ; none between Conv and Relu
+    onnxruntime = "onnxruntime"  # uint8, zero point 0 after Relu, else 128; int8 weights; inputs and outputs of every quantized layer
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """real = scale * (quantized - zero_point)."""
+
+    scale: float
+    zero_point: int
+    dtype: npt.DTypeLike
+
+
+def quantizable(model: ModelProto) -> list[NodeProto]:
+    """The Conv, Gemm and MatMul nodes of a model's main graph, in its order: what INT8 is about."""
+    return [node for node in model.graph.node if node.op_type in QUANTIZABLE]
+
+
+def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement, exclude: Collection[str] = ()) -> ModelProto:
+    """Return a copy of a float model with the cache's scales as Q/DQ nodes; the opset stays, inputs and outputs stay float32.
+
+    Activations get one scale a tensor, weights one an output channel: max |w| / 127 (Conv: axis 0; Gemm: axis 0 if transB, else 1; MatMul: the last).
+
+    Args:
+        model: FP32, opset 13 or later, without Q/DQ nodes.
+        cache: scales by the names of the model's tensors; further names are left alone, TensorRT writes some that ONNX does not know.
+        placement: which backend's.
+        exclude: names of nodes that stay float.
+
+    Raises:
+        CalibrationMismatch: the cache lacks a tensor that needs a scale: it belongs to another model.
+        ModelError: the opset is too old, the model carries Q/DQ nodes already, or `exclude` names a node that is not there.
+    """
+    _refuse(model, exclude)
+    result = ModelProto()
+    result.CopyFrom(model)
+    graph = Graph(result.graph)
+    layers = [node for node in quantizable(result) if node.name not in exclude and graph.constant(node.input[1]) is not None]
+    activations = [node for node in quantizable(result) if node.name not in exclude and graph.constant(node.input[1]) is None and node.op_type == "MatMul"]
+    if placement is Placement.tensorrt:
+        uses = [(node, 0) for node in layers] + [(node, index) for node in activations for index in (0, 1)]
+        uses += list(_residual_inputs(graph, exclude))
+        sources = {node.input[index]: node.input[index] for node, index in uses}
+    else:
+        sources = _chain(graph, layers + activations, exclude)
+        uses = [(node, index) for node in graph.nodes for index, tensor in enumerate(node.input) if tensor in sources]
+    cache.require(sorted(set(sources.values())), model.graph.name or "the model")
+    formats = {tensor: _format(graph, source, cache.scales[source], placement) for tensor, source in sources.items()}
+    for node in layers:
+        _quantize_weight(graph, node, formats[node.input[0]], placement)
+    pairs = {tensor: _pair(graph, tensor, form, keeps_name=placement is Placement.onnxruntime) for tensor, form in formats.items()}
+    for node, index in uses:
+        node.input[index] = pairs[node.input[index]][-1].output[0]
+    graph.insert_after_producers(pairs)
+    graph.drop_unused_initializers()
+    return result
+
+
+def _refuse(model: ModelProto, exclude: Collection[str]) -> None:
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset < MINIMUM_OPSET:
+        raise ModelError(f"{model.graph.name} has opset {opset}, and per-channel Q/DQ needs {MINIMUM_OPSET}; raise export.opset_version")
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
+        raise ModelError(f"{model.graph.name} carries Q/DQ nodes already; give the float model")
+    names = {node.name for node in model.graph.node}
+    for name in exclude:
+        if name not in names:
+            raise ModelError(f"{model.graph.name} has no node '{name}' to leave in float{nearest(name, names)}")
+
+
+def _residual_inputs(graph: Graph, exclude: Collection[str]) -> Iterator[tuple[NodeProto, int]]:
+    """The skip input of each Add that joins a convolution: TensorRT fuses Conv + Add + Relu into one INT8 kernel if the skip is quantized."""
+    for node in graph.nodes:
+        if node.op_type != "Add" or node.name in exclude or any(graph.constant(tensor) is not None for tensor in node.input):
+            continue
+        convolutions = [index for index, tensor in enumerate(node.input) if graph.is_conv_output(tensor) and len(graph.consumers(tensor)) == 1]
+        if convolutions:
+            main = max(convolutions, key=lambda index: graph.position(node.input[index]))  # the later one ends the residual branch
+            yield node, 1 - main
+
+
+def _chain(graph: Graph, layers: Iterable[NodeProto], exclude: Collection[str]) -> dict[str, str]:
+    """Tensors that ONNX Runtime must see quantized so that every layer runs as an integer kernel -> the tensor whose scale each takes.
+
+    A layer's inputs and its output, the latter behind a fused Relu or Clip. Companions between quantized tensors join the chain.
+    """
+    chain: dict[str, str] = {}
+    for node in layers:
+        for tensor in node.input[:2]:
+            if graph.constant(tensor) is None:
+                chain.setdefault(tensor, tensor)
+        output = graph.behind_relu(node.output[0])
+        # QGemm and MatMulIntegerToFloat give float32: logits need no rounding. QLinearConv gives 8 bits only.
+        if node.op_type == "Conv" or output not in graph.outputs:
+            chain.setdefault(output, output)
+    for node in graph.nodes:
+        tensors = [tensor for tensor in node.input if tensor and graph.constant(tensor) is None]
+        if node.op_type not in COMPANIONS or node.name in exclude or not tensors or any(tensor not in chain for tensor in tensors):
+            continue
+        if node.op_type in ("Add", "Mul") and len(tensors) < 2:
+            continue
+        if node.op_type in SAME_SCALE:
+            chain[node.output[0]] = chain[tensors[0]]
+        elif (output := graph.behind_relu(node.output[0])) not in graph.outputs:
+            chain.setdefault(output, output)
+    return chain
+
+
+def _format(graph: Graph, tensor: str, scale: float, placement: Placement) -> Quantization:
+    """The integer type of an activation; `scale` is amax / 127 as in the cache."""
+    if not math.isfinite(scale) or scale < 0:
+        raise CalibrationMismatch(f"the calibration cache has the scale {scale} for {tensor}; run `dvc repro calibrate`")
+    # TensorRT's calibrators write 0 for a tensor that was always zero; any positive scale keeps zeros exact.
+    amax = 127 * scale if scale >= np.finfo(np.float32).tiny else 1.0
+    if placement is Placement.tensorrt:
+        return Quantization(amax / 127, 0, np.int8)
+    if graph.is_non_negative(tensor):
+        return Quantization(amax / 255, 0, np.uint8)
+    return Quantization(amax / 127, 128, np.uint8)
+
+
+def _pair(graph: Graph, tensor: str, form: Quantization, keeps_name: bool) -> list[NodeProto]:
+    """Q and DQ for an activation. If `keeps_name`, a graph output stays the name of the dequantized tensor: its producer must feed Q alone."""
+    source, result = tensor, f"{tensor}_dequantized"
+    if keeps_name and tensor in graph.outputs:
+        source, result = f"{tensor}_float", tensor
+        graph.rename_output(tensor, source)
+    scale = graph.add_constant(f"{tensor}_scale", np.float32(form.scale))
+    zero_point = graph.add_constant(f"{tensor}_zero_point", np.array(form.zero_point, form.dtype))
+    return _qdq(source, f"{tensor}_quantized", result, [scale, zero_point], None)
+
+
+def _qdq(source: str, quantized: str, result: str, parameters: list[str], axis: Optional[int]) -> list[NodeProto]:
+    nodes = [
+        helper.make_node("QuantizeLinear", [source, *parameters], [quantized], name=f"{quantized}_QuantizeLinear"),
+        helper.make_node("DequantizeLinear", [quantized, *parameters], [result], name=f"{quantized}_DequantizeLinear"),
+    ]
+    for node in nodes if axis is not None else []:
+        node.attribute.append(helper.make_attribute("axis", axis))
+    return nodes
+
+
+def _quantize_weight(graph: Graph, node: NodeProto, activation: Quantization, placement: Placement) -> None:
+    """Put the weight (and for ONNX Runtime the bias, int32 at scale activation * weight) of a layer behind Q/DQ."""
+    weight = graph.constant(node.input[1])
+    assert weight is not None  # chosen by the caller
+    axis = _channel_axis(node, weight.ndim)
+    others = tuple(other for other in range(weight.ndim) if other != axis)
+    scale = np.maximum(np.abs(weight).max(axis=others).astype(np.float64) / 127, 0)
+    bias = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    integer_bias = placement is Placement.onnxruntime and bias is not None and bias.size == scale.size
+    if integer_bias and bias is not None:
+        scale = np.maximum(scale, np.abs(bias.reshape(-1).astype(np.float64)) / activation.scale / INT32_MAX * 2)  # else the bias overflows
+    scale = np.where(scale < np.finfo(np.float32).tiny, 1.0, scale).astype(np.float32)  # a channel of zeros
+    prefix = graph.unique(f"{node.input[1]}_int8")
+    shape = [-1 if other == axis else 1 for other in range(weight.ndim)]
+    parameters = [graph.add_constant(f"{prefix}_scale", scale), graph.add_constant(f"{prefix}_zero_point", np.zeros(scale.shape, np.int8))]
+    nodes = _qdq(node.input[1], f"{prefix}_quantized", f"{prefix}_dequantized", parameters, axis)
+    if placement is Placement.onnxruntime:  # stored as int8: a quarter of the file; TensorRT wants FP32 -> Q
+        integers = np.clip(np.rint(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
+        graph.add_constant(f"{prefix}_quantized", integers)
+        nodes = nodes[1:]
+    node.input[1] = nodes[-1].output[0]
+    if integer_bias and bias is not None:
+        nodes.append(_integer_bias(graph, node, bias, activation.scale * scale.astype(np.float64)))
+    graph.insert_first(nodes)
+
+
+def _integer_bias(graph: Graph, node: NodeProto, bias: Floats, scale: npt.NDArray[np.float64]) -> NodeProto:
+    prefix = graph.unique(f"{node.input[2]}_int32")
+    integers = np.clip(np.rint(bias.reshape(-1) / scale), -INT32_MAX, INT32_MAX).astype(np.int32)
+    inputs = [graph.add_constant(prefix, integers), graph.add_constant(f"{prefix}_scale", scale.astype(np.float32))]
+    node.input[2] = f"{prefix}_dequantized"
+    return helper.make_node("DequantizeLinear", inputs, [node.input[2]], name=f"{prefix}_DequantizeLinear", axis=0)
+
+
+def _channel_axis(node: NodeProto, rank: int) -> int:
+    """The axis of a weight that runs over output channels."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "Gemm":
+        return 0 if any(attribute.name == "transB" and attribute.i for attribute in node.attribute) else 1
+    return rank - 1

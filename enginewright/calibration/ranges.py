@@ -1,0 +1,88 @@
+"""What calibration saw of a tensor's values, and what its scale does to them; written beside calib.cache as report.json and ranges.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.manifest import replacing, write_json
+
+# A float32's sign bit dropped, then its 8 exponent bits and the first 7 of its mantissa: a bin is at most 1/128 of its value wide.
+BIN_SHIFT = 16
+BINS = 1 << 15
+OUTLIER_RATIO = 4.0  # of amax to the 99.99th percentile of |x|: two bits of INT8's seven go to one value in ten thousand
+REPORT_PERCENTILE = 99.99
+
+
+class TensorRange:
+    """Streaming statistics of one tensor's values; memory does not grow with them."""
+
+    def __init__(self, chosen: float) -> None:
+        """`chosen` is the amax of the tensor's scale: |x| beyond it saturates."""
+        self.chosen = chosen
+        self.amax = 0.0
+        self.count = 0
+        self.saturated = 0
+        self._bins = np.zeros(BINS, np.int64)
+
+    def add(self, values: npt.NDArray[Any]) -> None:
+        """Take in float32 values of any shape."""
+        magnitudes = np.abs(np.ascontiguousarray(values, np.float32)).reshape(-1)
+        if not magnitudes.size:
+            return
+        self.amax = max(self.amax, float(magnitudes.max()))
+        self.count += magnitudes.size
+        # Half a step beyond the range still rounds to 127.
+        self.saturated += int(np.count_nonzero(magnitudes > self.chosen * (127.5 / 127)))
+        self._bins += np.bincount(magnitudes.view(np.uint32) >> BIN_SHIFT, minlength=BINS)
+
+    def percentile(self, percent: float) -> float:
+        """The value that `percent` of all |x| do not exceed, to 1/128 of itself."""
+        if not self.count:
+            return 0.0
+        position = int(np.searchsorted(np.cumsum(self._bins), self.count * percent / 100))
+        upper = np.array([min(position + 1, BINS - 1) << BIN_SHIFT], np.uint32).view(np.float32)
+        return min(float(upper[0]), self.amax)
+
+
+def table(cache: CalibrationCache, seen: Mapping[str, TensorRange]) -> pd.DataFrame:
+    """One row a tensor of the cache, in its order; what was not observed is missing.
+
+    Columns: tensor, scale, range (127 * scale), amax (min-max), p99.99 of |x|, saturated (share of values), outlier (amax / p99.99), values.
+    """
+    rows = []
+    for tensor, scale in cache.scales.items():
+        row: dict[str, Any] = {"tensor": tensor, "scale": scale, "range": 127 * scale}
+        if tensor in seen and seen[tensor].count:
+            found = seen[tensor]
+            p9999 = found.percentile(REPORT_PERCENTILE)
+            row.update(amax=found.amax, p99_99=p9999, saturated=found.saturated / found.count, values=found.count)
+            row.update(outlier=found.amax / p9999 if p9999 > 0 else 1.0)
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["tensor", "scale", "range", "amax", "p99_99", "saturated", "outlier", "values"])
+
+
+def outliers(ranges: pd.DataFrame) -> list[str]:
+    """Tensors whose largest value is far beyond nearly all others: candidates for percentile, or for float."""
+    return [str(tensor) for tensor in ranges.loc[ranges["outlier"] >= OUTLIER_RATIO, "tensor"]]
+
+
+def write_report(folder: Path, cache: CalibrationCache, seen: Mapping[str, TensorRange]) -> dict[str, Any]:
+    """Write report.json and ranges.csv (for `dvc plots`) into `folder`, and return the figures that are metrics."""
+    ranges = table(cache, seen)
+    with replacing(folder / "ranges.csv") as temporary:
+        ranges.to_csv(temporary, index=False)
+    named = outliers(ranges)
+    rows = [{name: value for name, value in row.items() if pd.notna(value)} for row in ranges.to_dict(orient="records")]
+    write_json(folder / "report.json", {"algorithm": cache.algorithm.name, "tensors": rows, "outlier_tensors": named})
+    metrics: dict[str, Any] = {"tensors": len(ranges), "outlier_tensors": len(named)}
+    if ranges["saturated"].notna().any():
+        metrics["saturation_max"] = float(ranges["saturated"].max())
+        metrics["most_saturated_tensor"] = str(ranges["tensor"].iloc[int(ranges["saturated"].argmax())])
+    return metrics

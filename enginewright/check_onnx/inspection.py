@@ -1,0 +1,76 @@
+"""All checks of one file, in the order that names the root of a fault first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import onnx
+
+from enginewright.check_onnx import graph, operators, structure, weights
+from enginewright.check_onnx.report import Finding, Report, Severity
+from enginewright.errors import ModelError
+from enginewright.runtimes.parsers import PARSERS, ParserAnswer, parser_answers
+
+
+def inspect(path: Path, opset_version: Optional[int] = None) -> Report:
+    """Check an ONNX file: its bytes, opset, operators, weights, shapes, and the parsers of this machine.
+
+    Args:
+        path: the ONNX file; external data is looked for beside it.
+        opset_version: what the model should be of, or None to accept any that a TensorRT parses.
+
+    Returns:
+        The report. A file that cannot be read is a report with that one finding: nothing is raised on account of the model.
+    """
+    try:
+        model = structure.load(path)
+    except ModelError as fault:
+        what, _, remedy = str(fault).partition("; ")
+        return Report((Finding(Severity.fail, what, remedy),))
+    found = [*structure.opset(model, opset_version), *operators.findings(model), *weights.external_data(path, model)]
+    inferred, contradictions = structure.infer_shapes(model)
+    refusals: list[Finding] = []
+    readable = all((path.parent / name).is_file() for name in weights.external_files(model))
+    if readable:
+        refusals = list(structure.checker(path))
+        found += [*refusals, *weights.findings(path, model)]
+    found += [*contradictions, *structure.fed(model)]
+    if not contradictions:
+        found += structure.returned(model)
+    # TensorRT-RTX 1.7's parser was seen to end the whole process on a node with a wrong number of inputs.
+    valid = readable and not refusals and not contradictions
+    answers = parser_answers(path) if valid else {name: ParserAnswer(why_not="not asked, as the model is not valid ONNX") for name in PARSERS}
+    found += _refusals(answers, {finding.node for finding in found if finding.severity is Severity.fail})
+    return _report(model, inferred, found, answers)
+
+
+def _report(model: onnx.ModelProto, inferred: onnx.ModelProto, found: list[Finding], answers: dict[str, ParserAnswer]) -> Report:
+    order = list(Severity)
+    return Report(
+        findings=tuple(sorted(found, key=lambda finding: order.index(finding.severity))),
+        opset_version=structure.opset_version(model),
+        producer=f"{model.producer_name} {model.producer_version}".strip(),
+        inputs={value.name: graph.described(value) for value in graph.inputs(model.graph)},
+        outputs={value.name: graph.described(value) for value in inferred.graph.output},
+        operators=graph.inventory(model.graph),
+        parameters=graph.parameters(model.graph),
+        unfused_batch_normalization=operators.unfused_batch_normalization(model),
+        parsers=answers,
+        graph=graph.printable(inferred),
+    )
+
+
+def _refusals(answers: dict[str, ParserAnswer], known: set[Optional[str]]) -> list[Finding]:
+    """What a parser refuses beyond what is known to fail already, so that the report says the same where no parser is installed."""
+    return [
+        Finding(
+            Severity.fail,
+            f"the parser of {package} {answer.version} refuses {f'node {error.node!r} ({error.operator})' if error.operator else 'the model'}: {error.message}",
+            "replace that operation in `forward`, or try another export.opset_version",
+            error.node,
+        )
+        for package, answer in answers.items()
+        for error in answer.errors
+        if error.node is None or error.node not in known
+    ]

@@ -1,0 +1,175 @@
+"""What each node is: outside of the standard, refused by TensorRT's parser, left unfused, or in training mode.
+
+The lists are those of the "Supported ONNX Operators" page of onnx-tensorrt (docs/operators.md) for TensorRT 10.15. The parser of
+TensorRT-RTX 1.7 refuses every operator of `UNSUPPORTED` too. Where a parser is installed, its answer stands beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import onnx
+
+from enginewright.check_onnx.graph import STANDARD_DOMAINS, Node, walk
+from enginewright.check_onnx.report import Finding, Severity
+
+_SEQUENCES = "keep tensors instead of lists of tensors in `forward` (torch.stack, torch.cat)"
+_STRINGS = "do this outside of the model, before inference"
+_RANDOM = "the model must not draw random numbers in inference: remove it from `forward`"
+_BITS = "compute it with Mul, Div and Mod, or outside of the model"
+_QUANTIZED = "give the FP32 model: calibrate and build_int8 quantize it"
+_LOSS = "export the network without its loss"
+
+# Operators that no TensorRT parser takes -> what to do about it.
+UNSUPPORTED = {
+    "AffineGrid": "compute the grid outside of the model, or export at an opset below 20, where it becomes simpler operators",
+    "Bernoulli": _RANDOM,
+    "BitShift": _BITS,
+    "BitwiseAnd": _BITS,
+    "BitwiseNot": _BITS,
+    "BitwiseOr": _BITS,
+    "BitwiseXor": _BITS,
+    "CenterCropPad": "crop with slices (Slice) and torch.nn.functional.pad (Pad)",
+    "Col2Im": "replace torch.nn.Fold by ConvTranspose or reshapes",
+    "Compress": "replace a boolean mask by torch.where, which keeps the shape",
+    "ConcatFromSequence": _SEQUENCES,
+    "ConvInteger": _QUANTIZED,
+    "DFT": "compute the transform outside of the model, or as a product with a constant matrix",
+    "Det": "compute the determinant outside of the model",
+    "DynamicQuantizeLinear": _QUANTIZED,
+    "ImageDecoder": "decode images before inference",
+    "MatMulInteger": _QUANTIZED,
+    "MaxRoiPool": "use RoiAlign",
+    "MaxUnpool": "upsample with Resize or ConvTranspose, which need no indices",
+    "MelWeightMatrix": "store the matrix as a constant: register it as a buffer",
+    "Multinomial": _RANDOM,
+    "NegativeLogLikelihoodLoss": _LOSS,
+    "Optional": "make the input of `forward` a tensor that is always given",
+    "OptionalGetElement": "make the input of `forward` a tensor that is always given",
+    "OptionalHasElement": "make the input of `forward` a tensor that is always given",
+    "QLinearConv": _QUANTIZED,
+    "QLinearMatMul": _QUANTIZED,
+    "RegexFullMatch": _STRINGS,
+    "SequenceAt": _SEQUENCES,
+    "SequenceConstruct": _SEQUENCES,
+    "SequenceEmpty": _SEQUENCES,
+    "SequenceErase": _SEQUENCES,
+    "SequenceInsert": _SEQUENCES,
+    "SequenceLength": _SEQUENCES,
+    "SequenceMap": _SEQUENCES,
+    "SoftmaxCrossEntropyLoss": _LOSS,
+    "SplitToSequence": "use torch.split with constant sizes, which becomes Split",
+    "StringConcat": _STRINGS,
+    "StringNormalizer": _STRINGS,
+    "StringSplit": _STRINGS,
+    "TfIdfVectorizer": _STRINGS,
+    "Unique": "its output's shape depends on the data: do this after inference, on the host",
+}
+
+# Operators that are taken with a restriction worth a look -> the restriction.
+_NOT_IN_8_5 = "TensorRT 8.5 does not have it, 10.15 does"
+RESTRICTED = {
+    **dict.fromkeys(("BlackmanWindow", "HammingWindow", "HannWindow", "Hardmax", "IsInf", "LayerNormalization", "STFT"), _NOT_IN_8_5),
+    "DeformConv": "it is a plugin that TensorRT has from 10 on and TensorRT-RTX has not",
+    "If": "both branches must give outputs of the same rank",
+    "Loop": "carried tensors must keep their shape, and what it collects must have a fixed length",
+    "NonMaxSuppression": "the number of its boxes depends on the data, so the engine's output has no shape before it ran",
+    "NonZero": "its output's shape depends on the data, so the engine's output has no shape before it ran",
+    "RandomNormal": "its seed is ignored, so engines do not repeat their results",
+    "RandomNormalLike": "its seed is ignored, so engines do not repeat their results",
+    "RandomUniform": "its seed is ignored, so engines do not repeat their results",
+    "RandomUniformLike": "its seed is ignored, so engines do not repeat their results",
+    "Scan": "carried tensors must keep their shape",
+}
+
+_DOMAINS = {
+    "com.microsoft": "only ONNX Runtime has it: give the model as exported by PyTorch, not one optimized by ONNX Runtime",
+    "ai.onnx.ml": "it is classical machine learning and no TensorRT parser has it: do this outside of the model",
+    "ai.onnx.preview.training": "it is for training: export the model for inference",
+    "ai.onnx.training": "it is for training: export the model for inference",
+    "org.pytorch.aten": "it is PyTorch's own operator, which the exporter left as it is: replace it in `forward` by one with an ONNX form",
+    "aten": "it is PyTorch's own operator, which the exporter left as it is: replace it in `forward` by one with an ONNX form",
+}
+
+
+def findings(model: onnx.ModelProto) -> Iterator[Finding]:
+    """What there is to say about the nodes of a model, in their order."""
+    local = {(function.domain, function.name) for function in model.functions}
+    producers = {name: node for node in walk(model.graph) for name in node.proto.output}
+    for node in walk(model.graph):
+        if (node.proto.domain, node.proto.op_type) in local:
+            continue
+        yield from _unknown(node)
+        if node.proto.domain not in STANDARD_DOMAINS:
+            continue
+        yield from _tensorrt(node)
+        yield from _training(node)
+        if node.proto.op_type == "BatchNormalization":
+            yield _batch_normalization(node, producers)
+    yield from _quantized(model)
+
+
+def unfused_batch_normalization(model: onnx.ModelProto) -> int:
+    """Number of BatchNormalization nodes."""
+    return sum(node.proto.op_type == "BatchNormalization" for node in walk(model.graph))
+
+
+def _unknown(node: Node) -> Iterator[Finding]:
+    proto = node.proto
+    if proto.domain not in STANDARD_DOMAINS:
+        remedy = _DOMAINS.get(
+            proto.domain,
+            "ONNX Runtime needs a custom operator library for it and TensorRT a plugin of that name, and neither is loaded here: "
+            "replace it in `forward` by standard operators, or cut the model before it",
+        )
+        yield Finding(Severity.fail, f"{node} is an operator of the domain '{proto.domain}', outside of standard ONNX", remedy, node.name)
+    elif not onnx.defs.has(proto.op_type):
+        yield Finding(
+            Severity.fail,
+            f"{node} is no ONNX operator",
+            "if it is a TensorRT plugin, ONNX Runtime cannot run it and nothing can be compared: replace it by standard operators, or cut the model before it",
+            node.name,
+        )
+
+
+def _tensorrt(node: Node) -> Iterator[Finding]:
+    operator, outputs = node.proto.op_type, node.proto.output
+    if operator in UNSUPPORTED:
+        yield Finding(Severity.fail, f"{node} is not supported by TensorRT", UNSUPPORTED[operator], node.name)
+    elif operator in RESTRICTED:
+        what = f"{node} is restricted in TensorRT: {RESTRICTED[operator]}"
+        yield Finding(Severity.warning, what, "replace it if the build refuses it or the accuracy suffers", node.name)
+    elif operator == "MaxPool" and len(outputs) > 1 and outputs[1]:
+        yield Finding(Severity.fail, f"{node} returns Indices, which TensorRT does not support", "call max_pool without return_indices", node.name)
+    elif operator in ("MaxPool", "AveragePool", "LpPool") and any(size != 1 for size in _attribute(node, "dilations", ())):
+        yield Finding(Severity.fail, f"{node} has dilations, which TensorRT does not support in pooling", "pool without dilation", node.name)
+    elif operator == "Resize" and _attribute(node, "antialias", 0):
+        yield Finding(Severity.fail, f"{node} has antialiasing, which TensorRT does not support", "interpolate with antialias=False", node.name)
+
+
+def _training(node: Node) -> Iterator[Finding]:
+    if _attribute(node, "training_mode", 0):
+        yield Finding(Severity.fail, f"{node} is in training mode", "call `model.eval()` before the export", node.name)
+
+
+def _batch_normalization(node: Node, producers: dict[str, Node]) -> Finding:
+    before = producers.get(node.proto.input[0]) if node.proto.input else None
+    if before is not None and before.proto.op_type in ("Conv", "ConvTranspose", "Gemm"):
+        what = f"{node} is left unfused behind {before}"
+        return Finding(Severity.warning, what, "export in evaluation mode with constant folding; INT8 scales are then those of the fused layer", node.name)
+    what = f"{node} is left unfused: no convolution before it to fuse it into"
+    return Finding(Severity.note, what, "TensorRT runs it as a scale layer; nothing to do if the network is meant so", node.name)
+
+
+def _quantized(model: onnx.ModelProto) -> Iterator[Finding]:
+    nodes = [node for node in walk(model.graph) if node.proto.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    if nodes:
+        yield Finding(Severity.fail, f"the model carries {len(nodes)} Q/DQ nodes already, the first is {nodes[0]}", _QUANTIZED, nodes[0].name)
+
+
+def _attribute(node: Node, name: str, default: Any) -> Any:
+    for attribute in node.proto.attribute:
+        if attribute.name == name:
+            return onnx.helper.get_attribute_value(attribute)
+    return default

@@ -1,0 +1,112 @@
+"""Findings, the verdict that builds depend on, and how both are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any, Optional
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from enginewright.runtimes.parsers import ParserAnswer
+
+MOST_NAMED = 3  # findings in the sentence of a failed check
+
+
+class Severity(Enum):
+    """`fail`: a runtime cannot take the model, or would compute nonsense; `warning`: some version or precision is affected; `note`: good to know."""
+
+    fail = "fail"
+    warning = "warning"
+    note = "note"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the check found, and what to do about it."""
+
+    severity: Severity
+    what: str
+    remedy: str
+    node: Optional[str] = None  # name of the node, tensor, input or output that it is about
+
+    def sentence(self) -> str:
+        """`what; remedy` in one line."""
+        return f"{self.what}; {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known about a model after the check. `to_dict` is the same on every machine, unless a parser of that machine refuses the model."""
+
+    findings: tuple[Finding, ...]
+    opset_version: Optional[int] = None
+    producer: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)  # name -> "float32 [batch, 1, 28, 28]"
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    operators: Mapping[str, int] = field(default_factory=dict)  # operator -> nodes
+    parameters: int = 0
+    unfused_batch_normalization: int = 0
+    parsers: Mapping[str, ParserAnswer] = field(default_factory=dict)
+    graph: str = ""  # a printable table: node, operator, shape, dtype
+
+    @property
+    def verdict(self) -> str:
+        """`fail` if one finding is, else `pass`."""
+        return "fail" if self.count(Severity.fail) else "pass"
+
+    def count(self, severity: Severity) -> int:
+        """Number of findings of a severity."""
+        return sum(finding.severity is severity for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What report.json holds: verdict, findings and the model's figures, without what is true of this machine only."""
+        return {
+            "verdict": self.verdict,
+            "findings": [{**asdict(finding), "severity": finding.severity.value} for finding in self.findings],
+            "opset_version": self.opset_version,
+            "producer": self.producer,
+            "inputs": dict(self.inputs),
+            "outputs": dict(self.outputs),
+            "operators": dict(self.operators),
+            "parameters": self.parameters,
+        }
+
+    def parsers_to_dict(self) -> dict[str, Any]:
+        """What parsers.json holds: each parser of this machine, its version, its verdict and every error."""
+        return {name: {**asdict(answer), "verdict": answer.verdict} for name, answer in self.parsers.items()}
+
+    def metrics(self) -> dict[str, Any]:
+        """Counts for `dvc metrics show`."""
+        return {
+            "verdict": self.verdict,
+            "nodes": sum(self.operators.values()),
+            "operators": len(self.operators),
+            "parameters": self.parameters,
+            "findings": {severity.value: self.count(severity) for severity in Severity},
+            "unfused_batch_normalization": self.unfused_batch_normalization,
+            "parser": {name: answer.verdict for name, answer in self.parsers.items()},
+        }
+
+    def failure(self) -> str:
+        """One sentence with the first failing findings, for the exception of a failed check."""
+        failed = [finding for finding in self.findings if finding.severity is Severity.fail]
+        more = f"; and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
+        return "; ".join(finding.sentence() for finding in failed[:MOST_NAMED]) + more
+
+    def print(self, console: Console) -> None:
+        """Print findings and parsers as a table."""
+        colour = "red" if self.verdict == "fail" else "green"
+        table = Table(title=f"check_onnx: {self.verdict}", title_style=colour, show_lines=True)
+        for header in ("", "Finding", "What to do"):
+            table.add_column(header, overflow="fold")
+        styles = {Severity.fail: "red", Severity.warning: "yellow", Severity.note: "dim"}
+        for finding in self.findings:
+            table.add_row(finding.severity.value, escape(finding.what), escape(finding.remedy), style=styles[finding.severity])
+        for name, answer in self.parsers.items():
+            version = f" {answer.version}" if answer.version else ""
+            table.add_row("parser", escape(f"{name}{version}: {answer.verdict}"), "")
+        console.print(table)

@@ -1,0 +1,122 @@
+"""The numbers in a model: NaN and infinity, what FP16 cannot hold, and integer and double weights that TensorRT narrows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pandas as pd
+from onnx import TensorProto
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from enginewright.check_onnx.graph import dtype_name, walk, weights
+from enginewright.check_onnx.report import Finding, Severity
+
+FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+FP16_MAX = 65504.0
+FP16_SMALLEST_NORMAL = 2.0**-14
+FP16_SMALLEST_SUBNORMAL = 2.0**-24  # half of it and less rounds to zero
+INT32 = np.iinfo(np.int32)
+MOST_NAMED = 3
+
+Array = npt.NDArray[Any]
+
+
+def external_files(model: onnx.ModelProto) -> list[str]:
+    """The files that hold tensors outside of the model's own, relative to it."""
+    return sorted({ExternalDataInfo(tensor).location for tensor in weights(model.graph) if uses_external_data(tensor)})
+
+
+def external_data(path: Path, model: onnx.ModelProto) -> Iterator[Finding]:
+    """Tensors kept outside of the file: where the files must lie, and whether they do."""
+    outside = [tensor for tensor in weights(model.graph) if uses_external_data(tensor)]
+    if not outside:
+        return
+    locations = external_files(model)
+    remedy = "write one file with onnx.save_model(model, path, save_as_external_data=False)"
+    missing = [name for name in locations if not (path.parent / name).is_file()]
+    if missing:
+        what = f"{len(outside)} weights, the first '{outside[0].name}', lie outside of {path.name} in files that are missing: {', '.join(missing)}"
+        yield Finding(Severity.fail, what, f"put them beside {path.name}, then {remedy}", outside[0].name)
+        return
+    what = f"{len(outside)} weights, the first '{outside[0].name}', lie outside of {path.name} ({', '.join(locations)}), and its hash does not cover them"
+    yield Finding(Severity.fail, what, remedy, outside[0].name)
+
+
+def findings(path: Path, model: onnx.ModelProto) -> Iterator[Finding]:
+    """What there is to say about stored tensors. External files must exist (`external_data`)."""
+    rows = [_figures(tensor, onnx.numpy_helper.to_array(tensor, str(path.parent))) for tensor in weights(model.graph)]
+    table = pd.DataFrame(rows, columns=["tensor", "dtype", "values", "nan", "infinite", "over_fp16", "subnormal", "zeroed", "over_int32"])
+    yield from _not_finite(table)
+    yield from _fp16(table)
+    yield from _narrowed(table, model)
+
+
+def _figures(tensor: onnx.TensorProto, values: Array) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(["nan", "infinite", "over_fp16", "subnormal", "zeroed", "over_int32"], 0)
+    row.update(tensor=tensor.name, dtype=dtype_name(tensor.data_type), values=values.size)
+    if tensor.data_type in FLOATS:
+        size = np.abs(values.astype(np.float64) if tensor.data_type == TensorProto.DOUBLE else values.astype(np.float32))
+        row["nan"], row["infinite"] = int(np.isnan(size).sum()), int(np.isinf(size).sum())
+        row["over_fp16"] = int(((size > FP16_MAX) & np.isfinite(size)).sum())
+        row["subnormal"] = int(((size > 0) & (size < FP16_SMALLEST_NORMAL)).sum())
+        row["zeroed"] = int(((size > 0) & (size <= FP16_SMALLEST_SUBNORMAL / 2)).sum())
+    elif tensor.data_type in (TensorProto.INT64, TensorProto.UINT64, TensorProto.UINT32):
+        row["over_int32"] = int(((values < INT32.min) | (values > INT32.max)).sum())
+    return row
+
+
+def _not_finite(table: pd.DataFrame) -> Iterator[Finding]:
+    for kind, word in (("nan", "NaN"), ("infinite", "infinity")):
+        for row in table[table[kind] > 0].itertuples():
+            what = f"the weight '{row.tensor}' holds {getattr(row, kind)} of {row.values} values that are {word}"
+            yield Finding(Severity.fail, what, "the training diverged or the file is damaged: take another checkpoint", str(row.tensor))
+
+
+def _fp16(table: pd.DataFrame) -> Iterator[Finding]:
+    """A subnormal weight loses digits in FP16, and TensorRT says so at every build; a value over 65504 becomes infinity."""
+    if table["over_fp16"].sum():
+        what = f"{table['over_fp16'].sum()} weights are over {FP16_MAX:.0f}, the largest FP16 number: {_worst(table, 'over_fp16')}"
+        yield Finding(Severity.warning, what, "the FP16 engine overflows there: rescale the layer, or train with weight decay", _first(table, "over_fp16"))
+    if table["subnormal"].sum():
+        share = table["subnormal"].sum() / table["values"].sum()
+        what = (
+            f"{table['subnormal'].sum()} weights ({share:.2%}) are subnormal in FP16 (below {FP16_SMALLEST_NORMAL:.1e}), "
+            f"{table['zeroed'].sum()} of them become zero: {_worst(table, 'subnormal')}"
+        )
+        yield Finding(Severity.note, what, "validate_accuracy shows whether the FP16 engine suffers", _first(table, "subnormal"))
+
+
+def _narrowed(table: pd.DataFrame, model: onnx.ModelProto) -> Iterator[Finding]:
+    double = table[table["dtype"] == "float64"]
+    if len(double):
+        what = f"{len(double)} weights are DOUBLE, which TensorRT narrows to FLOAT: {_names(double)}"
+        yield Finding(Severity.warning, what, "convert the model with `model.float()` before the export", str(double["tensor"].iloc[0]))
+    if len(wide := table[table["dtype"].isin(["int64", "uint64"])]):
+        what = f"{len(wide)} constants are INT64 (shapes and indices mostly), which TensorRT before 10 narrows to INT32"
+        yield Finding(Severity.note, what, "nothing to do unless a value is beyond INT32", str(wide["tensor"].iloc[0]))
+    # Exporters write the largest INT64 for "to the end" in Slice; TensorRT 8.6 clamps it, which means the same.
+    sliced = {name for node in walk(model.graph) if node.proto.op_type == "Slice" for name in node.proto.input[1:3]}
+    if len(beyond := table[(table["over_int32"] > 0) & ~table["tensor"].isin(sliced)]):
+        what = f"{beyond['over_int32'].sum()} values are beyond INT32, which TensorRT before 10 clamps: {_worst(beyond, 'over_int32')}"
+        yield Finding(Severity.warning, what, "keep integers in `forward` within 32 bits, or build with TensorRT 10 or later", _first(beyond, "over_int32"))
+
+
+def _worst(table: pd.DataFrame, column: str) -> str:
+    """`'conv.weight' 12, 'fc.weight' 3`: the tensors with the most."""
+    most = table[table[column] > 0].sort_values([column, "tensor"], ascending=[False, True])
+    more = f" and {len(most) - MOST_NAMED} more tensors" if len(most) > MOST_NAMED else ""
+    return ", ".join(f"'{row.tensor}' {getattr(row, column)}" for row in most.head(MOST_NAMED).itertuples()) + more
+
+
+def _first(table: pd.DataFrame, column: str) -> str:
+    return str(table[table[column] > 0].sort_values([column, "tensor"], ascending=[False, True])["tensor"].iloc[0])
+
+
+def _names(table: pd.DataFrame) -> str:
+    more = f" and {len(table) - MOST_NAMED} more" if len(table) > MOST_NAMED else ""
+    return ", ".join(f"'{name}'" for name in table["tensor"].head(MOST_NAMED)) + more

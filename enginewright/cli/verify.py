@@ -1,0 +1,48 @@
+"""`enginewright verify`: every sealed artifact against its sidecar, and the links between them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Optional
+
+from enginewright import artifacts, manifest
+from enginewright.cli.chain import sealed
+from enginewright.errors import StaleArtifact
+
+SUMMARY = "check artifacts against their sidecars: whole, unchanged, and made from what lies beside them"
+EXAMPLES = """examples:
+  enginewright verify                             everything under artifacts/
+  enginewright verify artifacts/engines           the engines, and that their inputs are still the recorded ones
+  enginewright verify engine.trt                  one file, on the machine that it was brought to"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("paths", nargs="*", type=Path, metavar="path", help=f"files or folders (default: {artifacts.ROOT})")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one sentence for each artifact that fails; exit code 2 if one does."""
+    roots = arguments.paths or [artifacts.ROOT]
+    found = sealed(root for root in roots if root != artifacts.ROOT or root.exists())
+    if not found:
+        raise StaleArtifact(f"nothing sealed lies under {', '.join(map(str, roots))}; run `dvc repro` first")
+    faults = {artifact: _fault(artifact) for artifact in found}
+    for artifact, fault in faults.items():
+        if fault:
+            print(f"error: {fault}", file=sys.stderr)
+        else:
+            print(f"ok  {artifact}")
+    whole = sum(fault is None for fault in faults.values())
+    print(f"{whole} of {len(found)} artifacts are whole and made from what lies beside them")
+    return 0 if whole == len(found) else 2
+
+
+def _fault(artifact: Path) -> Optional[str]:
+    try:
+        manifest.verify(artifact)
+    except StaleArtifact as fault:
+        return str(fault)
+    return None

@@ -1,0 +1,107 @@
+"""A set of preprocessed images on disk: images.npy, labels.csv, classes.json, each sealed. Memory stays flat both ways."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Optional
+
+import numpy as np
+import numpy.typing as npt
+
+from enginewright import manifest
+from enginewright.config import Preprocessing
+from enginewright.data.preprocessing import Batch, Pixels, pixel_shape, to_input
+from enginewright.errors import DataError
+
+IMAGES, LABELS, CLASSES = "images.npy", "labels.csv", "classes.json"
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images as the model is fed them but for scale and normalization, with their names and labels."""
+
+    pixels: Pixels  # uint8 [N, H, W, C], mapped from disk: reading a batch reads that batch
+    labels: Optional[npt.NDArray[np.int64]]  # [N], indices into `classes`; None when unlabelled
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    files: list[Path]  # for manifests
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def open(cls, folder: Path) -> ImageSet:
+        """Verify the sidecars, then map the pixels.
+
+        Raises:
+            StaleArtifact: a file or its sidecar is missing or changed.
+            DataError: the files do not belong together.
+        """
+        import pandas as pd
+
+        files = [folder / name for name in (IMAGES, LABELS, CLASSES)]
+        for file in files:
+            manifest.verify(file)
+        # an empty array cannot be mapped: mmap(2) refuses a length of 0
+        pixels = np.load(files[0], mmap_mode="r") if np.prod(_npy_shape(files[0])) else np.load(files[0])
+        table = pd.read_csv(files[1], dtype={"name": str, "label": np.int64}, keep_default_na=False)
+        classes = tuple(json.loads(files[2].read_text()))
+        if len(pixels) != len(table):
+            raise DataError(f"{folder} holds {len(pixels)} images and {len(table)} labels; run `dvc repro -f prepare_data`")
+        labels = table["label"].to_numpy(np.int64)
+        return cls(pixels, labels if classes else None, classes, tuple(table["name"]), files)
+
+    def batches(self, preprocessing: Preprocessing, batch_size: int) -> Iterator[Batch]:
+        """Yield float32 [n, C, H, W] (or nhwc), n = `batch_size` but in the last one, in stored order."""
+        for start in range(0, len(self), batch_size):
+            yield to_input(np.asarray(self.pixels[start : start + batch_size]), preprocessing)
+
+
+def _npy_shape(path: Path) -> tuple[int, ...]:
+    with path.open("rb") as stream:
+        np.lib.format.read_magic(stream)
+        return np.lib.format.read_array_header_1_0(stream)[0]
+
+
+class RowWriter:
+    """Writes the rows of an .npy file in any order, one at a time.
+
+    Not `numpy.lib.format.open_memmap`: its pages stay in this process's resident memory until the kernel wants them back.
+    """
+
+    def __init__(self, path: Path, rows: int, preprocessing: Preprocessing) -> None:
+        """Write the header; use in a `with` block."""
+        self._shape = pixel_shape(preprocessing)
+        self._stream: BinaryIO = path.open("wb")
+        header: dict[str, Any] = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": (rows, *self._shape)}
+        np.lib.format.write_array_header_1_0(self._stream, header)
+        self._start = self._stream.tell()
+        self._size = int(np.prod(self._shape))
+
+    def write(self, row: int, pixels: Pixels) -> None:
+        """Write one image, uint8 [H, W, C]."""
+        self._stream.seek(self._start + row * self._size)
+        self._stream.write(pixels.tobytes())
+
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def __exit__(self, kind: Optional[type[BaseException]], fault: Optional[BaseException], trace: Optional[TracebackType]) -> None:
+        self._stream.close()
+
+
+def write_labels(path: Path, names: Sequence[str], labels: Sequence[int]) -> None:
+    """Write labels.csv: name,label; the label -1 stands for unlabelled."""
+    import pandas as pd
+
+    pd.DataFrame({"name": names, "label": labels}).to_csv(path, index=False, lineterminator="\n")
+
+
+def write_classes(path: Path, classes: Sequence[str]) -> None:
+    """Write classes.json: the names in the order of the labels; empty when unlabelled."""
+    path.write_text(json.dumps(list(classes), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

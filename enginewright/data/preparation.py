@@ -1,0 +1,175 @@
+"""A source's images into disjoint training, calibration and validation sets, one image in memory at a time.
+
+Three passes over the source: hash all pixels to find duplicates; write training and validation and look at the pool; write
+the calibration images that were selected from it. What stays in memory for an image is 25 bytes, and names and labels of the sets.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import numpy.typing as npt
+
+from enginewright.config import Data, Preprocessing
+from enginewright.data.imageset import CLASSES, IMAGES, LABELS, RowWriter, write_classes, write_labels
+from enginewright.data.preprocessing import Pixels, to_pixels
+from enginewright.data.selection import Embedding, Rows, coverage_radius, interleave, select, thumbnail
+from enginewright.data.sources import Sample, Source
+from enginewright.errors import DataError
+
+DIGEST_BYTES = 16  # 2^64 images before a collision is likely
+Output = Callable[[Path], "AbstractContextManager[Path]"]  # Stage.output, which seals
+
+
+@dataclass(frozen=True)
+class Index:
+    """What the first pass finds out about every image of a source."""
+
+    labels: Rows  # [N]
+    held_out: npt.NDArray[np.bool_]  # [N]
+    unique: Rows  # positions of the first image of each distinct pixel content, ascending
+    conflicting_duplicates: int  # duplicates whose label is not that of their first image
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions in the source, disjoint, each in the order in which its set is stored."""
+
+    training: Rows
+    pool: Rows
+    validation: Rows
+
+
+def index_source(source: Source, preprocessing: Preprocessing) -> Index:
+    """First pass: decode every image once, keep a digest of its pixels. Raises DataError on a damaged image."""
+    labels, held_out, digests = array("q"), bytearray(), bytearray()
+    for sample in _progress(source.samples(), "reading"):
+        labels.append(sample.label)
+        held_out.append(sample.held_out)
+        digests += blake2b(_pixels(sample, preprocessing).tobytes(), digest_size=DIGEST_BYTES).digest()
+    label_array = np.frombuffer(labels, np.int64) if labels else np.empty(0, np.int64)
+    keys = np.frombuffer(bytes(digests), f"V{DIGEST_BYTES}")
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    conflicting = int(np.count_nonzero(label_array != label_array[first[inverse.reshape(-1)]])) if len(keys) else 0
+    return Index(label_array, np.frombuffer(bytes(held_out), np.bool_), np.sort(first), conflicting)
+
+
+def split_source(index: Index, data: Data, seed: int, where: str) -> Split:
+    """Draw disjoint sets by `seed`, stratified where there are labels.
+
+    Validation comes first, then training, then the pool: the size of a later one changes no earlier one, so that asking for
+    other calibration images leaves the training set, and the trained model, as they are. `where` names the source in messages.
+
+    Raises:
+        DataError: with how many images there are and how many are needed.
+    """
+    removed = len(index.labels) - len(index.unique)
+    duplicates = f" after {removed} duplicates are left out" if removed else ""
+    rng = np.random.default_rng(seed)
+    rows = index.unique[rng.permutation(len(index.unique))]
+    rows = rows[interleave(index.labels[rows])]
+    apart = index.held_out[rows]
+    wanted = {"data.train_images": data.train_images, "data.calibration_pool": data.calibration_pool, "data.validation_images": data.validation_images}
+    if apart.any():
+        validation, rest = rows[apart], rows[~apart]
+        _need(len(validation), {"data.validation_images": wanted.pop("data.validation_images")}, f"{where} sets apart for validation{duplicates}")
+        _need(len(rest), wanted, f"{where} holds for training and calibration{duplicates}")
+        validation = validation[: data.validation_images]
+    else:
+        _need(len(rows), wanted, f"{where} holds{duplicates}")
+        validation, rest = rows[: data.validation_images], rows[data.validation_images :]
+    end = data.train_images + data.calibration_pool
+    return Split(rest[: data.train_images], rest[data.train_images : end], validation)
+
+
+def _need(available: int, wanted: dict[str, int], where: str) -> None:
+    needed = sum(wanted.values())
+    if available < needed:
+        asked = " + ".join(f"{key} {count}" for key, count in wanted.items())
+        images = f"{available} image{'s' if available != 1 else ''}"
+        raise DataError(f"{needed} images are needed ({asked}) and there are {images} in what {where}; lower these settings or add images")
+
+
+def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], output: Output) -> dict[str, Any]:
+    """Write the three image sets.
+
+    Args:
+        source: where images come from.
+        data: sizes, selection and preprocessing.
+        seed: of the split and of the selection.
+        folders: "training", "calibration" and "validation" -> folder.
+        output: yields a temporary path for an artifact, then renames and seals it.
+
+    Returns:
+        Counts for the metrics.
+
+    Raises:
+        DataError: too few images, or a damaged one.
+    """
+    index = index_source(source, data.preprocessing)
+    split = split_source(index, data, seed, source.where)
+    embedding = _write_sets(source, data, {folders["training"]: split.training, folders["validation"]: split.validation}, output, watch=split.pool)
+    chosen = select(data.selection, data.calibration_images, index.labels[split.pool], embedding, seed)
+    calibration = split.pool[chosen]
+    _write_sets(source, data, {folders["calibration"]: calibration}, output)
+    sets = {"training": split.training, "calibration": calibration, "validation": split.validation}
+    return {
+        "source_images": len(index.labels),
+        "duplicates_removed": len(index.labels) - len(index.unique),
+        "duplicates_with_another_label": index.conflicting_duplicates,
+        "calibration_pool": len(split.pool),
+        "coverage_radius_gray_levels": round(coverage_radius(embedding, chosen), 4),
+        **{name: _counts(index.labels[rows], len(source.classes)) for name, rows in sets.items()},
+    }
+
+
+def _counts(labels: Rows, classes: int) -> dict[str, int]:
+    if not classes:
+        return {"images": len(labels), "classes": 0}
+    per_class = np.bincount(labels, minlength=classes)
+    return {"images": len(labels), "classes": classes, "images_per_class_min": int(per_class.min()), "images_per_class_max": int(per_class.max())}
+
+
+def _write_sets(source: Source, data: Data, sets: dict[Path, Rows], output: Output, watch: Optional[Rows] = None) -> Embedding:
+    """One pass over the source that writes each set's rows to its folder; returns the thumbnails of the rows to `watch`, [N, D]."""
+    place = {int(position): (folder, row) for folder, rows in sets.items() for row, position in enumerate(rows)}
+    watched = {int(position): row for row, position in enumerate(watch)} if watch is not None else {}
+    thumbnails: dict[int, Embedding] = {}
+    names = {folder: [""] * len(rows) for folder, rows in sets.items()}
+    labels = {folder: [0] * len(rows) for folder, rows in sets.items()}
+    with ExitStack() as stack:
+        writers = {
+            folder: stack.enter_context(RowWriter(stack.enter_context(output(folder / IMAGES)), len(rows), data.preprocessing)) for folder, rows in sets.items()
+        }
+        for position, sample in enumerate(_progress(source.samples(), "writing")):
+            if position in place:
+                folder, row = place[position]
+                names[folder][row], labels[folder][row] = sample.name, sample.label
+                writers[folder].write(row, _pixels(sample, data.preprocessing))
+            elif position in watched:
+                thumbnails[watched[position]] = thumbnail(_pixels(sample, data.preprocessing))
+    for folder in sets:
+        with output(folder / LABELS) as path:
+            write_labels(path, names[folder], labels[folder])
+        with output(folder / CLASSES) as path:
+            write_classes(path, source.classes)
+    return np.array([thumbnails[row] for row in range(len(thumbnails))])
+
+
+def _pixels(sample: Sample, preprocessing: Preprocessing) -> Pixels:
+    image = sample.load()
+    return to_pixels(image, preprocessing, str(image) if isinstance(image, Path) else sample.name)
+
+
+def _progress(samples: Iterable[Sample], doing: str) -> Iterable[Sample]:
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(samples, description=f"{doing} images", console=Console(stderr=True), transient=True)

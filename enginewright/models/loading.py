@@ -1,0 +1,142 @@
+"""A PyTorch model from its configuration: `_target_` names a factory, `weights` a state dict for what it returns."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from torch import Tensor, nn
+
+from enginewright import artifacts, manifest
+from enginewright.config import Model
+from enginewright.errors import ModelError
+
+WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which Lightning, timm and the PyTorch tutorials nest the state dict
+
+
+def load_model(model: Model) -> nn.Module:
+    """Make the model, load its weights, and set it to eval mode, on the CPU.
+
+    Raises:
+        ModelError: the factory cannot be imported or called, or the weights are missing, damaged, or of another model.
+        StaleArtifact: weights that the pipeline made were changed since.
+    """
+    network = make_model(model)
+    load_weights(network, Path(model.weights), model)
+    return network.eval()
+
+
+def make_model(model: Model) -> nn.Module:
+    """Call the factory `model._target_` with `model.arguments`; modules of the project's own folder can be imported.
+
+    Raises:
+        ModelError: it does not import, is no callable, refuses its arguments, returns no module, or lives in a file that
+            `model.code` does not name, so that DVC would not see its changes.
+    """
+    factory = find_factory(model)
+    try:
+        network = instantiate({"_target_": model._target_, **model.arguments}, _convert_="all")
+    except InstantiationException as fault:
+        cause = fault.__cause__
+        if isinstance(cause, ModelError):
+            raise cause from None
+        if not isinstance(cause, (TypeError, ValueError)):
+            raise  # a fault inside the user's factory: its traceback is what they need
+        raise ModelError(f"model._target_ {model._target_} refuses model.arguments {dict(model.arguments)}: {_line(cause)}; change model.arguments") from None
+    if not isinstance(network, nn.Module):
+        raise ModelError(f"model._target_ {model._target_} returned a {type(network).__name__}; it must return a torch.nn.Module")
+    _require_code(factory, model)
+    return network
+
+
+def find_factory(model: Model) -> Callable[..., Any]:
+    """Import the factory. Raises ModelError if its path leads nowhere or to no callable."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # a stage script has stages/ there, not the project's root
+    try:
+        factory = get_object(model._target_)
+    except (ImportError, ValueError, AttributeError) as fault:
+        raise ModelError(
+            f"model._target_ {model._target_} cannot be imported ({_line(fault)}); give package.module.factory as seen from {Path.cwd()}"
+        ) from None
+    if not callable(factory):
+        raise ModelError(f"model._target_ {model._target_} is a {type(factory).__name__}, not a class or function that returns a torch.nn.Module")
+    return cast("Callable[..., Any]", factory)
+
+
+def _require_code(factory: Callable[..., Any], model: Model) -> None:
+    try:
+        source = Path(inspect.getsourcefile(factory) or "").resolve()
+    except TypeError:  # built in, or an instance with __call__
+        return
+    inside = Path.cwd() in source.parents and "site-packages" not in source.parts  # installed packages have versions, the project's files have hashes
+    if inside and source != Path(model.code).resolve():
+        raise ModelError(
+            f"model.code is {model.code}, and model._target_ {model._target_} lives in {source.relative_to(Path.cwd())}; "
+            "set model.code to that file, else DVC would not see its changes"
+        )
+
+
+def load_weights(network: nn.Module, weights: Path, model: Model) -> None:
+    """Load a state dict strictly: every key of the model, and no other.
+
+    Raises:
+        ModelError: the file is missing or damaged, or its keys or shapes are not the model's, naming the first of them.
+        StaleArtifact: weights that the pipeline made were changed since.
+    """
+    if artifacts.REFERENCE_WEIGHTS.parent in weights.parents and weights.exists():
+        manifest.verify(weights)
+    state = read_state_dict(weights)
+    wanted = network.state_dict()
+    missing, unexpected = [key for key in wanted if key not in state], [key for key in state if key not in wanted]
+    if missing or unexpected:
+        prefixed = state and all(key.startswith("module.") for key in state)
+        hint = (
+            "save model.module.state_dict() instead: nn.DataParallel put 'module.' before every key"
+            if prefixed
+            else "give the factory and arguments it was saved from"
+        )
+        raise ModelError(f"{weights} does not fit {model._target_}: {_some('lacks', missing)}{_some('has unknown', unexpected)}{hint}")
+    wrong = [key for key, tensor in state.items() if tensor.shape != wanted[key].shape]
+    if wrong:
+        key = wrong[0]
+        shapes = f"{key} is {list(state[key].shape)} in the file and {list(wanted[key].shape)} in the model"
+        raise ModelError(f"{weights} does not fit {model._target_} with model.arguments {dict(model.arguments)}: {shapes}; change model.arguments")
+    network.load_state_dict(state)
+
+
+def read_state_dict(weights: Path) -> Mapping[str, Tensor]:
+    """Read names and tensors without running code from the file (`weights_only`). Raises ModelError."""
+    try:
+        loaded = torch.load(weights, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(f"the weights {weights} do not exist; set model.weights to a state dict, or run `dvc repro train_reference`") from None
+    except pickle.UnpicklingError:
+        raise ModelError(f"{weights} holds more than tensors, or is no PyTorch file; write it with torch.save(model.state_dict(), path)") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as fault:
+        raise ModelError(f"{weights} is damaged or no PyTorch file ({_line(fault)}); copy it again, or remove it and train anew") from None
+    for wrapper in WRAPPERS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise ModelError(f"{weights} holds a {type(loaded).__name__} that is no state dict; write it with torch.save(model.state_dict(), path)")
+    return cast("Mapping[str, Tensor]", loaded)
+
+
+def _some(what: str, keys: Iterable[str]) -> str:
+    keys = list(keys)
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return f"it {what} {', '.join(keys[:3])}{more}; " if keys else ""
+
+
+def _line(fault: BaseException) -> str:
+    text = " ".join(str(fault).split()) or type(fault).__name__
+    return text if len(text) <= 200 else text[:200] + "..."

@@ -1,0 +1,242 @@
+"""ONNX Runtime on the CPU: the embedded default, and the portable calibrator. Owns the package onnxruntime."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from enginewright import artifacts, manifest
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
+from enginewright.calibration.ranges import TensorRange
+from enginewright.config import Build, Calibration, Precision
+from enginewright.errors import CalibrationMismatch, ModelError, RuntimeUnavailable
+from enginewright.runtimes.base import Array, BuiltEngine, Task, TensorSpec, check_feeds, in_batches
+from enginewright.runtimes.precision import to_fp16
+from enginewright.target import TargetFingerprint, cpu_name, has_int8_dot_product, instruction_sets
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+INSTALL = "pip install 'enginewright[host]'"
+NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
+INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul")
+FLOAT_KERNELS = ("Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
+NO_SUBNORMALS = "session.set_denormal_as_zero"
+EXACT_PRODUCTS = "session.x64quantprecision"
+
+
+class OnnxRuntime:
+    """FP32, FP16 and INT8 on the CPU. FP16 saves memory, not time: most CPUs compute it through FP32."""
+
+    name = "onnxruntime"
+    engine_file = "engine.onnx"
+
+    def why_not(self, task: Task) -> Optional[str]:
+        """None, or that the package is missing."""
+        del task
+        return None if importlib.util.find_spec("onnxruntime") else f"the package onnxruntime is not installed; {INSTALL}"
+
+    def fingerprint(self, settings: Build) -> TargetFingerprint:
+        """The CPU, its instruction sets that decide kernels, and ONNX Runtime's version. Raises RuntimeUnavailable."""
+        del settings
+        return TargetFingerprint(cpu_name(), None, self.name, self._version(), instruction_sets=instruction_sets())
+
+    def calibrator(self) -> Mapping[str, str]:
+        """Nothing: the scales that it finds move between versions."""
+        return {}
+
+    def calibrate(self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration) -> CalibrationCache:
+        """Choose one scale for each float tensor of the model, by ONNX Runtime's own calibrators (`enginewright.calibration.algorithms`)."""
+        from enginewright.calibration.algorithms import calibrate
+
+        self._version()
+        return calibrate(onnx_model, batches, settings)
+
+    def observe(self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], cache: CalibrationCache) -> dict[str, TensorRange]:
+        """Run every batch and say what the scales of a cache, whoever made it, do to each tensor's values. Raises RuntimeUnavailable."""
+        from enginewright.calibration.algorithms import observe
+
+        self._version()
+        return observe(onnx_model, batches, cache)
+
+    def build(self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache]) -> BuiltEngine:
+        """Return an ONNX file that a session turns into kernels at load.
+
+        Raises:
+            CalibrationMismatch: INT8 without a cache, or with that of another model.
+            ModelError: ONNX Runtime cannot run the result.
+            RuntimeUnavailable: the package is missing.
+        """
+        version = self._version()
+        model = onnx.load(onnx_model)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            result = _in_precision(onnx_model, model, precision, calibration)
+        plan = result.SerializeToString(deterministic=True)
+        optimized = _optimized(plan, onnx_model)
+        integer = [node for node in optimized.graph.node if node.op_type in INTEGER_KERNELS]
+        floats = [node for node in optimized.graph.node if node.op_type in FLOAT_KERNELS]
+        said = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+        if precision is Precision.int8:
+            said += [f"{node.name or node.output[0]} ({node.op_type}) runs in float" for node in floats]
+        return BuiltEngine(
+            plan=plan,
+            layers=_by_precision(integer, floats, optimized.graph),
+            quantizable=len(quantizable(model)),
+            quantized=len(integer),
+            warnings=said,
+            settings={
+                "precision": precision.name,
+                "profile": {"min": settings.profile.min, "opt": settings.profile.opt, "max": settings.profile.max},
+                "versions": {"onnxruntime": version, "onnx": onnx.__version__},
+                "exact_int8_products": needs_exact_products(instruction_sets()),
+            },
+        )
+
+    def load(self, engine: Path) -> OnnxRuntimeEngine:
+        """Verify the sidecar, then open a session. Raises StaleArtifact, RuntimeUnavailable."""
+        made = manifest.verify(engine, here=self.fingerprint(Build()))
+        return OnnxRuntimeEngine(_session(str(engine)), int(made.settings["profile"]["max"]))
+
+    def _version(self) -> str:
+        try:
+            import onnxruntime
+        except ImportError as fault:
+            raise RuntimeUnavailable(f"onnxruntime cannot be imported ({fault}); {INSTALL}") from None
+        return str(onnxruntime.__version__)
+
+
+class OnnxRuntimeEngine:
+    """A session on the CPU."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, max_batch: int) -> None:
+        """`session` is held until the `with` block ends; batches beyond `max_batch` run in several goes."""
+        self._session: Optional[onnxruntime.InferenceSession] = session
+        self.max_batch = max_batch
+        self.inputs = tuple(_spec(value) for value in session.get_inputs())
+        self.outputs = tuple(_spec(value) for value in session.get_outputs())
+
+    def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return new host arrays, [N, ...] each. Raises EngineInputError on a wrong name, dtype or shape."""
+        batch = check_feeds(self.inputs, feeds)
+        names = [output.name for output in self.outputs]
+        pieces = [self._live().run(names, piece) for piece in in_batches(feeds, batch, self.max_batch)]
+        return {name: np.concatenate([piece[index] for piece in pieces]) if len(pieces) > 1 else pieces[0][index] for index, name in enumerate(names)}
+
+    def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
+        """Wall time of each of `repeats` runs in seconds: host and device are one. Shape [repeats]. Raises EngineInputError."""
+        batch = check_feeds(self.inputs, feeds)
+        pieces = list(in_batches(feeds, batch, self.max_batch))
+        session = self._live()
+        seconds = np.empty(repeats)
+        for repeat in range(repeats):
+            start = time.perf_counter()
+            for piece in pieces:
+                session.run(None, piece)
+            seconds[repeat] = time.perf_counter() - start
+        return seconds
+
+    def __enter__(self) -> OnnxRuntimeEngine:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._session = None
+
+    def _live(self) -> onnxruntime.InferenceSession:
+        if self._session is None:
+            raise RuntimeError("this engine was used after its `with` block")
+        return self._session
+
+
+def needs_exact_products(available: tuple[str, ...]) -> bool:
+    """Whether INT8 must take ONNX Runtime's exact path on an x86 CPU with these instruction sets.
+
+    Without VNNI or AMX, AVX2 sums two uint8 x int8 products in saturating 16 bits (ONNX Runtime, "Quantize ONNX models",
+    "When and why do I need to try U8U8"): efficientnet_lite0 falls to an SQNR of 7 dB, against 15 dB on the exact path.
+    """
+    return "avx2" in available and not has_int8_dot_product(available)
+
+
+def session_options(available: tuple[str, ...], optimized: Optional[Path] = None) -> onnxruntime.SessionOptions:
+    """Options for a CPU with these instruction sets; `optimized` is where the optimized graph is written."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; a warning says that an optimized graph is for this machine alone, as ours are
+    options.add_session_config_entry(NO_SUBNORMALS, "1")
+    if needs_exact_products(available):
+        options.add_session_config_entry(EXACT_PRODUCTS, "1")
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    return options
+
+
+def _session(model: Union[str, bytes], optimized: Optional[Path] = None) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(model, session_options(instruction_sets(), optimized), providers=["CPUExecutionProvider"])
+
+
+def _in_precision(path: Path, model: onnx.ModelProto, precision: Precision, calibration: Optional[CalibrationCache]) -> onnx.ModelProto:
+    if precision is Precision.fp32:
+        return model
+    if precision is Precision.fp16:
+        return to_fp16(model)
+    if calibration is None:
+        raise CalibrationMismatch(f"INT8 of {path} needs a calibration cache; run `dvc repro calibrate`")
+    # Checked on the model as it is, so that a cache of another model is told from what pre-processing may rename.
+    insert_qdq(model, calibration, Placement.onnxruntime)
+    return insert_qdq(_preprocessed(path), calibration, Placement.onnxruntime)
+
+
+def _preprocessed(path: Path) -> onnx.ModelProto:
+    """Fold constants, BatchNorm and padding into the layers, so that Q/DQ nodes meet bare Conv and Gemm."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "preprocessed.onnx"
+        quant_pre_process(str(path), str(result), skip_symbolic_shape=True)
+        model = onnx.load(result)
+    opset = [entry for entry in model.opset_import if entry.domain in ("", "ai.onnx")]  # it imports every domain that ONNX Runtime knows
+    del model.opset_import[:]
+    model.opset_import.extend(opset)
+    return model
+
+
+def _optimized(plan: bytes, source: Path) -> onnx.ModelProto:
+    """The graph that a session really executes on this machine."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph  # fmt: skip
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "optimized.onnx"
+        try:
+            _session(plan, path)
+        except (Fail, InvalidGraph, Unsupported) as fault:
+            raise ModelError(f"ONNX Runtime cannot run {source}: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}") from None
+        return onnx.load(path)
+
+
+def _by_precision(integer: Sequence[onnx.NodeProto], floats: Sequence[onnx.NodeProto], graph: onnx.GraphProto) -> dict[str, int]:
+    """Conv, Gemm and MatMul kernels by the type of their weights."""
+    half = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
+    fp16 = sum(any(tensor in half for tensor in node.input) for node in floats)
+    counts = {"INT8": len(integer), "FP16": fp16, "FP32": len(floats) - fp16}
+    return {precision: count for precision, count in counts.items() if count}
+
+
+def _spec(value: Any) -> TensorSpec:
+    return TensorSpec(value.name, np.dtype(NUMPY_TYPES[value.type]), tuple(axis if isinstance(axis, int) else None for axis in value.shape))
+
+
+RUNTIME = OnnxRuntime()

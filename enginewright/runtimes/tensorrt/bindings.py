@@ -1,0 +1,78 @@
+"""TensorRT's Python bindings as this project sees them: one typed surface for 8.6, 10, 11 and TensorRT-RTX.
+
+What all of them have is listed in `Bindings`; whatever else is used is asked for with `hasattr` first, never by version
+number (docs/decisions/0009-precision-by-hasattr.md). The types are those of tensorrt-stubs (10.13).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Protocol
+
+from enginewright.errors import RuntimeUnavailable
+
+if TYPE_CHECKING:
+    import tensorrt
+
+
+class Bindings(Protocol):
+    """The module `tensorrt` or `tensorrt_rtx`: the names that 8.6, 10, 11 and RTX 1.7 share and that we use."""
+
+    __name__: str
+    __version__: str
+
+    @property
+    def Builder(self) -> type[tensorrt.Builder]: ...  # noqa: N802, D102 - names of the bindings
+    @property
+    def BuilderFlag(self) -> type[tensorrt.BuilderFlag]: ...  # noqa: N802, D102
+    @property
+    def Dims(self) -> type[tensorrt.Dims]: ...  # noqa: N802, D102
+    @property
+    def HardwareCompatibilityLevel(self) -> type[tensorrt.HardwareCompatibilityLevel]: ...  # noqa: N802, D102
+    @property
+    def ILogger(self) -> type[tensorrt.ILogger]: ...  # noqa: N802, D102
+    @property
+    def LayerInformationFormat(self) -> type[tensorrt.LayerInformationFormat]: ...  # noqa: N802, D102
+    @property
+    def MemoryPoolType(self) -> type[tensorrt.MemoryPoolType]: ...  # noqa: N802, D102
+    @property
+    def NetworkDefinitionCreationFlag(self) -> type[tensorrt.NetworkDefinitionCreationFlag]: ...  # noqa: N802, D102
+    @property
+    def OnnxParser(self) -> type[tensorrt.OnnxParser]: ...  # noqa: N802, D102
+    @property
+    def ProfilingVerbosity(self) -> type[tensorrt.ProfilingVerbosity]: ...  # noqa: N802, D102
+    @property
+    def Runtime(self) -> type[tensorrt.Runtime]: ...  # noqa: N802, D102
+    @property
+    def TacticSource(self) -> type[tensorrt.TacticSource]: ...  # noqa: N802, D102
+
+
+REMEDY = "it comes with JetPack or NVIDIA's TensorRT packages for this CUDA version"
+
+
+def import_tensorrt() -> Bindings:
+    """Import TensorRT.
+
+    Raises:
+        RuntimeUnavailable: it is not installed, or one of its libraries is missing.
+    """
+    try:
+        import tensorrt
+    except ImportError as fault:
+        if fault.name == "tensorrt":
+            raise RuntimeUnavailable(f"the Python package tensorrt is not installed; {REMEDY}") from None
+        raise RuntimeUnavailable(f"the Python package tensorrt is installed and does not import ({fault}); install what it names") from None
+    except OSError as fault:
+        raise RuntimeUnavailable(f"the Python package tensorrt is installed and does not load ({fault}); install what it names") from None
+    if getattr(tensorrt, "Builder", None) is None:  # tensorrt-stubs alone leaves an empty namespace package behind
+        raise RuntimeUnavailable(f"the Python package tensorrt is not installed, only its type stubs; {REMEDY}")
+    return tensorrt
+
+
+def version_stamp(version: str) -> str:
+    """The number in the header of a calib.cache that TensorRT `version` writes: "8.6.0" is 8600, "10.3.0.26" is 100300.
+
+    NvInferVersion.h: major * 1000 + minor * 100 + patch up to TensorRT 9, major * 10000 + minor * 100 + patch from 10 on.
+    """
+    major, minor, patch = (int(part) for part in re.findall(r"\d+", version)[:3])
+    return str(major * (10000 if major >= 10 else 1000) + minor * 100 + patch)

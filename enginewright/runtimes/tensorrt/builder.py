@@ -1,0 +1,300 @@
+"""ONNX to a serialized engine, for TensorRT 8.6, 10, 11 and TensorRT-RTX: one builder that takes the module."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, cast
+
+import numpy.typing as npt
+
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.config import Build, Calibration, Precision, Profile
+from enginewright.errors import CalibrationMismatch, ConfigError, EnginewrightError, ModelError, RuntimeUnavailable, nearest
+from enginewright.runtimes.base import BuiltEngine
+from enginewright.runtimes.tensorrt import layers as engine_layers
+from enginewright.runtimes.tensorrt.bindings import Bindings, version_stamp
+from enginewright.runtimes.tensorrt.calibrator import GONE, CacheSource, ImageSource, Source, as_calibrator
+from enginewright.runtimes.tensorrt.log import BuildLog, as_logger
+from enginewright.runtimes.tensorrt.precision import Plan, make_plan, node_name, read_model, supports_implicit
+from enginewright.runtimes.tensorrt.progress import follow
+from enginewright.runtimes.tensorrt.timing_cache import TimingCache
+from enginewright.target import TargetFingerprint
+
+if TYPE_CHECKING:
+    import onnx
+    import tensorrt
+
+Array = npt.NDArray[Any]
+Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]  # input -> min, opt, max
+
+MIB = 1 << 20
+PARSER_ERRORS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is built, for whom."""
+
+    onnx_model: Path
+    precision: Precision
+    settings: Build
+    target: TargetFingerprint
+    compute_capabilities: Sequence[str] = ()  # TensorRT-RTX: the GPUs that the engine is for; others build for the GPU that is here
+    timing_cache: Optional[TimingCache] = None
+    inspect: bool = True  # deserialize and ask the inspector; without a GPU the VERBOSE log has to do
+
+
+@dataclass
+class Session:
+    """The library's objects of one build. The logger must outlive the others, TensorRT holds no reference."""
+
+    trt: Bindings
+    log: BuildLog = field(default_factory=BuildLog)
+
+    def __post_init__(self) -> None:
+        """Raises RuntimeUnavailable if the library does not start, as TensorRT does not where there is no GPU."""
+        self.logger = as_logger(self.trt, self.log)
+        if hasattr(self.trt, "init_libnvinfer_plugins"):
+            self.trt.init_libnvinfer_plugins(self.logger, "")  # operators that the parser maps to NVIDIA's plugins, 8.6's InstanceNormalization for one
+        try:
+            builder = self.trt.Builder(self.logger)
+        except TypeError:  # "pybind11::init(): factory function returned nullptr"
+            builder = None
+        if builder is None:
+            raise RuntimeUnavailable(f"TensorRT {self.trt.__version__} does not start ({self.log.reason()}); check the GPU and its driver with nvidia-smi")
+        self.builder = builder
+
+
+def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache]) -> BuiltEngine:
+    """Parse, configure, build, and read what the engine really does.
+
+    Raises:
+        CalibrationMismatch: INT8 without scales that fit.
+        ConfigError: a setting names what this library does not know.
+        ModelError: the library cannot parse or build the model; with node, operator and its message.
+        RuntimeUnavailable: the library does not start.
+    """
+    plan = make_plan(trt, job.onnx_model, job.precision, job.settings.precision_mode, calibration)
+    session = Session(trt)
+    network = parse(session, plan.model, job.onnx_model)
+    config = session.builder.create_builder_config()
+    chosen = configure(trt, config, job)
+    for name in plan.flags:
+        config.set_flag(getattr(trt.BuilderFlag, name))
+    shapes = _profile_shapes(network, job.settings.profile)
+    add_profile(session, config, shapes)
+    source, calibrator = _wire_scales(trt, config, plan)
+    warnings = job.timing_cache.attach(config) if job.timing_cache else []
+    with follow(trt, config, session.log, f"{job.precision.name} engine of {job.onnx_model.name}"):
+        plan_bytes = cast("Optional[tensorrt.IHostMemory]", session.builder.build_serialized_network(network, config))
+    del calibrator  # TensorRT holds no reference of its own to it
+    if source:
+        source.reraise()
+    if plan_bytes is None:
+        raise ModelError(f"TensorRT {trt.__version__} could not build the {job.precision.name} engine of {job.onnx_model}: {session.log.reason()}")
+    if job.timing_cache:
+        job.timing_cache.store(config)
+    serialized = bytes(memoryview(plan_bytes))
+    found, files = _layers(session, serialized, job)
+    settings = {**chosen, **_describe(trt, job, plan, shapes)}
+    return BuiltEngine(
+        plan=serialized,
+        layers=engine_layers.by_precision(found),
+        quantizable=len(plan.quantizable),
+        quantized=len(engine_layers.running_in("INT8", plan.quantizable, found)),
+        warnings=[*plan.warnings, *warnings, *session.log.warnings()],
+        settings=settings,
+        files=files,
+    )
+
+
+def calibrate(trt: Bindings, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration) -> CalibrationCache:
+    """Choose one scale a tensor with TensorRT's calibrator for `settings.algorithm` (up to TensorRT 10).
+
+    The network is calibrated in FP32 without TF32 and at optimization level 0, which takes the first kernel that works: no
+    timing decides, so that the same images give the same scales. The INT8 engine that comes of it is thrown away.
+
+    Raises:
+        CalibrationMismatch: there is no image, one holds NaN, or the feeds do not fit the model.
+        ModelError: TensorRT cannot parse or calibrate the model.
+        RuntimeUnavailable: this TensorRT has no calibrators, or does not start.
+    """
+    if not supports_implicit(trt):
+        raise RuntimeUnavailable(GONE)
+    session = Session(trt)
+    network = parse(session, read_model(onnx_model), onnx_model)
+    config = session.builder.create_builder_config()
+    config.set_flag(trt.BuilderFlag.INT8)
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.builder_optimization_level = 0
+    with ImageSource(batches, settings.percentile / 100) as source:
+        wanted = [network.get_input(index).name for index in range(network.num_inputs)]
+        if set(wanted) != set(source.first):
+            raise CalibrationMismatch(f"the calibration images feed {', '.join(source.first)} and {onnx_model} wants {', '.join(wanted)}")
+        shapes = {name: (array.shape,) * 3 for name, array in source.first.items()}
+        add_profile(session, config, shapes, calibrates=True)
+        calibrator = as_calibrator(trt, settings.algorithm, source)
+        config.int8_calibrator = calibrator
+        with follow(trt, config, session.log, f"calibration of {onnx_model.name}"):
+            session.builder.build_serialized_network(network, config)
+        source.reraise()
+    if not source.written:
+        raise ModelError(f"TensorRT {trt.__version__} wrote no scales for {onnx_model}: {session.log.reason()}")
+    return CalibrationCache.parse(source.written, f"the cache that TensorRT {trt.__version__} wrote")
+
+
+def parse(session: Session, model: onnx.ModelProto, source: Path) -> tensorrt.INetworkDefinition:
+    """ONNX to a network. Raises ModelError with every error of the parser: node, operator, message."""
+    trt = session.trt
+    flags = trt.NetworkDefinitionCreationFlag
+    explicit_batch = 1 << int(flags.EXPLICIT_BATCH) if hasattr(flags, "EXPLICIT_BATCH") else 0  # 8.6 needs it, 10 ignores it, 11 has it no more
+    network = session.builder.create_network(explicit_batch)
+    parser: Any = trt.OnnxParser(network, session.logger)  # tensorrt-stubs have neither ParserError nor a result type for parse
+    if not parser.parse(model.SerializeToString(), str(source)):
+        faults = [_parser_error(parser.get_error(index), model) for index in range(parser.num_errors)] or [session.log.reason()]
+        left_out = len(faults) - PARSER_ERRORS_SHOWN
+        shown = "; ".join(faults[:PARSER_ERRORS_SHOWN]) + (f"; and {left_out} more" if left_out > 0 else "")
+        raise ModelError(f"{trt.__name__} {trt.__version__} cannot parse {source}: {shown}")
+    return network
+
+
+def _parser_error(error: Any, model: onnx.ModelProto) -> str:
+    """`node 'conv1' (Conv): message`; TensorRT 8.6 gives the node's index alone."""
+    index, nodes = int(error.node()), model.graph.node
+    name = error.node_name() if hasattr(error, "node_name") else ""
+    operator = error.node_operator() if hasattr(error, "node_operator") else ""
+    if 0 <= index < len(nodes):
+        name, operator = name or node_name(nodes[index]), operator or nodes[index].op_type
+    message = " ".join(str(error.desc()).split())
+    return f"node '{name}' ({operator}): {message}" if name or operator else message
+
+
+def configure(trt: Bindings, config: tensorrt.IBuilderConfig, job: Job) -> dict[str, Any]:
+    """Apply the settings that do not depend on the precision; returns what goes into the manifest."""
+    settings = job.settings
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mib * MIB)
+    config.builder_optimization_level = settings.optimization_level
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the inspector knows names alone
+    sharing = getattr(getattr(trt, "PreviewFeature", None), "PROFILE_SHARING_0806", None)
+    if sharing is not None:  # several contexts, one for each CUDA graph, on one profile; TensorRT 10 always allows it
+        config.set_preview_feature(sharing, True)
+    if settings.tf32:
+        config.set_flag(trt.BuilderFlag.TF32)
+    else:
+        config.clear_flag(trt.BuilderFlag.TF32)  # TensorRT sets it by default; FP32 means FP32
+    if settings.tactic_sources is not None:
+        sources = [_member(trt.TacticSource, name, "build.tactic_sources") for name in settings.tactic_sources]
+        config.set_tactic_sources(sum(1 << int(source) for source in sources))
+    if settings.hardware_compatibility:
+        level = _member(trt.HardwareCompatibilityLevel, settings.hardware_compatibility, "build.hardware_compatibility")
+        config.hardware_compatibility_level = level
+    if settings.version_compatible:
+        config.set_flag(_member(trt.BuilderFlag, "VERSION_COMPATIBLE", "build.version_compatible"))
+    if job.compute_capabilities:
+        _set_capabilities(trt, config, job.compute_capabilities)
+    return {
+        "optimization_level": settings.optimization_level,
+        "workspace_mib": settings.workspace_mib,
+        "tf32": settings.tf32,
+        "tactic_sources": settings.tactic_sources,
+        "hardware_compatibility": settings.hardware_compatibility,
+        "version_compatible": settings.version_compatible,
+    }
+
+
+def _member(enum: Any, name: str, key: str) -> Any:
+    """A member of one of the library's enums by name. Raises ConfigError with the nearest one."""
+    known = dict(enum.__members__)
+    if name not in known:
+        raise ConfigError(f"{key}: this TensorRT has no {name}{nearest(name, known)}")
+    return known[name]
+
+
+def _set_capabilities(trt: Bindings, config: tensorrt.IBuilderConfig, capabilities: Sequence[str]) -> None:
+    """Only TensorRT-RTX has these two. Raises ConfigError for a GPU that it does not know."""
+    rtx: Any = config
+    known = getattr(trt, "ComputeCapability", None)
+    if known is None or not hasattr(rtx, "set_compute_capability"):
+        raise ConfigError(f"build.compute_capabilities: {trt.__name__} builds for the GPU that is here alone; set runtime=tensorrt_rtx")
+    rtx.num_compute_capabilities = len(capabilities)
+    for index, capability in enumerate(capabilities):
+        member = _member(known, f"SM{capability.replace('.', '')}", "build.compute_capabilities")
+        if not rtx.set_compute_capability(member, index):
+            raise ConfigError(f"build.compute_capabilities: {trt.__name__} {trt.__version__} does not build for {capability}")
+
+
+def _profile_shapes(network: tensorrt.INetworkDefinition, profile: Profile) -> Shapes:
+    """Min, opt and max shape of every input: the batch axis takes the profile, the others are fixed. Raises ModelError."""
+    shapes: Shapes = {}
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        axes = tuple(tensor.shape[axis] for axis in range(len(tensor.shape)))
+        dynamic = [axis for axis, size in enumerate(axes) if size < 0]
+        if any(axis != 0 for axis in dynamic):
+            raise ModelError(f"the input '{tensor.name}' {list(axes)} is dynamic in another axis than the batch; export it with fixed axes")
+        if dynamic:
+            shapes[tensor.name] = ((profile.min, *axes[1:]), (profile.opt, *axes[1:]), (profile.max, *axes[1:]))
+        elif axes and not profile.min == profile.max == axes[0]:
+            remedy = f"export it with a dynamic batch, or set build.profile to {axes[0]} throughout"
+            raise ModelError(f"the input '{tensor.name}' has the fixed batch {axes[0]}; {remedy}")
+        else:
+            shapes[tensor.name] = (axes, axes, axes)
+    return shapes
+
+
+def add_profile(session: Session, config: tensorrt.IBuilderConfig, shapes: Shapes, calibrates: bool = False) -> None:
+    """Add one optimization profile, with `calibrates` as the calibration profile too. Raises ModelError."""
+    profile = session.builder.create_optimization_profile()
+    for name, (smallest, usual, largest) in shapes.items():
+        profile.set_shape(name, *(session.trt.Dims(list(shape)) for shape in (smallest, usual, largest)))
+    if config.add_optimization_profile(profile) < 0:
+        raise ModelError(f"TensorRT refuses the optimization profile {shapes}: {session.log.reason()}")
+    if calibrates and not config.set_calibration_profile(profile):
+        raise ModelError(f"TensorRT refuses the calibration profile {shapes}: {session.log.reason()}")
+
+
+def _wire_scales(trt: Bindings, config: tensorrt.IBuilderConfig, plan: Plan) -> tuple[Optional[Source], object]:
+    """Give implicit INT8 its scales; the second value must stay alive as long as the build."""
+    if plan.scales is None:
+        return None, None
+    source = CacheSource(plan.scales, version_stamp(trt.__version__))
+    calibrator = as_calibrator(trt, plan.scales.algorithm, source)
+    config.int8_calibrator = calibrator
+    return source, calibrator
+
+
+def _layers(session: Session, plan: bytes, job: Job) -> tuple[list[engine_layers.Layer], dict[str, bytes]]:
+    """The engine's layers from the inspector, else from the log, and the file to keep."""
+    text = _inspect(session, plan) if job.inspect and not job.settings.version_compatible else ""
+    if text:
+        found, kept = engine_layers.from_inspector(text), json.loads(text, strict=False)
+    else:
+        found = engine_layers.from_log(session.log.layer_text)
+        kept = {"Layers": [layer.to_dict() for layer in found]}
+    return found, {"layers.json": (json.dumps(kept, indent=1) + "\n").encode()}
+
+
+def _inspect(session: Session, plan: bytes) -> str:
+    """The inspector's JSON. Raises EnginewrightError if the engine that was just built does not load."""
+    runtime = session.trt.Runtime(session.logger)
+    engine = cast("Optional[tensorrt.ICudaEngine]", runtime.deserialize_cuda_engine(plan))
+    if engine is None:
+        raise EnginewrightError(f"TensorRT cannot load the engine that it has just built: {session.log.reason()}")
+    return engine.create_engine_inspector().get_engine_information(session.trt.LayerInformationFormat.JSON)
+
+
+def _describe(trt: Bindings, job: Job, plan: Plan, shapes: Shapes) -> dict[str, Any]:
+    profile = job.settings.profile
+    return {
+        "runtime": job.target.runtime,
+        "tensorrt": trt.__version__,
+        "compute_capability": job.target.compute_capability,
+        "precision": job.precision.name,
+        "precision_mode": plan.mode.name,
+        "flags": sorted(plan.flags),
+        "profile": {"min": profile.min, "opt": profile.opt, "max": profile.max},
+        "shapes": {name: dict(zip(("min", "opt", "max"), map(list, triple))) for name, triple in shapes.items()},
+    }

@@ -1,0 +1,146 @@
+"""The layers of a finished engine, and the precision that each one really runs in.
+
+Two sources say the same: the engine inspector's JSON, which needs a GPU, and the layer lines that a VERBOSE build log ends
+with, which do not. Both give a list of `Layer`. Formats seen: TensorRT 8.6 and 10 ("Format/Datatype": "Row major Int8
+format", "Weights": {"Type": "Int8"}), TensorRT 11 ("DataType"), TensorRT-RTX 1.7 ("Datatype: Int8").
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from enginewright.errors import EnginewrightError
+
+PRECISIONS = (  # first match wins; the words are TensorRT's, in its descriptions of formats and in its names of types
+    ("INT8", re.compile(r"\bint8\b", re.IGNORECASE)),
+    ("FP8", re.compile(r"fp8", re.IGNORECASE)),
+    ("BF16", re.compile(r"\b(bf16|bfloat16)\b", re.IGNORECASE)),
+    ("FP16", re.compile(r"\b(half|fp16|float16)\b", re.IGNORECASE)),
+    ("FP32", re.compile(r"\b(float|fp32|float32|tf32)\b", re.IGNORECASE)),
+    ("INT32", re.compile(r"\b(int32|int64|uint8|bool)\b", re.IGNORECASE)),
+)
+MOVES_ONLY = re.compile(r"^(reformat|noop|no_op|copy|move|signal|wait|constant|shape_call|shuffle)", re.IGNORECASE)
+# A generated kernel bears the names of all the nodes that it touches, so that one which only rescales a convolution's result names it too.
+GENERATED = re.compile(r"kgen", re.IGNORECASE)
+GENERATED_PRODUCT = re.compile(r"Fc|Conv|Gemm|Dot|MatMul|Corr")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of an engine, as the inspector or the build log describes it."""
+
+    name: str
+    kind: str  # LayerType: "CaskConvolution", "correlation", "kgen", ...
+    precision: Optional[str]  # of the values it computes on: "INT8", "FP16", "FP32", ...; None if it only moves data or waits
+    nodes: tuple[str, ...] = ()  # ONNX nodes that it stands for, where the metadata says so
+    tactic: str = ""
+    inputs: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    outputs: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, under the inspector's own names, so that `from_inspector` reads it back."""
+        return {
+            "Name": self.name,
+            "LayerType": self.kind,
+            "TacticName": self.tactic,
+            "Inputs": list(self.inputs),
+            "Outputs": list(self.outputs),
+            "Metadata": "".join(f"[ONNX Layer: {node}]" for node in self.nodes),
+        }
+
+
+def precision_of(description: str) -> Optional[str]:
+    """`INT8` for "Thirty-two wide channel vectorized row major Int8 format", `FP16` for "Half"; None if it names no type."""
+    return next((name for name, pattern in PRECISIONS if pattern.search(description)), None)
+
+
+def from_inspector(text: str) -> list[Layer]:
+    """Read the JSON of `EngineInspector.get_engine_information`.
+
+    Raises:
+        EnginewrightError: it is no JSON, or holds names alone because the engine was not built with detailed verbosity.
+    """
+    try:
+        found = json.loads(text, strict=False)["Layers"]  # strict=False: it holds raw control characters (0x1e between nodes)
+        return [_from_dict(entry) for entry in found]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise EnginewrightError("the engine inspector gave no detailed description of the layers; build the engine with detailed profiling verbosity") from None
+
+
+def from_log(text: str) -> list[Layer]:
+    """Read the layers that a VERBOSE build log prints at its end; empty if `text` has none."""
+    if text.lstrip().startswith("Engine Layer Information:"):
+        return [_from_8_6(*found.groups()) for found in re.finditer(r"^Layer\((\w+)\): (.*)$", text, re.MULTILINE)]
+    return [_from_dict(_entry(line)) for line in text.splitlines() if line.startswith("Name: ")]
+
+
+def by_precision(layers: Iterable[Layer]) -> dict[str, int]:
+    """Layers that compute, counted by precision."""
+    counted = Counter(layer.precision for layer in layers if layer.precision)
+    return dict(sorted(counted.items()))
+
+
+def running_in(precision: str, nodes: Iterable[str], layers: Sequence[Layer]) -> list[str]:
+    """Those ONNX nodes (convolutions and matrix products) whose product is really computed in `precision`."""
+    computed: set[str] = set()
+    for layer in layers:
+        if layer.precision == precision and (not GENERATED.search(layer.kind) or GENERATED_PRODUCT.search(layer.name)):
+            computed.update(layer.nodes)
+            computed.update(re.sub(r"^PWN\((.*)\)$", r"\1", part.strip()) for part in layer.name.split(" + "))
+    return [node for node in nodes if node in computed]
+
+
+def _from_dict(entry: Mapping[str, Any]) -> Layer:
+    inputs, outputs = entry.get("Inputs", []), entry.get("Outputs", [])
+    kind, name = str(entry.get("LayerType", "")), str(entry["Name"])
+    return Layer(
+        name=name,
+        kind=kind,
+        precision=None if MOVES_ONLY.match(kind) else _computed_in(entry, inputs or outputs),
+        nodes=tuple(re.findall(r"\[ONNX Layer: ([^\]]*)\]", str(entry.get("Metadata", "")))),
+        tactic=str(entry.get("TacticName", "")),
+        inputs=inputs,
+        outputs=outputs,
+    )
+
+
+def _computed_in(entry: Mapping[str, Any], tensors: Sequence[Mapping[str, Any]]) -> Optional[str]:
+    """The type of the weights where the layer names it, else that of the first tensor: an INT8 kernel reads INT8 and may write any."""
+    weights = entry.get("Weights")
+    if isinstance(weights, Mapping) and (precision := precision_of(str(weights.get("Type", "")))):
+        return precision
+    if not tensors:
+        return None
+    return next((found for key in ("DataType", "Datatype", "Format/Datatype") if (found := precision_of(str(tensors[0].get(key, ""))))), None)
+
+
+def _entry(line: str) -> dict[str, Any]:
+    """`Name: x, LayerType: y, Inputs: [ { Name: z, ... }], ..., Metadata: [ONNX Layer: a]` as a mapping under the same names."""
+    found = re.match(r"Name: (.*?), LayerType: (\w+), Inputs: (.*?), Constants: .*?, Outputs: (.*?), TacticName: (.*?), StreamId: .*?Metadata: ?(.*)$", line)
+    if not found:
+        return {"Name": line[len("Name: ") :]}
+    name, kind, inputs, outputs, tactic, metadata = found.groups()
+    return {"Name": name, "LayerType": kind, "Inputs": _tensors(inputs), "Outputs": _tensors(outputs), "TacticName": tactic, "Metadata": metadata}
+
+
+def _tensors(text: str) -> list[dict[str, Any]]:
+    pattern = r"\{ Name: (.*?), Dimensions: \[([-\d,]*)\].*?Datatype: (\w+), Format: (.*?)\}"
+    return [
+        {"Name": name, "Dimensions": [int(axis) for axis in axes.split(",") if axis], "Datatype": datatype, "Format": layout.strip()}
+        for name, axes, datatype, layout in re.findall(pattern, text)
+    ]
+
+
+def _from_8_6(kind: str, rest: str) -> Layer:
+    """`conv1 + relu1, Tactic: 0x47, input[Int8(1,3,28,28)] -> output[Int8(1,32,28,28)]`."""
+    name, _, signature = re.sub(r", Tactic: [-\w]+", "\0", rest, count=1).partition("\0")
+    sources, _, results = signature.lstrip(", ").partition(" -> ")
+    inputs, outputs = (
+        [{"Name": tensor, "Datatype": datatype} for tensor, datatype in re.findall(r"(?:^|, )(.*?)\[(\w+)\([-\d,]*\)\]", side)] for side in (sources, results)
+    )
+    return _from_dict({"Name": name, "LayerType": kind, "Inputs": inputs, "Outputs": outputs})

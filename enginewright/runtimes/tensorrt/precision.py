@@ -1,0 +1,103 @@
+"""How an engine gets its precision: by builder flags and a calibrator (implicit), or from the ONNX itself (explicit).
+
+What the library has decides, never its version: TensorRT 8.6 to 10 have both ways, TensorRT 11 and TensorRT-RTX the explicit
+one alone (docs/decisions/0009-precision-by-hasattr.md).
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
+from enginewright.config import Precision, PrecisionMode
+from enginewright.errors import CalibrationMismatch, ConfigError, ModelError
+from enginewright.runtimes.precision import to_fp16
+from enginewright.runtimes.tensorrt.bindings import Bindings
+from enginewright.runtimes.tensorrt.log import fold
+
+FLAGS = {Precision.fp32: (), Precision.fp16: ("FP16",), Precision.int8: ("INT8", "FP16")}  # with INT8, what has no INT8 kernel runs in FP16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the builder is given: an ONNX, builder flags, and for implicit INT8 the scales."""
+
+    mode: PrecisionMode  # implicit or explicit
+    model: onnx.ModelProto
+    flags: tuple[str, ...]  # names of BuilderFlag members that this library has
+    scales: Optional[CalibrationCache] = None  # for the calibrator of implicit INT8
+    quantizable: tuple[str, ...] = ()  # convolutions and matrix products of the model as exported, by the parser's names
+    warnings: tuple[str, ...] = ()
+
+
+def supports_implicit(trt: Bindings) -> bool:
+    """Whether this library has precision flags and calibrators at all."""
+    return hasattr(trt, "IInt8EntropyCalibrator2") and hasattr(trt.BuilderFlag, "INT8")
+
+
+def choose_mode(trt: Bindings, wanted: PrecisionMode) -> PrecisionMode:
+    """Resolve `auto`: implicit where the library has it, as DLA takes no Q/DQ and both are equally fast (docs/decisions/0009-precision-by-hasattr.md).
+
+    Raises:
+        ConfigError: implicit is asked for and this library has it no longer.
+    """
+    if wanted is PrecisionMode.implicit and not supports_implicit(trt):
+        raise ConfigError(f"build.precision_mode: implicit is not in {trt.__name__} {trt.__version__}, which has neither INT8 flag nor calibrator; set auto")
+    if wanted is PrecisionMode.auto:
+        return PrecisionMode.implicit if supports_implicit(trt) else PrecisionMode.explicit
+    return wanted
+
+
+def make_plan(trt: Bindings, onnx_model: Path, precision: Precision, wanted: PrecisionMode, calibration: Optional[CalibrationCache]) -> Plan:
+    """Decide on the mode and bring the ONNX and the flags in line with it.
+
+    Raises:
+        CalibrationMismatch: INT8 without scales, or with those of another model.
+        ConfigError: the mode is not to be had.
+        ModelError: the ONNX cannot be read or converted.
+    """
+    model, mode = read_model(onnx_model), choose_mode(trt, wanted)
+    names = tuple(node_name(node) for node in quantizable(model))
+    flags = tuple(name for name in FLAGS[precision] if hasattr(trt.BuilderFlag, name))
+    if precision is Precision.int8 and calibration is None:
+        raise CalibrationMismatch(f"an INT8 engine of {onnx_model} needs calib.cache; run `dvc repro calibrate`")
+    if precision is Precision.int8 and calibration is not None:
+        inputs = [value.name for value in model.graph.input if value.name not in {weight.name for weight in model.graph.initializer}]
+        calibration.require(inputs, str(onnx_model))
+    if mode is PrecisionMode.implicit:
+        return Plan(mode, model, flags, calibration if precision is Precision.int8 else None, names)
+    converted, warned = _explicit(model, precision, calibration)
+    return Plan(mode, converted, flags, None, names, warned)
+
+
+def _explicit(model: onnx.ModelProto, precision: Precision, calibration: Optional[CalibrationCache]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The model with its precision written into it, and what the converter warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if precision is Precision.int8 and calibration is not None:
+            model = insert_qdq(model, calibration, Placement.tensorrt)
+        elif precision is Precision.fp16:
+            model = to_fp16(model)
+    return model, tuple(fold(" ".join(str(warning.message).split()) for warning in caught))
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file with its external data. Raises ModelError."""
+    try:
+        return onnx.load(str(path))
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist; run `dvc repro export`") from None
+    except (DecodeError, onnx.checker.ValidationError) as fault:
+        raise ModelError(f"{path} is not an ONNX model ({' '.join(str(fault).split())}); run `dvc repro export`") from None
+
+
+def node_name(node: onnx.NodeProto) -> str:
+    """The name that TensorRT's parser gives to the layers of a node: its own, or one made of its first output."""
+    return node.name or f"node_of_{node.output[0]}"

@@ -1,0 +1,62 @@
+"""benchmark_sustained: steady load on every engine, one after the other in one run; throughput, latency, drift, batch-size curve."""
+
+from __future__ import annotations
+
+from enginewright import artifacts, manifest
+from enginewright.benchmark import report
+from enginewright.benchmark.clock import Interruption
+from enginewright.benchmark.load import Bench
+from enginewright.benchmark.observer import Observer
+from enginewright.benchmark.schedule import SCENARIOS
+from enginewright.benchmark.telemetry import rss_mib
+from enginewright.config import Precision, RuntimeName
+from enginewright.data import ImageSet
+from enginewright.runtimes import get_runtime
+from enginewright.runtimes.base import Task
+from enginewright.stage import Stage, script
+from enginewright.target import read_target
+
+SCENARIO = SCENARIOS["single_stream"]
+
+
+@script
+def benchmark_sustained(stage: Stage) -> None:
+    """After Ctrl-C the series so far are kept, apart from the metrics, which stand for whole runs alone."""
+    settings, target = stage.params.benchmark, read_target()
+    runtime = get_runtime(RuntimeName[target.runtime], Task.run)
+    images = ImageSet.open(artifacts.VALIDATION)
+    engines = {precision.value: artifacts.ENGINES / precision.value / runtime.engine_file for precision in Precision}
+    manifests = {precision: manifest.verify(path, target) for precision, path in engines.items()}
+
+    measured = {}
+    gpu = target.device if target.compute_capability else None
+    with stage.device(target.device), Observer(gpu) as observer, Interruption() as interruption:
+        bench = Bench(images, stage.params.data.preprocessing, settings, scenario=SCENARIO, interruption=interruption, observer=observer)
+        for precision, path in engines.items():
+            resident = rss_mib()
+            with runtime.load(path) as engine:
+                measured[precision] = bench.measure(engine, precision, resident)
+            if not measured[precision].complete:
+                break
+        observer.close()
+        telemetry = observer.table()
+
+    complete = len(measured) == len(engines) and all(measurement.complete for measurement in measured.values())
+    metrics = {**report.metrics(measured, manifests, telemetry, settings, target), "scenario": SCENARIO.name, "complete": complete}
+    *others, (last, windows) = report.tables(measured, telemetry).items()
+    for name, table in others:
+        with manifest.replacing(artifacts.BENCHMARK / name) as temporary:
+            table.to_csv(temporary, index=False)
+    report.show(metrics, measured, observer.absent)
+    if not complete:
+        windows.to_csv(artifacts.BENCHMARK / last, index=False)
+        manifest.write_json(artifacts.BENCHMARK / "incomplete.json", metrics)
+        raise KeyboardInterrupt
+    # Last, and sealed: its sidecar names the engines and the images that all the series come from.
+    with stage.output(artifacts.BENCHMARK / last, [*engines.values(), *images.files], target) as temporary:
+        windows.to_csv(temporary, index=False)
+    stage.write_metrics(metrics)
+
+
+if __name__ == "__main__":
+    benchmark_sustained()

@@ -1,0 +1,60 @@
+"""calibrate: one INT8 scale for each activation tensor, from real images, into calib.cache."""
+
+import json
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from enginewright import artifacts
+from enginewright.calibration import ranges
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.config import RuntimeName
+from enginewright.data import ImageSet
+from enginewright.errors import StaleArtifact
+from enginewright.runtimes import get_runtime
+from enginewright.runtimes.base import Runtime, Task
+from enginewright.runtimes.checked import require_checked
+from enginewright.runtimes.onnxruntime import RUNTIME as OBSERVER
+from enginewright.stage import Metrics, Stage, script
+
+Feeds = dict[str, npt.NDArray[np.float32]]
+
+
+@script
+def calibrate(stage: Stage) -> Metrics:
+    """Whoever calibrates, the report is made by ONNX Runtime where it is installed."""
+    require_checked(artifacts.MODEL)
+    images = ImageSet.open(artifacts.CALIBRATION_IMAGES)
+    runtime = _calibrator()
+    settings = stage.params.calibration
+    start = time.perf_counter()
+    cache = runtime.calibrate(artifacts.MODEL, _batches(stage, images), settings)
+    seconds = time.perf_counter() - start
+    _write(stage, cache, images, runtime)
+    seen = OBSERVER.observe(artifacts.MODEL, _batches(stage, images), cache) if OBSERVER.why_not(Task.run) is None else {}
+    return {"images": len(images), "seconds": seconds, **ranges.write_report(artifacts.CALIBRATION_CACHE.parent, cache, seen)}
+
+
+def _calibrator() -> Runtime:
+    try:
+        name = json.loads(artifacts.CALIBRATOR.read_text())["runtime"]
+    except (OSError, ValueError, KeyError):
+        raise StaleArtifact(f"{artifacts.CALIBRATOR} is missing or no description of a calibrator; run `dvc repro probe_target`") from None
+    return get_runtime(RuntimeName[name], Task.calibrate)
+
+
+def _batches(stage: Stage, images: ImageSet) -> Iterator[Feeds]:
+    for batch in images.batches(stage.params.data.preprocessing, stage.params.calibration.batch_size):
+        yield {stage.params.model.input_name: batch}
+
+
+def _write(stage: Stage, cache: CalibrationCache, images: ImageSet, runtime: Runtime) -> None:
+    settings = {"algorithm": cache.algorithm.name, "images": len(images), "runtime": runtime.name, **runtime.calibrator()}
+    with stage.output(artifacts.CALIBRATION_CACHE, [artifacts.MODEL, images.files[0]], settings=settings) as temporary:
+        temporary.write_bytes(cache.to_bytes())
+
+
+if __name__ == "__main__":
+    calibrate()

@@ -1,0 +1,26 @@
+"""export: PyTorch to one ONNX file with a dynamic batch, compared with PyTorch on batch 1, 2 and 7."""
+
+from pathlib import Path
+
+from enginewright import artifacts
+from enginewright.export import compare, metrics, require_equal, to_onnx
+from enginewright.models.loading import load_model
+from enginewright.stage import Stage, script
+
+
+@script
+def export(stage: Stage) -> None:
+    """The metrics are written before the tolerance is held, so that a failed stage shows by how much."""
+    interface, settings = stage.params.model, stage.params.export
+    model = load_model(interface)
+    exported = to_onnx(model, interface, settings)
+    comparison = compare(model, exported, interface, stage.params.seed)
+    stage.write_metrics(metrics(exported, comparison))
+    require_equal(comparison, interface, settings.tolerance)
+    inputs = [Path(interface.code), Path(interface.weights)]
+    with stage.output(artifacts.MODEL, inputs, settings={"opset_version": settings.opset_version}) as path:
+        path.write_bytes(exported)
+
+
+if __name__ == "__main__":
+    export()

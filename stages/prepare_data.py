@@ -1,0 +1,24 @@
+"""prepare_data: real images into disjoint training, calibration and validation sets, preprocessed to pixels."""
+
+from functools import partial
+from pathlib import Path
+
+from enginewright import artifacts
+from enginewright.data.preparation import prepare
+from enginewright.data.sources import open_source
+from enginewright.stage import Metrics, Stage, script
+
+FOLDERS = {"training": artifacts.TRAINING, "calibration": artifacts.CALIBRATION_IMAGES, "validation": artifacts.VALIDATION}
+
+
+@script
+def prepare_data(stage: Stage) -> Metrics:
+    """The same bytes for the same source, seed and settings."""
+    data, seed = stage.params.data, stage.params.seed
+    # only what decides every set: the training set must not change with the number of calibration images
+    output = partial(stage.output, settings={"source": data.source.name, "root": data.root, "seed": seed})
+    return prepare(open_source(data.source, Path(data.root)), data, seed, FOLDERS, output)
+
+
+if __name__ == "__main__":
+    prepare_data()

@@ -1,0 +1,43 @@
+"""profile_layers: time and precision of each layer of each engine, and precisions side by side: where INT8 won, where it fell back."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from enginewright import artifacts, manifest
+from enginewright.benchmark import layers
+from enginewright.config import Precision, RuntimeName
+from enginewright.data import ImageSet
+from enginewright.runtimes import get_runtime
+from enginewright.runtimes.base import Task
+from enginewright.stage import Metrics, Stage, script
+from enginewright.target import read_target
+
+
+@script
+def profile_layers(stage: Stage) -> Metrics:
+    """The profiler slows an engine down a little, so these times are for comparing layers; throughput comes from benchmark_sustained."""
+    settings, target = stage.params.profile_layers, read_target()
+    runtime = get_runtime(RuntimeName[target.runtime], Task.run)
+    images = ImageSet.open(artifacts.VALIDATION)
+    engines = {precision.value: artifacts.ENGINES / precision.value / runtime.engine_file for precision in Precision}
+    profiles, batch = {}, settings.batch_size
+    with stage.device(target.device):
+        for precision, path in engines.items():
+            with runtime.load(path) as engine:
+                batch = min(batch, engine.max_batch)
+                profiles[precision] = layers.profile(engine, images, stage.params.data.preprocessing, batch, settings.runs)
+
+    table, comparison = layers.layer_table(profiles), layers.side_by_side(profiles)
+    for name, content in {"top.csv": layers.top_layers(table), "side_by_side.csv": comparison}.items():
+        with manifest.replacing(artifacts.PROFILE / name) as temporary:
+            content.to_csv(temporary, index=False)
+    # Last, and sealed: its sidecar names the engines and the images that all the tables come from.
+    with stage.output(artifacts.PROFILE / "layers.csv", [*engines.values(), *images.files], target) as temporary:
+        table.to_csv(temporary, index=False)
+    layers.show(table, comparison, Console(stderr=True))
+    return layers.metrics(profiles, comparison, batch)
+
+
+if __name__ == "__main__":
+    profile_layers()

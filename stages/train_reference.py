@@ -1,0 +1,81 @@
+"""train_reference: train the reference model, or unpack a packaged one; for weights of the user's own there is nothing to do."""
+
+import sys
+import time
+from pathlib import Path
+
+from enginewright import artifacts
+from enginewright.config import WeightsFrom
+from enginewright.data import ImageSet
+from enginewright.errors import GateFailed, ModelError
+from enginewright.models.loading import find_factory, load_model, make_model, read_state_dict
+from enginewright.models.training import deterministic, evaluate, state_dict_bytes, train
+from enginewright.stage import Metrics, Stage, script
+
+NOTE = artifacts.REFERENCE_WEIGHTS.parent / "README.txt"
+
+
+@script
+def train_reference(stage: Stage) -> Metrics:
+    """Fills artifacts/reference, whichever way `model.weights_from` says."""
+    model = stage.params.model
+    if model.weights_from is not WeightsFrom.file and Path(model.weights) != artifacts.REFERENCE_WEIGHTS:
+        raise ModelError(
+            f"model.weights_from {model.weights_from.name} writes {artifacts.REFERENCE_WEIGHTS}, and model.weights is {model.weights}; set it to that"
+        )
+    return {WeightsFrom.training: _train, WeightsFrom.package: _unpack, WeightsFrom.file: _leave}[model.weights_from](stage)
+
+
+def _train(stage: Stage) -> Metrics:
+    params, started = stage.params, time.perf_counter()
+    training, validation = ImageSet.open(artifacts.TRAINING), ImageSet.open(artifacts.VALIDATION)
+    preprocessing = params.data.preprocessing
+    with deterministic(params.seed):
+        network = make_model(params.model)
+        train(network, training, preprocessing, params.train)
+        result = evaluate(network, validation, preprocessing)
+    metrics = {
+        "top1": result.top1,
+        "loss": result.loss,
+        "epochs": params.train.epochs,
+        "training_images": len(training),
+        "validation_images": len(validation),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    if result.top1 < params.train.minimum_top1:
+        stage.write_metrics(metrics)
+        raise GateFailed(
+            f"top-1 {result.top1:.4f} on {len(validation)} validation images is under train.minimum_top1 {params.train.minimum_top1}; raise train.epochs or "
+            f"data.train_images, or lower the bound (figures in {artifacts.METRICS / stage.name}.json)"
+        )
+    with stage.output(artifacts.REFERENCE_WEIGHTS, inputs=training.files) as path:
+        path.write_bytes(state_dict_bytes(network))
+    return metrics
+
+
+def _unpack(stage: Stage) -> Metrics:
+    """The module of the factory says where its package keeps the weights."""
+    model = stage.params.model
+    packaged = getattr(sys.modules[find_factory(model).__module__], "packaged_weights", None)
+    if packaged is None:
+        raise ModelError(f"model.weights_from package needs a function packaged_weights() beside {model._target_}; add it, or set weights_from to file")
+    source = packaged()
+    read_state_dict(source)
+    with stage.output(artifacts.REFERENCE_WEIGHTS, settings={"package_file": source.name}) as path:
+        path.write_bytes(source.read_bytes())
+    network = load_model(model)
+    return {"parameters": sum(parameter.numel() for parameter in network.parameters())}
+
+
+def _leave(stage: Stage) -> Metrics:
+    weights = Path(stage.params.model.weights)
+    if not weights.is_file():
+        raise ModelError(f"model.weights {weights} does not exist; put the state dict there, or set model.weights to where it lies")
+    with stage.output(NOTE) as path:
+        path.write_text(f"Nothing was trained: the weights are {weights} (model.weights_from file).\n")
+    return {"parameters": 0}
+
+
+if __name__ == "__main__":
+    train_reference()

@@ -1,0 +1,78 @@
+"""validate_accuracy: every engine over the whole validation set, compared with FP32 image by image, and the gate for INT8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from enginewright import artifacts, manifest
+from enginewright.accuracy import gate, report, tables
+from enginewright.accuracy.evaluate import Evaluation, Evaluator
+from enginewright.config import Precision, RuntimeName
+from enginewright.data import ImageSet
+from enginewright.errors import GateFailed
+from enginewright.runtimes import get_runtime
+from enginewright.runtimes.base import Task
+from enginewright.stage import Stage, script
+from enginewright.target import TargetFingerprint, read_target
+
+
+@script
+def validate_accuracy(stage: Stage) -> None:
+    """Metrics and tables are written before the gate is judged: a failed gate shows what it failed on."""
+    settings, target = stage.params.accuracy, read_target()
+    runtime = get_runtime(RuntimeName[target.runtime], Task.run)
+    images = ImageSet.open(artifacts.VALIDATION)
+    evaluator = Evaluator(images, stage.params.data.preprocessing, settings.batch_size)
+    engines = {precision: artifacts.ENGINES / precision.value / runtime.engine_file for precision in Precision}
+    manifests = {precision: manifest.verify(path, target) for precision, path in engines.items()}
+
+    evaluations, reference = {}, None
+    with stage.device(target.device):
+        for precision, path in engines.items():  # FP32 comes first
+            with runtime.load(path) as engine:
+                evaluations[precision] = evaluator.evaluate(engine, precision, stage.params.model.output_name, reference)
+            reference = evaluations[Precision.fp32].outputs
+
+    classes = _write_tables(stage, images, evaluations, [*engines.values(), *images.files], target)
+    figures = report.precision_metrics(evaluations, manifests, settings.confidence)
+    verdict = gate.judge(figures["int8"], figures["fp32"], settings)
+    metrics = {
+        **figures,
+        "gate": verdict.metrics(settings.gate),
+        "labels": images.labels is not None,
+        "images": len(images),
+        "confidence": settings.confidence,
+        "target": report.identity(target),
+    }
+    stage.write_metrics(metrics)
+    report.show(metrics, manifests, verdict)
+    if not verdict.passed:
+        raise GateFailed(gate.failure(verdict, classes, settings, str(artifacts.ACCURACY / "classes.csv")))
+
+
+def _write_tables(stage: Stage, images: ImageSet, evaluations: Mapping[Precision, Evaluation], inputs: list[Path], target: TargetFingerprint) -> pd.DataFrame:
+    """Write every table, and return that of the classes."""
+    rows = {precision.value: evaluation.rows for precision, evaluation in evaluations.items()}
+    names = tables.class_names(images, evaluations[Precision.fp32].classes)
+    classes = tables.class_table(images, rows, names)
+    predictions = tables.prediction_table(images, rows, names)
+    written = {
+        "classes.csv": classes,
+        "recall.csv": tables.recall_series(classes),
+        "changed.csv": tables.changed_table(predictions),
+        **{f"confusion_{precision}.csv": tables.confusion_table(images, frame, names, rows["fp32"]) for precision, frame in rows.items()},
+    }
+    for name, table in written.items():
+        with manifest.replacing(artifacts.ACCURACY / name) as temporary:
+            table.to_csv(temporary, index=False)
+    # Last, and sealed: its sidecar names the engines and the images that all the tables come from.
+    with stage.output(artifacts.ACCURACY / "predictions.csv", inputs, target) as temporary:
+        predictions.to_csv(temporary, index=False)
+    return classes
+
+
+if __name__ == "__main__":
+    validate_accuracy()

@@ -1,0 +1,92 @@
+"""No sample is lost between driver, windows and totals; a stall and a slowdown show."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from enginewright.benchmark.clock import Interruption
+from enginewright.benchmark.samples import Recorder, Samples
+from enginewright.benchmark.schedule import Plan, SingleStream
+from enginewright.benchmark.windows import stability, window_table
+
+MS = 1_000_000
+
+
+def back_to_back(latencies_ms: list[float], batch: int = 1) -> Samples:
+    ends = np.cumsum(np.array(latencies_ms) * MS).astype(np.int64)
+    return Samples(np.concatenate([[0], ends[:-1]]), ends, batch)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3 * MS), st.integers(1, 50 * MS)), min_size=1, max_size=300),
+    st.floats(0.001, 0.3),
+    st.integers(1, 32),
+    st.integers(1, 64),
+)
+def test_no_sample_is_lost_between_recorder_windows_and_totals(queries: list[tuple[int, int]], window: float, batch: int, capacity: int) -> None:
+    recorder, clock = Recorder(capacity), 10**15
+    for gap, latency in queries:
+        clock += gap
+        recorder.record(clock, clock + latency)
+        clock += latency
+    samples = recorder.samples(batch, True)
+    windows = window_table(samples, window)
+    lengths = np.diff(windows["seconds"], prepend=0.0)
+    assert len(samples) == len(queries)
+    assert windows["queries"].sum() == len(queries)
+    assert (lengths > 0).all()
+    assert lengths.sum() == pytest.approx(samples.seconds)
+    assert (windows["throughput_images_per_s"] * lengths).sum() == pytest.approx(len(queries) * batch)
+    assert samples.latency_seconds.sum() == pytest.approx(sum(latency for _, latency in queries) / 1e9)
+
+
+def test_driver_records_every_query_that_it_issues() -> None:
+    asked: list[int] = []
+    recorder = Recorder(1)
+    assert SingleStream().drive(asked.append, Plan(0.01, Interruption()), recorder)
+    samples = recorder.samples(1, True)
+    assert asked == list(range(len(samples)))
+    assert (samples.completed_ns >= samples.due_ns).all()
+    assert (samples.due_ns[1:] >= samples.completed_ns[:-1]).all()  # one at a time
+
+
+def test_driver_stops_between_two_queries_when_asked_to() -> None:
+    interruption, recorder = Interruption(), Recorder(8)
+
+    def answer(number: int) -> None:
+        interruption.requested = number == 4
+
+    assert not SingleStream().drive(answer, Plan(60.0, interruption), recorder)
+    assert recorder.count == 5
+
+
+def test_stall_shows_as_a_window_without_throughput() -> None:
+    windows = window_table(back_to_back([1.0] * 100 + [350.0] + [1.0] * 100), 0.1)
+    assert windows["throughput_images_per_s"].min() == 0
+    assert windows["latency_ms_p50"].isna().any()
+    assert windows["queries"].sum() == 201
+
+
+def test_slowdown_is_drift_and_a_single_stall_is_not() -> None:
+    slowing = stability(window_table(back_to_back(list(np.linspace(1.0, 2.0, 5000))), 0.5))
+    stalled = stability(window_table(back_to_back([1.0] * 2500 + [300.0] + [1.0] * 2500), 0.5))
+    assert slowing["throughput_drift_percent"] < -40
+    assert slowing["last_to_first_window"] == pytest.approx(0.5, abs=0.05)
+    assert abs(stalled["throughput_drift_percent"]) < 1
+
+
+def test_remainder_joins_the_last_window() -> None:
+    windows = window_table(back_to_back([10.0] * 25), 0.1)
+    assert windows["seconds"].tolist() == [0.1, 0.25]
+    assert windows["queries"].tolist() == [9, 16]  # the tenth query ends on the border, and a border belongs to what follows
+
+
+def test_no_query_gives_no_window() -> None:
+    empty = Recorder(4).samples(1, False)
+    assert window_table(empty, 1.0).empty
+    assert stability(window_table(empty, 1.0)) == {}
+    assert empty.images_per_second == 0

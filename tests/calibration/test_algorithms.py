@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, numpy_helper
+
+from enginewright.calibration.algorithms import activations, calibrate, entropy_range, observe, scale_of
+from enginewright.config import Calibration, CalibrationAlgorithm
+from enginewright.errors import CalibrationMismatch
+from support.networks import images
+
+ALGORITHMS = pytest.mark.parametrize("algorithm", list(CalibrationAlgorithm), ids=lambda algorithm: algorithm.name)
+TENSORS = ["input", "conv0", "relu0", "conv1", "relu1", "conv2", "sum", "relu2", "pool", "conv3", "mean", "flat", "logits"]
+
+
+@ALGORITHMS
+def test_every_float_activation_gets_a_scale_in_the_order_of_the_graph_and_the_same_one_twice(network_file: Path, algorithm: CalibrationAlgorithm) -> None:
+    settings = Calibration(algorithm=algorithm, bins=512)
+    batches = [{"input": images(8, seed)} for seed in (1, 2)]
+    first, second = (calibrate(network_file, iter(batches), settings).to_bytes() for _ in range(2))
+    assert first == second
+    assert list(calibrate(network_file, batches, settings).scales) == TENSORS
+    assert [path.name for path in network_file.parent.iterdir()] == ["model.onnx"], "nothing is left beside the model"
+
+
+def test_minmax_is_the_largest_magnitude_of_all_batches(network_file: Path) -> None:
+    small, large = images(4, 1), 3 * images(4, 2)
+    cache = calibrate(network_file, [{"input": large}, {"input": small}], Calibration(algorithm=CalibrationAlgorithm.minmax))
+    assert cache.scales["input"] == np.float32(np.abs(large).max() / 127)
+
+
+def test_percentile_cuts_off_an_outlier(network_file: Path) -> None:
+    outlying = images(16)
+    outlying[0, 0, 0, 0] = 100
+    cut = calibrate(network_file, [{"input": outlying}], Calibration(algorithm=CalibrationAlgorithm.percentile, percentile=99.9))
+    assert cut.scales["input"] * 127 < 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("shape", ["normal", "relu", "laplace with an outlier"])
+def test_the_entropy_threshold_is_that_of_onnx_runtime(seed: int, shape: str) -> None:
+    from onnxruntime.quantization.calibrate import HistogramCollector
+
+    random = np.random.default_rng(seed)
+    values = random.laplace(size=20000) if shape.startswith("laplace") else random.normal(size=20000)
+    values = {"normal": values, "relu": np.maximum(values, 0), "laplace with an outlier": np.append(values, 40.0)}[shape].astype(np.float32)
+    collector = HistogramCollector("entropy", True, 256, 128, 99.99, None)
+    collector.collect({"x": [values]})
+    low, high = collector.compute_entropy()["x"][:2]
+    assert entropy_range(collector.histogram_dict["x"][:4]) == pytest.approx(max(abs(low), abs(high)))
+
+
+@ALGORITHMS
+def test_a_tensor_of_zeros_gets_a_scale_that_works(network_file: Path, network: ModelProto, algorithm: CalibrationAlgorithm) -> None:
+    for tensor in network.graph.initializer:
+        if tensor.name in ("w1", "b1"):
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name))
+    onnx.save(network, network_file)
+    cache = calibrate(network_file, [{"input": images()}], Calibration(algorithm=algorithm, bins=256))
+    assert 0 < cache.scales["relu1"] <= np.float32(1 / 127)
+
+
+@pytest.mark.parametrize(
+    ("batches", "text"),
+    [
+        pytest.param([], "there is no calibration image", id="no batch"),
+        pytest.param([{"input": np.full((1, 3, 12, 12), np.nan, np.float32)}], "batch of the input 'input' holds a NaN or infinity", id="NaN"),
+        pytest.param([{"input": images()}, {"input": images() * np.float32(np.inf)}], "holds a NaN or infinity", id="infinity in the second"),
+        pytest.param([{"input": np.full((1, 3, 12, 12), 3e38, np.float32)}], "the tensor .* holds a NaN or infinity", id="overflow inside"),
+    ],
+)
+@ALGORITHMS
+def test_what_cannot_be_calibrated_is_one_sentence(
+    network_file: Path, batches: list[dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]], text: str, algorithm: CalibrationAlgorithm
+) -> None:
+    with pytest.raises(CalibrationMismatch, match=text):
+        calibrate(network_file, batches, Calibration(algorithm=algorithm, bins=256))
+
+
+def test_a_range_that_is_no_number_is_refused() -> None:
+    with pytest.raises(CalibrationMismatch, match="the values of conv1 have the range inf"):
+        scale_of("conv1", float("inf"))
+
+
+def test_constants_and_shapes_are_no_activations(network: ModelProto) -> None:
+    network.graph.node.append(onnx.helper.make_node("Shape", ["input"], ["shape"]))
+    assert activations(network) == TENSORS
+
+
+def test_observing_counts_what_saturates(network_file: Path) -> None:
+    cache = calibrate(network_file, [{"input": images()}], Calibration(algorithm=CalibrationAlgorithm.minmax))
+    seen = observe(network_file, [{"input": images()}, {"input": 2 * images()}], cache)
+    assert list(seen) == TENSORS
+    assert seen["input"].count == 2 * images().size
+    beyond = np.count_nonzero(np.abs(2 * images()) > 127 * cache.scales["input"])
+    assert 0 < seen["input"].saturated <= beyond

@@ -1,0 +1,81 @@
+"""calib.cache against a parser written from TensorRT's format alone."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from enginewright.calibration.cache import HEADER_NAMES, CalibrationCache
+from enginewright.config import CalibrationAlgorithm
+from enginewright.errors import CalibrationMismatch
+
+SCALES = {"input": float(np.float32(0.1)), "/stage: 1/Conv_output_0": float(np.float32(3.5e-3)), "logits": 1.0}
+
+
+def independent(content: bytes) -> tuple[str, dict[str, float]]:
+    header, *lines = content.decode().split("\n")
+    pairs = [line.rsplit(": ", 1) for line in lines if line]
+    return header, {name: struct.unpack(">f", bytes.fromhex(digits))[0] for name, digits in pairs}
+
+
+@pytest.mark.parametrize("algorithm", list(CalibrationAlgorithm), ids=lambda algorithm: algorithm.name)
+def test_is_what_tensorrt_reads(algorithm: CalibrationAlgorithm) -> None:
+    header, scales = independent(CalibrationCache(algorithm, SCALES).to_bytes())
+    assert header == f"TRT-8600-{HEADER_NAMES[algorithm]}"
+    assert scales == SCALES
+
+
+def test_a_file_of_tensorrts_own_is_read() -> None:
+    cache = CalibrationCache.parse(b"TRT-8601-EntropyCalibration2\nimages: 3caa0000\n(Unnamed Layer* 48) [Constant]_output: 3f800000\n")
+    assert cache.version == "8601"
+    assert cache.algorithm is CalibrationAlgorithm.entropy
+    assert cache.scales == {"images": pytest.approx(0.020752, abs=1e-6), "(Unnamed Layer* 48) [Constant]_output": 1.0}
+
+
+def test_round_trip_is_byte_identical(tmp_path: Path) -> None:
+    path = tmp_path / "calib.cache"
+    CalibrationCache(CalibrationAlgorithm.minmax, SCALES).write(path)
+    assert CalibrationCache.read(path).to_bytes() == path.read_bytes()
+
+
+def test_another_version_keeps_the_scales() -> None:
+    cache = CalibrationCache(CalibrationAlgorithm.entropy, SCALES).stamped("101601")
+    assert independent(cache.to_bytes()) == ("TRT-101601-EntropyCalibration2", SCALES)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        pytest.param(b"", "line 1: is no header", id="empty"),
+        pytest.param(b"input: 3caa0000\n", "line 1: is no header", id="no header"),
+        pytest.param(b"TRT-8600-Guesswork\n", "line 1: is no header", id="unknown algorithm"),
+        pytest.param(b"TRT-8600-EntropyCalibration2\ninput 3caa0000\n", "line 2: is not `tensor: 8 hex digits`", id="no separator"),
+        pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 3caa0000\nlogits: 3caa\n", "line 3: is not", id="cut short"),
+        pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 3caa00zz\n", "line 2: is not", id="no hex"),
+        pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 7fc00000\n", "line 2: the scale of input is nan", id="NaN"),
+        pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 7f800000\n", "line 2: the scale of input is inf", id="infinity"),
+        pytest.param(b"TRT-8600-EntropyCalibration2\ninput: bcaa0000\n", "line 2: the scale of input is -0.02", id="negative"),
+        pytest.param(b"\xff\xfe\x00", "line 1: is no header", id="binary"),
+    ],
+)
+def test_a_malformed_line_is_named(tmp_path: Path, content: bytes, text: str) -> None:
+    path = tmp_path / "calib.cache"
+    path.write_bytes(content)
+    with pytest.raises(CalibrationMismatch, match=text) as caught:
+        CalibrationCache.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationMismatch, match="does not exist; run `dvc repro calibrate`"):
+        CalibrationCache.read(tmp_path / "calib.cache")
+
+
+def test_a_cache_of_another_model_names_the_tensors() -> None:
+    cache = CalibrationCache(CalibrationAlgorithm.entropy, SCALES)
+    cache.require(["input", "logits"], "resnet")
+    with pytest.raises(CalibrationMismatch, match="no scale for relu_1, relu_2 of resnet: it belongs to another model"):
+        cache.require(["input", "relu_1", "relu_2"], "resnet")

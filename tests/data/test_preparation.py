@@ -1,0 +1,190 @@
+"""From a folder of real files to three sets: disjoint, stratified, the same twice, in flat memory; and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from enginewright import manifest
+from enginewright.config import ChannelOrder, Data, DataSource, Preprocessing, Selection
+from enginewright.data import ImageSet
+from enginewright.data.imageset import UNLABELLED
+from enginewright.data.preparation import prepare
+from enginewright.data.sources import Sample, Source, open_source
+from enginewright.errors import DataError, StaleArtifact
+
+SETS = ("training", "calibration", "validation")
+
+
+@contextmanager
+def output(artifact: Path) -> Iterator[Path]:
+    with manifest.replacing(artifact) as temporary:
+        yield temporary
+    manifest.seal(artifact, "prepare_data", [])
+
+
+def settings(**changes: Any) -> Data:
+    values = {"train_images": 20, "calibration_pool": 12, "calibration_images": 6, "validation_images": 8, "selection": Selection.stratified}
+    return Data(source=DataSource.image_folder, root="images", preprocessing=Preprocessing(crop=[6, 6]), **{**values, **changes})
+
+
+def write(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 7, 3), dtype=np.uint8)).save(path)
+
+
+@pytest.fixture
+def images(here: Path) -> Path:
+    """30 cats and 10 dogs."""
+    for index in range(40):
+        write(here / "images" / ("cat" if index < 30 else "dog") / f"{index:02d}.png", index)
+    (here / "images/README.md").write_text("not an image")
+    return here / "images"
+
+
+def run(data: Data, out: str = "out", seed: int = 0) -> dict[str, Any]:
+    return prepare(open_source(data.source, Path(data.root)), data, seed, {name: Path(out) / name for name in SETS}, output)
+
+
+def digest(folder: Path) -> str:
+    """Of all files in it, sidecars included."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.iterdir()))).hexdigest()
+
+
+def test_sets_are_disjoint_stratified_and_what_the_files_hold(images: Path) -> None:
+    metrics = run(settings())
+    sets = {name: ImageSet.open(Path("out") / name) for name in SETS}
+    assert {name: len(images) for name, images in sets.items()} == {"training": 20, "calibration": 6, "validation": 8}
+    names = [name for images in sets.values() for name in images.names]
+    assert len(set(names)) == len(names)
+    for found in sets.values():
+        assert found.classes == ("cat", "dog")
+        assert found.labels is not None
+        for name, label, pixels in zip(found.names, found.labels, found.pixels, strict=True):
+            assert name.startswith(found.classes[label])
+            with Image.open(images / name) as image:
+                assert np.array_equal(np.asarray(image.convert("L").crop((0, 1, 6, 7))), pixels[..., 0])
+    assert metrics["validation"] == {"images": 8, "classes": 2, "images_per_class_min": 2, "images_per_class_max": 6}
+    assert metrics["training"]["images_per_class_min"] == 5
+    assert metrics["duplicates_removed"] == 0
+
+
+def test_the_same_bytes_twice_and_others_for_another_seed(images: Path) -> None:
+    run(settings(), "first")
+    run(settings(), "second")
+    run(settings(), "third", seed=1)
+    for name in SETS:
+        assert digest(Path("first") / name) == digest(Path("second") / name)
+        assert digest(Path("first") / name) != digest(Path("third") / name)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"calibration_images": 3}, id="fewer calibration images"),
+        pytest.param({"selection": Selection.coverage}, id="another selection"),
+        pytest.param({"calibration_pool": 8}, id="a smaller pool"),
+    ],
+)
+def test_calibration_settings_leave_training_and_validation_alone(images: Path, changes: dict[str, Any]) -> None:
+    run(settings(), "before")
+    run(settings(**changes), "after")
+    assert digest(Path("before/training")) == digest(Path("after/training"))
+    assert digest(Path("before/validation")) == digest(Path("after/validation"))
+    assert digest(Path("before/calibration")) != digest(Path("after/calibration"))
+
+
+def test_duplicates_are_found_by_pixels_and_removed(images: Path) -> None:
+    Image.open(images / "cat/03.png").save(images / "cat/copy.bmp")  # other bytes, same pixels
+    Image.open(images / "cat/04.png").save(images / "dog/relabelled.png")
+    metrics = run(settings())
+    assert metrics["source_images"] == 42
+    assert metrics["duplicates_removed"] == 2
+    assert metrics["duplicates_with_another_label"] == 1
+    with pytest.raises(DataError, match=r"43 images are needed .* and there are 40 images in what images holds after 2 duplicates are left out"):
+        run(settings(train_images=23))
+
+
+def test_unlabelled_images(here: Path) -> None:
+    for index in range(40):
+        write(here / f"images/{index}.jpg", index)
+    metrics = run(settings(selection=Selection.coverage, train_images=0))
+    validation = ImageSet.open(Path("out/validation"))
+    assert validation.labels is None
+    assert validation.classes == ()
+    assert len(ImageSet.open(Path("out/training"))) == 0
+    assert metrics["training"] == {"images": 0, "classes": 0}
+    with pytest.raises(DataError, match="choose coverage or random"):
+        run(settings())
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        pytest.param([], r"data\.root images is no folder", id="no folder"),
+        pytest.param(["README.md"], r"40 images are needed \(data\.train_images 20 \+ .*\) and there are 0 images", id="empty"),
+        pytest.param(["one.png"], "there are 1 image in what images holds", id="one image"),
+        pytest.param(["one.png", "cat/two.png"], r"one\.png beside cat/", id="loose beside labelled"),
+        pytest.param(["cat/good.png", "cat/broken.png"], r"images/cat/broken\.png cannot be read .* replace the file or remove it", id="corrupt"),
+    ],
+)
+def test_what_is_refused(here: Path, files: list[str], text: str) -> None:
+    for name in files:
+        if name.endswith("png"):
+            write(here / "images" / name, 0)
+        else:
+            Path("images").mkdir(exist_ok=True)
+            (here / "images" / name).write_text("")
+    if "broken" in text:
+        path = here / "images/cat/broken.png"
+        path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError, match=text):
+        run(settings())
+    assert not Path("out").exists()
+
+
+def test_a_set_with_a_changed_label_is_not_opened(images: Path) -> None:
+    run(settings())
+    labels = Path("out/training/labels.csv")
+    labels.write_text(labels.read_text().replace(",1", ",0"))
+    with pytest.raises(StaleArtifact, match=r"labels\.csv cannot be used"):
+        ImageSet.open(Path("out/training"))
+
+
+def test_batches_are_in_order_and_the_last_one_is_smaller(images: Path) -> None:
+    run(settings())
+    found = ImageSet.open(Path("out/training"))
+    batches = list(found.batches(Preprocessing(crop=[6, 6], scale=1.0), 8))
+    assert [batch.shape for batch in batches] == [(8, 1, 6, 6), (8, 1, 6, 6), (4, 1, 6, 6)]
+    np.testing.assert_array_equal(np.concatenate(batches)[:, 0], found.pixels[..., 0])
+
+
+def peak_bytes(count: int, out: str) -> int:
+    """Traced memory at its highest while `count` images of 64 x 64 RGB are prepared, half of them for training."""
+
+    def load(index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        return np.random.default_rng(index).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+    source = Source((), lambda: (Sample(str(index), UNLABELLED, partial(load, index)) for index in range(count)), "test")
+    data = settings(train_images=count // 2, selection=Selection.random)
+    data.preprocessing = Preprocessing(crop=[64, 64], channels=ChannelOrder.rgb, mean=[0.0] * 3, std=[1.0] * 3)
+    tracemalloc.start()
+    prepare(source, data, 0, {name: Path(out) / name for name in SETS}, output)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_memory_does_not_grow_with_the_images(here: Path) -> None:
+    peak_bytes(100, "warm")  # imports and caches
+    small, large = peak_bytes(200, "small"), peak_bytes(1000, "large")
+    assert large - small < 800 * 400  # index, names and places: under 400 of the 12,288 bytes of an image

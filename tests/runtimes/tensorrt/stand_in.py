@@ -1,0 +1,352 @@
+"""A stand-in for the builder half of TensorRT's bindings, so that every version's calls are tested where there is no GPU.
+
+`stand_in("8.6.0")`, `("10.3.0")`, `("11.4.0")` have just the names of that version which our code may touch: one more, and the call ends in
+AttributeError as it would there. `test_builder.py` holds these names against the real bindings: 8.6.0's as recorded from the library
+(names_8_6.json), 10.13's from tensorrt-stubs, and TensorRT-RTX's where that is installed.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, ClassVar, Optional, cast
+
+import onnx
+
+from enginewright.runtimes.tensorrt.bindings import Bindings, version_stamp
+
+FLAGS = {
+    "8.6": ["FP16", "INT8", "TF32", "VERSION_COMPATIBLE"],
+    "10": ["FP16", "INT8", "TF32", "VERSION_COMPATIBLE"],
+    "11": ["TF32", "VERSION_COMPATIBLE"],
+}
+CREATION_FLAGS = {"8.6": ["EXPLICIT_BATCH"], "10": ["EXPLICIT_BATCH", "STRONGLY_TYPED"], "11": ["STRONGLY_TYPED"]}
+TACTIC_SOURCES = {
+    "8.6": ["CUBLAS", "CUBLAS_LT", "CUDNN", "EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"],
+    "10": ["CUBLAS", "CUBLAS_LT", "CUDNN", "EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"],
+    "11": ["EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"],
+}
+CALIBRATORS = {
+    "IInt8EntropyCalibrator2": "EntropyCalibration2",
+    "IInt8MinMaxCalibrator": "MinMaxCalibration",
+    "IInt8LegacyCalibrator": "LegacyCalibration",
+}
+
+
+def _family(version: str) -> str:
+    return "8.6" if version.startswith("8") else version.split(".", maxsplit=1)[0]
+
+
+@dataclass
+class Record:
+    """What our code did, and what the library is to answer."""
+
+    flags: set[str] = field(default_factory=set)
+    cleared: set[str] = field(default_factory=set)
+    network_flags: int = -1
+    profiles: list[dict[str, tuple[tuple[int, ...], ...]]] = field(default_factory=list)
+    calibration_profile: Optional[dict[str, tuple[tuple[int, ...], ...]]] = None
+    limits: dict[str, int] = field(default_factory=dict)
+    tactic_sources: Optional[int] = None
+    calibrator_class: str = ""
+    batches: int = 0
+    given_timings: Optional[bytes] = None
+    stored_timings: bytes = b""
+    operators: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    messages: list[tuple[str, str]] = field(default_factory=list)  # (severity, text) that the build says
+    refuses_timings: bool = False
+    refuses_cache: bool = False
+    fails: bool = False
+    on_batch: Callable[[dict[str, int]], None] = lambda _: None
+    phases: list[str] = field(default_factory=list)
+
+
+class Severity(enum.IntEnum):
+    INTERNAL_ERROR = 0
+    ERROR = 1
+    WARNING = 2
+    INFO = 3
+    VERBOSE = 4
+
+
+class ILogger:
+    Severity: ClassVar[type[enum.IntEnum]] = Severity
+
+    def log(self, severity: enum.IntEnum, msg: str) -> None:
+        raise NotImplementedError
+
+
+class IOptimizationProfile:
+    def __init__(self) -> None:
+        self.shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
+
+    def set_shape(self, name: str, *shapes: tuple[int, ...]) -> None:  # min, opt, max
+        self.shapes[name] = tuple(tuple(shape) for shape in shapes)
+
+
+class Dims(tuple):  # type: ignore[type-arg]
+    pass
+
+
+class ITensor:
+    def __init__(self, value: onnx.ValueInfoProto) -> None:
+        self.name = value.name
+        self.shape = Dims([axis.dim_value or -1 for axis in value.type.tensor_type.shape.dim])
+
+
+class INetworkDefinition:
+    def __init__(self) -> None:
+        self.model = onnx.ModelProto()
+        self._inputs: list[ITensor] = []
+
+    @property
+    def num_inputs(self) -> int:
+        return len(self._inputs)
+
+    def get_input(self, index: int) -> ITensor:
+        return self._inputs[index]
+
+
+class ITimingCache:
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def serialize(self) -> bytes:
+        return self.content
+
+
+def _config(record: Record, family: str) -> type:  # noqa: C901
+    """IBuilderConfig of a version: attributes that it has not cannot be set."""
+    attributes = ["builder_optimization_level", "profiling_verbosity", "hardware_compatibility_level"]
+    attributes += ["int8_calibrator"] if family in ("8.6", "10") else []
+    attributes += ["progress_monitor"] if family in ("10", "11") else []
+
+    class IBuilderConfig:
+        __slots__ = (*attributes, "_timing_cache")
+
+        def __init__(self) -> None:
+            for name in attributes:
+                object.__setattr__(self, name, None)
+
+        def __setattr__(self, name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+            record.settings[name] = value
+
+        def set_flag(self, flag: enum.Enum) -> None:
+            record.flags.add(flag.name)
+
+        def clear_flag(self, flag: enum.Enum) -> None:
+            record.cleared.add(flag.name)
+
+        def set_memory_pool_limit(self, pool: enum.Enum, pool_size: int) -> None:
+            record.limits[pool.name] = pool_size
+
+        def set_tactic_sources(self, tactic_sources: int) -> bool:
+            record.tactic_sources = tactic_sources
+            return True
+
+        def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
+            record.profiles.append(profile.shapes)
+            return len(record.profiles) - 1
+
+        def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache:
+            return ITimingCache(bytes(serialized_timing_cache))
+
+        def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
+            assert ignore_mismatch is False  # another GPU's timings must not be forced in
+            if record.refuses_timings and cache.content:
+                return False
+            record.given_timings = cache.content
+            self._timing_cache = cache
+            return True
+
+        def get_timing_cache(self) -> Optional[ITimingCache]:
+            return getattr(self, "_timing_cache", None)
+
+        if family in ("8.6", "10"):
+
+            def set_calibration_profile(self, profile: IOptimizationProfile) -> bool:
+                record.calibration_profile = profile.shapes
+                return True
+
+    return IBuilderConfig
+
+
+def _calibrate(record: Record, calibrator: Any, version: str) -> None:
+    """As TensorRT does: a cache under the right header is taken, else batches are asked for until there are no more."""
+    header = f"TRT-{version_stamp(version)}-{CALIBRATORS[record.calibrator_class]}".encode()
+    cache = calibrator.read_calibration_cache()
+    if cache is not None and bytes(cache).startswith(header) and not record.refuses_cache:
+        return
+    shapes = record.calibration_profile or record.profiles[0]
+    while addresses := calibrator.get_batch(list(shapes)):
+        record.batches += 1
+        record.on_batch(dict(zip(shapes, addresses)))
+    scales = "".join(f"{name}: {struct.pack('!f', 0.25).hex()}\n" for name in shapes)
+    calibrator.write_calibration_cache(header + b"\n" + scales.encode())
+
+
+def _builder(record: Record, version: str, config: type) -> type:
+    class Builder:
+        def __init__(self, logger: ILogger) -> None:
+            self._logger = logger
+
+        def create_network(self, flags: int = 0) -> INetworkDefinition:
+            record.network_flags = flags
+            return INetworkDefinition()
+
+        def create_builder_config(self) -> Any:
+            return config()
+
+        def create_optimization_profile(self) -> IOptimizationProfile:
+            return IOptimizationProfile()
+
+        def build_serialized_network(self, network: INetworkDefinition, config: Any) -> Optional[bytes]:
+            for severity, text in record.messages:
+                self._logger.log(Severity[severity], text)
+            monitor = getattr(config, "progress_monitor", None)
+            if monitor is not None:
+                monitor.phase_start("Building", "", 2)
+                record.phases.append(f"Building {monitor.step_complete('Building', 0)}")
+                monitor.phase_finish("Building")
+            calibrator = getattr(config, "int8_calibrator", None)
+            if calibrator is not None and "INT8" in record.flags:
+                record.calibrator_class = type(calibrator).__mro__[1].__name__
+                _calibrate(record, calibrator, version)
+            record.operators = [node.op_type for node in network.model.graph.node]
+            if (cache := config.get_timing_cache()) is not None:
+                cache.content = record.stored_timings = cache.content + b"measured;"
+            return None if record.fails else b"plan of " + version.encode()
+
+    return Builder
+
+
+def _parser(family: str) -> type:  # noqa: C901
+    class ParserError:
+        def __init__(self, index: int, node: onnx.NodeProto) -> None:
+            self._index, self._node = index, node
+
+        def node(self) -> int:
+            return self._index
+
+        def desc(self) -> str:
+            return "no importer registered for op"
+
+        if family != "8.6":
+
+            def node_name(self) -> str:
+                return self._node.name
+
+            def node_operator(self) -> str:
+                return self._node.op_type
+
+    class OnnxParser:
+        def __init__(self, network: INetworkDefinition, logger: ILogger) -> None:  # noqa: ARG002
+            self._network, self._errors = network, list[ParserError]()
+
+        def parse(self, model: bytes, path: Optional[str] = None) -> bool:  # noqa: ARG002
+            parsed = self._network.model = onnx.ModelProto.FromString(model)
+            self._network._inputs = [ITensor(value) for value in parsed.graph.input]
+            self._errors = [ParserError(index, node) for index, node in enumerate(parsed.graph.node) if node.op_type == "NoSuchOp"]
+            return not self._errors
+
+        @property
+        def num_errors(self) -> int:
+            return len(self._errors)
+
+        def get_error(self, index: int) -> ParserError:
+            return self._errors[index]
+
+    OnnxParser.Error = ParserError  # type: ignore[attr-defined]
+    return OnnxParser
+
+
+class EngineInspector:
+    def __init__(self, plan: bytes) -> None:
+        self._plan = plan
+
+    def get_engine_information(self, layer_information_format: object) -> str:  # noqa: ARG002
+        layer = {"Name": "conv", "LayerType": "CaskConvolution", "Metadata": "[ONNX Layer: conv]", "Weights": {"Type": "Int8", "Count": 8}}
+        tensors = {"Inputs": [{"Name": "input", "Format/Datatype": "Row major Int8 format"}], "Outputs": []}
+        return json.dumps({"Layers": [{**layer, **tensors}], "Bindings": ["input"]}).replace("conv]", "conv]\x1e")
+
+
+class ICudaEngine:
+    def __init__(self, plan: bytes) -> None:
+        self._plan = plan
+
+    def create_engine_inspector(self) -> EngineInspector:
+        return EngineInspector(self._plan)
+
+
+class Runtime:
+    def __init__(self, logger: ILogger) -> None:
+        pass
+
+    def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine:
+        return ICudaEngine(serialized_engine)
+
+
+def _calibrator(name: str) -> type:
+    class Base:
+        def __init__(self) -> None:
+            self.started = True
+
+    return type(name, (Base,), {})
+
+
+class IProgressMonitor:
+    def __init__(self) -> None: ...
+
+
+def stand_in(version: str, record: Record) -> Bindings:
+    """The module of one version; what our code does with it is written into `record`."""
+    family = _family(version)
+    module: dict[str, Any] = {
+        "__name__": "tensorrt",
+        "__version__": version,
+        "Builder": _builder(record, version, config := _config(record, family)),
+        "BuilderFlag": enum.IntEnum("BuilderFlag", FLAGS[family], start=0),
+        "Dims": Dims,
+        "HardwareCompatibilityLevel": enum.IntEnum("HardwareCompatibilityLevel", ["NONE", "AMPERE_PLUS"], start=0),
+        "IBuilderConfig": config,
+        "ILogger": ILogger,
+        "LayerInformationFormat": enum.IntEnum("LayerInformationFormat", ["ONELINE", "JSON"], start=0),
+        "MemoryPoolType": enum.IntEnum("MemoryPoolType", ["WORKSPACE"], start=0),
+        "NetworkDefinitionCreationFlag": enum.IntEnum("NetworkDefinitionCreationFlag", CREATION_FLAGS[family], start=0),
+        "OnnxParser": (parser := _parser(family)),
+        "ParserError": parser.Error,  # type: ignore[attr-defined]
+        "ProfilingVerbosity": enum.IntEnum("ProfilingVerbosity", ["DETAILED"], start=0),
+        "Runtime": Runtime,
+        "TacticSource": enum.IntEnum("TacticSource", TACTIC_SOURCES[family], start=0),
+        "EngineInspector": EngineInspector,
+        "ICudaEngine": ICudaEngine,
+        "INetworkDefinition": INetworkDefinition,
+        "IOptimizationProfile": IOptimizationProfile,
+        "ITensor": ITensor,
+        "ITimingCache": ITimingCache,
+    }
+    if family in ("8.6", "10"):
+        module.update({name: _calibrator(name) for name in CALIBRATORS})
+    if family in ("10", "11"):
+        module["IProgressMonitor"] = IProgressMonitor
+    return cast(Bindings, SimpleNamespace(**module))
+
+
+def surface(version: str) -> dict[str, set[str]]:
+    """Class of the bindings -> names on it that the stand-in offers, and so our code may touch."""
+    module = vars(stand_in(version, Record()))
+    found = {name: {entry for entry in vars(value) if not entry.startswith("_")} for name, value in module.items() if isinstance(value, type)}
+    found["ITensor"] |= {"name", "shape"}
+    for name in CALIBRATORS:
+        if name in found:
+            found[name] |= {"get_batch_size", "get_batch", "read_calibration_cache", "write_calibration_cache"}
+    if "IProgressMonitor" in found:
+        found["IProgressMonitor"] |= {"phase_start", "step_complete", "phase_finish"}
+    enums = [name for name, value in module.items() if isinstance(value, type) and issubclass(value, enum.Enum)]
+    return {name: (set(module[name].__members__) if name in enums else names - {"Error", "shapes", "content", "model"}) for name, names in found.items()}

@@ -1,0 +1,262 @@
+"""One builder for TensorRT 8.6, 10 and 11: what it asks of each version's API, held against the names that each really has."""
+
+from __future__ import annotations
+
+import ast
+import json
+from importlib.metadata import files
+from pathlib import Path
+from typing import Any, Optional
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from runtimes.tensorrt.networks import resnet
+from runtimes.tensorrt.stand_in import Record, stand_in, surface
+
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.config import Build, CalibrationAlgorithm, Precision, PrecisionMode, Profile
+from enginewright.errors import CalibrationMismatch, ConfigError, EnginewrightError, ModelError
+from enginewright.runtimes.base import BuiltEngine
+from enginewright.runtimes.tensorrt.bindings import version_stamp
+from enginewright.runtimes.tensorrt.builder import Job, build_engine
+from enginewright.runtimes.tensorrt.timing_cache import TimingCache
+from enginewright.target import TargetFingerprint
+
+TARGET = TargetFingerprint("NVIDIA H100 80GB HBM3", "9.0", "tensorrt", "8.6.0")
+VERSIONS = ("8.6.0", "10.3.0", "11.4.0")
+NETWORK = resnet((1,), 4, 8, 10)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    onnx.save(NETWORK, tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def scales(algorithm: CalibrationAlgorithm = CalibrationAlgorithm.entropy) -> CalibrationCache:
+    return CalibrationCache(algorithm, {tensor: 0.03 for node in NETWORK.graph.node for tensor in (*node.input, *node.output)})
+
+
+def build(
+    version: str, model: Path, precision: Precision, record: Record, settings: Optional[Build] = None, cache: Optional[CalibrationCache] = None
+) -> BuiltEngine:
+    job = Job(model, precision, settings or Build(profile=Profile(1, 2, 4)), TARGET)
+    return build_engine(stand_in(version, record), job, cache or (scales() if precision is Precision.int8 else None))
+
+
+@pytest.mark.parametrize(
+    ("version", "precision", "mode", "flags", "in_the_onnx"),
+    [
+        pytest.param("8.6.0", "fp32", "implicit", [], set(), id="8.6 fp32"),
+        pytest.param("8.6.0", "fp16", "implicit", ["FP16"], set(), id="8.6 fp16"),
+        pytest.param("8.6.0", "int8", "implicit", ["FP16", "INT8"], set(), id="8.6 int8"),
+        pytest.param("10.3.0", "int8", "implicit", ["FP16", "INT8"], set(), id="10 int8"),
+        pytest.param("11.4.0", "fp32", "explicit", [], set(), id="11 fp32"),
+        pytest.param("11.4.0", "fp16", "explicit", [], {"Cast"}, id="11 fp16"),
+        pytest.param("11.4.0", "int8", "explicit", [], {"QuantizeLinear", "DequantizeLinear"}, id="11 int8"),
+    ],
+)
+def test_auto_takes_flags_where_there_are_flags_and_the_onnx_where_there_are_none(
+    model: Path, version: str, precision: str, mode: str, flags: list[str], in_the_onnx: set[str]
+) -> None:
+    record = Record()
+    built = build(version, model, Precision[precision], record)
+    assert record.flags == set(flags)
+    assert {"Cast", "QuantizeLinear", "DequantizeLinear"} & set(record.operators) == in_the_onnx
+    assert (built.settings["precision_mode"], built.settings["flags"]) == (mode, flags)
+    assert built.plan == f"plan of {version}".encode()
+
+
+@pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
+def test_explicit_can_be_asked_for_where_both_ways_exist(model: Path, version: str) -> None:
+    record = Record()
+    build(version, model, Precision.int8, record, Build(precision_mode=PrecisionMode.explicit))
+    assert "QuantizeLinear" in record.operators
+    assert record.flags == {"INT8", "FP16"}  # 8.6 refuses Q/DQ without the INT8 flag
+    assert record.calibrator_class == ""
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "base"),
+    [("entropy", "IInt8EntropyCalibrator2"), ("minmax", "IInt8MinMaxCalibrator"), ("percentile", "IInt8LegacyCalibrator")],
+)
+@pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
+def test_the_portable_scales_are_taken_without_asking_for_images(model: Path, version: str, algorithm: str, base: str) -> None:
+    record = Record()
+    build(version, model, Precision.int8, record, cache=scales(CalibrationAlgorithm[algorithm]))
+    assert (record.calibrator_class, record.batches) == (base, 0)
+
+
+def test_scales_that_tensorrt_refuses_end_the_build(model: Path) -> None:
+    with pytest.raises(CalibrationMismatch, match=r"does not accept calib\.cache under the header TRT-8600-EntropyCalibration2"):
+        build("8.6.0", model, Precision.int8, Record(refuses_cache=True))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_profile_and_the_settings_reach_the_builder(model: Path, version: str) -> None:
+    record = Record()
+    settings = Build(profile=Profile(2, 3, 5), workspace_mib=7, optimization_level=4, tactic_sources=["JIT_CONVOLUTIONS"])
+    settings.hardware_compatibility, settings.version_compatible = "AMPERE_PLUS", True
+    built = build(version, model, Precision.fp32, record, settings)
+    assert record.profiles == [{"input": ((2, 3, 8, 8), (3, 3, 8, 8), (5, 3, 8, 8))}]
+    assert record.limits == {"WORKSPACE": 7 << 20}
+    assert record.settings["builder_optimization_level"] == 4
+    assert record.settings["profiling_verbosity"].name == "DETAILED"
+    assert record.settings["hardware_compatibility_level"].name == "AMPERE_PLUS"
+    trt: Any = stand_in(version, Record())
+    assert record.tactic_sources == 1 << int(trt.TacticSource.JIT_CONVOLUTIONS)  # cuBLAS, cuBLAS-Lt and cuDNN are off
+    assert record.flags == {"VERSION_COMPATIBLE"}
+    assert record.network_flags == (0 if version == "11.4.0" else 1)  # EXPLICIT_BATCH is gone in 11
+    assert built.settings["profile"] == {"min": 2, "opt": 3, "max": 5}
+    assert built.settings["tensorrt"] == version
+    assert built.settings["compute_capability"] == "9.0"
+
+
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_fp32_is_fp32_unless_tf32_is_asked_for(model: Path, version: str, asked: bool) -> None:
+    record = Record()
+    build(version, model, Precision.fp32, record, Build(tf32=asked))
+    assert ("TF32" in record.flags, "TF32" in record.cleared) == (asked, not asked)
+
+
+@pytest.mark.parametrize(("version", "phases"), [("8.6.0", []), ("10.3.0", ["Building True"]), ("11.4.0", ["Building True"])])
+def test_a_progress_monitor_is_set_where_there_is_one_and_never_cancels(model: Path, version: str, phases: list[str]) -> None:
+    record = Record()
+    build(version, model, Precision.fp32, record)
+    assert record.phases == phases
+
+
+def test_the_inspector_says_what_really_runs_in_int8(model: Path) -> None:
+    built = build("8.6.0", model, Precision.int8, Record())
+    assert built.layers == {"INT8": 1}
+    assert (built.quantizable, built.quantized) == (6, 0)  # the stand-in's one layer is of no node of this model
+    assert json.loads(built.files["layers.json"])["Layers"][0]["Metadata"] == "[ONNX Layer: conv]\x1e"
+
+
+def test_the_builders_warnings_come_back_each_once(model: Path) -> None:
+    said = [
+        ("WARNING", "onnx2trt_utils.cpp:374: Your ONNX model has been generated with INT64 weights, cast down to INT32."),
+        ("WARNING", "Missing scale and zero-point for tensor add_9_out, expect fall back to non-int8 implementation"),
+        ("WARNING", "Missing scale and zero-point for tensor add_17_out, expect fall back to non-int8 implementation"),
+        ("INFO", "Total Activation Memory: 1"),
+        ("ERROR", "Tactic Device request: 4000MB Available: 2000MB. Device memory is insufficient to use tactic."),
+    ]
+    warnings = build("8.6.0", model, Precision.fp32, Record(messages=said)).warnings
+    assert len(warnings) == 4
+    assert warnings[0].startswith("error: Tactic Device request: 4000MB")
+    assert "INT64" in warnings[1]
+    assert "add_9_out" in warnings[2]
+
+
+def test_warnings_that_differ_in_numbers_alone_are_counted(model: Path) -> None:
+    said = [("WARNING", f"weight {value}e-08 is subnormal in FP16") for value in range(70)]
+    assert build("8.6.0", model, Precision.fp32, Record(messages=said)).warnings == ["weight 0e-08 is subnormal in FP16 (and 69 more like it)"]
+
+
+def test_a_failed_build_names_its_first_error(model: Path) -> None:
+    said = [("ERROR", "2: [myelinBuilder.cpp::build::12] Error Code 2: out of memory"), ("ERROR", "Engine generation failed")]
+    with pytest.raises(ModelError, match=r"TensorRT 10.3.0 could not build the fp16 engine of .*model.onnx: 2: .*out of memory"):
+        build("10.3.0", model, Precision.fp16, Record(messages=said, fails=True))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_parser_error_is_shown_with_node_and_operator(tmp_path: Path, version: str) -> None:
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("input", "output")]
+    nodes = [helper.make_node("NoSuchOp", ["input"], ["middle"], name="first"), helper.make_node("NoSuchOp", ["middle"], ["output"], name="second")]
+    broken = helper.make_model(helper.make_graph(nodes, "broken", values[:1], values[1:]), opset_imports=[helper.make_opsetid("", 17)])
+    onnx.save(broken, tmp_path / "broken.onnx")
+    with pytest.raises(ModelError, match=r"cannot parse .*broken.onnx: node 'first' \(NoSuchOp\): no importer .*; node 'second' \(NoSuchOp\)"):
+        build(version, tmp_path / "broken.onnx", Precision.fp32, Record())
+
+
+@pytest.mark.parametrize(
+    ("version", "precision", "settings", "fault", "says"),
+    [
+        pytest.param("11.4.0", "int8", Build(precision_mode=PrecisionMode.implicit), ConfigError, "implicit is not in tensorrt 11.4.0", id="implicit on 11"),
+        pytest.param(
+            "8.6.0", "fp32", Build(tactic_sources=["CUDN"]), ConfigError, "build.tactic_sources: .* no CUDN; did you mean 'CUDNN'", id="tactic source"
+        ),
+        pytest.param("11.4.0", "fp32", Build(tactic_sources=["CUBLAS"]), ConfigError, "build.tactic_sources: this TensorRT has no CUBLAS", id="gone in 11"),
+        pytest.param("8.6.0", "fp32", Build(hardware_compatibility="AMPERE"), ConfigError, "did you mean 'AMPERE_PLUS'", id="hardware compatibility"),
+    ],
+)
+def test_settings_that_a_version_does_not_know_are_refused(
+    model: Path, version: str, precision: str, settings: Build, fault: type[EnginewrightError], says: str
+) -> None:
+    with pytest.raises(fault, match=says):
+        build(version, model, Precision[precision], Record(), settings)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("cache", "says"),
+    [
+        pytest.param(None, "needs calib.cache; run `dvc repro calibrate`", id="none"),
+        pytest.param(CalibrationCache(CalibrationAlgorithm.entropy, {"other": 1.0}), "no scale for .*: it belongs to another model", id="another model's"),
+    ],
+)
+def test_int8_without_scales_that_fit_is_refused(model: Path, version: str, cache: Optional[CalibrationCache], says: str) -> None:
+    with pytest.raises(CalibrationMismatch, match=says):
+        build_engine(stand_in(version, Record()), Job(model, Precision.int8, Build(), TARGET), cache)
+
+
+def test_a_fixed_batch_must_be_the_profile(tmp_path: Path) -> None:
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(NETWORK)
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(fixed, tmp_path / "fixed.onnx")
+    with pytest.raises(ModelError, match=r"has the fixed batch 4; export it with a dynamic batch, or set build\.profile to 4"):
+        build("8.6.0", tmp_path / "fixed.onnx", Precision.fp32, Record())
+    assert build("8.6.0", tmp_path / "fixed.onnx", Precision.fp32, Record(), Build(profile=Profile(4, 4, 4))).plan
+
+
+def test_the_timing_cache_is_used_and_kept(model: Path, tmp_path: Path) -> None:
+    for given in (b"", b"measured;"):
+        record = Record()
+        job = Job(model, Precision.fp32, Build(), TARGET, timing_cache=TimingCache(tmp_path / "timing", TARGET))
+        build_engine(stand_in("8.6.0", record), job, None)
+        assert record.given_timings == given
+
+
+@pytest.mark.parametrize(
+    ("version", "stamp"),
+    [("8.6.0", "8600"), ("8.6.1.6", "8601"), ("8.5.2.2", "8502"), ("10.3.0.26", "100300"), ("10.13.3.9", "101303")],
+)
+def test_the_stamp_of_a_version_is_the_number_in_its_own_cache_headers(version: str, stamp: str) -> None:
+    assert version_stamp(version) == stamp
+
+
+def test_the_stand_in_has_only_names_of_tensorrt_8_6() -> None:
+    recorded = json.loads((Path(__file__).parent / "names_8_6.json").read_text())["classes"]
+    assert {name: names - set(recorded[name]) for name, names in surface("8.6.0").items() if names - set(recorded[name])} == {}
+
+
+def test_the_stand_in_has_only_names_of_tensorrt_10() -> None:
+    stub = next((entry for entry in files("tensorrt-stubs") or [] if str(entry) == "tensorrt_bindings/tensorrt.pyi"), None)
+    assert stub is not None
+    text = stub.read_text().replace("in: list[", "in_: list[").replace("channel_axis: int)", "channel_axis: int = 0)")
+    classes = {node.name: _names(node) for node in ast.parse(text).body if isinstance(node, ast.ClassDef)}
+    bases = {node.name: [base.id for base in node.bases if isinstance(base, ast.Name)] for node in ast.parse(text).body if isinstance(node, ast.ClassDef)}
+
+    def known(name: str) -> set[str]:
+        return set().union(classes[name], *(known(base) for base in bases[name] if base in classes))
+
+    assert {name: names - known(name) for name, names in surface("10.13.0").items() if names - known(name)} == {}
+
+
+def _names(node: ast.ClassDef) -> set[str]:
+    found: set[str] = set()
+    for entry in node.body:
+        if isinstance(entry, (ast.FunctionDef, ast.ClassDef)):
+            found.add(entry.name)
+        elif isinstance(entry, ast.AnnAssign) and isinstance(entry.target, ast.Name):
+            found.add(entry.target.id)
+    return found
+
+
+def test_the_stand_in_has_only_names_that_rtx_has_where_11_has_them_too() -> None:
+    """TensorRT 11's Python is not installable without its libraries; RTX 1.7 shares its API, less the timing cache's use."""
+    rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed; `make rtx` installs it")
+    assert {name: names - set(dir(getattr(rtx, name))) for name, names in surface("11.4.0").items() if names - set(dir(getattr(rtx, name)))} == {}

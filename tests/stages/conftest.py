@@ -1,0 +1,130 @@
+"""A project as the stages before validate_accuracy and benchmark_sustained leave it, with engines that are linear classifiers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from enginewright import artifacts, config, manifest
+from enginewright.config import Precision
+from enginewright.data import to_input
+from enginewright.runtimes.base import Array, Task, TensorSpec, check_feeds
+from enginewright.target import TargetFingerprint
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES, CLASSES = 60, 10
+TARGET = TargetFingerprint("Test CPU", None, "null", "1.0")
+
+
+class LinearEngine:
+    """Answers images @ weights, and holds the weights that its engine file holds."""
+
+    def __init__(self, path: Path) -> None:
+        self._weights = np.load(path)
+        self.inputs = (TensorSpec("input", np.dtype(np.float32), (None, 1, 28, 28)),)
+        self.outputs = (TensorSpec("logits", np.dtype(np.float32), (None, CLASSES)),)
+        self.max_batch = 128
+
+    def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        batch = check_feeds(self.inputs, feeds)
+        return {"logits": feeds["input"].reshape(batch, -1) @ self._weights}
+
+    def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
+        check_feeds(self.inputs, feeds)
+        return np.full(repeats, 1e-3)
+
+    def __enter__(self) -> LinearEngine:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        pass
+
+
+class LinearRuntime:
+    name, engine_file = "null", "engine.npy"
+
+    def why_not(self, task: Task) -> Optional[str]:
+        del task
+        return None
+
+    def load(self, engine: Path) -> LinearEngine:
+        manifest.verify(engine, TARGET)
+        return LinearEngine(engine)
+
+
+Weights = Mapping[str, npt.NDArray[np.float32]]
+Project = Callable[..., Path]
+
+
+@pytest.fixture
+def weights() -> dict[str, npt.NDArray[np.float32]]:
+    """INT8 is 8 bits of FP32; FP16 is rounded to half precision."""
+    fp32 = np.random.default_rng(0).normal(size=(28 * 28, CLASSES)).astype(np.float32)
+    scale = np.abs(fp32).max() / 127
+    return {"fp32": fp32, "fp16": fp32.astype(np.float16).astype(np.float32), "int8": np.round(fp32 / scale).astype(np.float32) * scale}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Lay out the artifacts in an empty folder and go there; `labelled=False` drops the labels, the rest changes params."""
+
+    def make(weights: Weights, labelled: bool = True, **changes: Mapping[str, Any]) -> Path:
+        import yaml
+
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["stage"])
+        module = types.ModuleType("enginewright.runtimes.null")
+        module.RUNTIME = LinearRuntime()  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "enginewright.runtimes.null", module)
+        shutil.copy(ROOT / "dvc.yaml", tmp_path)
+        params = yaml.safe_load((ROOT / "params.yaml").read_text())
+        for section, values in changes.items():
+            params[section].update(values)
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        manifest.write_json(artifacts.TARGET, TARGET.to_dict())
+        _write_images(weights["fp32"], labelled)
+        for precision in Precision:
+            engine = artifacts.ENGINES / precision.value / LinearRuntime.engine_file
+            engine.parent.mkdir(parents=True)
+            np.save(engine, weights[precision.value])
+            manifest.seal(engine, f"build_{precision.value}", [], TARGET)
+        return tmp_path
+
+    return make
+
+
+def _write_images(fp32: npt.NDArray[np.float32], labelled: bool) -> None:
+    """Random pixels, each labelled with what FP32 answers, so that FP32 is always right."""
+    pixels = np.random.default_rng(1).integers(0, 256, (IMAGES, 28, 28, 1), dtype=np.uint8)
+    inputs = to_input(pixels, config.read().data.preprocessing)
+    labels = (inputs.reshape(IMAGES, -1) @ fp32).argmax(axis=1) if labelled else np.full(IMAGES, -1)
+    folder = artifacts.VALIDATION
+    folder.mkdir(parents=True)
+    np.save(folder / "images.npy", pixels)
+    lines = ["name,label", *(f"{index:03}.png,{label}" for index, label in enumerate(labels))]
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    (folder / "classes.json").write_text(json.dumps([f"digit {index}" for index in range(CLASSES)] if labelled else []))
+    for name in ("images.npy", "labels.csv", "classes.json"):
+        manifest.seal(folder / name, "prepare_data", [])
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[[Callable[[], None]], tuple[int, str]]:
+    """Run a stage's entry point in this process; its exit code and everything that it printed, on one line."""
+
+    def go(entry: Callable[[], None]) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            entry()
+        printed = capfd.readouterr()
+        return int(ended.value.code or 0), " ".join((printed.out + printed.err).split())
+
+    return go

@@ -1,0 +1,72 @@
+"""benchmark_sustained on engines that answer in no time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from enginewright import artifacts, manifest
+from stages.benchmark_sustained import benchmark_sustained
+
+Run = Callable[[Callable[[], None]], tuple[int, str]]
+
+SHORT = {"seconds": 0.2, "warmup_seconds": 0.05, "window_seconds": 0.05, "batch_size": 2, "batch_curve": [1, 4], "batch_curve_seconds": 0.02}
+
+
+def test_figures_series_and_identity_of_a_whole_run(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+    project(weights, benchmark=SHORT)
+    code, printed = run(benchmark_sustained)
+    assert code == 0, printed
+    metrics = json.loads((artifacts.METRICS / "benchmark_sustained.json").read_text())
+    assert metrics["complete"] is True
+    assert metrics["target"]["device"] == "Test CPU"
+    assert metrics["settings"]["batch_size"] == 2
+    assert metrics["ratio"]["int8_to_fp32"] == pytest.approx(metrics["int8"]["throughput_images_per_s"] / metrics["fp32"]["throughput_images_per_s"])
+    for precision in ("fp32", "fp16", "int8"):
+        figures = metrics[precision]
+        assert figures["throughput_images_per_s"] == pytest.approx(2 * figures["throughput_queries_per_s"])
+        assert figures["latency_ms_min"] <= figures["latency_ms_p50"] <= figures["latency_ms_p99"] <= figures["latency_ms_max"]
+        assert figures["device_ms_p50"] == pytest.approx(1.0)  # the device's own clock, not the harness's
+        assert figures["resident_mib_max"] >= figures["resident_mib_after"] > 1
+        assert figures["engine_sha256"] == manifest.sha256(artifacts.ENGINES / precision / "engine.npy")
+    windows = pd.read_csv(artifacts.BENCHMARK / "windows.csv")
+    assert windows.groupby("precision")["queries"].sum().to_dict() == {name: metrics[name]["queries"] for name in ("fp16", "fp32", "int8")}
+    curve = pd.read_csv(artifacts.BENCHMARK / "batch_curve.csv")
+    assert curve["batch"].tolist() == [1, 4] * 3
+    assert set(pd.read_csv(artifacts.BENCHMARK / "latency.csv")["precision"]) == {"fp32", "fp16", "int8"}
+    assert "rss_mib" in pd.read_csv(artifacts.BENCHMARK / "telemetry.csv")
+    assert "artifacts/data/validation/images.npy" in manifest.verify(artifacts.BENCHMARK / "windows.csv").inputs
+
+
+def test_percentiles_that_the_samples_are_too_few_for_are_named(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+    project(weights, benchmark={**SHORT, "seconds": 0.001, "window_seconds": 0.001})
+    code, printed = run(benchmark_sustained)
+    assert code == 0, printed
+    figures = json.loads((artifacts.METRICS / "benchmark_sustained.json").read_text())["fp32"]
+    assert "latency_ms_p99_9" not in figures
+    assert f"{figures['queries']} samples are too few for" in figures["percentiles_left_out"]
+    assert "p99.9 (1000)" in printed
+
+
+def test_interrupted_run_keeps_its_series_and_writes_no_metrics(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+    project(weights, benchmark={**SHORT, "seconds": 60.0})
+    timer = threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    code, printed = run(benchmark_sustained)
+    timer.join()
+    assert code == 130, printed
+    assert "INCOMPLETE" in printed
+    assert not (artifacts.METRICS / "benchmark_sustained.json").exists()
+    kept = json.loads((artifacts.BENCHMARK / "incomplete.json").read_text())
+    windows = pd.read_csv(artifacts.BENCHMARK / "windows.csv")
+    assert kept["complete"] is False
+    assert windows["queries"].sum() == kept["fp32"]["queries"] > 0
+    assert not manifest.sidecar(artifacts.BENCHMARK / "windows.csv").exists()  # nothing may take it for whole

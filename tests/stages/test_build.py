@@ -1,0 +1,114 @@
+"""build_fp32, build_fp16 and build_int8 as scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import enginewright
+from enginewright import artifacts, manifest
+from enginewright.config import Precision, RuntimeName
+from stages.build_fp16 import build_fp16
+from stages.build_fp32 import build_fp32
+from stages.build_int8 import build_int8
+from stages.calibrate import calibrate
+from support.checked_model import write_images, write_model, write_target
+
+Run = Callable[[Callable[[], None]], tuple[int, str]]
+STAGES = {Precision.fp32: build_fp32, Precision.fp16: build_fp16, Precision.int8: build_int8}
+EACH = pytest.mark.parametrize("precision", list(Precision), ids=lambda precision: precision.name)
+
+
+@pytest.fixture
+def ready(configured: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> Path:
+    monkeypatch.setattr(sys, "argv", ["build"])
+    params = configured / "params.yaml"
+    params.write_text(params.read_text().replace("algorithm: entropy", "algorithm: minmax"))
+    write_model()
+    write_images()
+    write_target()
+    code, printed = run(calibrate)
+    assert code == 0, printed
+    return configured
+
+
+def engine_of(precision: Precision) -> Path:
+    return artifacts.ENGINES / precision.name / "engine.onnx"
+
+
+@EACH
+def test_the_engine_loads_answers_and_says_what_it_was_made_from(ready: Path, run: Run, precision: Precision) -> None:
+    code, printed = run(STAGES[precision])
+    assert code == 0, printed
+    made = manifest.read(engine_of(precision))
+    cache = {str(artifacts.CALIBRATION_CACHE)} if precision is Precision.int8 else set()
+    assert set(made.inputs) == {str(artifacts.MODEL)} | cache
+    assert made.settings["precision"] == precision.name
+    assert made.settings["profile"] == {"min": 1, "opt": 32, "max": 128}
+    with enginewright.load(engine_of(precision)) as engine:
+        assert engine.max_batch == 128
+        assert engine.infer({"input": np.zeros((2, 1, 28, 28), np.float32)})["logits"].shape == (2, 5)
+    metrics = json.loads((artifacts.METRICS / f"build_{precision.name}.json").read_text())
+    assert metrics["int8_share"] == (1.0 if precision is Precision.int8 else 0.0)
+    assert sum(metrics["layers"].values()) == metrics["quantizable"] == 5
+
+
+@EACH
+def test_a_second_build_is_byte_identical(ready: Path, run: Run, precision: Precision) -> None:
+    run(STAGES[precision])
+    first = {path.name: path.read_bytes() for path in engine_of(precision).parent.iterdir()}
+    run(STAGES[precision])
+    assert {path.name: path.read_bytes() for path in engine_of(precision).parent.iterdir()} == first
+
+
+def test_calib_cache_is_only_read(ready: Path, run: Run) -> None:
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in artifacts.CALIBRATION_CACHE.parent.iterdir()}
+    run(build_int8)
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in artifacts.CALIBRATION_CACHE.parent.iterdir()} == before
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        pytest.param(lambda: write_model(seed=5), "calib.cache cannot be used: it was made from another artifacts/onnx/model.onnx", id="another model"),
+        pytest.param(lambda: flip(artifacts.CALIBRATION_CACHE), "calib.cache cannot be used: its bytes differ", id="flipped byte in the cache"),
+        pytest.param(lambda: flip(artifacts.MODEL), "model.onnx cannot be used: its bytes differ", id="flipped byte in the model"),
+        pytest.param(artifacts.CALIBRATION_CACHE.unlink, "calib.cache cannot be used: it does not exist", id="no cache"),
+        pytest.param(lambda: manifest.sidecar(artifacts.CALIBRATION_CACHE).unlink(), "may be half-written", id="no sidecar"),
+        pytest.param(lambda: manifest.seal(artifacts.CALIBRATION_CACHE, "calibrate", []), "does not say which model", id="a cache of unknown origin"),
+        pytest.param(lambda: manifest.write_json(artifacts.CHECK_REPORT, {"verdict": "fail"}), "did not pass check_onnx", id="not passed"),
+        pytest.param(artifacts.TARGET.unlink, "run `dvc repro probe_target`", id="no target"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_leaves_no_engine(ready: Path, run: Run, damage: Callable[[], object], text: str) -> None:
+    damage()
+    code, printed = run(build_int8)
+    assert code == 2
+    assert text in printed
+    assert not engine_of(Precision.int8).parent.exists()
+
+
+def test_a_target_of_another_machine_is_refused(ready: Path, run: Run) -> None:
+    manifest.write_json(artifacts.TARGET, {**json.loads(artifacts.TARGET.read_text()), "device": "Another CPU"})
+    code, printed = run(build_fp32)
+    assert (code, "device was 'Another CPU'" in printed) == (2, True)
+
+
+@EACH
+def test_the_null_runtime_builds_too(ready: Path, run: Run, precision: Precision) -> None:
+    write_target(RuntimeName.null)
+    code, printed = run(STAGES[precision])
+    assert code == 0, printed
+    with enginewright.load(artifacts.ENGINES / precision.name / "engine.null") as engine:
+        assert [spec.name for spec in engine.outputs] == ["logits"]

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from enginewright import artifacts, manifest
+from stages.calibrate import calibrate
+from support.checked_model import COUNT, write_images, write_model, write_target
+
+Run = Callable[[Callable[[], None]], tuple[int, str]]
+
+
+@pytest.fixture
+def ready(configured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "argv", ["calibrate"])
+    params = configured / "params.yaml"
+    params.write_text(params.read_text().replace("bins: 2048", "bins: 256"))
+    write_model()
+    write_images()
+    write_target()
+    return configured
+
+
+def test_it_writes_a_sealed_cache_a_report_and_metrics(ready: Path, run: Run) -> None:
+    code, printed = run(calibrate)
+    assert code == 0, printed
+    made = manifest.verify(artifacts.CALIBRATION_CACHE)
+    assert made.target is None
+    assert set(made.inputs) == {str(artifacts.MODEL), str(artifacts.CALIBRATION_IMAGES / "images.npy")}
+    assert made.settings == {"algorithm": "entropy", "images": COUNT, "runtime": "onnxruntime"}
+    header, *lines = artifacts.CALIBRATION_CACHE.read_text().splitlines()
+    scales = {name: struct.unpack(">f", bytes.fromhex(digits))[0] for name, digits in (line.rsplit(": ", 1) for line in lines)}
+    assert header == "TRT-8600-EntropyCalibration2"
+    assert len(scales) == 13
+    metrics = json.loads((artifacts.METRICS / "calibrate.json").read_text())
+    assert (metrics["images"], metrics["tensors"]) == (COUNT, 13)
+    assert 0 <= metrics["saturation_max"] < 0.1
+    report = json.loads((artifacts.CALIBRATION_CACHE.parent / "report.json").read_text())
+    assert [row["tensor"] for row in report["tensors"]] == list(scales)
+
+
+def test_a_second_run_is_byte_identical(ready: Path, run: Run) -> None:
+    run(calibrate)
+    first = {path.name: path.read_bytes() for path in artifacts.CALIBRATION_CACHE.parent.iterdir()}
+    run(calibrate)
+    assert {path.name: path.read_bytes() for path in artifacts.CALIBRATION_CACHE.parent.iterdir()} == first
+    assert set(first) == {"calib.cache", "calib.cache.json", "report.json", "ranges.csv"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        pytest.param(lambda: artifacts.MODEL.write_bytes(b"cut"), "onnx/model.onnx cannot be used: its bytes differ", id="model changed"),
+        pytest.param(lambda: write_model(verdict="fail"), "did not pass check_onnx", id="model not passed"),
+        pytest.param(artifacts.CHECK_REPORT.unlink, "run `dvc repro check_onnx`", id="no report"),
+        pytest.param(lambda: (artifacts.CALIBRATION_IMAGES / "images.npy").write_bytes(b"cut"), "images.npy cannot be used: its bytes differ", id="images cut"),
+        pytest.param(lambda: artifacts.CALIBRATOR.write_text("{"), "calibrator.json is missing or no description", id="calibrator cut"),
+    ],
+)
+def test_what_is_not_whole_is_refused_and_leaves_no_cache(ready: Path, run: Run, damage: Callable[[], object], text: str) -> None:
+    damage()
+    code, printed = run(calibrate)
+    assert code == 2
+    assert text in printed
+    assert not artifacts.CALIBRATION_CACHE.exists()

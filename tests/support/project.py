@@ -1,0 +1,119 @@
+"""A checkout in a temporary folder that the real dvc runs, and the graph of dvc.yaml read without DVC's help."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SITE = Path(__file__).parent / "other_machine"  # a sitecustomize.py that gives the CPU another name
+
+
+@dataclass
+class Run:
+    """What a `dvc repro` did."""
+
+    code: int
+    output: str
+
+    @property
+    def ran(self) -> set[str]:
+        """Stages whose command was started."""
+        return set(re.findall(r"Running stage '(\w+)'", self.output))
+
+    @property
+    def restored(self) -> set[str]:
+        """Stages whose outputs came back from the run-cache."""
+        return set(re.findall(r"Stage '(\w+)' is cached - skipping run", self.output))
+
+
+@dataclass
+class Project:
+    """A checkout with its own DVC cache."""
+
+    root: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own, its output in one pipe."""
+        bin_folder = str(Path(sys.executable).parent)
+        environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1", "COLUMNS": "200", **self.environment}
+        return subprocess.Popen(command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+    def call(self, *command: str) -> Run:
+        """Run a command to its end."""
+        with self.start(*command) as process:
+            output, _ = process.communicate(timeout=400)
+        return Run(process.returncode, output)
+
+    def repro(self, *arguments: str) -> Run:
+        """`dvc repro`."""
+        return self.call("dvc", "repro", *arguments)
+
+    def stage(self, name: str) -> Run:
+        """One stage's script alone, as DVC would start it."""
+        return self.call("python", "-m", f"stages.{name}")
+
+    def configure(self, *overrides: str) -> None:
+        """`enginewright configure` with the settings that the project was made with, and these."""
+        run = self.call("python", "-m", "enginewright.cli", "configure", "debug=smoke", *overrides)
+        assert run.code == 0, run.output
+
+    def bytes_of(self, folder: str) -> dict[str, bytes]:
+        """Content of every file below a folder."""
+        return {str(path.relative_to(self.root)): path.read_bytes() for path in sorted((self.root / folder).rglob("*")) if path.is_file()}
+
+    def leftovers(self) -> list[str]:
+        """Temporary files that a stage left behind."""
+        return [str(path.relative_to(self.root)) for path in (self.root / "artifacts").rglob("*.partial")]
+
+
+def checkout(destination: Path) -> None:
+    """Copy what git tracks or would track, without tests, docs and results."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file() and not name.startswith(("artifacts/", "tests/", "docs/")) and name != "dvc.lock":
+            (destination / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, destination / name)
+
+
+def stages() -> dict[str, dict[str, list[object]]]:
+    """The stages of dvc.yaml."""
+    loaded: dict[str, dict[str, list[object]]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    return loaded
+
+
+def _paths(entries: list[object]) -> list[str]:
+    return [str(next(iter(entry))) if isinstance(entry, dict) else str(entry) for entry in entries]
+
+
+def downstream(names: set[str]) -> set[str]:
+    """The stages, and every stage that hangs on an output of one of them."""
+    described = stages()
+    outs = {name: _paths(stage.get("outs", [])) for name, stage in described.items()}
+    while True:
+        made = [out for name in names for out in outs[name]]
+        grown = names | {
+            name for name, stage in described.items() if any(dep == out or dep.startswith(out + "/") for dep in _paths(stage.get("deps", [])) for out in made)
+        }
+        if grown == names:
+            return names
+        names = grown
+
+
+def readers(key: str) -> set[str]:
+    """The stages whose params name the key, or a section around it, or a key inside it."""
+    return {
+        name
+        for name, stage in stages().items()
+        if any(key == own or key.startswith(f"{own}.") or str(own).startswith(f"{key}.") for own in stage.get("params", []))
+    }

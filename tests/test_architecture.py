@@ -1,0 +1,234 @@
+"""What holds the project together and no type checker sees: dvc.yaml against the imports, names, lean imports, Python 3.9, conf/."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from enginewright.cli.composition import compose, groups, to_text
+from enginewright.stage import PIPELINE_FILE
+from support.imports import closure, library
+from support.project import ROOT
+
+DVC_YAML: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = sorted(DVC_YAML)
+# What decides no bytes of an artifact: the tree of errors, the list of paths, the harness, and the door for applications.
+DECIDE_NO_BYTES = {"enginewright", "enginewright.errors", "enginewright.artifacts", "enginewright.stage"}
+HEAVY = ("torch", "tensorrt", "tensorrt_rtx", "onnxruntime", "PIL", "pycuda", "cuda", "mlxtend", "matplotlib", "pynvml", "mlperf_loadgen")
+OWN_TORCH = ("enginewright.models", "enginewright.export")  # they exist for it
+ON_TARGET = ("probe_target", "calibrate", "build_fp32", "build_fp16", "build_int8", "validate_accuracy", "profile_layers", "benchmark_sustained")
+
+
+def script(name: str) -> Path:
+    return ROOT / "stages" / f"{name}.py"
+
+
+def entry(item: object) -> str:
+    return str(next(iter(item))) if isinstance(item, dict) else str(item)
+
+
+# --- dvc.yaml -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if not DVC_YAML[name].get("always_changed")])
+def test_the_library_modules_among_the_deps_are_those_that_the_script_imports(name: str) -> None:
+    modules = {path.relative_to(ROOT).as_posix(): module for module, path in library().items()}
+    imported = {file for file, module in modules.items() if module in closure(script(name)) - DECIDE_NO_BYTES}
+    listed = [entry(dep) for dep in DVC_YAML[name]["deps"] if entry(dep).startswith("enginewright")]
+    covered = {dep: {file for file in modules if file == dep or file.startswith(f"{dep}/")} for dep in listed}
+    faults = [f"imports {file}, which is not among its deps" for file in sorted(imported - set().union(*covered.values()))]
+    faults += [f"lists {dep} among its deps and imports nothing of it" for dep, files in covered.items() if not files & imported]
+    assert not faults, f"dvc.yaml: stage {name} " + "; ".join(faults)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_has_one_name_everywhere(name: str) -> None:
+    stage = DVC_YAML[name]
+    assert stage["desc"]
+    assert stage["cmd"] == f"exec python -m stages.{name}"
+    assert f"stages/{name}.py" in stage["deps"]
+    functions = {
+        node.name: [ast.unparse(decorator) for decorator in node.decorator_list]
+        for node in ast.parse(script(name).read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert functions.get(name) == ["script"], f"stages/{name}.py must define @script def {name}"
+    assert [entry(metric) for metric in stage.get("metrics", [])] == ([] if name == "probe_target" else [f"artifacts/metrics/{name}.json"])
+
+
+def test_every_script_is_a_stage() -> None:
+    assert sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__") == STAGES
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_outputs_lie_under_artifacts_and_deps_are_sorted_out(name: str) -> None:
+    outs = [entry(out) for section in ("outs", "metrics", "plots") for out in DVC_YAML[name].get(section, [])]
+    assert outs
+    assert all(out.startswith("artifacts/") for out in outs), outs
+    deps = [entry(dep) for dep in DVC_YAML[name]["deps"]]
+    assert len(deps) == len(set(deps)), f"{name} lists a dep twice"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_declared_params_exist(name: str) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for key in DVC_YAML[name].get("params", []):
+        node = params
+        for part in str(key).split("."):
+            assert part in node, f"{PIPELINE_FILE}: stage {name} declares {key}, which params.yaml does not have"
+            node = node[part]
+
+
+# --- imports ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_library_imports_without_heavy_packages() -> None:
+    modules = [name for name in library() if not name.startswith(OWN_TORCH) and not name.endswith("__main__")]
+    # A finder, because a None in sys.modules would count as "torch is there" for scipy.
+    program = f"""
+import importlib, sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {HEAVY!r}:
+            raise ModuleNotFoundError(f"{{name}} is not on the target")
+sys.meta_path.insert(0, Absent())
+failed = []
+for name in {modules!r}:
+    try:
+        importlib.import_module(name)
+    except ImportError as fault:
+        failed.append(f"{{name}}: {{fault}}")
+sys.exit("\\n".join(failed) or 0)
+"""
+    answer = subprocess.run([sys.executable, "-W", "error::ImportWarning", "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_a_stage_starts_without_hydra_and_dvc() -> None:
+    program = "import sys, enginewright.stage; print([name for name in ('hydra', 'dvc', 'onnx', 'rich', 'pandas') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_imports_point_one_way() -> None:
+    answer = subprocess.run([Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout
+
+
+# --- the target's Python ------------------------------------------------------------------------------------------------------
+
+
+def target_side() -> list[Path]:
+    known = library()
+    modules = set().union(*(closure(script(name)) for name in ON_TARGET if script(name).exists()))
+    return sorted({known[module] for module in modules} | {script(name) for name in ON_TARGET if script(name).exists()})
+
+
+@pytest.mark.parametrize("path", target_side(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_runs_on_the_target_is_python_3_9(path: Path) -> None:
+    tree = ast.parse(path.read_text(), feature_version=(3, 9))
+    postponed = any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)
+    faults = [f"line {getattr(node, 'lineno', 1)}: {fault}" for node in ast.walk(tree) if (fault := newer_than_3_9(node, postponed))]
+    assert not faults, "; ".join(faults)
+
+
+def newer_than_3_9(node: ast.AST, postponed: bool) -> str:
+    """What parses as Python 3.9 and still fails there."""
+    if isinstance(node, ast.Call):
+        name, keywords = ast.unparse(node.func), {keyword.arg for keyword in node.keywords}
+        if (name == "zip" and "strict" in keywords) or (name.endswith("dataclass") and keywords & {"slots", "kw_only"}):
+            return f"{ast.unparse(node)} is Python 3.10"
+        if name in ("isinstance", "issubclass", "Optional") and any(is_union(argument) for argument in node.args):
+            return f"{ast.unparse(node)}: X | Y at run time is Python 3.10"
+    if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        unions = [item for item in node.body if isinstance(item, ast.AnnAssign) and is_union(item.annotation)]
+        return f"X | Y in the dataclass {node.name}, whose annotations OmegaConf evaluates" if unions else ""
+    if isinstance(node, (ast.AnnAssign, ast.arg)) and node.annotation and is_union(node.annotation) and not postponed:
+        return f"{ast.unparse(node.annotation)} needs `from __future__ import annotations`"
+    if isinstance(node, ast.ImportFrom) and node.module == "typing":
+        late = {"TypeAlias", "ParamSpec", "Self", "override", "assert_never", "TypeGuard", "Never"} & {alias.name for alias in node.names}
+        return f"typing.{', '.join(late)} is newer than Python 3.9" if late else ""
+    return ""
+
+
+def is_union(node: ast.AST) -> bool:
+    """`a | b` of types, by their looks: None, a builtin type, or a capital letter."""
+    if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr)):
+        return False
+    names = [ast.unparse(side).rpartition(".")[2] for side in (node.left, node.right)]
+    return any(name in ("None", "str", "int", "float", "bytes", "bool", "dict", "list") or (name[:1].isupper() and not name.isupper()) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        pytest.param("zip(a, b, strict=True)", "3.10", id="zip"),
+        pytest.param("isinstance(a, int | str)", "3.10", id="runtime-union"),
+        pytest.param("@dataclass(slots=True)\nclass A: ...", "3.10", id="slots"),
+        pytest.param("@dataclass\nclass A:\n    x: int | None = None", "evaluates", id="schema"),
+        pytest.param("from typing import Self", "newer", id="typing"),
+        pytest.param("def f(x: int | None): ...", "__future__", id="annotation"),
+    ],
+)
+def test_the_check_for_python_3_9_sees(text: str, fault: str) -> None:
+    assert any(fault in newer_than_3_9(node, postponed=False) for node in ast.walk(ast.parse(text)))
+
+
+# --- conf/ --------------------------------------------------------------------------------------------------------------------
+
+OPTIONS = [(group, option) for group, options in groups(ROOT / "conf").items() for option in options]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=[f"{group}={option}" for group, option in OPTIONS])
+def test_every_option_of_conf_composes_and_names_its_command(group: str, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    first = (ROOT / "conf" / group / f"{option}.yaml").read_text().splitlines()[:2]
+    command = next((line for line in first if line.startswith("# enginewright configure ")), None)
+    assert command, f"conf/{group}/{option}.yaml must begin with a command that uses it"
+    overrides = [word for word in command.partition("&&")[0].split() if "=" in word]
+    compose(overrides)
+    named = f"{group}={option}" in overrides
+    for override in overrides:  # an experiment may choose it: an option that is of no use without others
+        chosen, _, value = override.partition("=")
+        named |= chosen == "experiment" and f"/{group}: {option}\n" in (ROOT / f"conf/experiment/{value}.yaml").read_text()
+    assert named, f"the command in conf/{group}/{option}.yaml does not use it"
+
+
+def test_conf_depends_on_no_machine() -> None:
+    texts = {path: path.read_text() for path in (ROOT / "conf").rglob("*.yaml")}
+    assert not [path for path, text in texts.items() if "${oc." in text], "a resolver such as oc.env would put this machine's paths into params.yaml"
+
+
+def test_params_yaml_is_the_composition_of_conf(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert (ROOT / "params.yaml").read_text() == to_text(compose()), "run `enginewright configure`"
+
+
+# --- the package --------------------------------------------------------------------------------------------------------------
+
+
+def test_every_runtime_of_the_schema_is_a_module_and_reverse() -> None:
+    from enginewright.config import RuntimeName
+
+    prefix = "enginewright.runtimes."
+    modules = {name.removeprefix(prefix): path.read_text() for name, path in library().items() if name.startswith(prefix)}
+    runtimes = {name for name, text in modules.items() if "." not in name and re.search(r"^(RUNTIME\b|from .* import .*\bRUNTIME\b)", text, re.MULTILINE)}
+    assert runtimes == {name.value for name in RuntimeName} - {"auto"}
+
+
+def test_the_version_is_written_once() -> None:
+    import enginewright
+
+    assert importlib.metadata.version("enginewright") == enginewright.__version__
+
+
+def test_modules_stay_short() -> None:
+    long = {path.relative_to(ROOT).as_posix(): lines for path in library().values() if (lines := len(path.read_text().splitlines())) > 400}
+    assert not long, f"split them by what changes together: {long}"

@@ -1,0 +1,257 @@
+"""The command line as a user meets it: what is printed, what is written, the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from enginewright import manifest
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.cli import COMMANDS, main
+from enginewright.config import CalibrationAlgorithm
+from enginewright.target import TargetFingerprint
+from support.project import ROOT
+
+CPU = TargetFingerprint("EPYC", None, "onnxruntime", "1.32.0", instruction_sets=("avx2",))
+ENGINE = Path("artifacts/engines/int8/engine.onnx")
+MODEL = Path("artifacts/onnx/model.onnx")
+CACHE = Path("artifacts/calibration/calib.cache")
+IMAGES = Path("artifacts/data/calibration/images.npy")
+
+
+def call(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+# --- configure ----------------------------------------------------------------------------------------------------------------
+
+
+def test_configure_writes_what_it_says(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("configure", "calibration=minmax", "data.calibration_images=100") == 0
+    printed = capsys.readouterr().out
+    for text in ("calibration.algorithm", "entropy", "minmax", "data.calibration_images", "500", "100", "build_int8", "benchmark_sustained"):
+        assert text in printed
+    assert "algorithm: minmax" in (configured / "params.yaml").read_text()
+    assert call("configure") == 0
+    assert (configured / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+def test_configure_without_a_change_touches_nothing(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (configured / "params.yaml").stat()
+    assert call("configure") == 0
+    assert "nothing becomes stale" in capsys.readouterr().out
+    assert (configured / "params.yaml").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_configure_makes_a_missing_file_and_repairs_a_broken_one(configured: Path) -> None:
+    for content in (None, "a: [1"):
+        (configured / "params.yaml").unlink()
+        if content:
+            (configured / "params.yaml").write_text(content)
+        assert call("configure") == 0
+        assert (configured / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+def test_a_refused_override_leaves_params_yaml_alone(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("configure", "data=digts") == 2
+    assert capsys.readouterr().err == "error: conf/data/ has no option 'digts'; did you mean 'digits'?\n"
+    assert (configured / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+def test_check_compares_with_conf(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("configure", "--check") == 0
+    assert call("configure", "--check", "seed=7") == 2
+    assert "seed is 0, conf/ has 7); write it with `enginewright configure seed=7`" in capsys.readouterr().err
+    conf = configured / "conf/benchmark/quick.yaml"
+    conf.write_text(conf.read_text().replace("seconds: 20.0", "seconds: 30.0"))
+    assert call("configure", "--check") == 2
+    assert "benchmark.seconds is 20.0, conf/ has 30.0" in capsys.readouterr().err
+    (configured / "params.yaml").unlink()
+    assert call("configure", "--check") == 2
+    assert "params.yaml is missing" in capsys.readouterr().err
+
+
+# --- inspect and verify -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chain(here: Path) -> Path:
+    """Images -> ONNX -> calib.cache -> engine, sealed as the stages seal them."""
+    for path in (IMAGES, MODEL, CACHE, ENGINE):
+        path.parent.mkdir(parents=True)
+    np.save(IMAGES, np.zeros((4, 2, 2, 1), np.uint8))
+    value = helper.make_tensor_value_info
+    weight = numpy_helper.from_array(np.ones((4, 3), np.float32), "weight")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["input", "weight"], ["logits"])],
+        "tiny",
+        [value("input", TensorProto.FLOAT, ["batch", 4])],
+        [value("logits", TensorProto.FLOAT, ["batch", 3])],
+        [weight],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), MODEL)
+    CalibrationCache(CalibrationAlgorithm.entropy, {"input": 0.5, "logits": 0.25}).write(CACHE)
+    shutil.copy(MODEL, ENGINE)
+    manifest.seal(IMAGES, "prepare_data", [])
+    manifest.seal(MODEL, "export", [])
+    manifest.seal(CACHE, "calibrate", [MODEL, IMAGES])
+    manifest.seal(ENGINE, "build_int8", [MODEL, CACHE], CPU, {"precision": "int8", "profile": {"min": 1, "opt": 32, "max": 128}})
+    return here
+
+
+def test_verify_walks_everything(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (chain / "artifacts/metrics").mkdir()
+    (chain / "artifacts/metrics/export.json").write_text("{}")
+    assert call("verify") == 0
+    printed = capsys.readouterr().out
+    assert [line for line in printed.splitlines() if line.startswith("ok")] == [f"ok  {path}" for path in sorted([ENGINE, MODEL, CACHE, IMAGES])]
+    assert "4 of 4 artifacts are whole" in printed
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "failing", "text"),
+    [
+        pytest.param(ENGINE, [ENGINE], "its bytes differ", id="engine"),
+        pytest.param(CACHE, [CACHE, ENGINE], f"it was made from another {CACHE}", id="cache"),
+        pytest.param(MODEL, [MODEL, CACHE, ENGINE], f"it was made from another {MODEL}", id="model-of-another"),
+        pytest.param(IMAGES, [IMAGES, CACHE], f"it was made from another {IMAGES}", id="images"),
+    ],
+)
+def test_verify_names_every_link_that_a_change_breaks(chain: Path, capsys: pytest.CaptureFixture[str], spoiled: Path, failing: list[Path], text: str) -> None:
+    content = bytearray(spoiled.read_bytes())
+    content[-2] ^= 1
+    spoiled.write_bytes(content)
+    assert call("verify", "artifacts") == 2
+    printed = capsys.readouterr()
+    assert text in printed.err
+    assert {line.split()[1] for line in printed.err.splitlines()} == {str(path) for path in failing}
+    assert f"{4 - len(failing)} of 4 artifacts" in printed.out
+
+
+def test_verify_sees_an_artifact_without_a_sidecar(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest.sidecar(ENGINE).unlink()
+    assert call("verify", "artifacts/engines") == 2
+    assert "its sidecar engine.onnx.json is missing" in capsys.readouterr().err
+    manifest.sidecar(ENGINE).write_text('{"sha256": ')
+    assert call("verify", "artifacts/engines") == 2
+    assert "engine.onnx.json is not a manifest" in capsys.readouterr().err
+
+
+def test_verify_of_nothing_is_a_fault(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("verify") == 2
+    assert "nothing sealed lies under artifacts; run `dvc repro` first" in capsys.readouterr().err
+    assert call("verify", "no/such/engine.trt") == 2
+    assert "no/such/engine.trt does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("named", [ENGINE, manifest.sidecar(ENGINE)], ids=["engine", "sidecar"])
+def test_inspect_shows_an_engine_with_its_chain(chain: Path, capsys: pytest.CaptureFixture[str], named: Path) -> None:
+    assert call("inspect", named) == 0
+    printed = capsys.readouterr().out
+    for text in ("build_int8", "EPYC", "profile.opt", "32", manifest.sha256(ENGINE), f"{CACHE} ok by calibrate", f"{IMAGES} ok by prepare_data", "MatMul"):
+        assert text in printed
+
+
+def test_inspect_marks_what_changed(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    MODEL.write_bytes(b"another")
+    IMAGES.unlink()
+    assert call("inspect", ENGINE) == 2
+    printed = capsys.readouterr().out
+    assert f"{MODEL} changed by export" in printed
+    assert f"{IMAGES} missing" in printed
+    assert f"{CACHE} ok" in printed
+
+
+def test_inspect_shows_a_cache_and_a_model(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("inspect", CACHE) == 0
+    printed = capsys.readouterr().out
+    assert "±63.5" in printed  # 0.5 * 127
+    assert "±31.75" in printed
+    assert call("inspect", MODEL) == 0
+    printed = capsys.readouterr().out
+    for text in ("opset ai.onnx 17", "input", "[batch, 4]", "float", "logits", "MatMul"):
+        assert text in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        pytest.param("x.onnx", b"\xff\xff\xff", "x.onnx is no ONNX model", id="no-model"),
+        pytest.param("calib.cache", b"hello\n", "calib.cache, line 1", id="no-cache"),
+        pytest.param("folder", None, "folder is a folder", id="folder"),
+        pytest.param("none.trt", None, "none.trt does not exist", id="missing"),
+    ],
+)
+def test_inspect_of_something_else_is_one_sentence(here: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes | None, text: str) -> None:
+    (here / "folder").mkdir()
+    if content is not None:
+        (here / name).write_bytes(content)
+    assert call("inspect", name) == 2
+    assert text in capsys.readouterr().err
+
+
+# --- doctor -------------------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_says_why_not_and_auto_finds_something(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("doctor", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["runtimes"]) == {"tensorrt", "tensorrt_rtx", "onnxruntime", "null"}
+    assert report["runtimes"]["onnxruntime"] == {"calibrate": None, "build": None, "run": None}
+    assert report["auto"]["build and run"] in report["runtimes"]
+    assert report["packages"]["dvc"]
+    assert report["machine"]["cpu"]
+    assert call("doctor") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for name, version in report["packages"].items():
+        assert name in printed
+        assert (version or "not installed") in printed
+
+
+# --- the whole ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_examples_and_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(command, "--help") == 0
+    printed = capsys.readouterr().out
+    assert f"enginewright {command}" in printed
+    assert "examples:" in printed
+    assert "exit codes: 0 done" in printed
+
+
+def test_a_wrong_command_is_answered_with_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("configre") == 2
+    assert all(command in capsys.readouterr().err for command in ["configure"])
+
+
+def test_a_reader_that_leaves_is_no_bug(chain: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    writer = f"{sys.executable} -m enginewright.cli verify"
+    answer = subprocess.run(["bash", "-c", f"{writer} | true"], cwd=chain, env=environment, capture_output=True, text=True, check=False)
+    assert "Traceback" not in answer.stderr
+    assert "Exception ignored" not in answer.stderr
+
+
+def test_the_command_line_starts_lean() -> None:
+    program = "import sys, enginewright.cli as c; c._parser(); print([n for n in ('dvc', 'hydra', 'onnx', 'torch', 'scipy', 'pandas') if n in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout == "[]\n"

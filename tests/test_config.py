@@ -1,0 +1,100 @@
+"""params.yaml: what is wrong with it is said with the full key and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from enginewright import config
+from enginewright.config import CalibrationAlgorithm, Layout
+from enginewright.errors import ConfigError
+from support.project import ROOT
+
+
+@pytest.fixture
+def params() -> DictConfig:
+    loaded = OmegaConf.load(ROOT / "params.yaml")
+    assert isinstance(loaded, DictConfig)
+    return loaded
+
+
+def test_values_come_typed(params: DictConfig) -> None:
+    checked = config.check(params, "params.yaml")
+    assert checked.calibration.algorithm is CalibrationAlgorithm[params.calibration.algorithm]
+    assert checked.data.preprocessing.layout is Layout.nchw
+    assert isinstance(checked.benchmark.seconds, float)
+    assert checked.model.arguments == dict(params.model.arguments)
+
+
+def test_the_schema_alone_is_valid() -> None:
+    config.check(OmegaConf.create({}), "nothing")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        pytest.param("data.train_imags=3", "data.train_imags is not a setting; did you mean 'train_images'?", id="unknown-key"),
+        pytest.param("dta.source=digits", "dta is not a setting; did you mean 'data'?", id="unknown-section"),
+        pytest.param("build.profile.maxx=4", "build.profile.maxx is not a setting; did you mean 'max'?", id="unknown-nested-key"),
+        pytest.param("data.train_images=many", "data.train_images: Value 'many'", id="word-for-a-number"),
+        pytest.param("train.epochs=1.5", "train.epochs: Value '1.5'", id="fraction-for-a-count"),
+        pytest.param("seed=null", "seed: ", id="null-for-a-number"),
+        pytest.param("build.profile=3", "build.profile is 3 and must be a section with min, opt, max", id="number-for-a-section"),
+        pytest.param("data.preprocessing.crop=28", "data.preprocessing.crop is 28 and must be a list", id="number-for-a-list"),
+        pytest.param("calibration.algorithm=entropi", "did you mean 'entropy'?", id="unknown-member"),
+        pytest.param("runtime=tensorrtx", "runtime: Invalid value 'tensorrtx'", id="unknown-runtime"),
+        pytest.param("data.calibration_images=2000", "data.calibration_pool sets 1000 apart", id="more-images-than-the-pool"),
+        pytest.param("data.calibration_images=0", "data.calibration_images: 0 is too small", id="no-images"),
+        pytest.param("train.learning_rate=-1", "train.learning_rate: -1.0 must be a positive number", id="negative-rate"),
+        pytest.param("benchmark.seconds=.inf", "benchmark.seconds: inf must be a positive number", id="endless"),
+        pytest.param("benchmark.warmup_seconds=-1", "benchmark.warmup_seconds: must not be negative", id="negative-warmup"),
+        pytest.param("export.opset_version=11", "export.opset_version: must be 13", id="opset-too-old"),
+        pytest.param("calibration.percentile=0.9999", "calibration.percentile: is a percentage", id="fraction-for-a-percentage"),
+        pytest.param("calibration.bins=64", "calibration.bins: must be at least 256", id="few-bins"),
+        pytest.param("build.profile.opt=500", "build.profile: min 1 <= opt 500 <= max 128 does not hold", id="profile-out-of-order"),
+        pytest.param("build.optimization_level=6", "build.optimization_level: 6 is not in 0 to 5", id="level"),
+        pytest.param("build.compute_capabilities=[sm_86]", "'sm_86' is not like 8.6", id="compute-capability"),
+        pytest.param("accuracy.minimum_ratio=99", "accuracy.minimum_ratio: 99.0 is a fraction", id="percentage-for-a-fraction"),
+        pytest.param("accuracy.confidence=1", "accuracy.confidence: 1.0 is a fraction", id="certainty"),
+        pytest.param("accuracy.batch_size=200", "accuracy.batch_size: 200 is over build.profile.max = 128", id="batch-beyond-the-profile"),
+        pytest.param("benchmark.batch_curve=[1,256]", "benchmark.batch_curve: 256 is over build.profile.max", id="curve-beyond-the-profile"),
+        pytest.param("benchmark.batch_curve=[0,1]", "holds a batch under build.profile.min", id="curve-below-the-profile"),
+        pytest.param("data.preprocessing.mean=[0.5,0.5,0.5]", "has 3 values for 1 channels (gray)", id="channels-and-mean"),
+        pytest.param("data.preprocessing.std=[0.0]", "data.preprocessing.std: holds a value that is not positive", id="std-zero"),
+        pytest.param("data.preprocessing.crop=[28]", "[28] is not [height, width]", id="crop"),
+        pytest.param("model.input_shape=[3,28,28]", "is not what data.preprocessing makes, [1, 28, 28]", id="shape"),
+    ],
+)
+def test_a_wrong_setting_is_named(params: DictConfig, change: str, text: str) -> None:
+    key, _, value = change.partition("=")
+    OmegaConf.update(params, key, OmegaConf.create(f"x: {value}").x, force_add=True, merge=False)
+    with pytest.raises(ConfigError) as fault:
+        config.check(params, "params.yaml")
+    assert text in str(fault.value)
+    assert str(fault.value).startswith("params.yaml: ")
+    assert "\n" not in str(fault.value)
+
+
+def test_all_faults_are_told_at_once(params: DictConfig) -> None:
+    params.export.opset_version, params.build.optimization_level = 5, 9
+    with pytest.raises(ConfigError, match=r"export\.opset_version.*build\.optimization_level"):
+        config.check(params, "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        pytest.param(None, "does not exist", id="missing"),
+        pytest.param("a: [1", "is not valid YAML", id="no-yaml"),
+        pytest.param("- 1\n", "holds no mapping", id="list"),
+        pytest.param("<<<<<<< HEAD\nseed: 0\n=======\nseed: 1\n>>>>>>> other\n", "is not valid YAML", id="merge-conflict"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_how_to_write_it(here: Path, content: str | None, text: str) -> None:
+    if content is not None:
+        (here / "params.yaml").write_text(content)
+    with pytest.raises(ConfigError, match="enginewright configure") as fault:
+        config.read()
+    assert text in str(fault.value)

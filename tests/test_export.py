@@ -1,0 +1,187 @@
+"""Export of small modules, and what a user reads when a model cannot be exported."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from enginewright import config
+from enginewright.errors import ModelError
+from enginewright.export import Comparison, compare, metrics, require_equal, to_onnx
+
+INTERFACE = config.Model(name="tiny", code="tiny.py", weights="tiny.pt", input_name="pixels", output_name="scores", input_shape=[1, 8, 8])
+
+
+class Tiny(nn.Module):
+    """Conv, BatchNorm that changes its input, Relu, Linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, 4, 3, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 3)
+        with torch.no_grad():
+            self.norm.weight.uniform_(0.5, 2)
+            self.norm.bias.uniform_(-1, 1)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.norm(self.conv(x)))
+
+    def scores(self, features: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.head(features)
+        return scores
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scores(self.features(x).mean((2, 3)))
+
+
+class BakedBatch(Tiny):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scores(self.features(x).view(int(x.shape[0]), 4, -1).mean(2))
+
+
+class RepeatedRows(Tiny):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).repeat(2, 1)
+
+
+class TwoOutputs(Tiny):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = super().forward(x)
+        return scores, scores.softmax(1)  # type: ignore[return-value]
+
+
+class Noise(Tiny):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + torch.rand(3)
+
+
+class NoOnnxForm(Tiny):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bessel: torch.Tensor = torch.special.bessel_j0(super().forward(x))
+        return bessel
+
+
+def with_nan() -> nn.Module:
+    model = Tiny()
+    with torch.no_grad():
+        model.head.weight[1, 2] = float("nan")
+    return model
+
+
+@pytest.fixture(scope="module")
+def exported() -> bytes:
+    return to_onnx(Tiny(), INTERFACE, config.Export())
+
+
+def test_interface_is_as_configured(exported: bytes) -> None:
+    model = onnx.load_model_from_string(exported)
+    onnx.checker.check_model(model, full_check=True)
+    axes = {value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim] for value in [*model.graph.input, *model.graph.output]}
+    assert axes == {"pixels": ["batch", 1, 8, 8], "scores": ["batch", 3]}
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
+
+
+@pytest.mark.parametrize("opset", [13, 17, 18, 20])
+def test_every_opset_is_written_as_asked_fused_and_equal_to_pytorch(opset: int) -> None:
+    model = Tiny()
+    exported = to_onnx(model, INTERFACE, config.Export(opset_version=opset))
+    comparison = compare(model, exported, INTERFACE, seed=0)
+    figures = metrics(exported, comparison)
+    assert figures["opset_version"] == opset
+    assert set(figures["max_relative_difference"]) == {"batch_1", "batch_2", "batch_7"}
+    assert 0 < comparison.largest < 1e-5
+    assert "BatchNormalization" not in {node.op_type for node in onnx.load_model_from_string(exported).graph.node}
+    # 4 x 1 x 3 x 3 weights and 4 biases of the fused convolution, 3 x 4 weights and 3 biases of the head; axes of ReduceMean besides
+    assert 55 <= figures["parameters"] <= 57
+
+
+def test_a_model_in_training_mode_is_exported_for_inference(exported: bytes) -> None:
+    model = Tiny()
+    model.train()
+    assert to_onnx(model, INTERFACE, config.Export()) == exported
+
+
+def test_bytes_are_equal_and_name_no_source_file(exported: bytes) -> None:
+    assert to_onnx(Tiny(), INTERFACE, config.Export()) == exported
+    assert __file__.encode() not in exported
+    assert b".py" not in exported
+
+
+def test_equal_weights_reach_their_layers_without_identity_nodes() -> None:
+    """Fresh BatchNorms give equal biases, of which the exporter stores one."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3))
+    with torch.no_grad():
+        model[0].bias.zero_()  # type: ignore[operator]
+        model[3].bias.zero_()  # type: ignore[operator]
+    exported = to_onnx(model, INTERFACE, config.Export())
+    graph = onnx.load_model_from_string(exported).graph
+    assert [node.op_type for node in graph.node] == ["Conv", "Relu", "Conv", "Flatten", "Gemm"]
+    stored = {tensor.name for tensor in graph.initializer}
+    assert stored == {"/0/Conv.weight", "/0/Conv.bias", "/3/Conv.weight", "6.weight", "6.bias"}
+    assert all(set(node.input[1:]) <= stored for node in graph.node)
+    assert compare(model, exported, INTERFACE, seed=0).largest < 1e-5
+
+
+def test_channels_last_models_keep_their_layout() -> None:
+    class ChannelsLast(Tiny):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.permute(0, 3, 1, 2))
+
+    interface = config.Model(name="tiny", input_shape=[8, 8, 1])
+    model = ChannelsLast()
+    assert compare(model, to_onnx(model, interface, config.Export()), interface, seed=0).largest < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        pytest.param(TwoOutputs, r"tiny \(tiny.py\) returns a tuple and must return one tensor", id="two outputs"),
+        pytest.param(RepeatedRows, r"returns \[4, 3\] for a batch of 2", id="output without the batch"),
+        pytest.param(with_nan, r"returns NaN or infinity on random input in PyTorch itself; look at the weights in tiny.pt", id="NaN weights"),
+        pytest.param(lambda: nn.Linear(5, 3), r"cannot run on a float32 input \[2, 1, 8, 8\]: .*model.input_shape must be", id="wrong input shape"),
+        pytest.param(NoOnnxForm, r"tiny has no ONNX form at opset 17: .*bessel_j0", id="operation without ONNX form"),
+        pytest.param(
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 2**24, device="meta")), r"holds 4.1 GiB of weights and one ONNX file takes 2 GiB", id="over 2 GiB"
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_exported_is_one_sentence(model: type[Tiny], text: str) -> None:
+    with pytest.raises(ModelError, match=text):
+        to_onnx(model(), INTERFACE, config.Export())
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor to a Python integer:torch.jit.TracerWarning")
+def test_a_baked_batch_is_named() -> None:
+    model = BakedBatch()
+    exported = to_onnx(model, INTERFACE, config.Export())
+    with pytest.raises(ModelError, match=r"the ONNX of tiny does not take batch 1, as a batch of 2 is baked into it; .*x.flatten\(1\)"):
+        compare(model, exported, INTERFACE, seed=0)
+
+
+def test_what_differs_run_to_run_is_over_the_tolerance() -> None:
+    model = Noise()
+    comparison = compare(model, to_onnx(model, INTERFACE, config.Export()), INTERFACE, seed=0)
+    with pytest.raises(ModelError, match=r"differ on tiny by .* of the largest output at batch \d, over export.tolerance = 1.0e-04"):
+        require_equal(comparison, INTERFACE, 1e-4)
+
+
+def test_tolerance_is_held_at_the_worst_batch() -> None:
+    comparison = Comparison({1: 1e-6, 2: 3e-4, 7: 2e-6})
+    require_equal(comparison, INTERFACE, 3e-4)
+    with pytest.raises(ModelError, match=r"by 3\.0e-04 of the largest output at batch 2"):
+        require_equal(comparison, INTERFACE, 1e-4)
+
+
+def test_comparison_sees_another_model(exported: bytes) -> None:
+    other = Tiny()
+    with torch.no_grad():
+        other.head.bias.add_(1)
+    difference = compare(other, exported, INTERFACE, seed=0, batches=[2]).largest
+    images = np.random.default_rng([0, 2]).standard_normal((2, 1, 8, 8), dtype=np.float32)
+    with torch.inference_mode():  # compare() has put the model into evaluation mode
+        largest = other(torch.from_numpy(images)).abs().max().item()
+    assert difference == pytest.approx(1 / largest, rel=1e-4)

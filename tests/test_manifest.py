@@ -1,0 +1,188 @@
+"""Sidecars: a whole artifact is told from a half-written, changed or foreign one, whatever happened in between."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from enginewright import manifest
+from enginewright.errors import EnginewrightError, StaleArtifact
+from enginewright.target import TargetFingerprint
+from support.project import ROOT
+
+CPU = TargetFingerprint("EPYC", None, "onnxruntime", "1.32.0", instruction_sets=("avx2",))
+
+
+@pytest.fixture
+def engine(here: Path) -> Path:
+    """An engine made from a model and a cache, sealed."""
+    (here / "model.onnx").write_bytes(b"model" * 1000)
+    (here / "calib.cache").write_bytes(b"TRT-8600-EntropyCalibration2\n")
+    path = Path("engines/int8/engine.onnx")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(range(256)) * 64)
+    manifest.seal(path, "build_int8", [Path("model.onnx"), Path("calib.cache")], CPU, {"precision": "int8"})
+    return path
+
+
+def test_a_sealed_artifact_verifies_and_says_what_it_is(engine: Path) -> None:
+    found = manifest.verify(engine, CPU)
+    assert found.made_by == "build_int8"
+    assert found.target == CPU
+    assert dict(found.settings) == {"precision": "int8"}
+    assert list(found.inputs) == ["calib.cache", "model.onnx"]
+
+
+def flip_a_byte(engine: Path) -> None:
+    content = bytearray(engine.read_bytes())
+    content[5000] ^= 1
+    engine.write_bytes(content)
+
+
+def cut_the_sidecar(engine: Path) -> None:
+    sidecar = manifest.sidecar(engine)
+    sidecar.write_bytes(sidecar.read_bytes()[:100])
+
+
+def strange_sidecar(engine: Path) -> None:
+    manifest.sidecar(engine).write_text('{"sha256": "0", "made_by": "x", "inputs": {}, "target": {"colour": "red"}, "settings": {}}')
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        pytest.param(flip_a_byte, "its bytes differ from the sha256 in engine.onnx.json", id="flipped-byte"),
+        pytest.param(lambda engine: engine.write_bytes(engine.read_bytes()[:-1]), "its bytes differ", id="truncated"),
+        pytest.param(lambda engine: engine.write_bytes(b""), "its bytes differ", id="empty"),
+        pytest.param(lambda engine: engine.unlink(), "it does not exist, only its sidecar", id="missing"),
+        pytest.param(lambda engine: manifest.sidecar(engine).unlink(), "its sidecar engine.onnx.json is missing, so it may be half-written", id="no-sidecar"),
+        pytest.param(cut_the_sidecar, "engine.onnx.json is not a manifest", id="sidecar-cut-short"),
+        pytest.param(strange_sidecar, "engine.onnx.json is not a manifest", id="another-json"),
+        pytest.param(lambda _: Path("model.onnx").write_bytes(b"other"), "it was made from another model.onnx", id="another-model"),
+        pytest.param(lambda _: Path("calib.cache").write_bytes(b"other"), "it was made from another calib.cache", id="another-cache"),
+    ],
+)
+def test_a_spoiled_artifact_is_refused_in_one_sentence(engine: Path, spoil: object, text: str) -> None:
+    assert callable(spoil)
+    spoil(engine)
+    with pytest.raises(StaleArtifact, match="dvc repro") as fault:
+        manifest.verify(engine, CPU)
+    assert text in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+def test_an_input_that_is_not_here_is_no_fault(engine: Path) -> None:
+    Path("model.onnx").unlink()  # an engine that was carried to a target comes without its model
+    assert manifest.verify(engine, CPU)
+
+
+def test_an_engine_for_another_machine_is_refused_with_both_values(engine: Path) -> None:
+    with pytest.raises(StaleArtifact, match=r"runtime_version was '1\.32\.0' and is '1\.20\.0'.*dvc repro build_int8"):
+        manifest.verify(engine, replace(CPU, runtime_version="1.20.0"))
+    assert manifest.verify(engine)  # without a target, only bytes and inputs count
+
+
+def test_nothing_at_all_says_how_to_make_it(here: Path) -> None:
+    with pytest.raises(StaleArtifact, match="it does not exist; run `dvc repro`"):
+        manifest.verify(here / "engine.trt")
+
+
+def test_equal_content_seals_to_equal_bytes(engine: Path) -> None:
+    before = manifest.sidecar(engine).read_bytes()
+    time.sleep(0.01)
+    manifest.seal(engine, "build_int8", [Path("model.onnx"), Path("calib.cache")], CPU, {"precision": "int8"})
+    assert manifest.sidecar(engine).read_bytes() == before
+
+
+def test_metrics_hold_no_nan(here: Path) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        manifest.write_json(here / "metrics.json", {"top1": float("nan")})
+    assert list(here.iterdir()) == []
+
+
+def test_a_failure_leaves_the_old_bytes_and_nothing_beside_them(here: Path) -> None:
+    (here / "model.onnx").write_bytes(b"old")
+
+    def fail_halfway() -> None:
+        with manifest.replacing(here / "model.onnx") as temporary:
+            temporary.write_bytes(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
+    assert {path.name: path.read_bytes() for path in here.iterdir()} == {"model.onnx": b"old"}
+
+
+def test_a_replaced_file_is_new_to_hard_links(here: Path) -> None:
+    """DVC's cache may share the inode: writing in place would change the cache."""
+    (here / "model.onnx").write_bytes(b"old")
+    os.link(here / "model.onnx", here / "cache")
+    with manifest.replacing(here / "model.onnx") as temporary:
+        temporary.write_bytes(b"new")
+    assert (here / "cache").read_bytes() == b"old"
+    assert (here / "model.onnx").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(here: Path) -> None:
+    full = here / "full"
+    full.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(full)], capture_output=True, check=False).returncode == 0
+
+    def write() -> None:
+        with manifest.replacing(full / "engine.trt") as path:
+            # Without the right to mount, /dev/full answers every write with the same error.
+            (path if mounted else Path("/dev/full")).write_bytes(bytes(1 << 20))
+
+    try:
+        with pytest.raises(EnginewrightError, match=r"no space left on the disk of .*/full while writing engine\.trt"):
+            write()
+        assert list(full.iterdir()) == []
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(full)], check=True)
+
+
+def test_another_fault_of_the_disk_keeps_its_traceback(here: Path) -> None:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    program = "from pathlib import Path\nfrom enginewright.manifest import replacing\nwith replacing(Path('a.bin')) as path: path.write_bytes(bytes(5000))"
+    answer = subprocess.run(
+        [sys.executable, "-c", program], cwd=here, env={**os.environ, "PYTHONPATH": str(ROOT)}, preexec_fn=limit, capture_output=True, text=True, check=False
+    )
+    assert f"[Errno {errno.EFBIG}]" in answer.stderr
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["while writing", "before the sidecar"])
+def test_killed_in_the_middle_nothing_half_written_is_taken_for_whole(here: Path, moment: str) -> None:
+    program = """
+import sys, time
+from pathlib import Path
+from enginewright import manifest
+engine = Path("engine.trt")
+with manifest.replacing(engine) as temporary:
+    temporary.write_bytes(b"half")
+    if sys.argv[1] == "while writing":
+        print("now", flush=True); time.sleep(60)
+print("now", flush=True); time.sleep(60)
+manifest.seal(engine, "build_fp32", [])
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", program, moment], cwd=here, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "now\n"
+        process.kill()
+    assert (here / "engine.trt").exists() == (moment == "before the sidecar")
+    with pytest.raises(StaleArtifact, match="cannot be used"):
+        manifest.verify(here / "engine.trt")
