@@ -172,7 +172,7 @@ class Calibration:
     runtime: RuntimeName = RuntimeName.onnxruntime  # who calibrates: onnxruntime is portable, tensorrt is tied to its version
     batch_size: int = 20
     percentile: float = 99.99  # of |x|, for algorithm percentile
-    bins: int = 2048  # of the histogram, for entropy and percentile
+    bins: int = 2048  # of the histogram of |x|, for entropy and percentile
 
 
 @dataclass

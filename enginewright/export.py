@@ -11,15 +11,17 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import torch
 
 from enginewright.config import Export, Model
 from enginewright.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
 
 BATCHES = (1, 2, 7)  # 1 hides a batch that is baked in, 2 is the batch of the example that is traced, 7 is neither
 TRACED_BATCH = 2  # not 1: a trace may treat an axis of one as broadcast (github.com/huggingface/optimum/issues/2219)
@@ -55,6 +57,8 @@ def to_onnx(model: torch.nn.Module, interface: Model, settings: Export) -> bytes
     Raises:
         ModelError: the model is over 2 GiB, cannot run on such an input, gives NaN or more than one tensor, or has no ONNX form.
     """
+    import torch
+
     model.eval()
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if size > ONE_FILE_LIMIT:
@@ -134,6 +138,8 @@ def require_equal(comparison: Comparison, interface: Model, tolerance: float) ->
 
 
 def _trace(model: torch.nn.Module, example: torch.Tensor, interface: Model, opset_version: int) -> onnx.ModelProto:
+    import torch
+
     axes = {name: {0: BATCH_AXIS} for name in (interface.input_name, interface.output_name)}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's, on the exporter that the head of this module gives reasons for
@@ -157,6 +163,8 @@ def _random_batch(batch: int, shape: list[int], seed: int) -> Batch:
 
 
 def _run_torch(model: torch.nn.Module, images: Batch, interface: Model) -> Batch:
+    import torch
+
     what = f"{interface.name} ({interface.code})"
     try:
         with torch.inference_mode():

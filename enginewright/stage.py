@@ -32,6 +32,9 @@ PIPELINE_FILE = Path("dvc.yaml")
 # Hydra would leave outputs/DATE/TIME/.hydra behind, which DVC does not know; with these nothing is left (docs/decisions/).
 QUIET_HYDRA = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 
+# libyaml's, where PyYAML was built with it, takes an eighth of the time: every stage reads dvc.yaml, and probe_target in each `dvc repro`.
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 Metrics = Mapping[str, Any]
 
 
@@ -146,7 +149,7 @@ def _refuse_overrides(name: str, arguments: list[str]) -> None:
 def declared(name: str, pipeline: Path = PIPELINE_FILE) -> list[str]:
     """The keys of params.yaml that dvc.yaml lists for a stage. Raises ConfigError if it does not know the stage."""
     try:
-        stages = yaml.safe_load(pipeline.read_text())["stages"]
+        stages = yaml.load(pipeline.read_text(), SAFE_LOADER)["stages"]
         return [key for key in stages[name].get("params", []) if isinstance(key, str)]
     except FileNotFoundError:
         raise ConfigError(f"{pipeline} does not exist in {Path.cwd()}; run stages from the project's root") from None

@@ -1,7 +1,5 @@
 """check_onnx: whether the ONNX is sound and every runtime can take it; builds depend on the verdict."""
 
-from rich.console import Console
-
 from enginewright import artifacts, manifest
 from enginewright.check_onnx import inspect
 from enginewright.errors import ModelError
@@ -11,6 +9,8 @@ from enginewright.stage import Stage, script
 @script
 def check_onnx(stage: Stage) -> None:
     """Report and metrics are written in any case; a fail ends the stage with the first findings."""
+    from rich.console import Console
+
     manifest.verify(artifacts.MODEL)
     report = inspect(artifacts.MODEL, stage.params.export.opset_version)
     report.print(Console())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from enginewright import artifacts, manifest
 from enginewright.benchmark import layers
 from enginewright.config import Precision, RuntimeName
@@ -17,6 +15,8 @@ from enginewright.target import read_target
 @script
 def profile_layers(stage: Stage) -> Metrics:
     """The profiler slows an engine down a little, so these times are for comparing layers; throughput comes from benchmark_sustained."""
+    from rich.console import Console
+
     settings, target = stage.params.profile_layers, read_target()
     runtime = get_runtime(RuntimeName[target.runtime], Task.run)
     images = ImageSet.open(artifacts.VALIDATION)

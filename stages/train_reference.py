@@ -9,7 +9,6 @@ from enginewright.config import WeightsFrom
 from enginewright.data import ImageSet
 from enginewright.errors import GateFailed, ModelError
 from enginewright.models.loading import find_factory, load_model, make_model, read_state_dict
-from enginewright.models.training import deterministic, evaluate, state_dict_bytes, train
 from enginewright.stage import Metrics, Stage, script
 
 NOTE = artifacts.REFERENCE_WEIGHTS.parent / "README.txt"
@@ -27,6 +26,8 @@ def train_reference(stage: Stage) -> Metrics:
 
 
 def _train(stage: Stage) -> Metrics:
+    from enginewright.models.training import deterministic, evaluate, state_dict_bytes, train
+
     params, started = stage.params, time.perf_counter()
     training, validation = ImageSet.open(artifacts.TRAINING), ImageSet.open(artifacts.VALIDATION)
     preprocessing = params.data.preprocessing

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from enginewright import artifacts, manifest
 from enginewright.accuracy import gate, report, tables
@@ -17,6 +16,9 @@ from enginewright.runtimes import get_runtime
 from enginewright.runtimes.base import Task
 from enginewright.stage import Stage, script
 from enginewright.target import TargetFingerprint, read_target
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @script

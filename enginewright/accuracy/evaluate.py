@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from enginewright.accuracy.metrics import Labels, Outputs, per_image
 from enginewright.config import Precision, Preprocessing
 from enginewright.data import ImageSet
 from enginewright.errors import DataError, ModelError
 from enginewright.runtimes.base import Engine
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OUTPUT_AXES = 2  # [n, classes]
 
@@ -50,6 +52,8 @@ class Evaluator:
             ModelError: an output is NaN or infinite, or is not [n, classes].
             DataError: a label lies beyond the model's classes.
         """
+        import pandas as pd
+
         rows, kept, broken = [], [], []
         start = 0
         for outputs in self._outputs(engine, precision, output_name):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from enginewright.config import Accuracy, GateMode
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ROUNDING = 1e-9  # a bound such as 0.99 x 0.98 is no exact binary fraction; no image counts as little
 WORST_CLASSES = 3

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TOP = 5
 
@@ -42,6 +44,8 @@ def per_image(outputs: Outputs, labels: Optional[Labels], reference: Optional[Ou
         reference); `signal` and `noise` (sums of squares of the reference and of the difference); `cosine`; `kl_divergence`
         (of the reference's softmax from the engine's, in nats).
     """
+    import pandas as pd
+
     columns: dict[str, npt.NDArray[Any]] = {"prediction": outputs.argmax(axis=1)}
     log_probability = log_softmax(outputs)
     if labels is not None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from enginewright.accuracy.evaluate import Evaluation
 from enginewright.accuracy.gate import Verdict
 from enginewright.accuracy.metrics import summary
@@ -39,6 +36,9 @@ def identity(target: TargetFingerprint) -> dict[str, str]:
 
 def show(metrics: Mapping[str, Any], manifests: Mapping[Precision, Manifest], verdict: Verdict) -> None:
     """Print the precisions side by side, the chain of hashes behind them, and the verdict."""
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console()
     target, labelled = metrics["target"], metrics["labels"]
     table = Table(title=f"Accuracy on {metrics['images']} images, {target['device']}, {target['runtime']} {target['runtime_version']}", title_justify="left")

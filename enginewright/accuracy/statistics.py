@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 
 Correct = npt.NDArray[np.bool_]  # [images]
 
@@ -43,6 +42,8 @@ def paired_interval(counts: PairedCounts, confidence: float) -> tuple[float, flo
     Raises:
         ValueError: there is no image.
     """
+    from scipy.stats import binomtest
+
     images = counts.images
     if images == 0:
         raise ValueError("no image to compare the engines on")
@@ -73,6 +74,8 @@ def _correlation(counts: PairedCounts) -> float:
 
 def mcnemar_p(counts: PairedCounts) -> float:
     """Two-sided p-value of McNemar's exact test that both engines are right equally often (Q. McNemar, Psychometrika 12, 1947)."""
+    from scipy.stats import binomtest
+
     differing = counts.only_first + counts.only_second
     return float(binomtest(counts.only_first, differing, 0.5).pvalue) if differing else 1.0
 

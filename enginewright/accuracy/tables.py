@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
-import pandas as pd
 
 from enginewright.data import ImageSet
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONFUSION_CLASSES = 20  # more rows and columns than this cannot be read on a page
 OTHER = "(other)"
 
-Rows = Mapping[str, pd.DataFrame]  # precision -> rows of `metrics.per_image`
+Rows = Mapping[str, "pd.DataFrame"]  # precision -> rows of `metrics.per_image`
 
 
 def class_names(images: ImageSet, classes: int) -> list[str]:
@@ -23,6 +25,8 @@ def class_names(images: ImageSet, classes: int) -> list[str]:
 
 def prediction_table(images: ImageSet, rows: Rows, names: list[str]) -> pd.DataFrame:
     """Columns name, label (absent without labels) and one a precision, holding class names; a row an image."""
+    import pandas as pd
+
     table: dict[str, Any] = {"name": list(images.names)}
     if images.labels is not None:
         table["label"] = [names[label] for label in images.labels]
@@ -37,6 +41,8 @@ def class_table(images: ImageSet, rows: Rows, names: list[str]) -> pd.DataFrame:
     Columns: class, images, and for each precision recall and recall_delta (against FP32). Without labels FP32's answer stands in
     for the label, and the columns are agreement instead.
     """
+    import pandas as pd
+
     truth = images.labels if images.labels is not None else rows["fp32"]["prediction"].to_numpy(np.int64)
     grouped = pd.DataFrame({"class": truth, **{name: frame["prediction"].to_numpy() == truth for name, frame in rows.items()}}).groupby("class")
     means, counts = grouped.mean(), grouped.size()
@@ -71,6 +77,8 @@ def confusion_table(images: ImageSet, rows: pd.DataFrame, names: list[str], refe
 
     With more than CONFUSION_CLASSES classes, those with the most errors remain, and what else was answered is OTHER.
     """
+    import pandas as pd
+
     truth = images.labels if images.labels is not None else (reference if reference is not None else rows)["prediction"].to_numpy(np.int64)
     table = pd.DataFrame({"actual": truth, "predicted": rows["prediction"].to_numpy()})
     if len(names) > CONFUSION_CLASSES:
@@ -85,6 +93,8 @@ def confusion_table(images: ImageSet, rows: pd.DataFrame, names: list[str], refe
 
 def changed_table(predictions: pd.DataFrame) -> pd.DataFrame:
     """The images on which an engine departs from FP32: precision, name, label (if known), fp32, predicted."""
+    import pandas as pd
+
     others = [str(column) for column in predictions if column not in ("name", "label", "fp32")]
     known = [column for column in ("name", "label", "fp32") if column in predictions]
     parts = []

@@ -7,16 +7,18 @@ that no layer of any precision reaches across. Layers that stand for no node of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from enginewright.config import Preprocessing
 from enginewright.data import ImageSet, to_input
 from enginewright.errors import DataError
 from enginewright.runtimes.base import Engine, LayerTime, TensorSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TOP = 10
 SLOWER = 1.02  # INT8 over FP16 or FP32 beyond this ratio is called slower; below, the difference is within what two profiles differ by
@@ -42,6 +44,8 @@ def _batch(images: ImageSet, preprocessing: Preprocessing, spec: TensorSpec, siz
 
 def layer_table(profiles: Profiles) -> pd.DataFrame:
     """All layers: precision (of the engine), position, layer, ms, share (of the engine's time), layer_precision, operations."""
+    import pandas as pd
+
     rows = []
     for precision, layers in profiles.items():
         total = sum(layer.milliseconds for layer in layers)
@@ -53,6 +57,8 @@ def layer_table(profiles: Profiles) -> pd.DataFrame:
 
 def top_layers(table: pd.DataFrame, count: int = TOP) -> pd.DataFrame:
     """The `count` slowest layers of each engine, slowest first, numbered by `rank`."""
+    import pandas as pd
+
     engines = pd.Categorical(table["precision"], categories=table["precision"].unique(), ordered=True)
     ordered = table.assign(engine=engines).sort_values(["engine", "ms"], ascending=[True, False], kind="stable")
     top = ordered.groupby("engine", sort=False, observed=True).head(count).drop(columns=["engine", "position"])
@@ -66,6 +72,8 @@ def side_by_side(profiles: Profiles) -> pd.DataFrame:
     `verdict`: "won" (INT8 runs and is faster than the best other precision), "slower" (INT8 runs and costs more), "even", "fell back" (the INT8
     engine computes it in another precision), "only int8" or "not in int8" (reformats and fusions that the other engines lack or have alone).
     """
+    import pandas as pd
+
     blocks = _blocks(profiles)
     rows: dict[str, dict[str, Any]] = {}
     for precision, layers in profiles.items():
@@ -149,6 +157,7 @@ def _verdict(row: Mapping[str, Any]) -> tuple[str, float]:
 
 def show(table: pd.DataFrame, comparison: pd.DataFrame, console: Any) -> None:
     """Print the slowest layers of each engine and the slowest blocks side by side on a `rich` console."""
+    import pandas as pd
     from rich.table import Table
 
     for precision, layers in top_layers(table).groupby("precision", sort=False):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from enginewright.benchmark.clock import Interruption, garbage_collection_paused
 from enginewright.benchmark.observer import Observer
@@ -21,6 +20,9 @@ from enginewright.config import Benchmark, Preprocessing
 from enginewright.data import ImageSet, to_input
 from enginewright.errors import DataError
 from enginewright.runtimes.base import Engine, TensorSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 
@@ -94,6 +96,8 @@ class Bench:
 
     def measure(self, engine: Engine, precision: str, resident_before_mib: float) -> Measurement:
         """Warm up, load, then device time and the batch-size curve; the process's resident memory is noted on the way."""
+        import pandas as pd
+
         settings = self._settings
         feeds = rotation(self._images, self._preprocessing, engine.inputs[0], settings.batch_size)
         answer = _answerer(engine, feeds)
@@ -120,6 +124,8 @@ class Bench:
         return recorder.samples(batch, complete)
 
     def _curve(self, engine: Engine, precision: str) -> pd.DataFrame:
+        import pandas as pd
+
         seconds, rows = self._settings.batch_curve_seconds, []
         for batch in self._settings.batch_curve:
             self._observer.phase(precision, f"batch {batch}", 1.1 * seconds)

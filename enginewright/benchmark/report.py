@@ -6,13 +6,10 @@ import datetime
 import importlib.metadata
 import platform
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import psutil
-from rich.console import Console
-from rich.table import Table
 
 import enginewright
 from enginewright.benchmark.clock import NS
@@ -22,6 +19,9 @@ from enginewright.benchmark.telemetry import GPU_COLUMNS, throttle_names
 from enginewright.config import Benchmark
 from enginewright.manifest import Manifest
 from enginewright.target import TargetFingerprint
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PER_MILLES = [*range(10, 1000, 10), 995, 999]
 DISTURBING_CORES = 0.2  # busy with other processes, on average
@@ -73,6 +73,8 @@ def tables(measured: Mapping[str, Measurement], telemetry: pd.DataFrame) -> dict
 
 def latency_distribution(measurement: Measurement) -> pd.DataFrame:
     """Order statistics of the latency, percentile by percentile: columns percentile, latency_ms."""
+    import pandas as pd
+
     ordered = 1e3 * np.sort(measurement.samples.latency_seconds)
     values = [float(ordered[rank(len(ordered), per_mille)]) for per_mille in PER_MILLES] if len(ordered) else []
     return pd.DataFrame({"percentile": np.array(PER_MILLES[: len(values)]) / 10, "latency_ms": values})
@@ -80,6 +82,9 @@ def latency_distribution(measurement: Measurement) -> pd.DataFrame:
 
 def show(found: Mapping[str, Any], measured: Mapping[str, Measurement], telemetry_note: str) -> None:
     """Print the precisions side by side, with what the figures hang on."""
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console()
     target, settings = found["target"], found["settings"]
     load = f"Steady load, {found['scenario']}, batch {settings['batch_size']}, {settings['seconds']:g} s each"
@@ -123,6 +128,8 @@ ROWS = [
 
 
 def _joined(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd
+
     filled = [part.assign(precision=precision)[["precision", *part.columns]] for precision, part in parts.items() if len(part)]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=["precision"])
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from enginewright.benchmark.clock import NS
 from enginewright.benchmark.percentiles import PER_MILLE, rank
 from enginewright.benchmark.samples import Samples
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ["seconds", "queries", "throughput_images_per_s", "latency_ms_p50", "latency_ms_p99"]
 
@@ -23,6 +25,8 @@ def window_table(samples: Samples, window_seconds: float) -> pd.DataFrame:
         Columns seconds (end of the window, from the first issue), queries, throughput_images_per_s, latency_ms_p50, latency_ms_p99 (empty where
         no query completed: a stall shows as throughput 0).
     """
+    import pandas as pd
+
     if not len(samples):
         return pd.DataFrame(columns=COLUMNS)
     count = max(int(samples.seconds / window_seconds), 1)

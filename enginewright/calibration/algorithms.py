@@ -25,9 +25,11 @@ from enginewright.config import Calibration, CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch, ModelError
 
 Array = npt.NDArray[Any]
-Histogram = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], np.float32, np.float32]
+Histogram = Sequence[Any]  # ONNX Runtime's: counts int64 [bins], edges float32 [bins + 1], least and greatest value, range
 
 QUANTIZED_BINS = 128  # levels of |x| in INT8
+MOST_CLIPPED = 0.001
+CANDIDATES = 512  # thresholds that the entropy search tries over the whole histogram: finer ones change no scale by more than 0.2 %
 # A tensor that was zero in every image gets the range 1: zeros stay exact, and a value that does come is not cut to nothing.
 RANGE_OF_ZEROS = 1.0
 
@@ -109,45 +111,50 @@ def scale_of(tensor: str, amax: float) -> float:
     return scale if scale >= np.finfo(np.float32).tiny else float(np.float32(RANGE_OF_ZEROS / 127))
 
 
-def entropy_range(histogram: Histogram) -> float:
-    """The amax of least KL divergence between a tensor's values and their 128 quantized levels.
+def entropy_range(counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float32]) -> float:
+    """The amax of least KL divergence between a tensor's magnitudes and their 128 quantized levels.
 
-    Migacz, "8-bit Inference with TensorRT", GTC 2017. The thresholds are those of ONNX Runtime's `get_entropy_threshold`, whose
-    loops over Python integers take ten times as long; a test compares the two.
+    Migacz, "8-bit Inference with TensorRT", GTC 2017, in the form of NVIDIA's pytorch-quantization (`calib/histogram.py`): on |x|, and
+    without the bin of zeros, which after Relu would outweigh all others. ONNX Runtime's own search works on x, keeps the zeros and
+    cuts fractions off; efficientnet_lite0 falls to an SQNR of 1 dB with it, against 13 dB (docs/decisions/0008-entropy.md).
+    Beside the slides, at most MOST_CLIPPED of the values lie beyond the threshold: where one value fills a bin (a normalized black
+    background), all the rest clipped onto it costs no divergence, and digits falls to 29 % top-1.
 
     Args:
-        histogram: counts int64 [bins] over symmetric edges float32 [bins + 1], least and greatest value.
+        counts: histogram of |x|, [bins].
+        edges: its edges from 0 to the largest |x|, [bins + 1].
     """
-    from onnxruntime.quantization.calibrate import entropy
-    from onnxruntime.quantization.quant_utils import smooth_distribution
+    from scipy.stats import entropy
 
-    counts, edges, least, greatest = histogram
-    middle, half = counts.size // 2, QUANTIZED_BINS // 2
-    cumulated = np.concatenate([[0], np.cumsum(counts)])
-    best, low, high = np.inf, edges[middle - half], edges[min(middle + half + 1, counts.size)]
-    for width in range(half, middle + 1):
-        start, end = middle - width, min(middle + width + 1, counts.size)
-        inside = counts[start:end]
-        reference = inside.copy()
-        reference[0] += cumulated[start]
-        reference[-1] += cumulated[-1] - cumulated[end]
-        p, q = smooth_distribution(reference), smooth_distribution(_quantized(inside, reference != 0))
-        divergence = np.inf if p is None or q is None else float(entropy(p, q))
+    histogram = counts.astype(np.float64)
+    histogram[0] = histogram[1]
+    largest = int(np.flatnonzero(histogram)[-1]) + 1 if histogram.any() else 0
+    best, width = np.inf, largest
+    first = max(QUANTIZED_BINS, int(np.searchsorted(np.cumsum(counts), (1 - MOST_CLIPPED) * counts.sum())) + 1)
+    for candidate in range(first, largest + 1, max(1, counts.size // CANDIDATES)):
+        reference = histogram[:candidate].copy()
+        reference[-1] += histogram[candidate:].sum()
+        divergence = entropy(reference, _quantized(histogram[:candidate]))
         if divergence < best:
-            best, low, high = divergence, edges[start], edges[end]
-    return max(abs(float(max(low, least))), abs(float(min(high, greatest))))
+            best, width = float(divergence), candidate
+    return float(edges[width])
 
 
-def _quantized(inside: npt.NDArray[np.int64], occupied: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Counts merged to 128 levels, then spread evenly over the bins of each level."""
-    merged = inside.size // QUANTIZED_BINS
-    cut = merged * QUANTIZED_BINS
-    levels = inside[:cut].reshape(QUANTIZED_BINS, merged).sum(axis=1)
-    levels[-1] += inside[cut:].sum()
-    bins = occupied[:cut].reshape(QUANTIZED_BINS, merged).sum(axis=1)
-    spread = np.zeros(inside.size, np.int64)
-    spread[:cut] = np.repeat(np.where(bins > 0, levels / np.maximum(bins, 1), 0).astype(np.int64), merged)
-    return spread
+def _quantized(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Counts merged to 128 levels, then spread evenly over the occupied bins of each level."""
+    level = np.arange(counts.size) * QUANTIZED_BINS // counts.size
+    occupied = counts > 0
+    sums = np.bincount(level, weights=counts, minlength=QUANTIZED_BINS)
+    bins = np.bincount(level, weights=occupied, minlength=QUANTIZED_BINS)
+    means = np.divide(sums, bins, out=np.zeros(QUANTIZED_BINS), where=bins > 0)
+    return np.where(occupied, means[level], 0.0)
+
+
+def _of_magnitudes(histogram: Histogram) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """ONNX Runtime's histogram over symmetric edges, folded: counts and edges of |x|."""
+    counts, edges = histogram[:2]
+    half = counts.size // 2
+    return counts[half:] + counts[:half][::-1], edges[half:]
 
 
 def _calibrator(model: Path, settings: Calibration) -> Any:
@@ -161,7 +168,7 @@ def _calibrator(model: Path, settings: Calibration) -> Any:
         CalibrationAlgorithm.minmax: CalibrationMethod.MinMax,
         CalibrationAlgorithm.percentile: CalibrationMethod.Percentile,
     }[settings.algorithm]
-    options = {"symmetric": True, "num_bins": settings.bins, "percentile": settings.percentile}
+    options = {"symmetric": True, "num_bins": 2 * settings.bins, "percentile": settings.percentile}  # over -amax to amax
     try:
         return create_calibrator(str(model), augmented_model_path=str(model.with_name("augmented.onnx")), calibrate_method=method, extra_options=options)
     except (Fail, InvalidGraph, Unsupported) as fault:
@@ -171,7 +178,7 @@ def _calibrator(model: Path, settings: Calibration) -> Any:
 def _ranges(calibrator: Any, settings: Calibration) -> dict[str, float]:
     """Tensor -> the amax that the calibrator chose."""
     if settings.algorithm is CalibrationAlgorithm.entropy:
-        return {tensor: entropy_range(histogram[:4]) for tensor, histogram in calibrator.collector.histogram_dict.items()}
+        return {tensor: entropy_range(*_of_magnitudes(histogram)) for tensor, histogram in calibrator.collector.histogram_dict.items()}
     found = calibrator.compute_data()
     return {tensor: float(np.abs(data.range_value).max()) for tensor, data in found.items()}
 

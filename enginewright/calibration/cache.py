@@ -54,7 +54,8 @@ class CalibrationCache:
         header = re.fullmatch(r"TRT-(\d+)-(\w+)", lines[0].strip()) if lines else None
         algorithms = {name: algorithm for algorithm, name in HEADER_NAMES.items()}
         if header is None or header.group(2) not in algorithms:
-            raise CalibrationMismatch(f"{where}, line 1: is no header like TRT-8600-EntropyCalibration2; run `dvc repro calibrate`")
+            found = lines[0][:60] if lines else "nothing"
+            raise CalibrationMismatch(f"{where}, line 1: {found!r} is no header like TRT-8600-EntropyCalibration2; run `dvc repro calibrate`")
         scales: dict[str, float] = {}
         for number, line in enumerate(lines[1:], start=2):
             if not line.strip():

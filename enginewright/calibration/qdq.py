@@ -198,6 +198,8 @@ def _quantize_weight(graph: Graph, node: NodeProto, activation: Quantization, pl
         graph.add_constant(f"{prefix}_quantized", integers)
         nodes = nodes[1:]
     node.input[1] = nodes[-1].output[0]
+    if node.op_type == "Conv" and not any(attribute.name == "kernel_shape" for attribute in node.attribute):
+        node.attribute.append(helper.make_attribute("kernel_shape", weight.shape[2:]))  # TensorRT 8.6 cannot infer it behind a DequantizeLinear
     if integer_bias and bias is not None:
         nodes.append(_integer_bias(graph, node, bias, activation.scale * scale.astype(np.float64)))
     graph.insert_first(nodes)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.manifest import replacing, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # A float32's sign bit dropped, then its 8 exponent bits and the first 7 of its mantissa: a bin is at most 1/128 of its value wide.
 BIN_SHIFT = 16
@@ -56,6 +58,8 @@ def table(cache: CalibrationCache, seen: Mapping[str, TensorRange]) -> pd.DataFr
 
     Columns: tensor, scale, range (127 * scale), amax (min-max), p99.99 of |x|, saturated (share of values), outlier (amax / p99.99), values.
     """
+    import pandas as pd
+
     rows = []
     for tensor, scale in cache.scales.items():
         row: dict[str, Any] = {"tensor": tensor, "scale": scale, "range": 127 * scale}
@@ -75,6 +79,8 @@ def outliers(ranges: pd.DataFrame) -> list[str]:
 
 def write_report(folder: Path, cache: CalibrationCache, seen: Mapping[str, TensorRange]) -> dict[str, Any]:
     """Write report.json and ranges.csv (for `dvc plots`) into `folder`, and return the figures that are metrics."""
+    import pandas as pd
+
     ranges = table(cache, seen)
     with replacing(folder / "ranges.csv") as temporary:
         ranges.to_csv(temporary, index=False)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 import numpy as np
 import onnx
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 
@@ -101,12 +104,14 @@ def parameters(graph: onnx.GraphProto) -> int:
 
 def inventory(graph: onnx.GraphProto) -> dict[str, int]:
     """Operator -> number of nodes, the most frequent first, then by name."""
-    counts = pd.Series([node.operator for node in walk(graph)], dtype="str").value_counts()
-    return {str(name): int(count) for name, count in sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))}
+    counts = Counter(node.operator for node in walk(graph))
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def printable(inferred: onnx.ModelProto) -> str:
     """Interface, operators and nodes with their outputs' dtypes and shapes, as tables of a model after shape inference."""
+    import pandas as pd
+
     graph = inferred.graph
     known = {value.name: value for value in [*graph.input, *graph.value_info, *graph.output]}
     sizes = {tensor.name: int(np.prod(tensor.dims, dtype=np.int64)) for tensor in graph.initializer}
@@ -132,6 +137,8 @@ def printable(inferred: onnx.ModelProto) -> str:
 
 def _table(frame: pd.DataFrame) -> str:
     """Words to the left, numbers to the right."""
+    import pandas as pd
+
     formatters = {}
     for name in frame.columns:
         width = max([len(name), *frame[name].map(lambda value: len(f"{value:,}" if isinstance(value, int) else value))])

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Any, Optional
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from typing import TYPE_CHECKING, Any, Optional
 
 from enginewright.runtimes.parsers import ParserAnswer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MOST_NAMED = 3  # findings in the sentence of a failed check
 
@@ -99,6 +98,9 @@ class Report:
 
     def print(self, console: Console) -> None:
         """Print findings and parsers as a table."""
+        from rich.markup import escape
+        from rich.table import Table
+
         colour = "red" if self.verdict == "fail" else "green"
         table = Table(title=f"check_onnx: {self.verdict}", title_style=colour, show_lines=True)
         for header in ("", "Finding", "What to do"):

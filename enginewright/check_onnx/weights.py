@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import pandas as pd
 from onnx import TensorProto
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from enginewright.check_onnx.graph import dtype_name, walk, weights
 from enginewright.check_onnx.report import Finding, Severity
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 FP16_MAX = 65504.0
@@ -49,6 +51,8 @@ def external_data(path: Path, model: onnx.ModelProto) -> Iterator[Finding]:
 
 def findings(path: Path, model: onnx.ModelProto) -> Iterator[Finding]:
     """What there is to say about stored tensors. External files must exist (`external_data`)."""
+    import pandas as pd
+
     rows = [_figures(tensor, onnx.numpy_helper.to_array(tensor, str(path.parent))) for tensor in weights(model.graph)]
     table = pd.DataFrame(rows, columns=["tensor", "dtype", "values", "nan", "infinite", "over_fp16", "subnormal", "zeroed", "over_int32"])
     yield from _not_finite(table)

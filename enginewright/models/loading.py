@@ -8,16 +8,14 @@ import pickle
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
-
-import torch
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, cast
 
 from enginewright import artifacts, manifest
 from enginewright.config import Model
 from enginewright.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which Lightning, timm and the PyTorch tutorials nest the state dict
 
@@ -41,6 +39,10 @@ def make_model(model: Model) -> nn.Module:
         ModelError: it does not import, is no callable, refuses its arguments, returns no module, or lives in a file that
             `model.code` does not name, so that DVC would not see its changes.
     """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+    from torch import nn
+
     factory = find_factory(model)
     try:
         network = instantiate({"_target_": model._target_, **model.arguments}, _convert_="all")
@@ -59,6 +61,8 @@ def make_model(model: Model) -> nn.Module:
 
 def find_factory(model: Model) -> Callable[..., Any]:
     """Import the factory. Raises ModelError if its path leads nowhere or to no callable."""
+    from hydra.utils import get_object
+
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # a stage script has stages/ there, not the project's root
     try:
@@ -115,6 +119,8 @@ def load_weights(network: nn.Module, weights: Path, model: Model) -> None:
 
 def read_state_dict(weights: Path) -> Mapping[str, Tensor]:
     """Read names and tensors without running code from the file (`weights_only`). Raises ModelError."""
+    import torch
+
     try:
         loaded = torch.load(weights, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -126,7 +132,7 @@ def read_state_dict(weights: Path) -> Mapping[str, Tensor]:
     for wrapper in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise ModelError(f"{weights} holds a {type(loaded).__name__} that is no state dict; write it with torch.save(model.state_dict(), path)")
     return cast("Mapping[str, Tensor]", loaded)
 

@@ -15,7 +15,7 @@ from enginewright import __version__, manifest
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import RuntimeUnavailable
-from enginewright.runtimes.base import Array, BuiltEngine, Task, TensorSpec, check_feeds
+from enginewright.runtimes.base import Array, BuiltEngine, LayerTime, Task, TensorSpec, check_feeds
 from enginewright.target import TargetFingerprint, cpu_name
 
 
@@ -80,6 +80,12 @@ class NullEngine:
         """What reading the clock costs, in seconds. Shape [repeats]. Raises EngineInputError."""
         check_feeds(self.inputs, feeds)
         return np.array([-time.perf_counter() + time.perf_counter() for _ in range(repeats)])
+
+    def layer_times(self, feeds: Mapping[str, Array], runs: int) -> list[LayerTime]:
+        """Nothing: it has no layers. Raises EngineInputError."""
+        del runs
+        check_feeds(self.inputs, feeds)
+        return []
 
     def __enter__(self) -> NullEngine:
         return self

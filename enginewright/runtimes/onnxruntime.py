@@ -20,7 +20,8 @@ from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
 from enginewright.calibration.ranges import TensorRange
 from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import CalibrationMismatch, ModelError, RuntimeUnavailable
-from enginewright.runtimes.base import Array, BuiltEngine, Task, TensorSpec, check_feeds, in_batches
+from enginewright.runtimes.base import Array, BuiltEngine, LayerTime, Task, TensorSpec, check_feeds, in_batches
+from enginewright.runtimes.onnxruntime_profile import layer_times
 from enginewright.runtimes.precision import to_fp16
 from enginewright.target import TargetFingerprint, cpu_name, has_int8_dot_product, instruction_sets
 
@@ -106,7 +107,7 @@ class OnnxRuntime:
     def load(self, engine: Path) -> OnnxRuntimeEngine:
         """Verify the sidecar, then open a session. Raises StaleArtifact, RuntimeUnavailable."""
         made = manifest.verify(engine, here=self.fingerprint(Build()))
-        return OnnxRuntimeEngine(_session(str(engine)), int(made.settings["profile"]["max"]))
+        return OnnxRuntimeEngine(engine, _session(str(engine)), int(made.settings["profile"]["max"]))
 
     def _version(self) -> str:
         try:
@@ -119,8 +120,9 @@ class OnnxRuntime:
 class OnnxRuntimeEngine:
     """A session on the CPU."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, max_batch: int) -> None:
+    def __init__(self, path: Path, session: onnxruntime.InferenceSession, max_batch: int) -> None:
         """`session` is held until the `with` block ends; batches beyond `max_batch` run in several goes."""
+        self._path = path
         self._session: Optional[onnxruntime.InferenceSession] = session
         self.max_batch = max_batch
         self.inputs = tuple(_spec(value) for value in session.get_inputs())
@@ -145,6 +147,12 @@ class OnnxRuntimeEngine:
                 session.run(None, piece)
             seconds[repeat] = time.perf_counter() - start
         return seconds
+
+    def layer_times(self, feeds: Mapping[str, Array], runs: int) -> list[LayerTime]:
+        """Mean time of each node over `runs`, in a session of its own with ONNX Runtime's profiler on. Raises EngineInputError."""
+        check_feeds(self.inputs, feeds)
+        self._live()
+        return layer_times(self._path, session_options(instruction_sets()), feeds, runs)
 
     def __enter__(self) -> OnnxRuntimeEngine:
         return self
