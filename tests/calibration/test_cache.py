@@ -49,16 +49,16 @@ def test_another_version_keeps_the_scales() -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        pytest.param(b"", "line 1: is no header", id="empty"),
-        pytest.param(b"input: 3caa0000\n", "line 1: is no header", id="no header"),
-        pytest.param(b"TRT-8600-Guesswork\n", "line 1: is no header", id="unknown algorithm"),
+        pytest.param(b"", "line 1: .* is no header", id="empty"),
+        pytest.param(b"input: 3caa0000\n", "line 1: .* is no header", id="no header"),
+        pytest.param(b"TRT-8600-Guesswork\n", "line 1: .* is no header", id="unknown algorithm"),
         pytest.param(b"TRT-8600-EntropyCalibration2\ninput 3caa0000\n", "line 2: is not `tensor: 8 hex digits`", id="no separator"),
         pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 3caa0000\nlogits: 3caa\n", "line 3: is not", id="cut short"),
         pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 3caa00zz\n", "line 2: is not", id="no hex"),
         pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 7fc00000\n", "line 2: the scale of input is nan", id="NaN"),
         pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 7f800000\n", "line 2: the scale of input is inf", id="infinity"),
         pytest.param(b"TRT-8600-EntropyCalibration2\ninput: bcaa0000\n", "line 2: the scale of input is -0.02", id="negative"),
-        pytest.param(b"\xff\xfe\x00", "line 1: is no header", id="binary"),
+        pytest.param(b"\xff\xfe\x00", "line 1: .* is no header", id="binary"),
     ],
 )
 def test_a_malformed_line_is_named(tmp_path: Path, content: bytes, text: str) -> None:
