@@ -25,11 +25,11 @@ export PATH := $(BIN):$(PATH)
 
 .PHONY: repro test check fix rtx bench plots clean help
 
-repro: $(HOST) ## run whatever is stale of the pipeline, then print the metrics and how they differ from the committed ones
+repro: $(HOST) ## run whatever is stale of the pipeline, then what differs from the committed metrics and the precisions side by side
 	$(BIN)/dvc repro
-	$(BIN)/dvc metrics show
-	@echo "against the committed figures (of another machine, if this is a fresh clone):"
+	@echo "every metric that differs from the committed ones (of another machine, if this is a fresh clone):"
 	$(BIN)/dvc metrics diff
+	$(BIN)/enginewright compare
 
 test: check ## check, then run the tests (PYTEST_ARGS='tests/test_config.py -q' for some of them)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

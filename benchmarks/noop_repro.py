@@ -1,24 +1,30 @@
 """What a `dvc repro` with nothing to do costs, against a DVC pipeline of as many empty stages (goal: at most 1.2 times).
 
-Both in one run, in turns. The empty pipeline is a chain: each stage has the file before it as its dep, one param, and one out. Ours also runs
-probe_target each time, which is what notices another GPU; `without_probe` leaves it out, to show which part of the price that is.
+All in one run, in turns. The empty pipeline is a chain: each stage has the file before it as its dep, one param, and one out. Ours also runs
+probe_target each time, which is what notices another GPU: `probe` is that script alone, and `empty_always_changed` an empty pipeline whose
+first stage always runs, as any pipeline with a probe must.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from benchmarks.project_copy import call, commit, copy_project, seconds_in_turns, write_result
 
 
-def empty_pipeline(folder: Path, stages: int) -> Path:
-    """A DVC repository with a chain of stages that do nothing."""
+def empty_pipeline(folder: Path, stages: int, always_changed: bool = False) -> Path:
+    """A DVC repository with a chain of stages that do nothing; the first of them runs in each `dvc repro` if it is `always_changed`."""
     folder.mkdir()
-    chain = {f"stage{n}": {"cmd": f"echo {n} > {n}.txt", "deps": [f"{n - 1}.txt"], "params": [f"p{n}"], "outs": [f"{n}.txt"]} for n in range(1, stages + 1)}
+    chain: dict[str, dict[str, Any]] = {
+        f"stage{n}": {"cmd": f"echo {n} > {n}.txt", "deps": [f"{n - 1}.txt"], "params": [f"p{n}"], "outs": [f"{n}.txt"]} for n in range(1, stages + 1)
+    }
+    chain["stage1"]["always_changed"] = always_changed
     (folder / "0.txt").write_text("0\n")
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": chain}))
     (folder / "params.yaml").write_text(yaml.safe_dump({f"p{n}": n for n in range(1, stages + 1)}))
@@ -36,15 +42,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         ours = copy_project(Path(name) / "project")
         described = yaml.safe_load((ours / "dvc.yaml").read_text())["stages"]
-        last = [stage for stage in described if stage != "probe_target"]
         empty = empty_pipeline(Path(name) / "empty", len(described))
-        for folder in (ours, empty):
+        always = empty_pipeline(Path(name) / "always", len(described), always_changed=True)
+        for folder in (ours, empty, always):
             call(["dvc", "repro", "-q"], folder)
         seconds = seconds_in_turns(
             {
                 "empty": lambda: call(["dvc", "repro"], empty),
                 "ours": lambda: call(["dvc", "repro"], ours),
-                "without_probe": lambda: call(["dvc", "repro", "-s", *last], ours),
+                "empty_always_changed": lambda: call(["dvc", "repro"], always),
+                "probe": lambda: call([sys.executable, "-m", "stages.probe_target"], ours),
             },
             rounds,
         )

@@ -3,7 +3,7 @@
 from enginewright import artifacts
 from enginewright.config import RuntimeName
 from enginewright.manifest import write_json
-from enginewright.runtimes import get_runtime
+from enginewright.runtimes import get_runtime, runtime_named
 from enginewright.runtimes.base import Task
 from enginewright.stage import Stage, script
 
@@ -15,7 +15,9 @@ def probe_target(stage: Stage) -> None:
     # A backend that is named may build for another machine; `auto` must be able to measure what it builds.
     runtime = get_runtime(name, Task.build, *([Task.run] if name is RuntimeName.auto else []))
     write_json(artifacts.TARGET, runtime.fingerprint(stage.params.build).to_dict())
-    calibrator = get_runtime(stage.params.calibration.runtime, Task.calibrate)
+    # A calibrator that is named need not be here: on a target the cache may come from where it was made, and only `calibrate` needs the tool.
+    wanted = stage.params.calibration.runtime
+    calibrator = get_runtime(wanted, Task.calibrate) if wanted is RuntimeName.auto else runtime_named(wanted)
     write_json(artifacts.CALIBRATOR, {"runtime": calibrator.name, **calibrator.calibrator()})
 
 

@@ -23,7 +23,8 @@ STAGES = sorted(DVC_YAML)
 # What decides no bytes of an artifact: the tree of errors, the list of paths, the harness, and the door for applications.
 DECIDE_NO_BYTES = {"enginewright", "enginewright.errors", "enginewright.artifacts", "enginewright.stage"}
 HEAVY = ("torch", "tensorrt", "tensorrt_rtx", "onnxruntime", "PIL", "pycuda", "cuda", "mlxtend", "matplotlib", "pynvml", "mlperf_loadgen")
-OWN_TORCH = ("enginewright.models", "enginewright.export")  # they exist for it
+OWN_TORCH = ("enginewright.models.resnet", "enginewright.models.efficientnet_lite0", "enginewright.models.training")  # classes and decorators of it
+SLOW = ("torch", "pandas", "scipy", "onnxruntime", "hydra", "dvc", "rich")  # a tenth of a second to three seconds each
 ON_TARGET = ("probe_target", "calibrate", "build_fp32", "build_fp16", "build_int8", "validate_accuracy", "profile_layers", "benchmark_sustained")
 
 
@@ -41,7 +42,8 @@ def entry(item: object) -> str:
 @pytest.mark.parametrize("name", [name for name in STAGES if not DVC_YAML[name].get("always_changed")])
 def test_the_library_modules_among_the_deps_are_those_that_the_script_imports(name: str) -> None:
     modules = {path.relative_to(ROOT).as_posix(): module for module, path in library().items()}
-    imported = {file for file, module in modules.items() if module in closure(script(name)) - DECIDE_NO_BYTES}
+    needed = closure(script(name)) - DECIDE_NO_BYTES
+    imported = {file for file, module in modules.items() if module in needed}
     listed = [entry(dep) for dep in DVC_YAML[name]["deps"] if entry(dep).startswith("enginewright")]
     covered = {dep: {file for file in modules if file == dep or file.startswith(f"{dep}/")} for dep in listed}
     faults = [f"imports {file}, which is not among its deps" for file in sorted(imported - set().union(*covered.values()))]
@@ -115,6 +117,18 @@ sys.exit("\\n".join(failed) or 0)
 def test_a_stage_starts_without_hydra_and_dvc() -> None:
     program = "import sys, enginewright.stage; print([name for name in ('hydra', 'dvc', 'onnx', 'rich', 'pandas') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_script_imports_nothing_slow_before_its_body() -> None:
+    program = f"""
+import importlib, sys
+for name in {STAGES!r}:
+    importlib.import_module(f"stages.{{name}}")
+    if found := [package for package in {SLOW!r} if package in sys.modules]:
+        sys.exit(f"stages/{{name}}.py imports {{', '.join(found)}} before its work begins; import where it is used, inside the function")
+"""
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
 
 
 def test_imports_point_one_way() -> None:

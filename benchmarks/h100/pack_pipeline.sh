@@ -3,6 +3,7 @@
 set -eu
 dest=${1:-.h100/pipeline}
 rm -rf "$dest" && mkdir -p "$dest"
+git ls-files -co --exclude-standard | tar cf "$dest/source.tar" -T -
 cp -r .dvc/cache "$dest/cache"
 cp dvc.lock "$dest/dvc.lock"
 mkdir -p "$dest/metrics" && cp artifacts/metrics/*.json "$dest/metrics/"

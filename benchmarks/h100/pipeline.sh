@@ -1,30 +1,30 @@
 #!/bin/sh
 # `dvc repro` itself on the GPU machine: the target's stages run there, upstream artifacts come from the carried cache.
-# Usage, in the project's root: sh benchmarks/h100/pipeline.sh PYTHON [OVERRIDE ...]   (PYTHON: the one with TensorRT; needs .h100/pipeline)
+# Usage, in the project's root: sh benchmarks/h100/pipeline.sh PYTHON NAME [OVERRIDE ...]   (PYTHON: the one with TensorRT; needs .h100/pipeline)
 set -u
-py=$1; shift
+py=$1; name=$2; shift 2
 out=${OUT:-$PWD/measured}; mkdir -p "$out"
-log=$out/pipeline.log
-work=/tmp/pipeline; rm -rf $work; mkdir -p $work
-tar c --exclude=./.gpu-lab --exclude=./.h100 --exclude=./.venv --exclude=./.git . | tar x -C $work
-cp -r .h100/pipeline/cache $work/.dvc/cache 2>/dev/null || { mkdir -p $work/.dvc && cp -r .h100/pipeline/cache $work/.dvc/cache; }
-cp .h100/pipeline/dvc.lock $work/dvc.lock
-mkdir -p $work/artifacts/metrics && cp .h100/pipeline/metrics/*.json $work/artifacts/metrics/
-cd $work || exit 1
+log=$out/pipeline_$name.log
+work=/tmp/pipeline_$name; rm -rf "$work"; mkdir -p "$work"
+tar xf .h100/pipeline/source.tar -C "$work"
+cp -r .h100/pipeline/cache "$work"/.dvc/cache 2>/dev/null || { mkdir -p "$work"/.dvc && cp -r .h100/pipeline/cache "$work"/.dvc/cache; }
+cp .h100/pipeline/dvc.lock "$work"/dvc.lock
+mkdir -p "$work"/artifacts/metrics && cp .h100/pipeline/metrics/*.json "$work"/artifacts/metrics/
+cd "$work" || exit 1
 mkdir -p bin && printf '#!/bin/sh\nexec %s "$@"\n' "$py" > bin/python && chmod +x bin/python
-PATH=$work/bin:$PATH; export PATH
+PATH="$work"/bin:$PATH; export PATH
 dvc="python -m dvc"
 export DVC_NO_ANALYTICS=1 PYTHONUNBUFFERED=1 COLUMNS=160
-step() { name=$1; shift; began=$(date +%s); "$@" >> "$log" 2>&1; rc=$?; echo "$name: rc $rc, $(( $(date +%s) - began )) s" | tee -a "$log"; return $rc; }
+step() { what=$1; shift; began=$(date +%s); "$@" >> "$log" 2>&1; rc=$?; echo "$what: rc $rc, $(( $(date +%s) - began )) s" | tee -a "$log"; return $rc; }
 
 step config $dvc config core.no_scm true
 step checkout $dvc checkout prepare_data train_reference export check_onnx
-step configure python -m enginewright.cli configure runtime=tensorrt calibration.runtime=tensorrt \
+step configure python -m enginewright.cli configure runtime=tensorrt \
   'build.tactic_sources=[EDGE_MASK_CONVOLUTIONS,JIT_CONVOLUTIONS]' "$@"
 step status $dvc status
 step repro $dvc repro validate_accuracy profile_layers benchmark_sustained
 step again $dvc repro validate_accuracy profile_layers benchmark_sustained
 step flat $dvc metrics show
-tar czf "$out/pipeline.tgz" dvc.lock params.yaml artifacts/metrics artifacts/target artifacts/calibration artifacts/profile artifacts/accuracy/*.csv \
+tar czf "$out/pipeline_$name.tgz" dvc.lock params.yaml artifacts/metrics artifacts/target artifacts/calibration artifacts/profile artifacts/accuracy/*.csv \
   artifacts/benchmark artifacts/engines/*/*.json 2>> "$log"
 grep -E "^(error|ERROR|Running stage|Stage '|[a-z_]+: rc)" "$log" | tail -60

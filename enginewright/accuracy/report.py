@@ -65,6 +65,8 @@ def show(metrics: Mapping[str, Any], manifests: Mapping[Precision, Manifest], ve
         console.print(f"{precision.value} was made from " + ", ".join(f"{name} {digest[:DIGEST]}" for name, digest in made.inputs.items()), highlight=False)
     if not labelled:
         console.print("The validation images have no labels: there is no top-1, and the gate holds INT8's agreement with FP32.")
+    if target["runtime"] == "null":
+        console.print("The null runtime computes nothing: these are the figures of zeros, whatever the model.")
     outcome = "holds" if verdict.passed else "fails"
     console.print(f"Gate {outcome}: {verdict.figure} of int8 {verdict.value:.4f}, bound {verdict.bound:.4f} ({verdict.rule})", highlight=False)
 

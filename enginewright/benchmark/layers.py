@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOP = 10
+JOINT = " + "  # between the names of ONNX nodes
+MANY = 4
+WIDTH = 48  # of names in printed tables and plots
 SLOWER = 1.02  # INT8 over FP16 or FP32 beyond this ratio is called slower; below, the difference is within what two profiles differ by
 Profiles = Mapping[str, Sequence[LayerTime]]  # precision of the engine -> its layers
 
@@ -51,19 +54,36 @@ def layer_table(profiles: Profiles) -> pd.DataFrame:
         total = sum(layer.milliseconds for layer in layers)
         for position, layer in enumerate(layers):
             share = layer.milliseconds / total if total else 0.0
-            rows.append((precision, position, layer.name, layer.milliseconds, share, layer.precision, " + ".join(layer.operations)))
+            rows.append((precision, position, layer.name, layer.milliseconds, share, layer.precision, JOINT.join(layer.operations)))
     return pd.DataFrame(rows, columns=["precision", "position", "layer", "ms", "share", "layer_precision", "operations"])
 
 
 def top_layers(table: pd.DataFrame, count: int = TOP) -> pd.DataFrame:
-    """The `count` slowest layers of each engine, slowest first, numbered by `rank`."""
+    """The `count` slowest layers of each engine, slowest first, numbered by `rank`; `label` is a short name of the layer."""
     import pandas as pd
 
     engines = pd.Categorical(table["precision"], categories=table["precision"].unique(), ordered=True)
     ordered = table.assign(engine=engines).sort_values(["engine", "ms"], ascending=[True, False], kind="stable")
     top = ordered.groupby("engine", sort=False, observed=True).head(count).drop(columns=["engine", "position"])
     top.insert(1, "rank", top.groupby("precision").cumcount() + 1)
+    top["label"] = [label(operations.split(JOINT) if operations else [name]) for name, operations in zip(top["layer"], top["operations"])]
     return top.reset_index(drop=True)
+
+
+def label(names: Sequence[str], width: int = WIDTH) -> str:
+    """ONNX nodes for people: the first in full, of the others the last part; cut from the left, as the ends tell names apart.
+
+    >>> label(["/stages/stages.0/conv2/Conv", "/stages/stages.0/Add"])
+    'stages/stages.0/conv2/Conv + Add'
+    """
+    first, *others = (name.strip("/") for name in names)
+    ends = [name.rsplit("/", 1)[-1] for name in others] if len(others) < MANY else [f"{len(others)} more"]
+    return shortened(JOINT.join([first, *ends]), width)
+
+
+def shortened(name: str, width: int = WIDTH) -> str:
+    """The last `width` characters, with an ellipsis where something is missing."""
+    return name if len(name) <= width else "…" + name[len(name) - width + 1 :]
 
 
 def side_by_side(profiles: Profiles) -> pd.DataFrame:
@@ -107,7 +127,7 @@ def metrics(profiles: Profiles, comparison: pd.DataFrame, batch: int) -> dict[st
             "layers": len(layers),
             "layer_ms_total": total,
             "time_share": dict(sorted(shares.items())),
-            "slowest_layer": slowest.name if slowest else "",
+            "slowest_layer": label(_nodes(slowest)) if slowest else "",
             "slowest_layer_ms": slowest.milliseconds if slowest else 0.0,
         }
     if "int8" in profiles:
@@ -160,15 +180,22 @@ def show(table: pd.DataFrame, comparison: pd.DataFrame, console: Any) -> None:
     import pandas as pd
     from rich.table import Table
 
+    def titled(title: str, *columns: str) -> Table:
+        shown = Table(title=title, title_justify="left")
+        for column in columns:  # names are folded, not cut: their ends tell them apart
+            shown.add_column(column, overflow="fold", justify="left" if column in ("layer", "block", "precision", "verdict") else "right")
+        return shown
+
     for precision, layers in top_layers(table).groupby("precision", sort=False):
-        shown = Table("rank", "layer", "ms", "share", "precision", title=f"{precision}: the {len(layers)} slowest layers")
+        shown = titled(f"{precision}: the {len(layers)} slowest layers", "rank", "layer", "ms", "share", "precision")
         for _, row in layers.iterrows():
-            shown.add_row(str(row["rank"]), str(row["layer"])[:60], f"{row['ms']:.4f}", f"{row['share']:.1%}", str(row["layer_precision"]))
+            shown.add_row(str(row["rank"]), str(row["label"]), f"{row['ms']:.4f}", f"{row['share']:.1%}", str(row["layer_precision"]))
         console.print(shown)
-    times = [column for column in comparison.columns if str(column).endswith("_ms")]
-    shown = Table("block", *times, "int8 runs in", "gain", "verdict", title="Precisions side by side: the slowest blocks")
+    times = [str(column) for column in comparison.columns if str(column).endswith("_ms")]
+    engines = [column[: -len("_ms")] for column in times]
+    shown = titled("Precisions side by side: the slowest blocks, ms", "block", *engines, "int8 as", "gain", "verdict")
     for _, row in comparison.head(TOP).iterrows():
         cells = ["" if pd.isna(row[column]) else f"{row[column]:.4f}" for column in times]
         gain = "" if pd.isna(row["gain"]) else f"{row['gain']:.2f}x"
-        shown.add_row(str(row["block"])[:50], *cells, str(row.get("int8_precision", "")), gain, str(row["verdict"]))
+        shown.add_row(label([str(row["block"])]), *cells, str(row.get("int8_precision", "")), gain, str(row["verdict"]))
     console.print(shown)

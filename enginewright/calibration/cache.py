@@ -17,13 +17,14 @@ from enginewright.config import CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch
 from enginewright.manifest import replacing
 
-# TensorRT refuses a cache whose header names another algorithm or version; percentile has no name of its own there,
-# and any scale is a range to the MinMax calibrator.
+# TensorRT refuses a cache whose header names another algorithm or version. It knows no percentile; to its MinMax calibrator any scale is
+# a range, so that is what such a cache is called. (The Legacy calibrator of 8.6 writes a format of its own, without a header.)
 HEADER_NAMES = {
     CalibrationAlgorithm.entropy: "EntropyCalibration2",
     CalibrationAlgorithm.minmax: "MinMaxCalibration",
-    CalibrationAlgorithm.percentile: "LegacyCalibration",
+    CalibrationAlgorithm.percentile: "MinMaxCalibration",
 }
+ALGORITHMS = {"EntropyCalibration2": CalibrationAlgorithm.entropy, "MinMaxCalibration": CalibrationAlgorithm.minmax}
 PORTABLE_VERSION = "8600"  # what a cache of ours is stamped with; `stamped` writes the version that builds
 
 
@@ -31,7 +32,7 @@ PORTABLE_VERSION = "8600"  # what a cache of ours is stamped with; `stamped` wri
 class CalibrationCache:
     """INT8 scales of activation tensors in TensorRT's text format."""
 
-    algorithm: CalibrationAlgorithm
+    algorithm: CalibrationAlgorithm  # percentile is read back as minmax; the sidecar's settings keep the name
     scales: Mapping[str, float]  # tensor name -> scale, a float32 value
     version: str = PORTABLE_VERSION
 
@@ -52,8 +53,7 @@ class CalibrationCache:
         """The same from bytes, as a TensorRT calibrator hands them over."""
         lines = content.decode("utf-8", errors="replace").splitlines()
         header = re.fullmatch(r"TRT-(\d+)-(\w+)", lines[0].strip()) if lines else None
-        algorithms = {name: algorithm for algorithm, name in HEADER_NAMES.items()}
-        if header is None or header.group(2) not in algorithms:
+        if header is None or header.group(2) not in ALGORITHMS:
             found = lines[0][:60] if lines else "nothing"
             raise CalibrationMismatch(f"{where}, line 1: {found!r} is no header like TRT-8600-EntropyCalibration2; run `dvc repro calibrate`")
         scales: dict[str, float] = {}
@@ -67,7 +67,7 @@ class CalibrationCache:
             if not math.isfinite(scale) or scale < 0:
                 raise CalibrationMismatch(f"{where}, line {number}: the scale of {tensor} is {scale}; run `dvc repro calibrate`")
             scales[tensor] = scale
-        return cls(algorithms[header.group(2)], scales, header.group(1))
+        return cls(ALGORITHMS[header.group(2)], scales, header.group(1))
 
     def to_bytes(self) -> bytes:
         """The file's content; equal scales give equal bytes."""

@@ -93,8 +93,8 @@ def _need(available: int, wanted: dict[str, int], where: str) -> None:
     needed = sum(wanted.values())
     if available < needed:
         asked = " + ".join(f"{key} {count}" for key, count in wanted.items())
-        images = f"{available} image{'s' if available != 1 else ''}"
-        raise DataError(f"{needed} images are needed ({asked}) and there are {images} in what {where}; lower these settings or add images")
+        found = "there is 1 image" if available == 1 else f"there are {available} images"
+        raise DataError(f"{needed} images are needed ({asked}) and {found} in what {where}; lower these settings or add images")
 
 
 def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], output: Output) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import tempfile
 import time
 import warnings
@@ -12,21 +13,19 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from enginewright import artifacts, manifest
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
-from enginewright.calibration.ranges import TensorRange
 from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import CalibrationMismatch, ModelError, RuntimeUnavailable
 from enginewright.runtimes.base import Array, BuiltEngine, LayerTime, Task, TensorSpec, check_feeds, in_batches
-from enginewright.runtimes.onnxruntime_profile import layer_times
-from enginewright.runtimes.precision import to_fp16
 from enginewright.target import TargetFingerprint, cpu_name, has_int8_dot_product, instruction_sets
 
 if TYPE_CHECKING:
+    import onnx
     import onnxruntime
+
+    from enginewright.calibration.ranges import TensorRange
 
 INSTALL = "pip install 'enginewright[host]'"
 NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
@@ -50,7 +49,7 @@ class OnnxRuntime:
     def fingerprint(self, settings: Build) -> TargetFingerprint:
         """The CPU, its instruction sets that decide kernels, and ONNX Runtime's version. Raises RuntimeUnavailable."""
         del settings
-        return TargetFingerprint(cpu_name(), None, self.name, self._version(), instruction_sets=instruction_sets())
+        return TargetFingerprint(cpu_name(), None, self.name, self._stated_version(), instruction_sets=instruction_sets())
 
     def calibrator(self) -> Mapping[str, str]:
         """Nothing: the scales that it finds move between versions."""
@@ -78,6 +77,10 @@ class OnnxRuntime:
             ModelError: ONNX Runtime cannot run the result.
             RuntimeUnavailable: the package is missing.
         """
+        import onnx
+
+        from enginewright.calibration.qdq import quantizable
+
         version = self._version()
         model = onnx.load(onnx_model)
         with warnings.catch_warnings(record=True) as caught:
@@ -107,7 +110,15 @@ class OnnxRuntime:
     def load(self, engine: Path) -> OnnxRuntimeEngine:
         """Verify the sidecar, then open a session. Raises StaleArtifact, RuntimeUnavailable."""
         made = manifest.verify(engine, here=self.fingerprint(Build()))
+        self._version()
         return OnnxRuntimeEngine(engine, _session(str(engine)), int(made.settings["profile"]["max"]))
+
+    def _stated_version(self) -> str:
+        """What `_version` returns, read from the package's source: loading its library would make every `dvc repro` wait for the probe."""
+        spec = importlib.util.find_spec("onnxruntime")
+        source = Path(spec.origin).read_text() if spec and spec.origin else ""
+        stated = re.search(r"^__version__ = ['\"](.+)['\"]", source, re.MULTILINE)
+        return stated.group(1) if stated else self._version()
 
     def _version(self) -> str:
         try:
@@ -150,6 +161,8 @@ class OnnxRuntimeEngine:
 
     def layer_times(self, feeds: Mapping[str, Array], runs: int) -> list[LayerTime]:
         """Mean time of each node over `runs`, in a session of its own with ONNX Runtime's profiler on. Raises EngineInputError."""
+        from enginewright.runtimes.onnxruntime_profile import layer_times
+
         check_feeds(self.inputs, feeds)
         self._live()
         return layer_times(self._path, session_options(instruction_sets()), feeds, runs)
@@ -199,9 +212,13 @@ def _in_precision(path: Path, model: onnx.ModelProto, precision: Precision, cali
     if precision is Precision.fp32:
         return model
     if precision is Precision.fp16:
+        from enginewright.runtimes.precision import to_fp16
+
         return to_fp16(model)
     if calibration is None:
         raise CalibrationMismatch(f"INT8 of {path} needs a calibration cache; run `dvc repro calibrate`")
+    from enginewright.calibration.qdq import Placement, insert_qdq
+
     # Checked on the model as it is, so that a cache of another model is told from what pre-processing may rename.
     insert_qdq(model, calibration, Placement.onnxruntime)
     return insert_qdq(_preprocessed(path), calibration, Placement.onnxruntime)
@@ -209,6 +226,7 @@ def _in_precision(path: Path, model: onnx.ModelProto, precision: Precision, cali
 
 def _preprocessed(path: Path) -> onnx.ModelProto:
     """Fold constants, BatchNorm and padding into the layers, so that Q/DQ nodes meet bare Conv and Gemm."""
+    import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory() as folder:
@@ -223,6 +241,7 @@ def _preprocessed(path: Path) -> onnx.ModelProto:
 
 def _optimized(plan: bytes, source: Path) -> onnx.ModelProto:
     """The graph that a session really executes on this machine."""
+    import onnx
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph  # fmt: skip
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
 
@@ -237,6 +256,8 @@ def _optimized(plan: bytes, source: Path) -> onnx.ModelProto:
 
 def _by_precision(integer: Sequence[onnx.NodeProto], floats: Sequence[onnx.NodeProto], graph: onnx.GraphProto) -> dict[str, int]:
     """Conv, Gemm and MatMul kernels by the type of their weights."""
+    import onnx
+
     half = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
     fp16 = sum(any(tensor in half for tensor in node.input) for node in floats)
     counts = {"INT8": len(integer), "FP16": fp16, "FP32": len(floats) - fp16}

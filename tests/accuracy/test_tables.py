@@ -32,7 +32,17 @@ def test_class_table_counts_only_classes_that_occur_and_the_delta() -> None:
     assert table["class"].tolist() == ["c0", "c2"]
     assert table["images"].tolist() == [2, 2]
     assert table["recall_delta_int8"].tolist() == [-0.5, 0.5]
-    assert len(recall_series(table)) == 4
+    assert recall_series(table)["share_right"].tolist() == [1.0, 0.5, 0.5, 1.0]
+
+
+def test_without_labels_the_plotted_column_keeps_its_name() -> None:
+    images = ImageSet(np.zeros((4, 1, 1, 1), np.uint8), None, ("c0", "c1"), tuple("abcd"), [Path("x")])
+    rows = {"fp32": pd.DataFrame({"prediction": [0, 0, 1, 1]}), "int8": pd.DataFrame({"prediction": [0, 1, 1, 1]})}
+    series = recall_series(class_table(images, rows, class_names(images, 2)))
+    assert series.to_dict("records") == [
+        {"class": "c0", "precision": "int8", "share_right": 0.5},
+        {"class": "c1", "precision": "int8", "share_right": 1.0},
+    ]
 
 
 def test_names_fall_back_to_indices() -> None:

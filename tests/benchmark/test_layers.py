@@ -63,6 +63,18 @@ def test_the_slowest_layers_of_each_engine_in_the_order_of_the_engines() -> None
     assert top["share"].iloc[0] == pytest.approx(1.0 / 1.4)
 
 
+@pytest.mark.parametrize(
+    ("names", "width", "shown"),
+    [
+        pytest.param(["/a/conv/Conv", "/a/Add", "/a/Relu"], 48, "a/conv/Conv + Add + Relu", id="the others by their last part"),
+        pytest.param(["/features/block.12/expand/Conv"], 21, "…block.12/expand/Conv", id="cut from the left"),
+        pytest.param(["/a/Conv", "b", "c", "d", "e"], 48, "a/Conv + 4 more", id="many"),
+    ],
+)
+def test_names_stay_apart_when_they_are_cut(names: list[str], width: int, shown: str) -> None:
+    assert layers.label(names, width) == shown
+
+
 def test_metrics_share_time_by_precision_and_count_what_became_of_int8() -> None:
     figures = layers.metrics(PROFILES, layers.side_by_side(PROFILES), batch=8)
     assert figures["batch_size"] == 8

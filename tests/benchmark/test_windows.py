@@ -85,6 +85,13 @@ def test_remainder_joins_the_last_window() -> None:
     assert windows["queries"].tolist() == [9, 16]  # the tenth query ends on the border, and a border belongs to what follows
 
 
+@pytest.mark.parametrize("seconds", [2.0, 2.001, 2.05, 2.099], ids=["whole", "just over", "half a window over", "almost another window"])
+def test_a_steady_load_has_no_drift_wherever_it_ends(seconds: float) -> None:
+    found = stability(window_table(back_to_back([0.7] * int(seconds / 0.0007)), 0.1))
+    assert found["last_to_first_window"] == pytest.approx(1, abs=0.01)
+    assert found["throughput_drift_percent"] == pytest.approx(0, abs=0.5)
+
+
 def test_no_query_gives_no_window() -> None:
     empty = Recorder(4).samples(1, False)
     assert window_table(empty, 1.0).empty

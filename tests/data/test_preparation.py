@@ -132,7 +132,7 @@ def test_unlabelled_images(here: Path) -> None:
     [
         pytest.param([], r"data\.root images is no folder", id="no folder"),
         pytest.param(["README.md"], r"40 images are needed \(data\.train_images 20 \+ .*\) and there are 0 images", id="empty"),
-        pytest.param(["one.png"], "there are 1 image in what images holds", id="one image"),
+        pytest.param(["one.png"], "there is 1 image in what images holds", id="one image"),
         pytest.param(["one.png", "cat/two.png"], r"one\.png beside cat/", id="loose beside labelled"),
         pytest.param(["cat/good.png", "cat/broken.png"], r"images/cat/broken\.png cannot be read .* replace the file or remove it", id="corrupt"),
     ],

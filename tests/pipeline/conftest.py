@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,17 +13,20 @@ from support.project import Project, checkout, stages
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The whole DAG after its first `dvc repro`. Not to be changed by a test: take `project`."""
+    """The whole DAG after its first `dvc repro`, dvc.lock and metrics committed. Not to be changed by a test: take `project`."""
     root = tmp_path_factory.mktemp("reproduced") / "project"
     root.mkdir()
     checkout(root)
     project = Project(root)
     project.configure()
-    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "start"]):
-        subprocess.run(["git", *command], cwd=root, check=True)
+    project.git("init", "-q")
+    project.git("add", "-A")
+    project.git("commit", "-qm", "start")
     run = project.repro()
     assert run.code == 0, run.output
     assert run.ran == set(stages()), run.output
+    project.git("add", "-A")
+    project.git("commit", "-qm", "reproduced")
     return project
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,210 +21,306 @@ from PIL import Image
 from support.project import Project, Run
 
 pytestmark = pytest.mark.pipeline
-RETRAIN = "train.epochs=3"  # makes train_reference stale, a stage that runs for some seconds
+
+MODEL = "artifacts/onnx/model.onnx"
+CACHE = "artifacts/calibration/calib.cache"
+WEIGHTS = "artifacts/reference/weights.pt"
+FP32, INT8 = "artifacts/engines/fp32/engine.onnx", "artifacts/engines/int8/engine.onnx"
+
+# --- killed -------------------------------------------------------------------------------------------------------------------
+
+Started = subprocess.Popen[str]
+IMPORTED = {"train_reference": 2.5, "benchmark_sustained": 1.5}  # seconds of CPU after which a stage is at its own work, or near it
 
 
-def _wait_for_stage(repro: subprocess.Popen[str], name: str) -> psutil.Process:
-    """The process of a stage's script, as soon as `dvc repro` has started it and it has imported its parts."""
+def _wait_for_stage(repro: Started, name: str) -> psutil.Process:
+    """The process of a stage's script, once `dvc repro` has started it and it has imported its parts and is at its own work."""
     until = time.monotonic() + 60
     while time.monotonic() < until and repro.poll() is None:
-        for child in psutil.Process(repro.pid).children(recursive=True):
-            try:
-                if f"stages.{name}" in child.cmdline() and "python" in child.name() and child.cpu_times().user > 1:
+        with contextlib.suppress(psutil.NoSuchProcess):  # one may end while it is looked at
+            for child in psutil.Process(repro.pid).children(recursive=True):
+                if f"stages.{name}" in child.cmdline() and "python" in child.name() and child.cpu_times().user > IMPORTED[name]:
                     return child
-            except psutil.NoSuchProcess:
-                continue
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise AssertionError(f"{name} did not start: {repro.communicate()[0]}")
 
 
-def _kill_stage(repro: subprocess.Popen[str], stage: psutil.Process) -> None:
+def _ends(process: psutil.Process) -> bool:
+    """Whether a process that is no child of ours is gone within five seconds; a zombie that nobody has buried yet counts as gone."""
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _kill_stage(repro: Started, stage: psutil.Process) -> None:
     stage.kill()
 
 
-def _kill_dvc(repro: subprocess.Popen[str], stage: psutil.Process) -> None:
+def _kill_dvc(repro: Started, stage: psutil.Process) -> None:
     repro.kill()
 
 
-def _interrupt(repro: subprocess.Popen[str], stage: psutil.Process) -> None:
+def _interrupt(repro: Started, stage: psutil.Process) -> None:
     os.killpg(repro.pid, signal.SIGINT)
 
 
 @pytest.mark.parametrize(
-    ("how", "sentence"),
+    ("setting", "how", "sentence"),
     [
-        pytest.param(_kill_stage, "exited with -9", id="SIGKILL of the stage"),
-        pytest.param(_kill_dvc, "", id="SIGKILL of dvc"),
-        pytest.param(_interrupt, "error: train_reference: interrupted", id="Ctrl-C"),
+        pytest.param("train.epochs=3", _kill_stage, "failed to run: exec python -m stages.train_reference, exited with -9", id="SIGKILL of the stage"),
+        pytest.param("train.epochs=3", _kill_dvc, "", id="SIGKILL of dvc"),  # who can say nothing any more
+        pytest.param("train.epochs=3", _interrupt, "interrupted; `dvc repro` starts this stage anew", id="Ctrl-C"),
+        pytest.param("benchmark.seconds=1.2", _interrupt, "interrupted; `dvc repro` starts this stage anew", id="Ctrl-C under load"),
     ],
 )
-def test_killed(project: Project, how: Callable[[subprocess.Popen[str], psutil.Process], None], sentence: str) -> None:
-    project.configure(RETRAIN)
-    repro = project.start("dvc", "repro")
-    stage = _wait_for_stage(repro, "train_reference")
-    how(repro, stage)
+def test_killed(project: Project, setting: str, how: Callable[[Started, psutil.Process], None], sentence: str) -> None:
+    name = "train_reference" if setting.startswith("train") else "benchmark_sustained"
+    project.configure(setting)
+    repro = project.start("dvc", "repro", name)
+    process = _wait_for_stage(repro, name)
+    how(repro, process)
     output, _ = repro.communicate(timeout=60)
     assert repro.returncode != 0
-    assert sentence in output
-    assert not psutil.wait_procs([stage], timeout=5)[1], "the stage lives on as an orphan"
-    assert not (project.root / "artifacts/reference/weights.pt").exists()
+    assert (f"error: {name}: {sentence}" if sentence.startswith("interrupted") else sentence) in output
+    assert "Traceback" not in output
+    assert _ends(process), "the stage lives on as an orphan"
+    for whole in (f"artifacts/metrics/{name}.json", WEIGHTS if name == "train_reference" else "artifacts/benchmark/windows.csv.json"):
+        assert not (project.root / whole).exists()
 
-    again = project.repro()
+    again = project.repro(name)
     assert again.code == 0, again.output
-    assert "train_reference" in again.ran
+    assert name in again.ran, again.output
     assert project.leftovers() == []
 
 
+def test_killed_at_any_moment_a_stage_leaves_the_whole_engine_or_none_that_passes(project: Project) -> None:
+    project.configure("calibration=minmax")
+    assert project.stage("calibrate").code == 0
+    before = project.root / "before"
+    shutil.copytree(project.root / "artifacts/engines/int8", before)
+    started = time.monotonic()
+    assert project.stage("build_int8").code == 0
+    seconds, whole = time.monotonic() - started, project.bytes_of("artifacts/engines/int8")
+
+    def part_written(_: float) -> bool:
+        return any(path.suffix == ".partial" for path in (project.root / INT8).parent.iterdir())
+
+    def engine_replaced(_: float) -> bool:
+        return (project.root / INT8).read_bytes() == whole[INT8]
+
+    moments: list[Callable[[float], bool]] = [
+        part_written,
+        engine_replaced,
+        *(partial(operator.lt, float(fraction * seconds)) for fraction in (0.3, 0.6, 0.8, 0.9)),
+    ]
+    ends = []
+    for moment in moments:
+        shutil.rmtree(project.root / "artifacts/engines/int8")
+        shutil.copytree(before, project.root / "artifacts/engines/int8")
+        begun = time.monotonic()
+        with project.start("python", "-m", "stages.build_int8") as stage:
+            while stage.poll() is None and not moment(time.monotonic() - begun):
+                time.sleep(0.0005)
+            stage.kill()
+            stage.communicate()
+        ends.append(_whole(project, INT8))
+        if ends[-1]:
+            assert (project.root / INT8).read_bytes() == whole[INT8]
+    assert not all(ends), "no kill came before the end"
+
+    again = project.repro("build_int8")
+    assert again.code == 0, again.output
+    assert project.bytes_of("artifacts/engines/int8") == whole
+    assert project.leftovers() == []
+
+
+def _whole(project: Project, artifact: str) -> bool:
+    return project.call("enginewright", "verify", artifact).code == 0
+
+
 def test_two_repros_at_once(project: Project) -> None:
-    project.configure(RETRAIN)
-    first = project.start("dvc", "repro")
+    project.configure("train.epochs=3")
+    first = project.start("dvc", "repro", "train_reference")
     _wait_for_stage(first, "train_reference")
     second = project.repro("train_reference")
     assert second.code != 0
     assert "is busy, it is being blocked by" in second.output
+    assert "train_reference" not in second.ran
     output, _ = first.communicate(timeout=300)
     assert first.returncode == 0, output
 
 
+# --- the disk -----------------------------------------------------------------------------------------------------------------
+
+
 def test_full_disk(project: Project) -> None:
+    mount = "mount -t tmpfs -o size=128k none artifacts/engines"  # less than the engine, in a namespace of its own that ends with the command
     folder = project.root / "artifacts/engines"
-    project.configure("build.workspace_mib=2048")
     shutil.rmtree(folder)
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "none", str(folder)], capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small tmpfs needs root")
-    try:
-        run = project.repro("build_fp32")
-        left = [path.name for path in folder.rglob("*.onnx")]
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+    if project.call("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount).code:
+        pytest.skip("this machine lets nobody mount a small tmpfs")
+    project.configure("build.workspace_mib=2048")
+    command = f"{mount}; dvc repro build_fp32; code=$?; find artifacts/engines -type f; exit $code"
+    run = project.call("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", command)
     assert run.code != 0
-    assert "error: build_fp32: no space left on the disk of" in run.output
-    assert left == []
-    again = project.repro()
+    assert "error: build_fp32: no space left on the disk of " in run.output
+    assert "while writing engine.onnx; free some and run `dvc repro` again" in run.output
+    assert not run.output.rstrip().endswith(("engine.onnx", ".json", ".partial")), run.output
+    again = project.repro("build_fp32")
     assert again.code == 0, again.output
+    assert _whole(project, FP32)
 
 
-def _flip_a_byte(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0x10
-    path.chmod(0o644)
-    path.write_bytes(content)
+def _flip_a_byte(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 0x10]) + content[middle + 1 :]
+
+
+def _cut_in_half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
 
 
 @pytest.mark.parametrize(
-    ("artifact", "stage"),
+    ("artifact", "damage", "stage"),
     [
-        pytest.param("artifacts/onnx/model.onnx", "build_fp32", id="ONNX"),
-        pytest.param("artifacts/calibration/calib.cache", "build_int8", id="calib.cache"),
-        pytest.param("artifacts/engines/int8/engine.onnx", "validate_accuracy", id="engine under validation"),
-        pytest.param("artifacts/engines/fp32/engine.onnx", "benchmark_sustained", id="engine under load"),
+        pytest.param(MODEL, _flip_a_byte, "build_fp32", id="flipped byte in the ONNX"),
+        pytest.param(CACHE, _flip_a_byte, "build_int8", id="flipped byte in calib.cache"),
+        pytest.param(INT8, _flip_a_byte, "validate_accuracy", id="flipped byte in an engine to validate"),
+        pytest.param(FP32, _flip_a_byte, "benchmark_sustained", id="flipped byte in an engine to load"),
+        pytest.param("artifacts/data/calibration/images.npy", _flip_a_byte, "calibrate", id="flipped byte in calibration images"),
+        pytest.param(WEIGHTS, _cut_in_half, "export", id="truncated reference weights"),
     ],
 )
-def test_flipped_byte(project: Project, artifact: str, stage: str) -> None:
-    _flip_a_byte(project.root / artifact)
+def test_damaged_artifact(project: Project, artifact: str, damage: Callable[[bytes], bytes], stage: str) -> None:
+    path = project.root / artifact
+    whole = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(damage(whole))
     run = project.stage(stage)
     assert run.code == 2
-    assert f"error: {stage}: {artifact} cannot be used: its bytes differ from the sha256" in run.output
-    assert project.repro().code == 0  # DVC puts back the bytes that it has
-    assert project.stage(stage).code == 0
+    assert f"error: {stage}: {artifact} cannot be used: its bytes differ from the sha256 in {path.name}.json; run `dvc repro " in run.output
+    again = project.repro(stage)
+    assert again.code == 0, again.output
+    assert again.ran <= {"probe_target"}, again.output  # DVC puts back the bytes that it has
+    assert path.read_bytes() == whole
+
+
+# --- models -------------------------------------------------------------------------------------------------------------------
 
 
 def test_onnx_of_another_model_beside_the_old_cache(project: Project) -> None:
-    cache = (project.root / "artifacts/calibration/calib.cache").read_bytes()
+    cache = (project.root / CACHE).read_bytes()
     project.configure("model.output_name=scores")
-    exported = project.repro("check_onnx")
-    assert exported.code == 0, exported.output
+    assert [project.stage(name).code for name in ("export", "check_onnx")] == [0, 0]
     run = project.stage("build_int8")
     assert run.code == 2
-    assert "artifacts/calibration/calib.cache cannot be used: it was made from another artifacts/onnx/model.onnx; run `dvc repro calibrate`" in run.output
-    assert (project.root / "artifacts/calibration/calib.cache").read_bytes() == cache
-    assert project.repro().code == 0
+    assert f"error: build_int8: {CACHE} cannot be used: it was made from another {MODEL}; run `dvc repro calibrate`" in run.output
+    assert (project.root / CACHE).read_bytes() == cache
+    project.configure()
+    assert project.repro("build_int8").code == 0
 
 
-def _own_weights(project: Project, *more: str) -> Run:
-    project.configure("model.weights=weights/mine.pt", "model.weights_from=file", *more)
+def _own_weights(project: Project) -> Run:
+    project.configure("model.weights=weights/mine.pt", "model.weights_from=file")
     return project.repro("export")
 
 
-def test_missing_weights(project: Project) -> None:
-    run = _own_weights(project)
-    assert run.code != 0
-    assert "weights/mine.pt" in run.output
-    assert "missing" in run.output
+@pytest.fixture
+def mine(project: Project) -> Path:
+    """Where the user's own weights lie."""
+    path = project.root / "weights/mine.pt"
+    path.parent.mkdir()
+    return path
 
 
-def test_truncated_weights(project: Project) -> None:
-    whole = (project.root / "artifacts/reference/weights.pt").read_bytes()
-    mine = project.root / "weights/mine.pt"
-    mine.parent.mkdir()
-    mine.write_bytes(whole[: len(whole) // 2])
+def test_missing_weights(project: Project, mine: Path) -> None:
     run = _own_weights(project)
     assert run.code != 0
-    assert "error: export: weights/mine.pt" in run.output
-    assert not (project.root / "artifacts/onnx/model.onnx").exists()
+    assert "failed to reproduce 'export': missing data 'source': weights/mine.pt" in run.output
+
+
+def test_truncated_weights(project: Project, mine: Path) -> None:
+    whole = (project.root / WEIGHTS).read_bytes()
+    mine.write_bytes(_cut_in_half(whole))
+    run = _own_weights(project)
+    assert run.code != 0
+    assert "error: export: weights/mine.pt is damaged or no PyTorch file" in run.output
+    assert not (project.root / MODEL).exists()
     mine.write_bytes(whole)
-    assert project.repro("export").code == 0
+    again = project.repro("export")
+    assert again.code == 0, again.output
 
 
-def test_nan_outputs(project: Project) -> None:
+def test_nan_outputs(project: Project, mine: Path) -> None:
     import torch
 
-    weights = torch.load(project.root / "artifacts/reference/weights.pt", weights_only=True)
+    weights = torch.load(project.root / WEIGHTS, weights_only=True)
     bias = next(name for name in reversed(weights) if name.endswith("bias"))
     weights[bias] = torch.full_like(weights[bias], float("nan"))
-    mine = project.root / "weights/mine.pt"
-    mine.parent.mkdir()
     torch.save(weights, mine)
     run = _own_weights(project)
     assert run.code != 0
-    assert "error: export: " in run.output
-    assert "NaN" in run.output
-    assert not (project.root / "artifacts/onnx/model.onnx").exists()
+    assert "error: export: resnet_reference (enginewright/models/resnet.py) returns NaN or infinity on random input" in run.output
+    assert not (project.root / MODEL).exists()
 
 
-def _folder_of_images(root: Path, count: int) -> None:
+# --- images -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos(project: Project) -> Iterator[Path]:
+    """A folder of images, empty, for which the project is configured; afterwards the project goes back to its own images."""
+    folder = project.root / "photos"
+    folder.mkdir()
+    project.configure("data.source=image_folder", "data.root=photos")
+    yield folder
+    assert not (project.root / "artifacts/data/validation/images.npy").exists()
+    project.configure()
+    again = project.repro("prepare_data")
+    assert again.code == 0, again.output
+
+
+def _draw(folder: Path, count: int) -> None:
     random = np.random.default_rng(0)
     for index in range(count):
-        path = root / f"class_{index % 2}" / f"{index:04d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = folder / f"class_{index % 2}" / f"{index:04d}.png"
+        path.parent.mkdir(exist_ok=True)
         Image.fromarray(random.integers(0, 255, (28, 28), dtype=np.uint8)).save(path)
 
 
-@pytest.mark.parametrize(
-    ("count", "sentences"),
-    [pytest.param(0, ["no images"], id="empty folder"), pytest.param(1, ["1 image"], id="one image")],
-)
-def test_too_few_images(project: Project, count: int, sentences: list[str]) -> None:
-    (project.root / "photos").mkdir()
-    _folder_of_images(project.root / "photos", count)
-    project.configure("data.source=image_folder", "data.root=photos")
+@pytest.mark.parametrize(("count", "sentence"), [pytest.param(0, "there are 0 images", id="empty"), pytest.param(1, "there is 1 image", id="one image")])
+def test_too_few_images(project: Project, photos: Path, count: int, sentence: str) -> None:
+    _draw(photos, count)
     run = project.repro("prepare_data")
     assert run.code != 0
-    assert "error: prepare_data: " in run.output
-    for sentence in sentences:
-        assert sentence in run.output
-    project.configure()
-    assert project.repro().code == 0
+    assert "error: prepare_data: 800 images are needed (data.train_images 600 + data.calibration_pool 100 + data.validation_images 100)" in run.output
+    assert f"{sentence} in what photos holds; lower these settings or add images" in run.output
 
 
-def test_corrupt_image(project: Project) -> None:
-    photos = project.root / "photos"
-    _folder_of_images(photos, 1200)
+def test_corrupt_image(project: Project, photos: Path) -> None:
+    _draw(photos, 20)
     broken = photos / "class_1/0007.png"
     broken.write_bytes(broken.read_bytes()[:60])
-    project.configure("data.source=image_folder", "data.root=photos")
     run = project.repro("prepare_data")
     assert run.code != 0
-    assert "error: prepare_data: " in run.output
-    assert "class_1/0007.png" in run.output
-    assert not (project.root / "artifacts/data/validation/images.npy").exists()
+    assert "error: prepare_data: photos/class_1/0007.png cannot be read as an image (" in run.output
+    assert "replace the file or remove it" in run.output
+
+
+# --- settings -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("edit", "sentence"),
     [
-        pytest.param(("max: 128", "max: 1"), "build.profile", id="a profile that holds no batch"),
+        pytest.param(("max: 128", "max: 1"), "params.yaml: build.profile: ", id="a profile that holds no batch"),
         pytest.param(("batch_size: 50", "batch_size: 500"), "accuracy.batch_size: 500 is over build.profile.max = 128", id="a batch beyond the profile"),
         pytest.param(("seed: 0", "sead: 0"), "sead is not a setting; did you mean 'seed'?", id="an unknown key"),
         pytest.param(("algorithm: entropy", "algorithm: entropie"), "did you mean 'entropy'?", id="an unknown algorithm"),
@@ -232,8 +331,18 @@ def test_params_edited_by_hand(project: Project, edit: tuple[str, str], sentence
     before = params.read_text()
     assert edit[0] in before
     params.write_text(before.replace(*edit))
-    run = project.repro()
+    run = project.repro("probe_target")
     assert run.code != 0
-    assert sentence in run.output or "Parameters 'seed' are missing" in run.output
-    params.write_text(before)
-    assert project.repro().code == 0
+    assert "error: probe_target: params.yaml: " in run.output
+    assert sentence in run.output
+
+
+def test_application_beyond_the_profile_gets_every_answer(project: Project) -> None:
+    program = (
+        "import numpy as np, enginewright\n"
+        "images = np.zeros((300, 1, 28, 28), np.float32)\n"
+        f"with enginewright.load('{INT8}') as engine:\n"
+        "    print(engine.max_batch, engine.infer({'input': images})['logits'].shape)\n"
+    )
+    run = project.call("python", "-c", program)
+    assert (run.code, run.output.strip()) == (0, "128 (300, 10)"), run.output

@@ -57,6 +57,10 @@ class Project:
         """`dvc repro`."""
         return self.call("dvc", "repro", *arguments)
 
+    def git(self, *arguments: str) -> None:
+        """One git command, as somebody who has a name."""
+        subprocess.run(["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments], cwd=self.root, check=True, capture_output=True)
+
     def stage(self, name: str) -> Run:
         """One stage's script alone, as DVC would start it."""
         return self.call("python", "-m", f"stages.{name}")

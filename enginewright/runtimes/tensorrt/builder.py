@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Optional, cast
 import numpy.typing as npt
 
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.config import Build, Calibration, Precision, Profile
+from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision, Profile
 from enginewright.errors import CalibrationMismatch, ConfigError, EnginewrightError, ModelError, RuntimeUnavailable, nearest
 from enginewright.runtimes.base import BuiltEngine
 from enginewright.runtimes.tensorrt import layers as engine_layers
 from enginewright.runtimes.tensorrt.bindings import Bindings, version_stamp
-from enginewright.runtimes.tensorrt.calibrator import GONE, CacheSource, ImageSource, Source, as_calibrator
+from enginewright.runtimes.tensorrt.calibrator import GONE, PERCENTILE, CacheSource, ImageSource, Source, as_calibrator
 from enginewright.runtimes.tensorrt.log import BuildLog, as_logger
 from enginewright.runtimes.tensorrt.precision import Plan, make_plan, node_name, read_model, supports_implicit
 from enginewright.runtimes.tensorrt.progress import follow
@@ -120,17 +120,19 @@ def calibrate(trt: Bindings, onnx_model: Path, batches: Iterable[Mapping[str, Ar
     Raises:
         CalibrationMismatch: there is no image, one holds NaN, or the feeds do not fit the model.
         ModelError: TensorRT cannot parse or calibrate the model.
-        RuntimeUnavailable: this TensorRT has no calibrators, or does not start.
+        RuntimeUnavailable: this TensorRT has no calibrators, or none for percentile, or does not start.
     """
     if not supports_implicit(trt):
         raise RuntimeUnavailable(GONE)
+    if settings.algorithm is CalibrationAlgorithm.percentile:
+        raise RuntimeUnavailable(PERCENTILE)
     session = Session(trt)
     network = parse(session, read_model(onnx_model), onnx_model)
     config = session.builder.create_builder_config()
     config.set_flag(trt.BuilderFlag.INT8)
     config.clear_flag(trt.BuilderFlag.TF32)
     config.builder_optimization_level = 0
-    with ImageSource(batches, settings.percentile / 100) as source:
+    with ImageSource(batches) as source:
         wanted = [network.get_input(index).name for index in range(network.num_inputs)]
         if set(wanted) != set(source.first):
             raise CalibrationMismatch(f"the calibration images feed {', '.join(source.first)} and {onnx_model} wants {', '.join(wanted)}")

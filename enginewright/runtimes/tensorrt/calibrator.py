@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
 
-# Percentile is the Legacy calibrator's: it takes `quantile` of |x|, with regression_cutoff 1.0, which leaves the regression out.
+# Scales by percentile are handed over as ranges, which is what the MinMax calibrator reads; see PERCENTILE for making them.
 CLASSES = {
     CalibrationAlgorithm.entropy: "IInt8EntropyCalibrator2",
     CalibrationAlgorithm.minmax: "IInt8MinMaxCalibrator",
-    CalibrationAlgorithm.percentile: "IInt8LegacyCalibrator",
+    CalibrationAlgorithm.percentile: "IInt8MinMaxCalibrator",
 }
+# Seen with 8.6.0: IInt8LegacyCalibrator writes another format (cut-off and quantile first, no header), which no other calibrator reads.
+PERCENTILE = "TensorRT's calibrators make no scales by percentile that anything else can read; set calibration.runtime=onnxruntime, whose scales TensorRT takes"
 GONE = "this TensorRT has no INT8 calibrators (they went with TensorRT 11); set calibration.runtime=onnxruntime"
 
 
@@ -38,7 +40,6 @@ class Source:
     """What a calibrator answers, apart from the class of TensorRT's that asks. `batch_size` is that of every batch."""
 
     batch_size = 1
-    quantile = 1.0
 
     def __init__(self) -> None:
         self.fault: Optional[BaseException] = None
@@ -92,7 +93,7 @@ class CacheSource(Source):
 class ImageSource(Source):
     """Copies batch after batch into one device buffer an input. Use in a `with` block: it frees them."""
 
-    def __init__(self, batches: Iterable[Feeds], quantile: float = 1.0) -> None:
+    def __init__(self, batches: Iterable[Feeds]) -> None:
         """Take the first batch at once: its size is the calibration batch. Raises CalibrationMismatch if there is none."""
         super().__init__()
         self._batches = _whole(batches)
@@ -102,7 +103,6 @@ class ImageSource(Source):
             raise CalibrationMismatch("there is no calibration image; see data.calibration_images and run `dvc repro prepare_data`") from None
         self._next: Optional[Feeds] = self.first
         self.batch_size = len(next(iter(self.first.values())))
-        self.quantile = quantile
         self._buffers: dict[str, Any] = {}
         self._held = contextlib.ExitStack()
 
@@ -172,11 +172,6 @@ def as_calibrator(trt: Bindings, algorithm: CalibrationAlgorithm, source: Source
         "get_batch": lambda _, names: source.keep_fault(lambda: source.batch(list(names))),
         "read_calibration_cache": lambda _: source.cache(),
         "write_calibration_cache": lambda _, cache: source.take(cache),
-        # IInt8LegacyCalibrator alone asks these (NvInfer.h).
-        "get_quantile": lambda _: source.quantile,
-        "get_regression_cutoff": lambda _: 1.0,
-        "read_histogram_cache": lambda *_: None,
-        "write_histogram_cache": lambda *_: None,
     }
     calibrator: tensorrt.IInt8Calibrator = type("Calibrator", (base,), answers)()
     return calibrator

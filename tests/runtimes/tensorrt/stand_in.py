@@ -33,7 +33,6 @@ TACTIC_SOURCES = {
 CALIBRATORS = {
     "IInt8EntropyCalibrator2": "EntropyCalibration2",
     "IInt8MinMaxCalibrator": "MinMaxCalibration",
-    "IInt8LegacyCalibrator": "LegacyCalibration",
 }
 
 

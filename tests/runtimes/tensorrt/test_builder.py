@@ -79,7 +79,7 @@ def test_explicit_can_be_asked_for_where_both_ways_exist(model: Path, version: s
 
 @pytest.mark.parametrize(
     ("algorithm", "base"),
-    [("entropy", "IInt8EntropyCalibrator2"), ("minmax", "IInt8MinMaxCalibrator"), ("percentile", "IInt8LegacyCalibrator")],
+    [("entropy", "IInt8EntropyCalibrator2"), ("minmax", "IInt8MinMaxCalibrator"), ("percentile", "IInt8MinMaxCalibrator")],
 )
 @pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
 def test_the_portable_scales_are_taken_without_asking_for_images(model: Path, version: str, algorithm: str, base: str) -> None:

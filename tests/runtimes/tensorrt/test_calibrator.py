@@ -109,7 +109,6 @@ def seen_by(record: Record, size: int) -> list[float]:
     [
         pytest.param(CalibrationAlgorithm.entropy, "IInt8EntropyCalibrator2", id="entropy"),
         pytest.param(CalibrationAlgorithm.minmax, "IInt8MinMaxCalibrator", id="minmax"),
-        pytest.param(CalibrationAlgorithm.percentile, "IInt8LegacyCalibrator", id="percentile"),
     ],
 )
 @pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
@@ -121,6 +120,11 @@ def test_every_image_reaches_the_calibrator_of_the_algorithm(model: Path, versio
     assert record.calibrator_class == base
     assert (cache.algorithm, dict(cache.scales)) == (algorithm, {"input": 0.25})
     assert cache.version == {"8.6.0": "8600", "10.3.0": "100300"}[version]
+
+
+def test_scales_by_percentile_are_left_to_the_portable_calibrator(model: Path) -> None:
+    with pytest.raises(RuntimeUnavailable, match=r"no scales by percentile.*set calibration\.runtime=onnxruntime"):
+        calibrate(stand_in("8.6.0", Record()), model, batches(8, 4), Calibration(algorithm=CalibrationAlgorithm.percentile))
 
 
 def test_the_calibration_profile_is_the_batch_in_min_opt_and_max(model: Path) -> None:

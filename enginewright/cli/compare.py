@@ -1,0 +1,309 @@
+"""`enginewright compare`: what the precisions give and cost, in one table, and against the committed figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from rich.console import Console
+from rich.table import Table
+
+from enginewright import artifacts
+from enginewright.config import Precision
+from enginewright.errors import StaleArtifact
+
+SUMMARY = "put the precisions side by side - accuracy, speed, size - and against the committed figures"
+EXAMPLES = """examples:
+  enginewright compare                            artifacts/metrics, and the change since HEAD if there is one
+  enginewright compare --rev v1.2                 the change since another revision
+  enginewright compare --rev none --markdown      this machine alone, for a report
+  enginewright compare ~/jetson/metrics           figures brought from another machine, and the change since HEAD"""
+NO_REVISION = "none"
+RATE = ".4g"  # below 1000; whole numbers above
+PRECISIONS = tuple(precision.value for precision in Precision)
+MEASURED = ("validate_accuracy", "benchmark_sustained")  # their metrics hold the target and figures of every precision
+BUILDS = tuple(f"build_{precision}" for precision in PRECISIONS)
+
+Metrics = Mapping[str, Mapping[str, Any]]  # stage -> what it wrote to artifacts/metrics/<stage>.json
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A row of the table: `key` of a stage's metrics of each precision, a path with dots; `{p}` stands for the precision."""
+
+    id: str  # in --json
+    name: str
+    stage: str
+    key: str
+    form: str
+    change: str = "relative"  # to the committed figure: "relative", "absolute", or "" where it says nothing
+    scale: float = 1.0
+
+
+FIGURES = (
+    Figure("top1", "top-1", "validate_accuracy", "{p}.top1", ".4f", "absolute"),
+    Figure("top1_difference", "top-1 - fp32's (pp)", "validate_accuracy", "{p}.top1_difference", "+.2f", "", 100.0),
+    Figure("agreement", "agreement with fp32", "validate_accuracy", "{p}.agreement", ".4f", "absolute"),
+    Figure("sqnr_db", "SQNR (dB)", "validate_accuracy", "{p}.sqnr_db", ".1f", "absolute"),
+    Figure("throughput_images_per_s", "images/s", "benchmark_sustained", "{p}.throughput_images_per_s", RATE),
+    Figure("throughput_to_fp32", "images/s / fp32's", "benchmark_sustained", "ratio.{p}_to_fp32", ".2f", "absolute"),
+    Figure("latency_ms_p50", "latency p50 (ms)", "benchmark_sustained", "{p}.latency_ms_p50", ".3f"),
+    Figure("latency_ms_p99", "latency p99 (ms)", "benchmark_sustained", "{p}.latency_ms_p99", ".3f"),
+    Figure("latency_ms_p99_9", "latency p99.9 (ms)", "benchmark_sustained", "{p}.latency_ms_p99_9", ".3f"),
+    Figure("device_ms_p50", "device p50 (ms)", "benchmark_sustained", "{p}.device_ms_p50", ".3f"),
+    Figure("last_to_first_window", "last / first window", "benchmark_sustained", "{p}.last_to_first_window", ".3f", ""),
+    Figure("engine_mib", "engine (MiB)", "build_{p}", "size_mib", ".2f"),
+    Figure("int8_share", "layers in INT8 (%)", "build_{p}", "int8_share", ".0f", "absolute", 100.0),
+    Figure("build_seconds", "build (s)", "build_{p}", "seconds", ".2f", ""),
+)
+
+
+@dataclass
+class Comparison:
+    """All that is printed, JSON-ready by `vars`."""
+
+    figures: dict[str, dict[str, Optional[float]]]  # id -> precision -> value
+    interval: dict[str, tuple[float, float]]  # precision -> of the top-1 difference with FP32
+    target: dict[str, str]
+    notes: list[str]
+    gate: Optional[str]
+    revision: Optional[str] = None
+    revision_figures: dict[str, dict[str, Optional[float]]] = field(default_factory=dict)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("metrics", nargs="?", type=Path, default=artifacts.METRICS, metavar="folder", help=f"the metrics (default: {artifacts.METRICS})")
+    parser.add_argument("--rev", help=f"compare with the metrics committed there; {NO_REVISION}: with nothing (default: HEAD, if it has any and they differ)")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print one JSON object")
+    how.add_argument("--markdown", action="store_true", help="print a Markdown table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table."""
+    comparison = compare(arguments.metrics, arguments.rev)
+    if arguments.json:
+        print(json.dumps(vars(comparison), indent=2))
+    elif arguments.markdown:
+        _print_markdown(comparison)
+    else:
+        _print(comparison)
+    return 0
+
+
+def compare(folder: Path, revision: Optional[str] = None) -> Comparison:
+    """Read the metrics, and those of a git revision.
+
+    Args:
+        folder: with a file for each stage.
+        revision: of git; None for HEAD where that has other figures; "none" for no comparison.
+
+    Raises:
+        StaleArtifact: a file is missing or broken, or the revision has none.
+    """
+    here = {stage: _read(folder, stage) for stage in (*MEASURED, *BUILDS)}
+    accuracy, benchmark = here["validate_accuracy"], here["benchmark_sustained"]
+    comparison = Comparison(_figures(here), dict(_intervals(accuracy)), dict(benchmark.get("target", {})), list(_notes(here)), _gate(accuracy))
+    before = _committed(revision)
+    name = revision or "HEAD"
+    if before == here:
+        comparison.notes.append(f"{name} has the same figures")
+    elif before:
+        comparison.revision, comparison.revision_figures = name, _figures(before)
+        comparison.notes += _machines(name, before.get("benchmark_sustained", {}).get("target", {}), comparison.target)
+    return comparison
+
+
+def _read(folder: Path, stage: str) -> Mapping[str, Any]:
+    path = folder / f"{stage}.json"
+    try:
+        return _parsed(path.read_text(encoding="utf-8"), str(path), stage)
+    except FileNotFoundError:
+        raise StaleArtifact(f"{path} is missing; write it with `dvc repro {stage}`") from None
+
+
+def _parsed(text: str, path: str, stage: str) -> Mapping[str, Any]:
+    try:
+        metrics = json.loads(text)
+    except json.JSONDecodeError as fault:
+        raise StaleArtifact(f"{path}, line {fault.lineno}, is no JSON ({fault.msg}); write it again with `dvc repro -f -s {stage}`") from None
+    if not isinstance(metrics, dict):
+        raise StaleArtifact(f"{path} holds no metrics; write it again with `dvc repro -f -s {stage}`")
+    return metrics
+
+
+def _committed(revision: Optional[str]) -> dict[str, Mapping[str, Any]]:
+    """The metrics that a revision has; without a revision asked for, those of HEAD, and none outside of git."""
+    if revision == NO_REVISION:
+        return {}
+    found = {}
+    for stage in (*MEASURED, *BUILDS):
+        path = f"{artifacts.METRICS / stage}.json"
+        answer = _git("show", f"{revision or 'HEAD'}:./{path}")
+        if answer is not None:
+            found[stage] = _parsed(answer, f"{revision or 'HEAD'}:{path}", stage)
+    if revision is not None and not found:
+        why = f"holds no {artifacts.METRICS}" if _git("rev-parse", "--verify", f"{revision}^{{commit}}") else "is no revision of this repository"
+        raise StaleArtifact(f"{revision} {why}; give a commit whose figures were committed, or --rev {NO_REVISION}")
+    return found
+
+
+def _git(*arguments: str) -> Optional[str]:
+    try:
+        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return answer.stdout if answer.returncode == 0 else None
+
+
+def _figures(metrics: Metrics) -> dict[str, dict[str, Optional[float]]]:
+    """Id -> precision -> value; figures that no precision has are left out."""
+    found = {}
+    for figure in FIGURES:
+        values = {precision: _value(metrics, figure, precision) for precision in PRECISIONS}
+        if any(value is not None for value in values.values()):
+            found[figure.id] = values
+    return found
+
+
+def _value(metrics: Metrics, figure: Figure, precision: str) -> Optional[float]:
+    value: Any = metrics.get(figure.stage.format(p=precision), {})
+    for key in figure.key.format(p=precision).split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return float(value) * figure.scale if isinstance(value, (int, float)) else None
+
+
+def _intervals(accuracy: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, float]]]:
+    for precision in PRECISIONS:
+        figures = accuracy.get(precision, {})
+        if "top1_difference_low" in figures:
+            yield precision, (float(figures["top1_difference_low"]), float(figures["top1_difference_high"]))
+
+
+def _gate(accuracy: Mapping[str, Any]) -> Optional[str]:
+    """The verdict in words; None where the gate did not judge."""
+    gate = accuracy.get("gate")
+    if not gate:
+        return None
+    figure = {"top1": "top-1", "agreement": "agreement with fp32"}.get(gate["figure"], gate["figure"])
+    return f"the gate {'holds' if gate['passed'] else 'FAILS'}: {figure} of int8 is {gate['value']:.4f}, the bound {gate['bound']:.4f} ({gate['mode']})"
+
+
+def _notes(metrics: Metrics) -> Iterator[str]:
+    """What a reader has to know before believing the figures."""
+    accuracy, benchmark = metrics["validate_accuracy"], metrics["benchmark_sustained"]
+    if "settings" in benchmark:
+        load, when = benchmark["settings"], benchmark.get("measured_at", "an unknown time")
+        yield f"load: {benchmark.get('scenario', 'steady')}, batch {load['batch_size']}, {load['seconds']:g} s for each precision; measured at {when}"
+    if "images" in accuracy:
+        labels = "" if accuracy.get("labels", True) else " without labels: there is no top-1, agreement with fp32 stands in for it"
+        confidence = f"; {accuracy['confidence']:.0%} intervals of paired answers, in percentage points" if "confidence" in accuracy and not labels else ""
+        yield f"accuracy: {accuracy['images']} images{labels}{confidence}"
+    if accuracy.get("target") != benchmark.get("target"):
+        yield "accuracy and speed were measured on different targets; run `dvc repro` on one"
+    for precision in PRECISIONS:
+        yield from _notes_of(precision, accuracy.get(precision, {}), benchmark.get(precision, {}))
+    if benchmark.get("complete") is False:
+        yield "the load was interrupted: speed covers a part of it"
+
+
+def _notes_of(precision: str, accuracy: Mapping[str, Any], benchmark: Mapping[str, Any]) -> Iterator[str]:
+    from enginewright.benchmark.report import DISTURBING_CORES
+
+    if accuracy.get("engine_sha256") != benchmark.get("engine_sha256"):
+        yield f"accuracy and speed of {precision} are of two different engines; run `dvc repro`"
+    if accuracy.get("identical_to_fp32"):
+        yield f"{precision} answers bit for bit as fp32 does: the runtime may have built the same engine"
+    busy = benchmark.get("other_cores_busy_mean", 0.0)
+    if busy > DISTURBING_CORES:
+        yield f"speed of {precision} is disturbed: other processes kept {busy:.1f} cores busy"
+    if benchmark.get("throttled", "no") != "no":
+        yield f"the device throttled under {precision}: {benchmark['throttled']}"
+
+
+def _machines(revision: str, was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Whether the figures of a revision come from another target."""
+    if dict(was) == dict(now):
+        return [f"figures of {revision} were measured on the same target"]
+    where = "on another machine" if was.get("device") != now.get("device") else "for another target"
+    changed = [f"{name} was {was.get(name, 'none')} and is {now.get(name, 'none')}" for name in sorted({*was, *now}) if was.get(name) != now.get(name)]
+    return [f"figures of {revision} were measured {where}: {'; '.join(changed)}"]
+
+
+def _rows(comparison: Comparison) -> Iterator[list[str]]:
+    """Cells as text: the name, then a value a precision, its change in brackets."""
+    for figure in FIGURES:
+        values = comparison.figures.get(figure.id)
+        if values is None:
+            continue
+        before = comparison.revision_figures.get(figure.id, {})
+        yield [figure.name, *(_cell(figure, value, before.get(precision)) for precision, value in values.items())]
+        if figure.id == "top1_difference":
+            interval = comparison.interval
+            yield [
+                "  interval (pp)",
+                *(f"{100 * interval[name][0]:+.2f} to {100 * interval[name][1]:+.2f}" if name in interval else "-" for name in PRECISIONS),
+            ]
+
+
+def _cell(figure: Figure, value: Optional[float], before: Optional[float]) -> str:
+    if value is None:
+        return "-"
+    shown = format(value, figure.form if figure.form != RATE or value < 1000 else ",.0f")
+    if before is None or not figure.change:
+        return shown
+    if value == before:
+        return f"{shown} (=)"
+    if figure.change == "absolute":
+        return f"{shown} ({_signed(value - before, figure.form)})"
+    return f"{shown} ({value / before - 1:+.1%})" if before else shown
+
+
+def _signed(difference: float, form: str) -> str:
+    text = format(difference, "+" + form.lstrip("+"))
+    return "=" if float(text) == 0 else text
+
+
+def _title(comparison: Comparison) -> str:
+    target = comparison.target
+    rest = [f"{name} {value}" for name, value in target.items() if name not in ("device", "runtime", "runtime_version")]
+    return ", ".join([target.get("device", "unknown target"), f"{target.get('runtime', '')} {target.get('runtime_version', '')}".strip(), *rest])
+
+
+def _closing(comparison: Comparison) -> Iterator[str]:
+    if comparison.revision:
+        yield f"in brackets: the change since {comparison.revision}"
+    yield from comparison.notes
+    if comparison.gate:
+        yield comparison.gate
+
+
+def _print(comparison: Comparison) -> None:
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console.print(_title(comparison))
+    table = Table()
+    table.add_column("")
+    for precision in PRECISIONS:
+        table.add_column(precision, justify="right")
+    for row in _rows(comparison):
+        table.add_row(*row)
+    console.print(table)
+    for line in _closing(comparison):
+        console.print(line)
+
+
+def _print_markdown(comparison: Comparison) -> None:
+    print(f"**{_title(comparison)}**\n")
+    print("| | " + " | ".join(PRECISIONS) + " |")
+    print("|---|" + "---:|" * len(PRECISIONS))
+    for name, *cells in _rows(comparison):
+        print(f"| {name.strip()} | " + " | ".join(cells) + " |")
+    print()
+    for line in _closing(comparison):
+        print(f"- {line}")

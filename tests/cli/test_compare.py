@@ -1,0 +1,197 @@
+"""`enginewright compare` on metrics as the stages write them, alone and against what is committed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+from enginewright.cli import main
+
+METRICS = Path("artifacts/metrics")
+CPU = {"device": "EPYC", "instruction_sets": "avx2", "runtime": "onnxruntime", "runtime_version": "1.32.0"}
+
+
+def call(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *map(str, arguments)])
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def write(stage: str, content: dict[str, Any], folder: Path = METRICS) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{stage}.json").write_text(json.dumps(content))
+
+
+def write_all(throughput: float = 100.0, target: dict[str, str] = CPU, folder: Path = METRICS, accuracy: Optional[dict[str, Any]] = None) -> None:
+    speed = {
+        name: {"throughput_images_per_s": throughput * gain, "latency_ms_p99": 10 / gain, "engine_sha256": name}
+        for name, gain in {"fp32": 1, "fp16": 1, "int8": 2.5}.items()
+    }
+    write(
+        "benchmark_sustained",
+        {
+            **speed,
+            "ratio": {"fp16_to_fp32": 1.0, "int8_to_fp32": 2.5},
+            "target": target,
+            "scenario": "single_stream",
+            "complete": True,
+            "settings": {"batch_size": 1, "seconds": 20.0},
+            "measured_at": "2026-11-22T22:38+00:00",
+        },
+        folder,
+    )
+    paired = {"top1_difference": -0.01, "top1_difference_low": -0.02, "top1_difference_high": 0.005, "agreement": 0.985}
+    write(
+        "validate_accuracy",
+        {
+            "fp32": {"top1": 0.98, "engine_sha256": "fp32"},
+            "fp16": {"top1": 0.98, "engine_sha256": "fp16"},
+            "int8": {"top1": 0.97, "sqnr_db": 30.0, **paired, "engine_sha256": "int8"},
+            "gate": {"passed": True, "figure": "top1", "value": 0.97, "bound": 0.9702, "mode": "relative"},
+            "images": 1000,
+            "labels": True,
+            "target": target,
+            **(accuracy or {}),
+        },
+        folder,
+    )
+    for name, share in {"fp32": 0.0, "fp16": 0.0, "int8": 0.9}.items():
+        write(f"build_{name}", {"size_mib": 4.0, "seconds": 1.5, "int8_share": share}, folder)
+
+
+def git(*arguments: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def committed(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Metrics committed, in a repository that no configuration of the user reaches."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    write_all()
+    git("init", "-q")
+    git("add", "artifacts")
+    git("commit", "-qm", "figures")
+    return here
+
+
+def cells(printed: str, row: str) -> list[str]:
+    (line,) = (line for line in printed.splitlines() if line.startswith(f"| {row} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")[1:]]
+
+
+def test_the_precisions_stand_side_by_side(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_all()
+    assert call("--markdown") == 0
+    printed = capsys.readouterr().out
+    assert cells(printed, "top-1") == ["0.9800", "0.9800", "0.9700"]
+    assert cells(printed, "interval (pp)") == ["-", "-", "-2.00 to +0.50"]
+    assert cells(printed, "images/s / fp32's") == ["-", "1.00", "2.50"]
+    assert cells(printed, "layers in INT8 (%)") == ["0", "0", "90"]
+    assert "latency p50" not in printed  # none was measured
+    for text in ("EPYC, onnxruntime 1.32.0", "batch 1, 20 s", "the gate holds: top-1 of int8 is 0.9700, the bound 0.9702 (relative)"):
+        assert text in printed
+    assert "HEAD" not in printed
+
+
+def test_the_table_on_a_terminal_and_json_say_the_same(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call() == 0
+    table = capsys.readouterr().out
+    assert call("--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["figures"]["throughput_images_per_s"] == {"fp32": 100.0, "fp16": 100.0, "int8": 250.0}
+    assert report["interval"]["int8"] == [-0.02, 0.005]
+    assert report["target"] == CPU
+    assert " 250 " in table
+    for line in [*report["notes"], report["gate"]]:
+        assert line in table
+    assert "HEAD has the same figures" in table
+
+
+def test_another_machine_is_named_and_the_change_shown(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_all(110.0, {**CPU, "device": "Xeon"}, accuracy={"int8": {"top1": 0.975, "engine_sha256": "int8"}})
+    assert call("--markdown") == 0
+    printed = capsys.readouterr().out
+    assert "figures of HEAD were measured on another machine: device was EPYC and is Xeon" in printed
+    assert cells(printed, "images/s") == ["110 (+10.0%)", "110 (+10.0%)", "275 (+10.0%)"]
+    assert cells(printed, "top-1") == ["0.9800 (=)", "0.9800 (=)", "0.9750 (+0.0050)"]
+    assert call("--rev", "none") == 0
+    assert "HEAD" not in capsys.readouterr().out
+
+
+def test_another_runtime_on_the_same_machine(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_all(110.0, {**CPU, "runtime_version": "1.33.0"})
+    assert call() == 0
+    assert "measured for another target: runtime_version was 1.32.0 and is 1.33.0" in capsys.readouterr().out
+
+
+def test_the_same_target_is_said_too(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_all(90.0)
+    git("commit", "-qam", "slower")
+    assert call("--rev", "HEAD~1", "--markdown") == 0
+    printed = capsys.readouterr().out
+    assert "figures of HEAD~1 were measured on the same target" in printed
+    assert cells(printed, "images/s")[0] == "90 (-10.0%)"
+
+
+def test_figures_from_another_folder(committed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    board = tmp_path / "board"
+    write_all(50.0, {**CPU, "device": "Orin", "runtime": "tensorrt"}, board)
+    assert call(board) == 0
+    printed = capsys.readouterr().out
+    assert "Orin, tensorrt 1.32.0" in printed
+    assert "device was EPYC and is Orin; runtime was onnxruntime and is tensorrt" in printed
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "text"),
+    [
+        pytest.param({"labels": False}, "without labels: there is no top-1", id="unlabelled"),
+        pytest.param({"target": {**CPU, "device": "Xeon"}}, "accuracy and speed were measured on different targets", id="targets"),
+        pytest.param({"int8": {"engine_sha256": "old"}}, "accuracy and speed of int8 are of two different engines", id="engines"),
+        pytest.param({"int8": {"engine_sha256": "int8", "identical_to_fp32": True}}, "int8 answers bit for bit as fp32 does", id="identical"),
+        pytest.param(
+            {"gate": {"passed": False, "figure": "agreement", "value": 0.9, "bound": 0.99, "mode": "relative"}},
+            "the gate FAILS: agreement with fp32 of int8 is 0.9000, the bound 0.9900",
+            id="gate",
+        ),
+    ],
+)
+def test_what_spoils_the_figures_is_said(here: Path, capsys: pytest.CaptureFixture[str], accuracy: dict[str, Any], text: str) -> None:
+    write_all(accuracy=accuracy)
+    assert call() == 0
+    assert text in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("stage", "content", "text"),
+    [
+        pytest.param("build_int8", None, "build_int8.json is missing; write it with `dvc repro build_int8`", id="missing"),
+        pytest.param("validate_accuracy", "{\n", "validate_accuracy.json, line 2, is no JSON", id="truncated"),
+        pytest.param("benchmark_sustained", "[]", "benchmark_sustained.json holds no metrics", id="list"),
+    ],
+)
+def test_missing_and_broken_metrics_name_the_stage(here: Path, capsys: pytest.CaptureFixture[str], stage: str, content: Optional[str], text: str) -> None:
+    write_all()
+    path = METRICS / f"{stage}.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    assert call() == 2
+    assert text in capsys.readouterr().err
+
+
+def test_a_revision_that_is_none(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--rev", "v9") == 2
+    assert "v9 is no revision of this repository" in capsys.readouterr().err
+    git("rm", "-rq", "--cached", "artifacts")
+    git("commit", "-qm", "none")
+    assert call("--rev", "HEAD") == 2
+    assert "HEAD holds no artifacts/metrics" in capsys.readouterr().err
+    assert call() == 0

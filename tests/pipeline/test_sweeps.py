@@ -1,0 +1,35 @@
+"""`dvc exp run --queue`: each point composes conf/ anew and runs in a checkout of its own, from the library of that checkout."""
+
+from __future__ import annotations
+
+import io
+
+import pandas as pd
+import pytest
+
+from support.project import Project
+
+pytestmark = pytest.mark.pipeline
+
+
+def test_a_queued_sweep_runs_every_point_and_leaves_the_workspace_alone(project: Project) -> None:
+    workspace = project.bytes_of("artifacts")
+    params = (project.root / "params.yaml").read_bytes()
+    queued = project.call("dvc", "exp", "run", "--queue", "-S", "debug=smoke", "-S", "calibration=minmax,percentile", "-S", "data.calibration_images=30")
+    assert queued.code == 0, queued.output
+    run = project.call("dvc", "exp", "run", "--run-all")
+    assert run.code == 0, run.output
+    table = _table(project)
+    assert set(table["calibration.algorithm"]) == {"minmax", "percentile"}
+    assert set(table["data.calibration_images"]) == {30}
+    for figure in ("int8.top1", "int8.agreement", "int8.latency_ms_p99"):
+        assert table[figure].notna().all()
+    assert project.bytes_of("artifacts") == workspace
+    assert (project.root / "params.yaml").read_bytes() == params
+
+
+def _table(project: Project) -> pd.DataFrame:
+    shown = project.call("dvc", "exp", "show", "--csv", "--no-pager")
+    assert shown.code == 0, shown.output
+    table = pd.read_csv(io.StringIO(shown.output[shown.output.index("Experiment") :]))
+    return table[table["rev"] != "workspace"].dropna(subset=["Experiment"])
