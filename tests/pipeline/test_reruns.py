@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.imports import closure, is_empty, library
 from support.project import ROOT, SITE, Project, downstream, readers, stages
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("pipeline")]
 PROBE = "probe_target"
 DECIDE_NO_BYTES = {"enginewright", "enginewright.errors", "enginewright.artifacts", "enginewright.stage"}
 
@@ -54,6 +54,18 @@ def test_another_target_rebuilds_and_the_first_one_comes_back_without_a_build(pr
     assert (back.code, back.ran, back.restored) == (0, {PROBE}, on_target - {PROBE}), back.output
     assert project.bytes_of("artifacts/engines") == engines
     assert project.bytes_of("artifacts/metrics") == metrics
+
+
+def test_null_runtime_goes_through_the_whole_graph_and_says_that_it_computes_nothing(project: Project) -> None:
+    params = project.root / "params.yaml"
+    params.write_text(params.read_text().replace("runtime: auto\n", "runtime: 'null'\n"))
+    run = project.repro()
+    assert (run.code, run.ran) == (0, downstream({PROBE}) - {"calibrate"}), run.output
+    assert "The null runtime computes nothing: these are the figures of zeros" in run.output
+    accuracy = json.loads((project.root / "artifacts/metrics/validate_accuracy.json").read_text())
+    assert {accuracy[precision]["top1"] for precision in ("fp32", "fp16", "int8")} == {0.1}  # of ten balanced classes
+    assert accuracy["target"]["runtime"] == "null"
+    assert accuracy["gate"]["passed"]
 
 
 def test_an_engine_of_another_machine_is_refused_where_dvc_does_not_look(project: Project) -> None:
