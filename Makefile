@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 RTX ?= tensorrt-rtx>=1.7,<1.8
 
 BIN := $(CURDIR)/$(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+PIP := $(BIN)/python -m pip install --quiet --quiet $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 # A stamp's name holds the hash of what was installed, so that git, which sets times as it likes, starts no installation.
 HASH := $(shell cat pyproject.toml $(CONSTRAINTS) | sha256sum | cut -c1-16)
 HOST := $(VENV)/.host-$(HASH)
@@ -33,7 +33,7 @@ repro: $(HOST) ## run whatever is stale of the pipeline, then what differs from 
 
 test: check ## check, then run the tests (PYTEST_ARGS='tests/test_config.py -q' for some of them)
 	@# two processes: one takes tests/pipeline, which share a reproduced project, the other all the rest
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 check: $(DEV) ## ruff, mypy --strict, the import direction, params.yaml against conf/
 	$(BIN)/ruff check .

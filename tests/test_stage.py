@@ -69,7 +69,12 @@ def test_what_a_stage_returns_is_its_metrics_and_nothing_else_is_left(project: P
         pytest.param("stage.params.calibration.bins", 1, "stage calibrate reads calibration.bins, which dvc.yaml does not list", id="undeclared-key"),
         pytest.param("return {'top1': float('nan')}", 1, "not JSON compliant", id="nan-metric"),
         pytest.param("open('/dev/full', 'wb', buffering=0).write(b'x')", 2, "error: calibrate: no space left on the disk", id="full-disk"),
-        pytest.param("import signal; os.kill(os.getpid(), signal.SIGINT); time.sleep(9)", 130, "error: calibrate: interrupted", id="interrupted"),
+        pytest.param(
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); os.kill(os.getpid(), signal.SIGINT); time.sleep(9)",
+            130,
+            "error: calibrate: interrupted",
+            id="interrupted",
+        ),
     ],
 )
 def test_exit_codes(project: Path, body: str, code: int, text: str) -> None:

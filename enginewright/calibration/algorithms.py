@@ -1,4 +1,4 @@
-"""Ranges of activations by ONNX Runtime's calibrators: entropy, min-max and percentile, one symmetric scale for each float tensor.
+"""Ranges of activations by entropy, min-max or percentile on what ONNX Runtime's calibrators collect: one symmetric scale a float tensor.
 
 Only functions import onnxruntime here, and only `enginewright.runtimes.onnxruntime` calls them: the target needs neither.
 """
