@@ -9,10 +9,8 @@ from enginewright.benchmark.load import Bench
 from enginewright.benchmark.observer import Observer
 from enginewright.benchmark.schedule import SCENARIOS
 from enginewright.benchmark.telemetry import rss_mib
-from enginewright.config import Precision, RuntimeName
 from enginewright.data import ImageSet
-from enginewright.runtimes import get_runtime
-from enginewright.runtimes.base import Task
+from enginewright.runtimes import built_engines
 from enginewright.stage import Stage, script
 from enginewright.target import read_target
 
@@ -23,10 +21,9 @@ SCENARIO = SCENARIOS["single_stream"]
 def benchmark_sustained(stage: Stage) -> None:
     """After Ctrl-C the series so far are kept, apart from the metrics, which stand for whole runs alone."""
     settings, target = stage.params.benchmark, read_target()
-    runtime = get_runtime(RuntimeName[target.runtime], Task.run)
+    runtime, engines = built_engines(target)
     images = ImageSet.open(artifacts.VALIDATION)
-    engines = {precision.value: artifacts.ENGINES / precision.value / runtime.engine_file for precision in Precision}
-    manifests = {precision: manifest.verify(path, target) for precision, path in engines.items()}
+    manifests = {precision.value: manifest.verify(path, target) for precision, path in engines.items()}
 
     measured = {}
     gpu = target.device if target.compute_capability else None
@@ -35,8 +32,8 @@ def benchmark_sustained(stage: Stage) -> None:
         for precision, path in engines.items():
             resident = rss_mib()
             with runtime.load(path) as engine:
-                measured[precision] = bench.measure(engine, precision, resident)
-            if not measured[precision].complete:
+                measured[precision.value] = bench.measure(engine, precision.value, resident)
+            if not measured[precision.value].complete:
                 break
         observer.close()
         telemetry = observer.table()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from enginewright import artifacts, manifest
 from enginewright.benchmark import layers
-from enginewright.config import Precision, RuntimeName
 from enginewright.data import ImageSet
-from enginewright.runtimes import get_runtime
-from enginewright.runtimes.base import Task
+from enginewright.runtimes import built_engines
 from enginewright.stage import Metrics, Stage, script
 from enginewright.target import read_target
 
@@ -18,15 +16,14 @@ def profile_layers(stage: Stage) -> Metrics:
     from rich.console import Console
 
     settings, target = stage.params.profile_layers, read_target()
-    runtime = get_runtime(RuntimeName[target.runtime], Task.run)
+    runtime, engines = built_engines(target)
     images = ImageSet.open(artifacts.VALIDATION)
-    engines = {precision.value: artifacts.ENGINES / precision.value / runtime.engine_file for precision in Precision}
     profiles, batch = {}, settings.batch_size
     with stage.device(target.device):
         for precision, path in engines.items():
             with runtime.load(path) as engine:
                 batch = min(batch, engine.max_batch)
-                profiles[precision] = layers.profile(engine, images, stage.params.data.preprocessing, batch, settings.runs)
+                profiles[precision.value] = layers.profile(engine, images, stage.params.data.preprocessing, batch, settings.runs)
 
     table, comparison = layers.layer_table(profiles), layers.side_by_side(profiles)
     for name, content in {"top.csv": layers.top_layers(table), "side_by_side.csv": comparison}.items():

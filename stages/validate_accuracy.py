@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from enginewright import artifacts, manifest
 from enginewright.accuracy import gate, report, tables
 from enginewright.accuracy.evaluate import Evaluation, Evaluator
-from enginewright.config import Precision, RuntimeName
+from enginewright.config import Precision
 from enginewright.data import ImageSet
 from enginewright.errors import GateFailed
-from enginewright.runtimes import get_runtime
-from enginewright.runtimes.base import Task
+from enginewright.runtimes import built_engines
 from enginewright.stage import Stage, script
 from enginewright.target import TargetFingerprint, read_target
 
@@ -25,10 +24,9 @@ if TYPE_CHECKING:
 def validate_accuracy(stage: Stage) -> None:
     """Metrics and tables are written before the gate is judged: a failed gate shows what it failed on."""
     settings, target = stage.params.accuracy, read_target()
-    runtime = get_runtime(RuntimeName[target.runtime], Task.run)
+    runtime, engines = built_engines(target)
     images = ImageSet.open(artifacts.VALIDATION)
     evaluator = Evaluator(images, stage.params.data.preprocessing, settings.batch_size)
-    engines = {precision: artifacts.ENGINES / precision.value / runtime.engine_file for precision in Precision}
     manifests = {precision: manifest.verify(path, target) for precision, path in engines.items()}
 
     evaluations, reference = {}, None

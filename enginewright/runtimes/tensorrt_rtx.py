@@ -19,7 +19,7 @@ from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import RuntimeUnavailable, StaleArtifact
 from enginewright.runtimes.base import BuiltEngine, Engine, Runtime, Task
-from enginewright.runtimes.tensorrt.bindings import Bindings
+from enginewright.runtimes.tensorrt.bindings import Bindings, import_bindings
 from enginewright.runtimes.tensorrt.device import read_gpu
 from enginewright.target import TargetFingerprint
 
@@ -28,20 +28,8 @@ NO_CALIBRATOR = "TensorRT-RTX has no calibrator; set calibration.runtime=onnxrun
 
 
 def import_rtx() -> Bindings:
-    """Import TensorRT-RTX.
-
-    Raises:
-        RuntimeUnavailable: it is not installed, or one of its libraries is missing.
-    """
-    try:
-        import tensorrt_rtx
-    except ImportError as fault:
-        if fault.name == "tensorrt_rtx":
-            raise RuntimeUnavailable("the Python package tensorrt_rtx is not installed; `make rtx` installs it") from None
-        raise RuntimeUnavailable(f"the Python package tensorrt_rtx is installed and does not import ({fault}); run `make rtx` again") from None
-    except OSError as fault:
-        raise RuntimeUnavailable(f"the Python package tensorrt_rtx is installed and does not load ({fault}); run `make rtx` again") from None
-    return cast(Bindings, tensorrt_rtx)
+    """Import TensorRT-RTX. Raises RuntimeUnavailable: it is not installed, or one of its libraries is missing."""
+    return import_bindings("tensorrt_rtx", "`make rtx` installs it", "run `make rtx` again")
 
 
 class TensorRtRtx:

@@ -6,8 +6,9 @@ number (docs/decisions/0009-precision-by-hasattr.md). The types are those of ten
 
 from __future__ import annotations
 
+import importlib
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from enginewright.errors import RuntimeUnavailable
 
@@ -51,22 +52,32 @@ REMEDY = "it comes with JetPack or NVIDIA's TensorRT packages for this CUDA vers
 
 
 def import_tensorrt() -> Bindings:
-    """Import TensorRT.
+    """Import TensorRT. Raises RuntimeUnavailable: it is not installed, or one of its libraries is missing."""
+    return import_bindings("tensorrt", REMEDY, "install what it names")
+
+
+def import_bindings(package: str, install: str, repair: str) -> Bindings:
+    """Import one of the packages that have the surface of `Bindings`.
+
+    Args:
+        package: its name.
+        install: what to do where it is missing, in words.
+        repair: what to do where it does not load.
 
     Raises:
         RuntimeUnavailable: it is not installed, or one of its libraries is missing.
     """
     try:
-        import tensorrt
+        module = importlib.import_module(package)
     except ImportError as fault:
-        if fault.name == "tensorrt":
-            raise RuntimeUnavailable(f"the Python package tensorrt is not installed; {REMEDY}") from None
-        raise RuntimeUnavailable(f"the Python package tensorrt is installed and does not import ({fault}); install what it names") from None
+        if fault.name == package:
+            raise RuntimeUnavailable(f"the Python package {package} is not installed; {install}") from None
+        raise RuntimeUnavailable(f"the Python package {package} is installed and does not import ({fault}); {repair}") from None
     except OSError as fault:
-        raise RuntimeUnavailable(f"the Python package tensorrt is installed and does not load ({fault}); install what it names") from None
-    if getattr(tensorrt, "Builder", None) is None:  # tensorrt-stubs alone leaves an empty namespace package behind
-        raise RuntimeUnavailable(f"the Python package tensorrt is not installed, only its type stubs; {REMEDY}")
-    return tensorrt
+        raise RuntimeUnavailable(f"the Python package {package} is installed and does not load ({fault}); {repair}") from None
+    if getattr(module, "Builder", None) is None:  # tensorrt-stubs alone leaves an empty namespace package behind
+        raise RuntimeUnavailable(f"the Python package {package} is not installed, only its type stubs; {install}")
+    return cast(Bindings, module)
 
 
 def version_stamp(version: str) -> str:
