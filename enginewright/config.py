@@ -49,6 +49,13 @@ class PrecisionMode(Enum):
     explicit = "explicit"
 
 
+class InputType(Enum):
+    """What a TensorRT engine takes: always float32, or the type that it computes in, which is a half (FP16) or a quarter (INT8) of the bytes to copy."""
+
+    float32 = "float32"
+    native = "native"
+
+
 class CalibrationAlgorithm(Enum):
     """How the INT8 range of a tensor is chosen from its observed values."""
 
@@ -190,6 +197,7 @@ class Build:
 
     profile: Profile = field(default_factory=Profile)
     precision_mode: PrecisionMode = PrecisionMode.auto
+    input_type: InputType = InputType.float32
     optimization_level: int = 3  # 0 to 5, TensorRT's builder_optimization_level
     workspace_mib: int = 4096  # memory pool WORKSPACE
     tf32: bool = False  # FP32 means FP32

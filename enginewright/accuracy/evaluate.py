@@ -13,7 +13,7 @@ from enginewright.accuracy.metrics import Labels, Outputs, per_image
 from enginewright.config import Precision, Preprocessing
 from enginewright.data import ImageSet
 from enginewright.errors import DataError, ModelError
-from enginewright.runtimes.base import Engine
+from enginewright.runtimes.base import Engine, as_input
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,7 @@ class Evaluator:
         batches = self.images.batches(self._preprocessing, self._batch_size)
         total = -(-len(self.images) // self._batch_size)
         for batch in track(batches, f"{precision.value:>4}: {len(self.images)} images", total, console=Console(stderr=True)):
-            outputs: npt.NDArray[Any] = engine.infer({spec.name: batch.astype(spec.dtype, copy=False)})[output_name]
+            outputs: npt.NDArray[Any] = engine.infer({spec.name: as_input(batch, spec)})[output_name]
             if outputs.ndim != OUTPUT_AXES or len(outputs) != len(batch):
                 raise ModelError(
                     f"the output '{output_name}' of the {precision.value} engine has shape {list(outputs.shape)} for {len(batch)} images; "

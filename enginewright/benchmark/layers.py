@@ -15,7 +15,7 @@ import numpy.typing as npt
 from enginewright.config import Preprocessing
 from enginewright.data import ImageSet, to_input
 from enginewright.errors import DataError
-from enginewright.runtimes.base import Engine, LayerTime, TensorSpec
+from enginewright.runtimes.base import Engine, LayerTime, TensorSpec, as_input
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ def profile(engine: Engine, images: ImageSet, preprocessing: Preprocessing, batc
 
 def _batch(images: ImageSet, preprocessing: Preprocessing, spec: TensorSpec, size: int) -> npt.NDArray[Any]:
     chosen = np.arange(size) % len(images)
-    return to_input(np.asarray(images.pixels[chosen]), preprocessing).astype(spec.dtype, copy=False)
+    return as_input(to_input(np.asarray(images.pixels[chosen]), preprocessing), spec)
 
 
 def layer_table(profiles: Profiles) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from enginewright.benchmark.windows import stability, window_table
 from enginewright.config import Benchmark, Preprocessing
 from enginewright.data import ImageSet, to_input
 from enginewright.errors import DataError
-from enginewright.runtimes.base import Engine, TensorSpec
+from enginewright.runtimes.base import Engine, TensorSpec, as_input
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ def rotation(images: ImageSet, preprocessing: Preprocessing, spec: TensorSpec, b
     feeds: list[Feeds] = []
     for number in range(count):
         chosen = np.arange(number * batch, (number + 1) * batch) % len(images)
-        feeds.append({spec.name: to_input(np.asarray(images.pixels[chosen]), preprocessing).astype(spec.dtype, copy=False)})
+        feeds.append({spec.name: as_input(to_input(np.asarray(images.pixels[chosen]), preprocessing), spec)})
     return feeds
 
 

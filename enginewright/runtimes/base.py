@@ -34,6 +34,7 @@ class TensorSpec:
     name: str
     dtype: np.dtype[Any]
     shape: tuple[Optional[int], ...]  # None marks a dynamic axis
+    scale: Optional[float] = None  # of an int8 input that stands for real numbers: real = scale * integer
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,22 @@ class Runtime(Protocol):
 
     def load(self, engine: Path) -> Engine:
         """Verify the sidecar, then deserialize. Raises StaleArtifact before any device memory is taken."""
+
+
+def as_input(values: npt.NDArray[np.float32], spec: TensorSpec) -> Array:
+    """Preprocessed images in the type that an engine's input wants.
+
+    Args:
+        values: float32 [N, ...], as `enginewright.data.to_input` makes them.
+        spec: of the input. int8 with a scale: round(value / scale), halves to even, clipped to -128..127, as QuantizeLinear does.
+
+    Returns:
+        The array itself if it is of that type already.
+    """
+    if spec.dtype == np.int8 and spec.scale is not None:
+        integers: Array = np.clip(np.rint(values / np.float32(spec.scale)), -128, 127).astype(np.int8)
+        return integers
+    return values.astype(spec.dtype, copy=False)
 
 
 def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> int:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from enginewright import artifacts, manifest
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.config import Build, Calibration, Precision
-from enginewright.errors import CalibrationMismatch, ModelError, RuntimeUnavailable
+from enginewright.config import Build, Calibration, InputType, Precision
+from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
 from enginewright.runtimes.base import Array, BuiltEngine, LayerTime, Task, TensorSpec, check_feeds, in_batches
 from enginewright.target import TargetFingerprint, cpu_name, has_int8_dot_product, instruction_sets
 
@@ -74,6 +74,7 @@ class OnnxRuntime:
 
         Raises:
             CalibrationMismatch: INT8 without a cache, or with that of another model.
+            ConfigError: build.input_type is native.
             ModelError: ONNX Runtime cannot run the result.
             RuntimeUnavailable: the package is missing.
         """
@@ -81,6 +82,8 @@ class OnnxRuntime:
 
         from enginewright.calibration.qdq import quantizable
 
+        if settings.input_type is InputType.native:
+            raise ConfigError("build.input_type: native is for TensorRT, and ONNX Runtime's engines take float32; set build.input_type=float32")
         version = self._version()
         model = onnx.load(onnx_model)
         with warnings.catch_warnings(record=True) as caught:

@@ -27,6 +27,8 @@ class Bindings(Protocol):
     @property
     def BuilderFlag(self) -> type[tensorrt.BuilderFlag]: ...  # noqa: N802, D102
     @property
+    def DataType(self) -> type[tensorrt.DataType]: ...  # noqa: N802, D102
+    @property
     def Dims(self) -> type[tensorrt.Dims]: ...  # noqa: N802, D102
     @property
     def HardwareCompatibilityLevel(self) -> type[tensorrt.HardwareCompatibilityLevel]: ...  # noqa: N802, D102
@@ -46,6 +48,8 @@ class Bindings(Protocol):
     def Runtime(self) -> type[tensorrt.Runtime]: ...  # noqa: N802, D102
     @property
     def TacticSource(self) -> type[tensorrt.TacticSource]: ...  # noqa: N802, D102
+    @property
+    def TensorFormat(self) -> type[tensorrt.TensorFormat]: ...  # noqa: N802, D102
 
 
 REMEDY = "it comes with JetPack or NVIDIA's TensorRT packages for this CUDA version"

@@ -17,6 +17,7 @@ from enginewright.runtimes.base import BuiltEngine
 from enginewright.runtimes.tensorrt import layers as engine_layers
 from enginewright.runtimes.tensorrt.bindings import Bindings, version_stamp
 from enginewright.runtimes.tensorrt.calibrator import GONE, PERCENTILE, CacheSource, ImageSource, Source, as_calibrator
+from enginewright.runtimes.tensorrt.inputs import native_inputs
 from enginewright.runtimes.tensorrt.log import BuildLog, as_logger
 from enginewright.runtimes.tensorrt.precision import Plan, make_plan, node_name, read_model, supports_implicit
 from enginewright.runtimes.tensorrt.progress import follow
@@ -78,8 +79,10 @@ def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache
         RuntimeUnavailable: the library does not start.
     """
     plan = make_plan(trt, job.onnx_model, job.precision, job.settings.precision_mode, calibration)
+    inputs = native_inputs(plan, job.precision, job.settings.input_type, calibration)
     session = Session(trt)
     network = parse(session, plan.model, job.onnx_model)
+    inputs.apply(trt, network)
     config = session.builder.create_builder_config()
     chosen = configure(trt, config, job)
     for name in plan.flags:
@@ -99,7 +102,7 @@ def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache
         job.timing_cache.store(config)
     serialized = bytes(memoryview(plan_bytes))
     found, files = _layers(session, serialized, job)
-    settings = {**chosen, **_describe(trt, job, plan, shapes)}
+    settings = {**chosen, **_describe(trt, job, plan, shapes), **inputs.settings()}
     return BuiltEngine(
         plan=serialized,
         layers=engine_layers.by_precision(found),

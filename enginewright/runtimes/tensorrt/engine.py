@@ -9,7 +9,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional, cast
@@ -43,6 +43,7 @@ class LoadOptions:
     contexts: int = 1  # workers that compute at the same time, each with its own stream and scratch memory; at most `depth`
     graphs: bool = True
     device: int = 0  # CUDA ordinal
+    input_scales: Mapping[str, float] = field(default_factory=dict)  # of int8 inputs; `load_engine` takes them from the sidecar
 
 
 def load_engine(
@@ -62,9 +63,10 @@ def load_engine(
             and no device memory taken: a serialized engine is executable code (NVIDIA TensorRT documentation, "Security").
         RuntimeUnavailable: no GPU, or too little memory.
     """
-    manifest.verify(engine_path, here)
+    made = manifest.verify(engine_path, here)
     module = cast(ModuleType, trt)
-    return TensorRTEngine(module, engine_path, options or LoadOptions(), logger or _default_logger(module))
+    held = replace(options or LoadOptions(), input_scales=made.settings.get("input_scales", {}))
+    return TensorRTEngine(module, engine_path, held, logger or _default_logger(module))
 
 
 def _default_logger(trt: ModuleType) -> Any:
@@ -94,7 +96,7 @@ class TensorRTEngine:
             self._engine = self._deserialize(logger)
             self._closing.callback(self._forget)
             self._make_slots(options)
-            self.inputs = tuple(binding.spec for binding in self._workers[0].inputs)
+            self.inputs = tuple(replace(binding.spec, scale=options.input_scales.get(binding.name)) for binding in self._workers[0].inputs)
             self.outputs = tuple(binding.spec for binding in self._workers[0].outputs)
             self.max_batch = min(largest_batch(worker.inputs) for worker in self._workers)
             self._closing = self._closing.pop_all()  # all went well: keep everything until `close`

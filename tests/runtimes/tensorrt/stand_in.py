@@ -56,6 +56,7 @@ class Record:
     given_timings: Optional[bytes] = None
     stored_timings: bytes = b""
     operators: list[str] = field(default_factory=list)
+    inputs: dict[str, tuple[object, int]] = field(default_factory=dict)  # (type, allowed formats)
     settings: dict[str, Any] = field(default_factory=dict)
     messages: list[tuple[str, str]] = field(default_factory=list)  # (severity, text) that the build says
     refuses_timings: bool = False
@@ -96,6 +97,8 @@ class ITensor:
     def __init__(self, value: onnx.ValueInfoProto) -> None:
         self.name = value.name
         self.shape = Dims([axis.dim_value or -1 for axis in value.type.tensor_type.shape.dim])
+        self.dtype: object = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
+        self.allowed_formats = -1  # all
 
 
 class INetworkDefinition:
@@ -218,6 +221,8 @@ def _builder(record: Record, version: str, config: type) -> type:
                 record.calibrator_class = type(calibrator).__mro__[1].__name__
                 _calibrate(record, calibrator, version)
             record.operators = [node.op_type for node in network.model.graph.node]
+            inputs = [network.get_input(index) for index in range(network.num_inputs)]
+            record.inputs = {tensor.name: (getattr(tensor.dtype, "name", tensor.dtype), tensor.allowed_formats) for tensor in inputs}
             if (cache := config.get_timing_cache()) is not None:
                 cache.content = record.stored_timings = cache.content + b"measured;"
             return None if record.fails else b"plan of " + version.encode()
@@ -311,6 +316,7 @@ def stand_in(version: str, record: Record) -> Bindings:
         "__version__": version,
         "Builder": _builder(record, version, config := _config(record, family)),
         "BuilderFlag": enum.IntEnum("BuilderFlag", FLAGS[family], start=0),
+        "DataType": enum.IntEnum("DataType", ["FLOAT", "HALF", "INT8"], start=0),
         "Dims": Dims,
         "HardwareCompatibilityLevel": enum.IntEnum("HardwareCompatibilityLevel", ["NONE", "AMPERE_PLUS"], start=0),
         "IBuilderConfig": config,
@@ -323,6 +329,7 @@ def stand_in(version: str, record: Record) -> Bindings:
         "ProfilingVerbosity": enum.IntEnum("ProfilingVerbosity", ["DETAILED"], start=0),
         "Runtime": Runtime,
         "TacticSource": enum.IntEnum("TacticSource", TACTIC_SOURCES[family], start=0),
+        "TensorFormat": enum.IntEnum("TensorFormat", ["LINEAR"], start=0),
         "EngineInspector": EngineInspector,
         "ICudaEngine": ICudaEngine,
         "INetworkDefinition": INetworkDefinition,
@@ -341,7 +348,7 @@ def surface(version: str) -> dict[str, set[str]]:
     """Class of the bindings -> names on it that the stand-in offers, and so our code may touch."""
     module = vars(stand_in(version, Record()))
     found = {name: {entry for entry in vars(value) if not entry.startswith("_")} for name, value in module.items() if isinstance(value, type)}
-    found["ITensor"] |= {"name", "shape"}
+    found["ITensor"] |= {"name", "shape", "dtype", "allowed_formats"}
     for name in CALIBRATORS:
         if name in found:
             found[name] |= {"get_batch_size", "get_batch", "read_calibration_cache", "write_calibration_cache"}
