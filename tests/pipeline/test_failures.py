@@ -20,7 +20,7 @@ from PIL import Image
 
 from support.project import Project, Run
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("pipeline")]
+pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("failures")]
 
 MODEL = "artifacts/onnx/model.onnx"
 CACHE = "artifacts/calibration/calib.cache"

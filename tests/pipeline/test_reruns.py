@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.imports import closure, is_empty, library
 from support.project import ROOT, SITE, Project, downstream, readers, stages
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("pipeline")]
+pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("reruns")]
 PROBE = "probe_target"
 DECIDE_NO_BYTES = {"enginewright", "enginewright.errors", "enginewright.artifacts", "enginewright.stage"}
 

@@ -9,7 +9,7 @@ import pytest
 
 from support.project import Project
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("pipeline")]
+pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("reruns")]
 
 
 def test_a_queued_sweep_runs_every_point_and_leaves_the_workspace_alone(project: Project) -> None:

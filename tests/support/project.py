@@ -44,7 +44,16 @@ class Project:
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, its output in one pipe."""
         bin_folder = str(Path(sys.executable).parent)
-        environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1", "COLUMNS": "200", **self.environment}
+        temporary = self.root.parent / "tmp"  # with the lock of the device: tests that run side by side wait for none of each other's
+        temporary.mkdir(exist_ok=True)
+        environment = {
+            **os.environ,
+            "TMPDIR": str(temporary),
+            "PATH": f"{bin_folder}:{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+            "COLUMNS": "200",
+            **self.environment,
+        }
         return subprocess.Popen(command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
     def call(self, *command: str) -> Run:
