@@ -7,14 +7,11 @@ from enginewright.benchmark import report
 from enginewright.benchmark.clock import Interruption
 from enginewright.benchmark.load import Bench
 from enginewright.benchmark.observer import Observer
-from enginewright.benchmark.schedule import SCENARIOS
 from enginewright.benchmark.telemetry import rss_mib
 from enginewright.data import ImageSet
 from enginewright.runtimes import built_engines
 from enginewright.stage import Stage, script
 from enginewright.target import read_target
-
-SCENARIO = SCENARIOS["single_stream"]
 
 
 @script
@@ -28,7 +25,7 @@ def benchmark_sustained(stage: Stage) -> None:
     measured = {}
     gpu = target.device if target.compute_capability else None
     with stage.device(target.device), Observer(gpu) as observer, Interruption() as interruption:
-        bench = Bench(images, stage.params.data.preprocessing, settings, scenario=SCENARIO, interruption=interruption, observer=observer)
+        bench = Bench(images, stage.params.data.preprocessing, settings, interruption=interruption, observer=observer)
         for precision, path in engines.items():
             resident = rss_mib()
             with runtime.load(path) as engine:
@@ -39,7 +36,7 @@ def benchmark_sustained(stage: Stage) -> None:
         telemetry = observer.table()
 
     complete = len(measured) == len(engines) and all(measurement.complete for measurement in measured.values())
-    metrics = {**report.metrics(measured, manifests, telemetry, settings, target), "scenario": SCENARIO.name, "complete": complete}
+    metrics = {**report.metrics(measured, manifests, telemetry, settings, target), "complete": complete}
     *others, (last, windows) = report.tables(measured, telemetry).items()
     for name, table in others:
         with manifest.replacing(artifacts.BENCHMARK / name) as temporary:

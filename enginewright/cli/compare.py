@@ -50,13 +50,14 @@ FIGURES = (
     Figure("top1_difference", "top-1 - fp32's (pp)", "validate_accuracy", "{p}.top1_difference", "+.2f", "", 100.0),
     Figure("agreement", "agreement with fp32", "validate_accuracy", "{p}.agreement", ".4f", "absolute"),
     Figure("sqnr_db", "SQNR (dB)", "validate_accuracy", "{p}.sqnr_db", ".1f", "absolute"),
-    Figure("throughput_images_per_s", "images/s", "benchmark_sustained", "{p}.throughput_images_per_s", RATE),
-    Figure("throughput_to_fp32", "images/s / fp32's", "benchmark_sustained", "ratio.{p}_to_fp32", ".2f", "absolute"),
-    Figure("latency_ms_p50", "latency p50 (ms)", "benchmark_sustained", "{p}.latency_ms_p50", ".3f"),
-    Figure("latency_ms_p99", "latency p99 (ms)", "benchmark_sustained", "{p}.latency_ms_p99", ".3f"),
-    Figure("latency_ms_p99_9", "latency p99.9 (ms)", "benchmark_sustained", "{p}.latency_ms_p99_9", ".3f"),
-    Figure("device_ms_p50", "device p50 (ms)", "benchmark_sustained", "{p}.device_ms_p50", ".3f"),
-    Figure("last_to_first_window", "last / first window", "benchmark_sustained", "{p}.last_to_first_window", ".3f", ""),
+    Figure("throughput_images_per_s", "images/s (offline)", "benchmark_sustained", "{p}.offline.throughput_images_per_s", RATE),
+    Figure("throughput_to_fp32", "images/s / fp32's", "benchmark_sustained", "ratio.offline.{p}_to_fp32", ".2f", "absolute"),
+    Figure("queries_per_s_server", "queries/s (server)", "benchmark_sustained", "{p}.server.highest_queries_per_s", RATE),
+    Figure("latency_ms_p50", "latency p50 (ms)", "benchmark_sustained", "{p}.single_stream.latency_ms_p50", ".3f"),
+    Figure("latency_ms_p99", "latency p99 (ms)", "benchmark_sustained", "{p}.single_stream.latency_ms_p99", ".3f"),
+    Figure("latency_ms_p99_9", "latency p99.9 (ms)", "benchmark_sustained", "{p}.single_stream.latency_ms_p99_9", ".3f"),
+    Figure("device_ms_p50", "device p50 (ms)", "benchmark_sustained", "{p}.single_stream.device_ms_p50", ".3f"),
+    Figure("last_to_first_window", "last / first window", "benchmark_sustained", "{p}.offline.last_to_first_window", ".3f", ""),
     Figure("engine_mib", "engine (MiB)", "build_{p}", "size_mib", ".2f"),
     Figure("int8_share", "layers in INT8 (%)", "build_{p}", "int8_share", ".0f", "absolute", 100.0),
     Figure("build_seconds", "build (s)", "build_{p}", "seconds", ".2f", ""),
@@ -200,7 +201,8 @@ def _notes(metrics: Metrics) -> Iterator[str]:
     accuracy, benchmark = metrics["validate_accuracy"], metrics["benchmark_sustained"]
     if "settings" in benchmark:
         load, when = benchmark["settings"], benchmark.get("measured_at", "an unknown time")
-        yield f"load: {benchmark.get('scenario', 'steady')}, batch {load['batch_size']}, {load['seconds']:g} s for each precision; measured at {when}"
+        scenarios = ", ".join(load["scenarios"])
+        yield f"load: {scenarios} (offline in batches of {load['batch_size']}), {load['seconds']:g} s for each precision and scenario; measured at {when}"
     if "images" in accuracy:
         labels = "" if accuracy.get("labels", True) else " without labels: there is no top-1, agreement with fp32 stands in for it"
         confidence = f"; {accuracy['confidence']:.0%} intervals of paired answers, in percentage points" if "confidence" in accuracy and not labels else ""
@@ -220,11 +222,14 @@ def _notes_of(precision: str, accuracy: Mapping[str, Any], benchmark: Mapping[st
         yield f"accuracy and speed of {precision} are of two different engines; run `dvc repro`"
     if accuracy.get("identical_to_fp32"):
         yield f"{precision} answers bit for bit as fp32 does: the runtime may have built the same engine"
-    busy = benchmark.get("other_cores_busy_mean", 0.0)
-    if busy > DISTURBING_CORES:
-        yield f"speed of {precision} is disturbed: other processes kept {busy:.1f} cores busy"
-    if benchmark.get("throttled", "no") != "no":
-        yield f"the device throttled under {precision}: {benchmark['throttled']}"
+    for scenario, load in benchmark.items():
+        if not isinstance(load, dict):
+            continue
+        busy = load.get("other_cores_busy_mean", 0.0)
+        if busy > DISTURBING_CORES:
+            yield f"speed of {precision} ({scenario}) is disturbed: other processes kept {busy:.1f} cores busy"
+        if load.get("throttled", "no") != "no":
+            yield f"the device throttled under {precision} ({scenario}): {load['throttled']}"
 
 
 def _machines(revision: str, was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

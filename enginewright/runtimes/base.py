@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -17,6 +19,7 @@ from enginewright.errors import EngineInputError, nearest
 from enginewright.target import TargetFingerprint
 
 Array = npt.NDArray[Any]
+Feeds = Mapping[str, Array]  # input name -> [N, ...]
 
 
 class Task(Enum):
@@ -70,8 +73,20 @@ class Engine(Protocol):
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return new host arrays, [N, ...] each. Raises EngineInputError on a wrong name, dtype or shape."""
 
+    def infer_many(self, batches: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
+        """Run many batches, two or more under way where the backend can; yield the outputs in order. Raises as `infer`."""
+
+    def pinned_inputs(self, batch: int) -> dict[str, Array]:
+        """New arrays for `batch` rows of each input, where the engine copies from fastest; don't touch them after the `with` block."""
+
     def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
         """Copy `feeds` once, run `repeats` times; device time of each run in seconds, host copies excluded. Shape [repeats]."""
+
+    def phase_seconds(self, feeds: Mapping[str, Array], repeats: int) -> Mapping[str, npt.NDArray[np.float64]]:
+        """Run `repeats` times one after the other; seconds of each phase that the backend can tell apart, [repeats] each.
+
+        Keys: "enqueue" (host time to hand the work over), "h2d", "compute", "d2h" (device time). Empty where there is one clock and one memory.
+        """
 
     def layer_times(self, feeds: Mapping[str, Array], runs: int) -> list[LayerTime]:
         """Run `feeds` `runs` times under the backend's profiler; the layers in order of execution."""
@@ -154,6 +169,23 @@ def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> int:
     if batch < 1:
         raise EngineInputError("the batch is empty; feed at least one image")
     return batch
+
+
+def overlapped(infer: Callable[[Feeds], dict[str, Array]], batches: Iterable[Feeds], depth: int = 2) -> Iterator[dict[str, Array]]:
+    """`infer_many` for a backend whose `infer` blocks and lets other threads run: `depth` batches under way, a thread each."""
+    with ThreadPoolExecutor(depth) as threads:
+        under_way: deque[Future[dict[str, Array]]] = deque()
+        for feeds in batches:
+            under_way.append(threads.submit(infer, feeds))
+            if len(under_way) == depth:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+
+
+def plain_inputs(specs: Sequence[TensorSpec], batch: int) -> dict[str, Array]:
+    """`pinned_inputs` for a backend that shares the host's memory: zeros, a dynamic axis beside the batch taken as 1."""
+    return {spec.name: np.zeros((batch, *(axis or 1 for axis in spec.shape[1:])), spec.dtype) for spec in specs}
 
 
 def in_batches(feeds: Mapping[str, Array], batch: int, limit: int) -> Iterable[dict[str, Array]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
@@ -15,7 +15,7 @@ from enginewright import __version__, manifest
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import RuntimeUnavailable
-from enginewright.runtimes.base import Array, BuiltEngine, LayerTime, Task, TensorSpec, check_feeds
+from enginewright.runtimes.base import Array, BuiltEngine, Feeds, LayerTime, Task, TensorSpec, check_feeds, plain_inputs
 from enginewright.target import TargetFingerprint, cpu_name
 
 
@@ -80,6 +80,19 @@ class NullEngine:
         """What reading the clock costs, in seconds. Shape [repeats]. Raises EngineInputError."""
         check_feeds(self.inputs, feeds)
         return np.array([-time.perf_counter() + time.perf_counter() for _ in range(repeats)])
+
+    def infer_many(self, batches: Iterable[Feeds]) -> Iterator[dict[str, Array]]:
+        """See `Engine`. Nothing takes time, so nothing overlaps."""
+        return map(self.infer, batches)
+
+    def pinned_inputs(self, batch: int) -> dict[str, Array]:
+        """Arrays in ordinary memory, which host and device share."""
+        return plain_inputs(self.inputs, batch)
+
+    def phase_seconds(self, feeds: Feeds, repeats: int) -> dict[str, npt.NDArray[np.float64]]:
+        """Nothing to tell apart: there is one clock and one memory."""
+        del feeds, repeats
+        return {}
 
     def layer_times(self, feeds: Mapping[str, Array], runs: int) -> list[LayerTime]:
         """Nothing: it has no layers. Raises EngineInputError."""

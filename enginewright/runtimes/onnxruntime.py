@@ -7,7 +7,7 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -18,7 +18,7 @@ from enginewright import artifacts, manifest
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Calibration, InputType, Precision
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
-from enginewright.runtimes.base import Array, BuiltEngine, LayerTime, Task, TensorSpec, check_feeds, in_batches
+from enginewright.runtimes.base import Array, BuiltEngine, Feeds, LayerTime, Task, TensorSpec, check_feeds, in_batches, overlapped, plain_inputs
 from enginewright.target import TargetFingerprint, cpu_name, has_int8_dot_product, instruction_sets
 
 if TYPE_CHECKING:
@@ -161,6 +161,19 @@ class OnnxRuntimeEngine:
                 session.run(None, piece)
             seconds[repeat] = time.perf_counter() - start
         return seconds
+
+    def infer_many(self, batches: Iterable[Feeds]) -> Iterator[dict[str, Array]]:
+        """See `Engine`. `session.run` lets other threads run."""
+        return overlapped(self.infer, batches)
+
+    def pinned_inputs(self, batch: int) -> dict[str, Array]:
+        """Arrays in ordinary memory, which host and device share."""
+        return plain_inputs(self.inputs, batch)
+
+    def phase_seconds(self, feeds: Feeds, repeats: int) -> dict[str, npt.NDArray[np.float64]]:
+        """Nothing to tell apart: there is one clock and one memory."""
+        del feeds, repeats
+        return {}
 
     def layer_times(self, feeds: Mapping[str, Array], runs: int) -> list[LayerTime]:
         """Mean time of each node over `runs`, in a session of its own with ONNX Runtime's profiler on. Raises EngineInputError."""

@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enginewright.benchmark.clock import Interruption
 from enginewright.benchmark.samples import Recorder, Samples
-from enginewright.benchmark.schedule import Plan, SingleStream
 from enginewright.benchmark.windows import stability, window_table
 
 MS = 1_000_000
@@ -42,26 +40,6 @@ def test_no_sample_is_lost_between_recorder_windows_and_totals(queries: list[tup
     assert lengths.sum() == pytest.approx(samples.seconds)
     assert (windows["throughput_images_per_s"] * lengths).sum() == pytest.approx(len(queries) * batch)
     assert samples.latency_seconds.sum() == pytest.approx(sum(latency for _, latency in queries) / 1e9)
-
-
-def test_driver_records_every_query_that_it_issues() -> None:
-    asked: list[int] = []
-    recorder = Recorder(1)
-    assert SingleStream().drive(asked.append, Plan(0.01, Interruption()), recorder)
-    samples = recorder.samples(1, True)
-    assert asked == list(range(len(samples)))
-    assert (samples.completed_ns >= samples.due_ns).all()
-    assert (samples.due_ns[1:] >= samples.completed_ns[:-1]).all()  # one at a time
-
-
-def test_driver_stops_between_two_queries_when_asked_to() -> None:
-    interruption, recorder = Interruption(), Recorder(8)
-
-    def answer(number: int) -> None:
-        interruption.requested = number == 4
-
-    assert not SingleStream().drive(answer, Plan(60.0, interruption), recorder)
-    assert recorder.count == 5
 
 
 def test_stall_shows_as_a_window_without_throughput() -> None:

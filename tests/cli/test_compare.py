@@ -30,18 +30,17 @@ def write(stage: str, content: dict[str, Any], folder: Path = METRICS) -> None:
 
 def write_all(throughput: float = 100.0, target: dict[str, str] = CPU, folder: Path = METRICS, accuracy: Optional[dict[str, Any]] = None) -> None:
     speed = {
-        name: {"throughput_images_per_s": throughput * gain, "latency_ms_p99": 10 / gain, "engine_sha256": name}
+        name: {"offline": {"throughput_images_per_s": throughput * gain}, "single_stream": {"latency_ms_p99": 10 / gain}, "engine_sha256": name}
         for name, gain in {"fp32": 1, "fp16": 1, "int8": 2.5}.items()
     }
     write(
         "benchmark_sustained",
         {
             **speed,
-            "ratio": {"fp16_to_fp32": 1.0, "int8_to_fp32": 2.5},
+            "ratio": {"offline": {"fp16_to_fp32": 1.0, "int8_to_fp32": 2.5}},
             "target": target,
-            "scenario": "single_stream",
             "complete": True,
-            "settings": {"batch_size": 1, "seconds": 20.0},
+            "settings": {"batch_size": 32, "seconds": 20.0, "scenarios": ["single_stream", "offline"]},
             "measured_at": "2026-11-22T22:38+00:00",
         },
         folder,
@@ -95,7 +94,7 @@ def test_the_precisions_stand_side_by_side(here: Path, capsys: pytest.CaptureFix
     assert cells(printed, "images/s / fp32's") == ["-", "1.00", "2.50"]
     assert cells(printed, "layers in INT8 (%)") == ["0", "0", "90"]
     assert "latency p50" not in printed  # none was measured
-    for text in ("EPYC, onnxruntime 1.32.0", "batch 1, 20 s", "the gate holds: top-1 of int8 is 0.9700, the bound 0.9702 (relative)"):
+    for text in ("EPYC, onnxruntime 1.32.0", "batches of 32), 20 s", "the gate holds: top-1 of int8 is 0.9700, the bound 0.9702 (relative)"):
         assert text in printed
     assert "HEAD" not in printed
 
@@ -119,7 +118,7 @@ def test_another_machine_is_named_and_the_change_shown(committed: Path, capsys: 
     assert call("--markdown") == 0
     printed = capsys.readouterr().out
     assert "figures of HEAD were measured on another machine: device was EPYC and is Xeon" in printed
-    assert cells(printed, "images/s") == ["110 (+10.0%)", "110 (+10.0%)", "275 (+10.0%)"]
+    assert cells(printed, "images/s (offline)") == ["110 (+10.0%)", "110 (+10.0%)", "275 (+10.0%)"]
     assert cells(printed, "top-1") == ["0.9800 (=)", "0.9800 (=)", "0.9750 (+0.0050)"]
     assert call("--rev", "none") == 0
     assert "HEAD" not in capsys.readouterr().out
@@ -137,7 +136,7 @@ def test_the_same_target_is_said_too(committed: Path, capsys: pytest.CaptureFixt
     assert call("--rev", "HEAD~1", "--markdown") == 0
     printed = capsys.readouterr().out
     assert "figures of HEAD~1 were measured on the same target" in printed
-    assert cells(printed, "images/s")[0] == "90 (-10.0%)"
+    assert cells(printed, "images/s (offline)")[0] == "90 (-10.0%)"
 
 
 def test_figures_from_another_folder(committed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
@@ -17,7 +17,7 @@ import pytest
 from enginewright import artifacts, config, manifest
 from enginewright.config import Precision
 from enginewright.data import to_input
-from enginewright.runtimes.base import Array, Task, TensorSpec, check_feeds
+from enginewright.runtimes.base import Array, Feeds, Task, TensorSpec, check_feeds, overlapped, plain_inputs
 from enginewright.target import TargetFingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +37,16 @@ class LinearEngine:
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         batch = check_feeds(self.inputs, feeds)
         return {"logits": feeds["input"].reshape(batch, -1) @ self._weights}
+
+    def infer_many(self, batches: Iterable[Feeds]) -> Iterator[dict[str, Array]]:
+        return overlapped(self.infer, batches)
+
+    def pinned_inputs(self, batch: int) -> dict[str, Array]:
+        return plain_inputs(self.inputs, batch)
+
+    def phase_seconds(self, feeds: Feeds, repeats: int) -> dict[str, npt.NDArray[np.float64]]:
+        check_feeds(self.inputs, feeds)
+        return {"h2d": np.full(repeats, 2e-3)}
 
     def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
         check_feeds(self.inputs, feeds)

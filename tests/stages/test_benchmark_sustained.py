@@ -14,34 +14,48 @@ import pandas as pd
 import pytest
 
 from enginewright import artifacts, manifest
+from enginewright.config import Precision, ScenarioName
 from stages.benchmark_sustained import benchmark_sustained
 
 Run = Callable[[Callable[[], None]], tuple[int, str]]
 
-SHORT = {"seconds": 0.2, "warmup_seconds": 0.05, "window_seconds": 0.05, "batch_size": 2, "batch_curve": [1, 4], "batch_curve_seconds": 0.02}
+PRECISIONS = tuple(precision.value for precision in Precision)
+SERVER = {"queries_per_s": None, "latency_ms": 15.0, "percentile": 99.0, "probe_seconds": 0.02, "max_batch": 8}
+SHORT: dict[str, Any] = {"driver": "own", "seconds": 0.2, "warmup_seconds": 0.05, "window_seconds": 0.05, "batch_size": 2, "server": SERVER}
+SHORT.update({"batch_curve": [1, 4], "batch_curve_seconds": 0.02})
 
 
 def test_figures_series_and_identity_of_a_whole_run(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
-    project(weights, benchmark=SHORT)
+    project(weights, benchmark={**SHORT, "scenarios": [name.value for name in ScenarioName]})
     code, printed = run(benchmark_sustained)
     assert code == 0, printed
     metrics = json.loads((artifacts.METRICS / "benchmark_sustained.json").read_text())
     assert metrics["complete"] is True
     assert metrics["target"]["device"] == "Test CPU"
     assert metrics["settings"]["batch_size"] == 2
-    assert metrics["ratio"]["int8_to_fp32"] == pytest.approx(metrics["int8"]["throughput_images_per_s"] / metrics["fp32"]["throughput_images_per_s"])
-    for precision in ("fp32", "fp16", "int8"):
-        figures = metrics[precision]
-        assert figures["throughput_images_per_s"] == pytest.approx(2 * figures["throughput_queries_per_s"])
-        assert figures["latency_ms_min"] <= figures["latency_ms_p50"] <= figures["latency_ms_p99"] <= figures["latency_ms_max"]
-        assert figures["device_ms_p50"] == pytest.approx(1.0)  # the device's own clock, not the harness's
-        assert figures["resident_mib_max"] >= figures["resident_mib_after"] > 1
-        assert figures["engine_sha256"] == manifest.sha256(artifacts.ENGINES / precision / "engine.npy")
+    offline = {precision: metrics[precision]["offline"]["throughput_images_per_s"] for precision in PRECISIONS}
+    assert metrics["ratio"]["offline"]["int8_to_fp32"] == pytest.approx(offline["int8"] / offline["fp32"])
     windows = pd.read_csv(artifacts.BENCHMARK / "windows.csv")
-    assert windows.groupby("precision")["queries"].sum().to_dict() == {name: metrics[name]["queries"] for name in ("fp16", "fp32", "int8")}
+    counted = windows.groupby(["precision", "scenario"])["queries"].sum().to_dict()
+    for precision in PRECISIONS:
+        for scenario, batch in (("single_stream", 1), ("multi_stream", 8), ("offline", 2), ("server", 1)):
+            figures = metrics[precision][scenario]
+            assert figures["batch_size"] == batch
+            assert figures["throughput_images_per_s"] == pytest.approx(batch * figures["throughput_queries_per_s"])
+            assert figures["latency_ms_min"] <= figures["latency_ms_p50"] <= figures["latency_ms_max"]
+            assert figures["device_ms_p50"] == pytest.approx(1.0)  # the device's own clock, not the harness's
+            assert figures["throughput_images_per_s_without_transfers"] == pytest.approx(batch / 1e-3)
+            assert figures["h2d_ms_p50"] == pytest.approx(2.0)
+            assert counted[precision, scenario] == figures["queries"]
+        assert metrics[precision]["server"]["highest_queries_per_s"] > 100
+        assert metrics[precision]["batch_curve"]["best_batch"] in (1, 4)
+        assert metrics[precision]["resident_mib_max"] >= metrics[precision]["resident_mib_after"] > 1
+        assert metrics[precision]["engine_sha256"] == manifest.sha256(artifacts.ENGINES / precision / "engine.npy")
+    search = pd.read_csv(artifacts.BENCHMARK / "server_search.csv")
+    assert search[search["held"] & (search["precision"] == "int8")]["queries_per_s"].max() == metrics["int8"]["server"]["highest_queries_per_s"]
     curve = pd.read_csv(artifacts.BENCHMARK / "batch_curve.csv")
-    assert curve["batch"].tolist() == [1, 4] * 3
-    assert set(pd.read_csv(artifacts.BENCHMARK / "latency.csv")["precision"]) == {"fp32", "fp16", "int8"}
+    assert curve["batch"].tolist() == [1, 4] * len(PRECISIONS)
+    assert set(pd.read_csv(artifacts.BENCHMARK / "latency.csv")["precision"]) == set(PRECISIONS)
     assert "rss_mib" in pd.read_csv(artifacts.BENCHMARK / "telemetry.csv")
     assert "artifacts/data/validation/images.npy" in manifest.verify(artifacts.BENCHMARK / "windows.csv").inputs
 
@@ -50,7 +64,7 @@ def test_percentiles_that_the_samples_are_too_few_for_are_named(project: Callabl
     project(weights, benchmark={**SHORT, "seconds": 0.001, "window_seconds": 0.001})
     code, printed = run(benchmark_sustained)
     assert code == 0, printed
-    figures = json.loads((artifacts.METRICS / "benchmark_sustained.json").read_text())["fp32"]
+    figures = json.loads((artifacts.METRICS / "benchmark_sustained.json").read_text())["fp32"]["single_stream"]
     assert "latency_ms_p99_9" not in figures
     assert f"{figures['queries']} samples are too few for" in figures["percentiles_left_out"]
     assert "p99.9 (1000)" in printed
@@ -68,5 +82,5 @@ def test_interrupted_run_keeps_its_series_and_writes_no_metrics(project: Callabl
     kept = json.loads((artifacts.BENCHMARK / "incomplete.json").read_text())
     windows = pd.read_csv(artifacts.BENCHMARK / "windows.csv")
     assert kept["complete"] is False
-    assert windows["queries"].sum() == kept["fp32"]["queries"] > 0
+    assert windows["queries"].sum() == kept["fp32"]["single_stream"]["queries"] > 0
     assert not manifest.sidecar(artifacts.BENCHMARK / "windows.csv").exists()  # nothing may take it for whole

@@ -179,6 +179,12 @@ class TensorRTEngine:
             seconds += [stop.time_since(start) / 1000 for start, stop in used]
         return np.asarray(seconds)
 
+    def phase_seconds(self, feeds: Mapping[str, Any], repeats: int) -> dict[str, npt.NDArray[np.float64]]:
+        """Run `repeats` times one after the other; "enqueue" by the host's clock, "h2d", "compute" and "d2h" between CUDA events; seconds, [repeats]."""
+        checked, batch = self._fits(feeds)
+        self._slots[0].run(checked, batch)  # a first run outside of the times
+        return self._slots[0].timed(checked, batch, repeats)
+
     def layer_times(self, feeds: Mapping[str, Any], runs: int) -> list[LayerTime]:
         """Run `feeds` `runs` times under TensorRT's IProfiler; mean time of each layer, in order of execution.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
@@ -98,6 +99,31 @@ class Slot:
             cuda.memcpy_dtoh_async(view, self._device[name].address, worker.stream)
         worker.stream.synchronize()
         return {name: view[:rows].copy() for name, view in views.items()}
+
+    def timed(self, feeds: Mapping[str, Feed], rows: int, repeats: int) -> dict[str, npt.NDArray[np.float64]]:
+        """Run one batch `repeats` times, each to its end, on the worker's stream with CUDA events between the phases; seconds of each, [repeats]."""
+        cuda, worker = memory.driver(), self.worker
+        shapes = {binding.name: (max(rows, binding.minimum[0]), *feeds[binding.name].shape[1:]) for binding in worker.inputs}
+        uploads, outputs = self._stage(feeds, shapes), worker.output_shapes(shapes)
+        program = worker.program(shapes, self._addresses(feeds), lasting=len(uploads) == len(worker.inputs))
+        views = {binding.name: self._pinned[binding.name].view(outputs[binding.name], binding.spec.dtype) for binding in worker.outputs}
+        marks = [cuda.Event() for _ in range(4)]
+        seconds = np.empty((4, repeats))
+        for repeat in range(repeats):
+            marks[0].record(worker.stream)
+            for address, source in uploads:
+                cuda.memcpy_htod_async(address, source, worker.stream)
+            marks[1].record(worker.stream)
+            began = time.perf_counter()
+            program.run()
+            seconds[0, repeat] = time.perf_counter() - began
+            marks[2].record(worker.stream)
+            for name, view in views.items():
+                cuda.memcpy_dtoh_async(view, self._device[name].address, worker.stream)
+            marks[3].record(worker.stream)
+            marks[3].synchronize()
+            seconds[1:, repeat] = [later.time_since(earlier) / 1e3 for earlier, later in zip(marks, marks[1:])]
+        return dict(zip(("enqueue", "h2d", "compute", "d2h"), seconds))
 
     def prepare(self, feeds: Mapping[str, Feed], rows: int) -> tuple[Any, dict[str, Shape]]:
         """Put the copies of one batch on the worker's stream. Returns (what runs the inference, shapes of its outputs)."""

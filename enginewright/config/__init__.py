@@ -7,10 +7,8 @@ YAML uses the names of Enum members.
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field, fields, is_dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any, Optional
 
@@ -18,97 +16,49 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from enginewright.config.checks import faults_of
+from enginewright.config.choices import (
+    CalibrationAlgorithm as CalibrationAlgorithm,
+)
+from enginewright.config.choices import (
+    ChannelOrder as ChannelOrder,
+)
+from enginewright.config.choices import (
+    DataSource as DataSource,
+)
+from enginewright.config.choices import (
+    Driver as Driver,
+)
+from enginewright.config.choices import (
+    GateMode as GateMode,
+)
+from enginewright.config.choices import (
+    InputType as InputType,
+)
+from enginewright.config.choices import (
+    Layout as Layout,
+)
+from enginewright.config.choices import (
+    Precision as Precision,
+)
+from enginewright.config.choices import (
+    PrecisionMode as PrecisionMode,
+)
+from enginewright.config.choices import (
+    RuntimeName as RuntimeName,
+)
+from enginewright.config.choices import (
+    ScenarioName as ScenarioName,
+)
+from enginewright.config.choices import (
+    Selection as Selection,
+)
+from enginewright.config.choices import (
+    WeightsFrom as WeightsFrom,
+)
 from enginewright.errors import ConfigError, nearest
 
 PARAMS_FILE = Path("params.yaml")
-
-
-class RuntimeName(Enum):
-    """Backends by the module in `enginewright.runtimes` that owns them; `auto` takes the first that can do the task."""
-
-    auto = "auto"
-    tensorrt = "tensorrt"
-    tensorrt_rtx = "tensorrt_rtx"
-    onnxruntime = "onnxruntime"
-    null = "null"
-
-
-class Precision(Enum):
-    """What an engine computes its convolutions and matrix products in."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    int8 = "int8"
-
-
-class PrecisionMode(Enum):
-    """How TensorRT is told: by builder flags and a calibrator (implicit), or by the ONNX itself (explicit)."""
-
-    auto = "auto"
-    implicit = "implicit"
-    explicit = "explicit"
-
-
-class InputType(Enum):
-    """What a TensorRT engine takes: always float32, or the type that it computes in, which is a half (FP16) or a quarter (INT8) of the bytes to copy."""
-
-    float32 = "float32"
-    native = "native"
-
-
-class CalibrationAlgorithm(Enum):
-    """How the INT8 range of a tensor is chosen from its observed values."""
-
-    entropy = "entropy"
-    minmax = "minmax"
-    percentile = "percentile"
-
-
-class DataSource(Enum):
-    """Where labelled images come from; `enginewright.data.sources` has one function for each."""
-
-    digits = "digits"
-    fashion_mnist = "fashion_mnist"
-    photographs = "photographs"
-    image_folder = "image_folder"
-
-
-class Selection(Enum):
-    """How calibration images are picked from their pool."""
-
-    random = "random"
-    stratified = "stratified"
-    coverage = "coverage"
-
-
-class ChannelOrder(Enum):
-    """Order of the colour channels that the model was trained with."""
-
-    gray = "gray"
-    rgb = "rgb"
-    bgr = "bgr"
-
-
-class Layout(Enum):
-    """Order of the axes of a batch."""
-
-    nchw = "nchw"
-    nhwc = "nhwc"
-
-
-class WeightsFrom(Enum):
-    """Who makes the file `model.weights`: training here, an installed package, or the user."""
-
-    training = "training"
-    package = "package"
-    file = "file"
-
-
-class GateMode(Enum):
-    """`relative`: INT8 >= minimum x FP32; `absolute`: INT8 >= FP32 - maximum loss."""
-
-    relative = "relative"
-    absolute = "absolute"
 
 
 @dataclass
@@ -228,15 +178,41 @@ class ProfileLayers:
 
 
 @dataclass
+class ServerLoad:
+    """Scenario server: queries of one image, arriving by a Poisson process."""
+
+    queries_per_s: Optional[float] = None  # null searches for the highest rate that holds the bound
+    latency_ms: float = 15.0  # the bound, MLPerf's for ResNet-50
+    percentile: float = 99.0  # of the queries must keep it
+    probe_seconds: float = 2.0  # of each rate that the search tries
+    max_batch: int = 8  # queries that have arrived go together, up to so many
+
+
+@dataclass
+class Stability:
+    """What a load must keep to be called stable."""
+
+    maximum_drift_percent: float = 5.0  # from start to end, if a test says that there is a trend
+    maximum_coefficient_of_variation: float = 0.025  # between windows; trtexec warns beyond 2.5 %
+    minimum_last_to_first: float = 0.95  # throughput of the last minute over that of the first, or of halves of a shorter load
+    significance: float = 0.01  # of the trend test
+
+
+@dataclass
 class Benchmark:
     """Steady load on every engine."""
 
-    seconds: float = 20.0  # of steady load for each precision
-    warmup_seconds: float = 2.0
+    scenarios: list[ScenarioName] = field(default_factory=lambda: [ScenarioName.single_stream, ScenarioName.offline])
+    driver: Driver = Driver.auto
+    seconds: float = 10.0  # of steady load for each precision and scenario
+    warmup_seconds: float = 1.0  # before each
     window_seconds: float = 1.0  # of the time series
-    batch_size: int = 1
+    batch_size: int = 32  # images of a query of offline
+    samples_per_query: int = 8  # images of a query of multi_stream
     batch_curve: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16, 32])
     batch_curve_seconds: float = 1.0  # for each batch size
+    server: ServerLoad = field(default_factory=ServerLoad)
+    stability: Stability = field(default_factory=Stability)
 
 
 @dataclass
@@ -289,7 +265,7 @@ def check(composed: DictConfig, where: str) -> Params:
         hint = nearest(value.group(1), choices.group(1).split(", ")) if choices and value else ""
         raise ConfigError(f"{where}: {fault.full_key or 'the configuration'}: {reason}{hint}") from None
     assert isinstance(merged, Params)  # OmegaConf.to_object of a structured Params
-    faults = [f"{key}: {fault}" for key, fault in _faults(merged)]
+    faults = [f"{key}: {fault}" for key, fault in faults_of(merged)]
     if faults:
         raise ConfigError(f"{where}: " + "; ".join(faults))
     return merged
@@ -310,84 +286,3 @@ def _refuse_unknown_keys(node: DictConfig, schema: type, prefix: str, where: str
             raise ConfigError(f"{where}: {prefix}{name} is {value} and must be a list, such as {default}")
         if is_dataclass(default) and isinstance(value, DictConfig):
             _refuse_unknown_keys(value, type(default), f"{prefix}{name}.", where)
-
-
-def _faults(params: Params) -> list[tuple[str, str]]:
-    """Values out of range and combinations that cannot work, as (key, what is wrong and what to do)."""
-    found: list[tuple[str, str]] = []
-
-    def need(key: str, holds: bool, fault: str) -> None:
-        if not holds:
-            found.append((key, fault))
-
-    data, build, profile = params.data, params.build, params.build.profile
-    for key, count in {
-        "data.train_images": data.train_images + 1,  # 0 images is right where nothing is trained
-        "data.calibration_images": data.calibration_images,
-        "data.validation_images": data.validation_images,
-        "train.epochs": params.train.epochs,
-        "train.batch_size": params.train.batch_size,
-        "calibration.batch_size": params.calibration.batch_size,
-        "build.profile.min": profile.min,
-        "build.workspace_mib": build.workspace_mib,
-        "accuracy.batch_size": params.accuracy.batch_size,
-        "profile_layers.batch_size": params.profile_layers.batch_size,
-        "profile_layers.runs": params.profile_layers.runs,
-        "benchmark.batch_size": params.benchmark.batch_size,
-    }.items():
-        need(key, count >= 1, f"{count} is too small, it must be at least 1")
-    for key, seconds in {
-        "benchmark.seconds": params.benchmark.seconds,
-        "benchmark.window_seconds": params.benchmark.window_seconds,
-        "benchmark.batch_curve_seconds": params.benchmark.batch_curve_seconds,
-        "train.learning_rate": params.train.learning_rate,
-        "export.tolerance": params.export.tolerance,
-        "data.preprocessing.scale": data.preprocessing.scale,
-    }.items():
-        need(key, math.isfinite(seconds) and seconds > 0, f"{seconds} must be a positive number")
-    need("benchmark.warmup_seconds", params.benchmark.warmup_seconds >= 0, "must not be negative")
-    need(
-        "data.calibration_images",
-        data.calibration_images <= data.calibration_pool,
-        f"{data.calibration_images} images are asked for and data.calibration_pool sets {data.calibration_pool} apart; raise the pool or ask for fewer",
-    )
-    need("export.opset_version", 13 <= params.export.opset_version <= 20, "must be 13 (per-channel Q/DQ) to 20; TensorRT 8.6 parses 17 at most")
-    need("calibration.percentile", 50 < params.calibration.percentile <= 100, "is a percentage, over 50 and at most 100")
-    need("calibration.bins", params.calibration.bins >= 256, "must be at least 256: entropy compares with 128 quantized levels")
-    need("build.profile", profile.min <= profile.opt <= profile.max, f"min {profile.min} <= opt {profile.opt} <= max {profile.max} does not hold")
-    need("build.optimization_level", 0 <= build.optimization_level <= 5, f"{build.optimization_level} is not in 0 to 5")
-    for capability in build.compute_capabilities:
-        need("build.compute_capabilities", re.fullmatch(r"\d+\.\d", capability) is not None, f"'{capability}' is not like 8.6")
-    for key, ratio in {
-        "accuracy.minimum_ratio": params.accuracy.minimum_ratio,
-        "accuracy.maximum_loss": params.accuracy.maximum_loss,
-        "train.minimum_top1": params.train.minimum_top1,
-    }.items():
-        need(key, 0 <= ratio <= 1, f"{ratio} is a fraction, 0 to 1")
-    need("accuracy.confidence", 0 < params.accuracy.confidence < 1, f"{params.accuracy.confidence} is a fraction, over 0 and under 1")
-    for key, batch in {
-        "accuracy.batch_size": params.accuracy.batch_size,
-        "profile_layers.batch_size": params.profile_layers.batch_size,
-        "benchmark.batch_size": params.benchmark.batch_size,
-        "benchmark.batch_curve": max(params.benchmark.batch_curve, default=profile.min),
-    }.items():
-        need(key, batch <= profile.max, f"{batch} is over build.profile.max = {profile.max}; raise the profile or lower the batch")
-    need("benchmark.batch_curve", all(batch >= profile.min for batch in params.benchmark.batch_curve), f"holds a batch under build.profile.min = {profile.min}")
-    found.extend(_preprocessing_faults(data.preprocessing, params.model))
-    return found
-
-
-def _preprocessing_faults(preprocessing: Preprocessing, model: Model) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    channels = 1 if preprocessing.channels is ChannelOrder.gray else 3
-    if len(preprocessing.crop) != 2 or min(preprocessing.crop) < 1:
-        return [("data.preprocessing.crop", f"{preprocessing.crop} is not [height, width] in pixels")]
-    for name, values in {"mean": preprocessing.mean, "std": preprocessing.std}.items():
-        if len(values) != channels:
-            found.append((f"data.preprocessing.{name}", f"has {len(values)} values for {channels} channels ({preprocessing.channels.name})"))
-    if any(value <= 0 for value in preprocessing.std):
-        found.append(("data.preprocessing.std", "holds a value that is not positive"))
-    shape = [channels, *preprocessing.crop] if preprocessing.layout is Layout.nchw else [*preprocessing.crop, channels]
-    if shape != model.input_shape:
-        found.append(("model.input_shape", f"{model.input_shape} is not what data.preprocessing makes, {shape}; change one of the two"))
-    return found

@@ -1,0 +1,188 @@
+"""MLPerf LoadGen as the driver, where `mlcommons-loadgen` is installed. The owner of mlperf_loadgen.
+
+It issues the queries of single_stream, multi_stream and offline and keeps its own log, whose verdict and figures stand beside ours. Every query is
+recorded here as well, so that windows, percentiles and totals come from one way of data. `server` stays with our own driver: LoadGen does
+not say when a query was due, and latency from its issue would leave out the queueing (docs/decisions/0011-loadgen.md).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
+
+from enginewright.benchmark.clock import NS, now_ns
+from enginewright.benchmark.samples import Recorder
+from enginewright.benchmark.schedule import Plan, System
+
+if TYPE_CHECKING:
+    Inbox = SimpleQueue[Optional[Sequence[Any]]]
+
+SCENARIOS = {"single_stream": "SingleStream", "multi_stream": "MultiStream", "offline": "Offline"}
+UNOFFICIAL = "unofficial: not a result verified by MLCommons"
+LOADED_SAMPLES = 1 << 10  # of LoadGen's sample library; which images they stand for is the system's choice
+FIGURES = {
+    "Samples per second": "samples_per_s",
+    "QPS w/o loadgen overhead": "queries_per_s",
+    "Samples per query": "samples_per_query",
+    "Mean latency (ns)": "latency_ns_mean",
+    "50.00 percentile latency (ns)": "latency_ns_p50",
+    "90.00 percentile latency (ns)": "latency_ns_p90",
+    "99.00 percentile latency (ns)": "latency_ns_p99",
+    "99.90 percentile latency (ns)": "latency_ns_p99_9",
+}
+
+
+def why_not(scenario: str) -> str:
+    """Empty if LoadGen can drive the scenario here, else the reason."""
+    if scenario not in SCENARIOS:
+        return f"LoadGen does not drive {scenario} here"
+    try:
+        import mlperf_loadgen  # noqa: F401
+    except ImportError:
+        return "LoadGen is not installed (pip install mlcommons-loadgen)"
+    return ""
+
+
+class LoadGen:
+    """A `Scenario` that LoadGen drives."""
+
+    def __init__(self, name: str, batch: int, expected_queries_per_s: float) -> None:
+        """`batch` images are one query of the system; the expected rate, from the warm-up, sizes the one big query of offline."""
+        self.name, self._batch, self._expected = name, batch, max(expected_queries_per_s, 1.0)
+        self.summary: dict[str, Any] = {}
+
+    def drive(self, system: System, plan: Plan, recorder: Recorder) -> bool:
+        """See `enginewright.benchmark.schedule.Scenario`; fills `summary` with what LoadGen's own log says.
+
+        LoadGen runs in a thread of its own and the engine is used in this one, which loaded it. LoadGen cannot be told to stop: after an
+        interruption its thread is left waiting for an answer, no further load can be driven, and the process ends with exit code 130.
+        """
+        import mlperf_loadgen as loadgen
+
+        inbox: SimpleQueue[Optional[Sequence[Any]]] = SimpleQueue()
+        library = loadgen.ConstructQSL(LOADED_SAMPLES, LOADED_SAMPLES, _nothing, _nothing)
+        under_test = loadgen.ConstructSUT(inbox.put, _nothing)
+        folder = tempfile.mkdtemp(prefix="enginewright-loadgen-")
+
+        def run() -> None:
+            loadgen.StartTestWithLogSettings(under_test, library, self._settings(loadgen, plan), _quiet(loadgen, folder))
+            inbox.put(None)
+
+        thread = threading.Thread(target=run, name="LoadGen", daemon=True)
+        thread.start()
+        serve = self._serve_all if self.name == "offline" else self._serve
+        if not serve(inbox, system, plan, recorder, _Completion(loadgen)):
+            atexit.register(_leave)
+            return False
+        thread.join()
+        loadgen.DestroySUT(under_test)
+        loadgen.DestroyQSL(library)
+        self.summary = read_summary((Path(folder) / "mlperf_log_summary.txt").read_text())
+        shutil.rmtree(folder, ignore_errors=True)
+        return True
+
+    def _serve(self, inbox: Inbox, system: System, plan: Plan, recorder: Recorder, complete: _Completion) -> bool:
+        """Answer a query as it comes, until LoadGen says that it was the last."""
+        clock, get, answer, record, interruption = now_ns, inbox.get, system.answer, recorder.record, plan.interruption
+        while (samples := get()) is not None:
+            if interruption.requested:
+                return False
+            issued = clock()
+            answer(recorder.count)
+            record(issued, clock())
+            complete(samples)
+        return True
+
+    def _serve_all(self, inbox: Inbox, system: System, plan: Plan, recorder: Recorder, complete: _Completion) -> bool:
+        """Answer the one query of offline batch by batch."""
+        clock, interruption, batch = now_ns, plan.interruption, self._batch
+        samples = inbox.get() or ()
+        issued: deque[int] = deque()
+
+        def numbers() -> Iterator[int]:
+            for number in range(-(-len(samples) // batch)):
+                if interruption.requested:
+                    return
+                issued.append(clock())
+                yield number
+
+        for number, _ in enumerate(system.answer_all(numbers())):
+            recorder.record(issued.popleft(), clock())
+            complete(samples[number * batch : (number + 1) * batch])
+        return not interruption.requested and inbox.get() is None
+
+    def _settings(self, loadgen: Any, plan: Plan) -> Any:
+        settings = loadgen.TestSettings()
+        settings.mode = loadgen.TestMode.PerformanceOnly
+        settings.scenario = getattr(loadgen.TestScenario, SCENARIOS[self.name])
+        settings.min_duration_ms = max(1, round(plan.seconds * 1e3))
+        settings.min_query_count = plan.minimum_queries
+        if self.name == "offline":  # LoadGen takes a tenth more by itself; the batches must be whole
+            queries = max(plan.minimum_queries, round(self._expected * plan.seconds))
+            settings.min_query_count = settings.max_query_count = queries * self._batch
+            settings.min_duration_ms = 0
+            settings.offline_expected_qps = self._expected * self._batch
+        elif self.name == "multi_stream":
+            settings.multi_stream_samples_per_query = self._batch
+            settings.multi_stream_expected_latency_ns = round(NS / self._expected)
+        else:
+            settings.single_stream_expected_latency_ns = round(NS / self._expected)
+        return settings
+
+
+class _Completion:
+    """Tells LoadGen that samples are answered; it looks at the answers in accuracy mode alone."""
+
+    def __init__(self, loadgen: Any) -> None:
+        self._answer = np.zeros(1, np.uint8)
+        self._complete, self._response = loadgen.QuerySamplesComplete, loadgen.QuerySampleResponse
+        self._address, self._size = self._answer.ctypes.data, self._answer.nbytes
+
+    def __call__(self, samples: Sequence[Any]) -> None:
+        response, address, size = self._response, self._address, self._size
+        self._complete([response(sample.id, address, size) for sample in samples])
+
+
+def _leave() -> None:
+    """End the process without the C++ destructors, in which LoadGen's thread that still waits would crash it. Runs after all results are written."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(128 + signal.SIGINT)
+
+
+def _nothing(*_: object) -> None:
+    """LoadGen's hooks for loading samples and flushing queries: the images are ready, and every query is served at once."""
+
+
+def _quiet(loadgen: Any, folder: str) -> Any:
+    output = loadgen.LogOutputSettings()
+    output.outdir, output.copy_summary_to_stdout = folder, False
+    settings = loadgen.LogSettings()
+    settings.log_output, settings.enable_trace = output, False
+    return settings
+
+
+def read_summary(text: str) -> dict[str, Any]:
+    """Verdict and figures of mlperf_log_summary.txt, latencies in milliseconds; says of itself that it is unofficial."""
+    found: dict[str, Any] = {"status": UNOFFICIAL}
+    for line in text.splitlines():
+        name, _, value = (part.strip() for part in line.partition(":"))
+        if name == "Result is":
+            found["result"] = value
+        elif name in FIGURES and re.fullmatch(r"[\d.]+(e[+-]?\d+)?", value):
+            key = FIGURES[name]
+            found[key.replace("_ns", "_ms")] = float(value) / 1e6 if "_ns" in key else float(value)
+    return found

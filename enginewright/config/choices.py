@@ -1,0 +1,110 @@
+"""What a setting of params.yaml may name. YAML uses the names of the members."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class RuntimeName(Enum):
+    """Backends by the module in `enginewright.runtimes` that owns them; `auto` takes the first that can do the task."""
+
+    auto = "auto"
+    tensorrt = "tensorrt"
+    tensorrt_rtx = "tensorrt_rtx"
+    onnxruntime = "onnxruntime"
+    null = "null"
+
+
+class Precision(Enum):
+    """What an engine computes its convolutions and matrix products in."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+class PrecisionMode(Enum):
+    """How TensorRT is told: by builder flags and a calibrator (implicit), or by the ONNX itself (explicit)."""
+
+    auto = "auto"
+    implicit = "implicit"
+    explicit = "explicit"
+
+
+class ScenarioName(Enum):
+    """How queries arrive, by MLPerf Inference's names."""
+
+    single_stream = "single_stream"  # one image at a time, the next when it is answered: latency
+    multi_stream = "multi_stream"  # so many images a query
+    offline = "offline"  # all at once, the device never waits: throughput
+    server = "server"  # Poisson arrivals under a latency bound
+
+
+class Driver(Enum):
+    """Who issues the queries: MLPerf LoadGen or this project; `auto` is LoadGen where it is installed."""
+
+    auto = "auto"
+    loadgen = "loadgen"
+    own = "own"
+
+
+class InputType(Enum):
+    """What a TensorRT engine takes: always float32, or the type that it computes in, which is a half (FP16) or a quarter (INT8) of the bytes to copy."""
+
+    float32 = "float32"
+    native = "native"
+
+
+class CalibrationAlgorithm(Enum):
+    """How the INT8 range of a tensor is chosen from its observed values."""
+
+    entropy = "entropy"
+    minmax = "minmax"
+    percentile = "percentile"
+
+
+class DataSource(Enum):
+    """Where labelled images come from; `enginewright.data.sources` has one function for each."""
+
+    digits = "digits"
+    fashion_mnist = "fashion_mnist"
+    photographs = "photographs"
+    image_folder = "image_folder"
+
+
+class Selection(Enum):
+    """How calibration images are picked from their pool."""
+
+    random = "random"
+    stratified = "stratified"
+    coverage = "coverage"
+
+
+class ChannelOrder(Enum):
+    """Order of the colour channels that the model was trained with."""
+
+    gray = "gray"
+    rgb = "rgb"
+    bgr = "bgr"
+
+
+class Layout(Enum):
+    """Order of the axes of a batch."""
+
+    nchw = "nchw"
+    nhwc = "nhwc"
+
+
+class WeightsFrom(Enum):
+    """Who makes the file `model.weights`: training here, an installed package, or the user."""
+
+    training = "training"
+    package = "package"
+    file = "file"
+
+
+class GateMode(Enum):
+    """`relative`: INT8 >= minimum x FP32; `absolute`: INT8 >= FP32 - maximum loss."""
+
+    relative = "relative"
+    absolute = "absolute"
