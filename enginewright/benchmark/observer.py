@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import select
 import subprocess
@@ -34,6 +35,7 @@ class Observer:
         """Start in a `with` block; `gpu` is the name of the GPU under load, or None on a CPU."""
         self._gpu = gpu
         self.absent = ""
+        self.device_state: dict[str, str] = {}
 
     def __enter__(self) -> Observer:
         self._folder = tempfile.TemporaryDirectory(prefix="enginewright-")
@@ -63,11 +65,13 @@ class Observer:
             raise RuntimeError(f"the telemetry process ended with {code}")
 
     def table(self) -> pd.DataFrame:
-        """What was read until `close`: clock_ns, precision, phase and the columns of `Telemetry`; sets `absent`."""
+        """What was read until `close`: clock_ns, precision, phase and the columns of `Telemetry`; sets `absent` and `device_state`."""
         import pandas as pd
 
         note = self._file.with_suffix(".absent")
         self.absent = note.read_text() if note.exists() else ""
+        state = self._file.with_suffix(".state")
+        self.device_state = json.loads(state.read_text()) if state.exists() else {}
         return pd.read_csv(self._file)
 
 
@@ -78,6 +82,7 @@ def observe(pid: int, file: Path, gpu: Optional[str]) -> None:
 
     telemetry = Telemetry(pid, gpu)
     file.with_suffix(".absent").write_text(telemetry.absent)
+    file.with_suffix(".state").write_text(json.dumps(telemetry.device_state()))
     console = Console(stderr=True)
     bar = Progress(TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn(), console=console, auto_refresh=False, disable=not console.is_terminal)
     with file.open("w", newline="") as stream, bar:

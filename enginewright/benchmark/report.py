@@ -14,10 +14,10 @@ import psutil
 import enginewright
 from enginewright.benchmark import server
 from enginewright.benchmark.clock import NS
+from enginewright.benchmark.conditions import conditions, flagged
 from enginewright.benchmark.load import Load, Measurement
 from enginewright.benchmark.percentiles import rank
-from enginewright.benchmark.telemetry import GPU_COLUMNS, throttle_names
-from enginewright.benchmark.windows import stability
+from enginewright.benchmark.stability import stability
 from enginewright.config import Benchmark
 from enginewright.manifest import Manifest
 from enginewright.target import TargetFingerprint
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PER_MILLES = [*range(10, 990, 10), *range(990, 1000)]
 DISTURBING_CORES = 0.2  # busy with other processes, on average
+SLOW = 0.9  # of the median throughput: a window below is marked in the plot
 DIGEST = 12  # hex digits of a sha256 that people see
 
 
@@ -44,7 +45,9 @@ def metrics(
         rows = telemetry[telemetry["precision"] == precision]
         figures = {**measurement.metrics(), "engine_sha256": manifests[precision].sha256}
         for scenario, load in measurement.loads.items():
-            figures[scenario].update({**stability(load.windows), **_telemetry_figures(rows[rows["phase"] == scenario])})
+            watched = during(load, rows[rows["phase"] == scenario])
+            images = len(load.samples) * load.samples.batch
+            figures[scenario].update({**stability(load.windows, settings.stability), **conditions(watched, images), **_busy(watched)})
         if len(rows):
             figures["resident_mib_observed"] = float(rows["rss_mib"].max())
         figures["resident_mib_max"] = max(value for key, value in figures.items() if key.startswith("resident_mib_"))
@@ -76,11 +79,16 @@ def ratios(throughput: Mapping[str, float]) -> dict[str, float]:
 def tables(measured: Mapping[str, Measurement], telemetry: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The series for people and plots, by file name: each has a column `precision`; seconds count from the start of the scenario's load."""
     loads = {(precision, scenario): load for precision, measurement in measured.items() for scenario, load in measurement.loads.items()}
+    watched = {
+        (precision, scenario): during(load, telemetry[(telemetry["precision"] == precision) & (telemetry["phase"] == scenario)])
+        for (precision, scenario), load in loads.items()
+    }
     probed = {key: server.table(list(load.probes)) for key, load in loads.items() if load.probes}
     return {
         "batch_curve.csv": _joined({(precision,): measurement.curve for precision, measurement in measured.items()}),
         "latency.csv": _joined({key: latency_distribution(load) for key, load in loads.items()}),
-        "telemetry.csv": _since_load(loads, telemetry),
+        "telemetry.csv": _joined(watched),
+        "timeline.csv": _joined({key: timeline(load, watched[key]) for key, load in loads.items()}),
         **({"server_search.csv": _joined(probed)} if probed else {}),
         "windows.csv": _joined({key: load.windows for key, load in loads.items()}),
     }
@@ -93,6 +101,34 @@ def latency_distribution(load: Load) -> pd.DataFrame:
     ordered = 1e3 * np.sort(load.samples.latency_seconds)
     values = [float(ordered[rank(len(ordered), per_mille)]) for per_mille in PER_MILLES] if len(ordered) else []
     return pd.DataFrame({"percentile": np.array(PER_MILLES[: len(values)]) / 10, "latency_ms": values})
+
+
+PANELS = {
+    "sm_clock_mhz": "SM clock (MHz)",
+    "cpu_frequency_mhz": "CPU clock (MHz)",
+    "gpu_temperature_c": "GPU temperature (C)",
+    "cpu_temperature_c": "CPU temperature (C)",
+    "power_w": "power (W)",
+}
+
+
+def timeline(load: Load, watched: pd.DataFrame) -> pd.DataFrame:
+    """Throughput, clocks, temperature and power over the time of one load, for a plot with a panel each.
+
+    Returns:
+        Columns seconds, panel, value, note ("throttled", "slow": a window under 0.9 of the median, or "").
+    """
+    import pandas as pd
+
+    rates = load.windows.get("throughput_images_per_s", pd.Series(dtype=float))
+    slow = np.where(rates < SLOW * rates.median(), "slow", "")
+    parts = [pd.DataFrame({"seconds": load.windows.get("seconds", rates), "panel": "throughput (images/s)", "value": rates, "note": slow})]
+    notes = np.where(flagged(watched), "throttled", "")
+    gpu = "sm_clock_mhz" in watched
+    for column, panel in PANELS.items():
+        if column in watched and watched[column].notna().any() and not (gpu and column.startswith("cpu_")):
+            parts.append(pd.DataFrame({"seconds": watched["seconds"], "panel": panel, "value": watched[column], "note": notes}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def show(found: Mapping[str, Any], measured: Mapping[str, Measurement], telemetry_note: str) -> None:
@@ -132,9 +168,11 @@ def show(found: Mapping[str, Any], measured: Mapping[str, Measurement], telemetr
 
 
 def _notes(console: Console, where: str, load: Mapping[str, Any]) -> None:
-    for key in ("percentiles_left_out", "throttled"):
-        if load.get(key, "no") != "no":
+    for key, quiet in (("percentiles_left_out", ""), ("throttled", "no"), ("other_processes", "none")):
+        if load.get(key, quiet) != quiet:
             console.print(f"{where}: {key.replace('_', ' ')}: {load[key]}", highlight=False)
+    if not load.get("stable", False) and "stability" in load:
+        console.print(f"{where}: {'not stable' if 'stable' in load else 'stability'}: {load['stability']}", highlight=False)
     busy = load.get("other_cores_busy_mean", 0.0)
     if busy > DISTURBING_CORES:
         console.print(f"{where}: other processes kept {busy:.1f} of {psutil.cpu_count()} cores busy; these figures are disturbed", highlight=False)
@@ -157,8 +195,11 @@ ROWS = [
     ("  H2D p50 (ms)", "h2d_ms_p50", ".3f"),
     ("  compute p50 (ms)", "compute_ms_p50", ".3f"),
     ("  D2H p50 (ms)", "d2h_ms_p50", ".3f"),
-    ("last / first window", "last_to_first_window", ".3f"),
+    ("last / first minute (or half)", "last_to_first", ".3f"),
+    ("variation between windows (%)", "throughput_coefficient_of_variation", ".1%"),
     ("drift (%)", "throughput_drift_percent", "+.1f"),
+    ("power mean (W)", "power_w_mean", ".0f"),
+    ("energy (J/image)", "energy_j_per_image", ".4f"),
 ]
 
 
@@ -174,28 +215,17 @@ def _joined(parts: Mapping[Any, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=["precision"])
 
 
-def _since_load(loads: Mapping[tuple[str, str], Load], telemetry: pd.DataFrame) -> pd.DataFrame:
-    parts = {}
-    for (precision, scenario), load in loads.items():
-        rows = telemetry[(telemetry["precision"] == precision) & (telemetry["phase"] == scenario)]
-        if len(load.samples) and len(rows):
-            seconds = (rows["clock_ns"] - load.samples.due_ns[0]) / NS
-            rest = rows.drop(columns=["clock_ns", "precision", "phase"])
-            rest.insert(0, "seconds", seconds.clip(lower=0))
-            parts[precision, scenario] = rest
-    return _joined(parts)
+def during(load: Load, rows: pd.DataFrame) -> pd.DataFrame:
+    """The telemetry of a load: `seconds` from its first query in place of the clock, without precision and phase."""
+    rest = rows.drop(columns=["clock_ns", "precision", "phase"])
+    start = load.samples.due_ns[0] if len(load.samples) else 0
+    rest.insert(0, "seconds", ((rows["clock_ns"] - start) / NS).clip(lower=0) if len(load.samples) else np.nan)
+    return rest if len(load.samples) else rest.iloc[:0]
 
 
-def _telemetry_figures(load: pd.DataFrame) -> dict[str, Any]:
-    """Means over the load of what could be read, and throttling."""
-    found: dict[str, Any] = {}
-    for column in ("cpu_frequency_mhz", *(name for name in GPU_COLUMNS if name != "throttle_reasons")):
-        if column in load and load[column].notna().any():
-            found[f"{column}_mean"] = float(load[column].mean())
-    if len(load):  # both columns are percent: of the whole machine, and of one core
-        cores = psutil.cpu_count() or 1
-        found["other_cores_busy_mean"] = max(float((load["cpu_utilization_percent"] * cores - load["process_cpu_percent"]).mean()) / 100, 0.0)
-    if "throttle_reasons" in load and load["throttle_reasons"].notna().any():
-        names = sorted({name for reasons in load["throttle_reasons"].dropna() for name in throttle_names(int(reasons))})
-        found["throttled"] = ", ".join(names) if names else "no"
-    return found
+def _busy(load: pd.DataFrame) -> dict[str, float]:
+    """Cores that others kept busy on average; both columns are percent: of the whole machine, and of one core."""
+    if load.empty:
+        return {}
+    cores = psutil.cpu_count() or 1
+    return {"other_cores_busy_mean": max(float((load["cpu_utilization_percent"] * cores - load["process_cpu_percent"]).mean()) / 100, 0.0)}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import psutil
+
+from enginewright.benchmark.neighbours import Neighbours
 
 MIB = 1 << 20
 NAN = math.nan
@@ -43,25 +46,32 @@ class Telemetry:
         self._process.cpu_percent()  # the first answer is 0 by definition (psutil documentation)
         psutil.cpu_percent()
         self._gpu = None if gpu is None else _Gpu(gpu)
+        self._neighbours = Neighbours(pid)
         self.absent = "" if self._gpu is None else self._gpu.absent
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of what `read` returns, with units."""
-        return CPU_COLUMNS + (GPU_COLUMNS if self._gpu and not self._gpu.absent else ())
+        return CPU_COLUMNS + (GPU_COLUMNS if self._gpu and not self._gpu.absent else ()) + ("other_processes",)
 
-    def read(self) -> dict[str, float]:
+    def device_state(self) -> dict[str, str]:
+        """Settings of the GPU that figures hang on, by NVML; empty without a GPU."""
+        return self._gpu.state() if self._gpu and not self._gpu.absent else {}
+
+    def read(self) -> dict[str, Union[float, str]]:
         """One reading of everything, by column."""
         frequency = psutil.cpu_freq()
         temperatures = [reading.current for readings in psutil.sensors_temperatures().values() for reading in readings]
-        row = {
+        row: dict[str, Union[float, str]] = {
             "cpu_frequency_mhz": frequency.current if frequency else NAN,
             "cpu_utilization_percent": psutil.cpu_percent(),
             "process_cpu_percent": self._process.cpu_percent(),
             "cpu_temperature_c": max(temperatures, default=NAN),
             "rss_mib": self._process.memory_info().rss / MIB,
         }
-        return {**row, **(self._gpu.read() if self._gpu and not self._gpu.absent else {})}
+        gpu = self._gpu if self._gpu and not self._gpu.absent else None
+        row.update(gpu.read() if gpu else {})
+        return {**row, "other_processes": self._neighbours.read(gpu.processes() if gpu else None)}
 
 
 class _Gpu:
@@ -85,7 +95,8 @@ class _Gpu:
 
     def read(self) -> dict[str, float]:
         nvml, handle = self._nvml, self._handle
-        reasons = getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", nvml.nvmlDeviceGetCurrentClocksThrottleReasons)  # renamed in driver 535
+        # renamed in driver 535
+        reasons = getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", None) or nvml.nvmlDeviceGetCurrentClocksThrottleReasons
         sources: Mapping[str, Callable[[], float]] = {
             "sm_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
             "memory_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
@@ -96,6 +107,33 @@ class _Gpu:
             "throttle_reasons": lambda: reasons(handle),
         }
         return {column: self._or_nan(source) for column, source in sources.items()}
+
+    def processes(self) -> dict[int, float]:
+        """MiB of GPU memory by process; -1 where NVML does not say, as inside of a container."""
+        try:
+            running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+        except self._nvml.NVMLError:
+            return {}
+        return {int(process.pid): process.usedGpuMemory / MIB if process.usedGpuMemory else -1.0 for process in running}
+
+    def state(self) -> dict[str, str]:
+        """Power limit, persistence and MIG mode, ECC, and the clocks' bounds; what this GPU does not know is absent."""
+        nvml, handle = self._nvml, self._handle
+        on_off = {0: "off", 1: "on"}
+        sources: Mapping[str, Callable[[], str]] = {
+            "driver": lambda: _text(nvml.nvmlSystemGetDriverVersion()),
+            "power_limit_w": lambda: f"{nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3:g}",
+            "persistence_mode": lambda: on_off[nvml.nvmlDeviceGetPersistenceMode(handle)],
+            "mig_mode": lambda: on_off[nvml.nvmlDeviceGetMigMode(handle)[0]],
+            "ecc_mode": lambda: on_off[nvml.nvmlDeviceGetEccMode(handle)[0]],
+            "sm_clock_mhz_maximum": lambda: str(nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM)),
+            "sm_clock_mhz_application": lambda: str(nvml.nvmlDeviceGetApplicationsClock(handle, nvml.NVML_CLOCK_SM)),
+        }
+        found = {}
+        for name, source in sources.items():
+            with contextlib.suppress(nvml.NVMLError, AttributeError, KeyError):
+                found[name] = source()
+        return found
 
     def _or_nan(self, source: Callable[[], float]) -> float:
         try:

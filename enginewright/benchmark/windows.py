@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -40,29 +40,3 @@ def window_table(samples: Samples, window_seconds: float) -> pd.DataFrame:
         rows.append((end, len(ordered), len(ordered) * samples.batch / (end - start), p50, p99))
         start = end
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def stability(windows: pd.DataFrame) -> dict[str, Any]:
-    """First against last window, spread between windows, and drift: the Theil-Sen slope over the whole load in percent of the median.
-
-    The slope is the median of all slopes between two windows (P. K. Sen, JASA 63, 1968), which one stall does not move.
-    """
-    if windows.empty:
-        return {}
-    throughput = windows["throughput_images_per_s"].to_numpy(np.float64)
-    found: dict[str, Any] = {
-        "windows": len(throughput),
-        "throughput_images_per_s_first_window": float(throughput[0]),
-        "throughput_images_per_s_last_window": float(throughput[-1]),
-        "throughput_images_per_s_slowest_window": float(throughput.min()),
-        "throughput_coefficient_of_variation": float(throughput.std() / throughput.mean()),
-    }
-    if throughput[0] > 0:
-        found["last_to_first_window"] = float(throughput[-1] / throughput[0])
-    if len(throughput) > 1 and np.median(throughput) > 0:
-        from scipy.stats import theilslopes
-
-        seconds = windows["seconds"].to_numpy(np.float64)
-        slope = theilslopes(throughput, seconds).slope
-        found["throughput_drift_percent"] = float(100 * slope * (seconds[-1] - seconds[0]) / np.median(throughput))
-    return found

@@ -57,7 +57,7 @@ FIGURES = (
     Figure("latency_ms_p99", "latency p99 (ms)", "benchmark_sustained", "{p}.single_stream.latency_ms_p99", ".3f"),
     Figure("latency_ms_p99_9", "latency p99.9 (ms)", "benchmark_sustained", "{p}.single_stream.latency_ms_p99_9", ".3f"),
     Figure("device_ms_p50", "device p50 (ms)", "benchmark_sustained", "{p}.single_stream.device_ms_p50", ".3f"),
-    Figure("last_to_first_window", "last / first window", "benchmark_sustained", "{p}.offline.last_to_first_window", ".3f", ""),
+    Figure("last_to_first", "last / first minute", "benchmark_sustained", "{p}.offline.last_to_first", ".3f", ""),
     Figure("engine_mib", "engine (MiB)", "build_{p}", "size_mib", ".2f"),
     Figure("int8_share", "layers in INT8 (%)", "build_{p}", "int8_share", ".0f", "absolute", 100.0),
     Figure("build_seconds", "build (s)", "build_{p}", "seconds", ".2f", ""),
@@ -228,6 +228,10 @@ def _notes_of(precision: str, accuracy: Mapping[str, Any], benchmark: Mapping[st
         busy = load.get("other_cores_busy_mean", 0.0)
         if busy > DISTURBING_CORES:
             yield f"speed of {precision} ({scenario}) is disturbed: other processes kept {busy:.1f} cores busy"
+        if load.get("stable") is False:
+            yield f"{precision} was not stable ({scenario}): {load['stability']}"
+        if load.get("other_processes", "none") != "none":
+            yield f"others were on the device under {precision} ({scenario}): {load['other_processes']}"
         if load.get("throttled", "no") != "no":
             yield f"the device throttled under {precision} ({scenario}): {load['throttled']}"
 

@@ -11,15 +11,16 @@ from enginewright.benchmark.telemetry import CPU_COLUMNS, Telemetry, throttle_na
 
 def test_own_memory_is_read() -> None:
     row = Telemetry(os.getpid(), None).read()
-    assert tuple(row) == CPU_COLUMNS
-    assert row["rss_mib"] > 1
-    assert math.isfinite(row["cpu_utilization_percent"])
+    assert tuple(row) == (*CPU_COLUMNS, "other_processes")
+    assert float(row["rss_mib"]) > 1
+    assert math.isfinite(float(row["cpu_utilization_percent"]))
 
 
 def test_absent_gpu_is_said() -> None:
     telemetry = Telemetry(os.getpid(), "No Such GPU")
     assert telemetry.absent.startswith("no GPU telemetry: ")
-    assert telemetry.columns == CPU_COLUMNS
+    assert telemetry.columns == (*CPU_COLUMNS, "other_processes")
+    assert telemetry.device_state() == {}
 
 
 def test_idle_is_no_throttling() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enginewright.benchmark.samples import Recorder, Samples
-from enginewright.benchmark.windows import stability, window_table
+from enginewright.benchmark.windows import window_table
 
 MS = 1_000_000
 
@@ -49,29 +49,13 @@ def test_stall_shows_as_a_window_without_throughput() -> None:
     assert windows["queries"].sum() == 201
 
 
-def test_slowdown_is_drift_and_a_single_stall_is_not() -> None:
-    slowing = stability(window_table(back_to_back(list(np.linspace(1.0, 2.0, 5000))), 0.5))
-    stalled = stability(window_table(back_to_back([1.0] * 2500 + [300.0] + [1.0] * 2500), 0.5))
-    assert slowing["throughput_drift_percent"] < -40
-    assert slowing["last_to_first_window"] == pytest.approx(0.5, abs=0.05)
-    assert abs(stalled["throughput_drift_percent"]) < 1
-
-
 def test_remainder_joins_the_last_window() -> None:
     windows = window_table(back_to_back([10.0] * 25), 0.1)
     assert windows["seconds"].tolist() == [0.1, 0.25]
     assert windows["queries"].tolist() == [9, 16]  # the tenth query ends on the border, and a border belongs to what follows
 
 
-@pytest.mark.parametrize("seconds", [2.0, 2.001, 2.05, 2.099], ids=["whole", "just over", "half a window over", "almost another window"])
-def test_a_steady_load_has_no_drift_wherever_it_ends(seconds: float) -> None:
-    found = stability(window_table(back_to_back([0.7] * int(seconds / 0.0007)), 0.1))
-    assert found["last_to_first_window"] == pytest.approx(1, abs=0.01)
-    assert found["throughput_drift_percent"] == pytest.approx(0, abs=0.5)
-
-
 def test_no_query_gives_no_window() -> None:
     empty = Recorder(4).samples(1, False)
     assert window_table(empty, 1.0).empty
-    assert stability(window_table(empty, 1.0)) == {}
     assert empty.images_per_second == 0

@@ -1,0 +1,110 @@
+"""Telemetry, recorded and live: a clock drop, a throttle reason and another process are flagged with their seconds; energy by the trapezoid."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from io import StringIO
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from enginewright.benchmark.conditions import conditions, flagged
+from enginewright.benchmark.neighbours import Neighbours
+from enginewright.benchmark.observer import Observer
+from enginewright.benchmark.windows import COLUMNS
+
+
+def recorded(**columns: object) -> pd.DataFrame:
+    """A recording of 200 seconds at 1 Hz, read back from CSV as a file would be."""
+    table = pd.DataFrame({"seconds": np.arange(200.0), "sm_clock_mhz": 1980.0, "power_w": 600.0, "throttle_reasons": 0.0})
+    return pd.read_csv(StringIO(table.assign(**columns).to_csv(index=False)))  # type: ignore[arg-type]
+
+
+def test_a_quiet_recording_is_not_flagged() -> None:
+    found = conditions(recorded(), images=1000)
+    assert (found["throttled"], found["other_processes"]) == ("no", "none")
+    assert not flagged(recorded()).any()
+
+
+def test_a_clock_drop_in_a_recording_is_flagged_with_its_seconds() -> None:
+    clocks = np.full(200, 1980.0)
+    clocks[120:151] = 1200
+    clocks[180] = 1500
+    table = recorded(sm_clock_mhz=clocks)
+    assert conditions(table, 1)["throttled"] == "sm clock under 90% of 1980 MHz 120-150 s, 180-180 s"
+    assert flagged(table).sum() == 32
+
+
+def test_a_reason_of_nvml_is_named() -> None:
+    reasons = np.zeros(200)
+    reasons[10:20] = 1 << 6
+    reasons[50:60] = 1  # idle is no throttling
+    assert conditions(recorded(throttle_reasons=reasons), 1)["throttled"] == "hardware thermal slowdown 10-19 s"
+
+
+def test_a_cpu_is_judged_by_its_own_clock() -> None:
+    clocks = np.where(np.arange(200) < 90, 3000.0, 2000.0)
+    table = recorded(cpu_frequency_mhz=clocks).drop(columns=["sm_clock_mhz", "power_w", "throttle_reasons"])
+    assert conditions(table, 1)["throttled"] == "cpu frequency under 90% of 3000 MHz 90-199 s"
+
+
+def test_energy_is_the_trapezoid_of_power() -> None:
+    power = 500 + np.arange(200.0)
+    found = conditions(recorded(power_w=power), images=4000)
+    assert found["energy_j_per_image"] == pytest.approx(np.trapezoid(power, np.arange(200.0)) / 4000)
+    assert (found["power_w_mean"], found["power_w_max"]) == (pytest.approx(power.mean()), 699.0)
+
+
+def test_unknown_power_gives_no_energy() -> None:
+    assert "energy_j_per_image" not in conditions(recorded(power_w=np.nan), 10)
+
+
+def test_others_on_the_gpu_are_named_with_their_memory() -> None:
+    seen = [json.dumps([[77, "train.py", 1.0, 2048.0]]) if 30 <= second < 60 else "" for second in range(200)]
+    assert conditions(recorded(other_processes=seen), 1)["other_processes"] == "train.py (process 77), up to 100% of a core, 2048 MiB of the GPU, 30-59 s"
+    unknown = [json.dumps([[9, "a process of another user or container", 0.0, -1.0]])] * 200
+    assert "on the GPU, 0-199 s" in conditions(recorded(other_processes=unknown), 1)["other_processes"]
+
+
+def test_a_competing_process_is_seen_and_ours_are_not() -> None:
+    burn = [sys.executable, "-c", "while True: pass"]
+    other, measured = subprocess.Popen(burn), subprocess.Popen(["sleep", "60"])
+    try:
+        neighbours = Neighbours(measured.pid)
+        time.sleep(0.6)
+        seen = json.loads(neighbours.read())
+        assert other.pid in {pid for pid, *_ in seen}
+        assert next(cpu for pid, _, cpu, _ in seen if pid == other.pid) > 0.25
+        ours = Neighbours(os.getpid())
+        time.sleep(0.6)
+        assert other.pid not in {pid for pid, *_ in json.loads(ours.read() or "[]")}  # a child of the measured process
+    finally:
+        for process in (other, measured):
+            process.kill()
+            process.wait()
+
+
+def test_the_observer_names_a_process_that_competes_with_the_load() -> None:
+    # An orphan: a child of this process would count as the measured process's own.
+    orphan = "import subprocess as s, sys; print(s.Popen([sys.executable, '-c', 'while True: pass'], stdout=s.DEVNULL, stderr=s.DEVNULL).pid)"
+    pid = int(subprocess.run([sys.executable, "-c", orphan], capture_output=True, text=True, check=True).stdout)
+    try:
+        with Observer(None) as observer:
+            observer.phase("fp32", "offline", 2.5)
+            time.sleep(2.6)
+            observer.close()
+            table = observer.table()
+    finally:
+        os.kill(pid, 9)
+    load = table.assign(seconds=(table["clock_ns"] - table["clock_ns"].iloc[0]) / 1e9)
+    assert f"(process {pid}), up to " in conditions(load, 1)["other_processes"]
+
+
+def test_an_empty_recording_says_nothing() -> None:
+    assert conditions(recorded().iloc[:0], 1) == {}
+    assert len(flagged(pd.DataFrame(columns=COLUMNS))) == 0
