@@ -28,6 +28,10 @@ class Neighbours:
         busy = {pid: (seconds - self._before.get(pid, seconds)) / elapsed for pid, seconds in now.items() if pid not in ours}
         self._before, self._when = now, when
         gpu = {pid: mib for pid, mib in (on_gpu or {}).items() if pid not in ours}
+        if on_gpu and self._pid not in on_gpu:  # in a container NVML gives the host's process numbers: one that is nobody's here is the measured one
+            strangers = [pid for pid in gpu if not psutil.pid_exists(pid)]
+            for pid in strangers[:1]:
+                del gpu[pid]
         pids = sorted({pid for pid, cores in busy.items() if cores > LEAST_CORES} | set(gpu))
         found: list[Process] = [(pid, _name(pid), round(busy.get(pid, 0.0), 2), gpu.get(pid, 0.0)) for pid in pids]
         return json.dumps(found) if found else ""

@@ -89,6 +89,14 @@ def test_a_competing_process_is_seen_and_ours_are_not() -> None:
             process.wait()
 
 
+def test_the_measured_process_under_the_hosts_number_is_no_other() -> None:
+    neighbours, nobody = Neighbours(os.getpid()), 2**22 - 3  # beyond what Linux gives
+    assert nobody not in {pid for pid, *_ in json.loads(neighbours.read({nobody: 512.0}) or "[]")}
+    seen = json.loads(neighbours.read({nobody: 512.0, nobody + 1: 300.0}))
+    assert [nobody + 1, "a process of another user or container", 0.0, 300.0] in seen
+    assert neighbours.read({os.getpid(): 512.0}) == "" or str(os.getpid()) not in neighbours.read({os.getpid(): 512.0})
+
+
 def test_the_observer_names_a_process_that_competes_with_the_load() -> None:
     # An orphan: a child of this process would count as the measured process's own.
     orphan = "import subprocess as s, sys; print(s.Popen([sys.executable, '-c', 'while True: pass'], stdout=s.DEVNULL, stderr=s.DEVNULL).pid)"
