@@ -125,7 +125,7 @@ def test_declared_params() -> None:
     assert params.seed == 0
     assert params.build == Params().build  # declared as a whole: the plain dataclass, for the library's functions
     assert params.data.preprocessing.crop == [28, 28]
-    assert params.benchmark.seconds == 20.0
+    assert params.benchmark.seconds == 10.0
     for key in ("runtime", "data.root", "data.source", "benchmark.batch_size", "model"):
         with pytest.raises(UndeclaredParam, match=f"stage example reads {key}, which"):
             operator.attrgetter(key)(params)
