@@ -1,4 +1,4 @@
-"""ONNX and scales to an engine: the one body behind build_fp32, build_fp16 and build_int8."""
+"""ONNX and scales to an engine: the one body behind build_fp32, build_fp16, build_int8 and build_int8_mixed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 from enginewright import artifacts, manifest, target
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.mixture import Mixture
 from enginewright.config import Precision, RuntimeName
 from enginewright.errors import CalibrationMismatch, StaleArtifact
 from enginewright.runtimes import runtime_named
@@ -37,13 +38,17 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
     require_checked(artifacts.MODEL)
     inputs = [artifacts.MODEL]
     calibration: Optional[CalibrationCache] = None
-    if precision is Precision.int8:
+    floats: tuple[str, ...] = ()
+    if precision in (Precision.int8, Precision.int8_mixed):
         calibration = _calibration()
         inputs.append(artifacts.CALIBRATION_CACHE)
+    if precision is Precision.int8_mixed:
+        floats = _float_nodes()
+        inputs.append(artifacts.MIXED_LAYERS)
     before = {path: manifest.sha256(path) for path in inputs}
     with stage.device(where.device):
         start = time.perf_counter()
-        built = runtime.build(artifacts.MODEL, precision, stage.params.build, calibration)
+        built = runtime.build(artifacts.MODEL, precision, stage.params.build, calibration, floats)
         seconds = time.perf_counter() - start
     for path, digest in before.items():
         if manifest.sha256(path) != digest:
@@ -79,6 +84,16 @@ def _calibration() -> CalibrationCache:
     if str(artifacts.MODEL) not in made.inputs:
         raise CalibrationMismatch(f"{artifacts.CALIBRATION_CACHE} does not say which model it was made from; run `dvc repro -f calibrate`")
     return CalibrationCache.read(artifacts.CALIBRATION_CACHE)
+
+
+def _float_nodes() -> tuple[str, ...]:
+    """The nodes that stay in FP16, from a layers.yaml that is whole and was made for the model that lies here."""
+    import onnx
+
+    manifest.verify(artifacts.MIXED_LAYERS)
+    mixture, model = Mixture.read(artifacts.MIXED_LAYERS), onnx.load(str(artifacts.MODEL))
+    mixture.require(model, str(artifacts.MIXED_LAYERS))
+    return mixture.nodes(model)
 
 
 def _write(stage: Stage, engine: Path, built: BuiltEngine, origin: tuple[list[Path], TargetFingerprint]) -> None:

@@ -1,4 +1,4 @@
-"""prepare_data: real images into disjoint training, calibration and validation sets, preprocessed to pixels."""
+"""prepare_data: real images into disjoint training, calibration, sensitivity and validation sets, preprocessed to pixels."""
 
 from functools import partial
 from pathlib import Path
@@ -8,7 +8,12 @@ from enginewright.data.preparation import prepare
 from enginewright.data.sources import open_source
 from enginewright.stage import Metrics, Stage, script
 
-FOLDERS = {"training": artifacts.TRAINING, "calibration": artifacts.CALIBRATION_IMAGES, "validation": artifacts.VALIDATION}
+FOLDERS = {
+    "training": artifacts.TRAINING,
+    "calibration": artifacts.CALIBRATION_IMAGES,
+    "sensitivity": artifacts.SENSITIVITY_IMAGES,
+    "validation": artifacts.VALIDATION,
+}
 
 
 @script

@@ -1,4 +1,4 @@
-"""validate_accuracy: every engine over the whole validation set, compared with FP32 image by image, and the gate for INT8."""
+"""validate_accuracy: every engine over the whole validation set, compared with FP32 image by image, and the gate."""
 
 from __future__ import annotations
 
@@ -38,19 +38,20 @@ def validate_accuracy(stage: Stage) -> None:
 
     classes = _write_tables(stage, images, evaluations, [*engines.values(), *images.files], target)
     figures = report.precision_metrics(evaluations, manifests, settings.confidence)
-    verdict = gate.judge(figures["int8"], figures["fp32"], settings)
+    verdicts = gate.judge_all(figures, settings)
     metrics = {
         **figures,
-        "gate": verdict.metrics(settings.gate),
+        "gate": gate.metrics(verdicts, settings),
         "labels": images.labels is not None,
         "images": len(images),
         "confidence": settings.confidence,
         "target": report.identity(target),
     }
     stage.write_metrics(metrics)
-    report.show(metrics, manifests, verdict)
-    if not verdict.passed:
-        raise GateFailed(gate.failure(verdict, classes, settings, str(artifacts.ACCURACY / "classes.csv")))
+    report.show(metrics, manifests, verdicts)
+    failed = [verdict for verdict in verdicts if not verdict.passed and Precision[verdict.precision] in settings.gated]
+    if failed:
+        raise GateFailed("; ".join(gate.failure(verdict, classes, settings, str(artifacts.ACCURACY / "classes.csv")) for verdict in failed))
 
 
 def _write_tables(stage: Stage, images: ImageSet, evaluations: Mapping[Precision, Evaluation], inputs: list[Path], target: TargetFingerprint) -> pd.DataFrame:

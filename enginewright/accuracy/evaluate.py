@@ -33,11 +33,11 @@ class Evaluation:
 class Evaluator:
     """Validation images with what it takes to feed them."""
 
-    def __init__(self, images: ImageSet, preprocessing: Preprocessing, batch_size: int) -> None:
+    def __init__(self, images: ImageSet, preprocessing: Preprocessing, batch_size: int, shows_progress: bool = True) -> None:
         """Raises DataError if there is no image."""
         if len(images) == 0:
-            raise DataError("the validation set holds no image; raise data.validation_images, or check data.root")
-        self.images, self._preprocessing, self._batch_size = images, preprocessing, batch_size
+            raise DataError("there is no image to measure accuracy on; raise data.validation_images and data.sensitivity_images, or check data.root")
+        self.images, self.batch_size, self._preprocessing, self._shows_progress = images, batch_size, preprocessing, shows_progress
 
     def evaluate(self, engine: Engine, precision: Precision, output_name: str, reference: Optional[npt.NDArray[np.float32]] = None) -> Evaluation:
         """Feed every image once.
@@ -75,9 +75,9 @@ class Evaluator:
         from rich.progress import track
 
         (spec,) = engine.inputs
-        batches = self.images.batches(self._preprocessing, self._batch_size)
-        total = -(-len(self.images) // self._batch_size)
-        for batch in track(batches, f"{precision.value:>4}: {len(self.images)} images", total, console=Console(stderr=True)):
+        batches = self.images.batches(self._preprocessing, self.batch_size)
+        total = -(-len(self.images) // self.batch_size)
+        for batch in track(batches, f"{precision.value:>4}: {len(self.images)} images", total, console=Console(stderr=True), disable=not self._shows_progress):
             outputs: npt.NDArray[Any] = engine.infer({spec.name: as_input(batch, spec)})[output_name]
             if outputs.ndim != OUTPUT_AXES or len(outputs) != len(batch):
                 raise ModelError(
@@ -104,6 +104,7 @@ def _broken(precision: Precision, names: list[str], images: int) -> str:
     remedy = {
         Precision.fp32: "check the weights and data.preprocessing",
         Precision.fp16: "values beyond 65504 overflow FP16: keep the layers that make them in FP32, or leave fp16 out",
+        Precision.int8_mixed: "check the scales in calib.cache with `enginewright inspect`",
         Precision.int8: "check the scales in calib.cache with `enginewright inspect`",
     }[precision]
     return f"the {precision.value} engine answers NaN or infinity for {len(names)} of {images} images, first {names[0]}; {remedy}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from enginewright.accuracy.evaluate import Evaluation
@@ -34,8 +34,8 @@ def identity(target: TargetFingerprint) -> dict[str, str]:
     return {name: str(value) for name, value in fields.items() if value}
 
 
-def show(metrics: Mapping[str, Any], manifests: Mapping[Precision, Manifest], verdict: Verdict) -> None:
-    """Print the precisions side by side, the chain of hashes behind them, and the verdict."""
+def show(metrics: Mapping[str, Any], manifests: Mapping[Precision, Manifest], verdicts: Sequence[Verdict]) -> None:
+    """Print the precisions side by side, the chain of hashes behind them, and the verdicts."""
     from rich.console import Console
     from rich.table import Table
 
@@ -64,11 +64,11 @@ def show(metrics: Mapping[str, Any], manifests: Mapping[Precision, Manifest], ve
     for precision, made in manifests.items():
         console.print(f"{precision.value} was made from " + ", ".join(f"{name} {digest[:DIGEST]}" for name, digest in made.inputs.items()), highlight=False)
     if not labelled:
-        console.print("The validation images have no labels: there is no top-1, and the gate holds INT8's agreement with FP32.")
+        console.print("The validation images have no labels: there is no top-1, and the gate holds agreement with FP32.")
     if target["runtime"] == "null":
         console.print("The null runtime computes nothing: these are the figures of zeros, whatever the model.")
-    outcome = "holds" if verdict.passed else "fails"
-    console.print(f"Gate {outcome}: {verdict.figure} of int8 {verdict.value:.4f}, bound {verdict.bound:.4f} ({verdict.rule})", highlight=False)
+    for verdict in verdicts:
+        console.print(verdict.sentence, highlight=False)
 
 
 def _difference(figures: Mapping[str, Any]) -> str:

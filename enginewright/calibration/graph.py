@@ -46,9 +46,9 @@ class Graph:
 
     def is_conv_output(self, tensor: str) -> bool:
         """Whether a Conv makes this tensor, directly or through a BatchNormalization, which backends fold into it."""
-        producer = self._producer(tensor)
+        producer = self.producer(tensor)
         if producer is not None and producer.op_type == "BatchNormalization":
-            producer = self._producer(producer.input[0])
+            producer = self.producer(producer.input[0])
         return producer is not None and producer.op_type == "Conv"
 
     def behind_relu(self, tensor: str) -> str:
@@ -60,7 +60,7 @@ class Graph:
 
     def is_non_negative(self, tensor: str) -> bool:
         """Whether no value of a tensor can be negative, by the operators that lead to it."""
-        producer = self._producer(tensor)
+        producer = self.producer(tensor)
         if producer is None:
             constant = self.constant(tensor)
             return constant is not None and bool(np.all(constant >= 0))
@@ -115,7 +115,8 @@ class Graph:
         del self._proto.initializer[:]
         self._proto.initializer.extend(kept)
 
-    def _producer(self, tensor: str) -> Optional[NodeProto]:
+    def producer(self, tensor: str) -> Optional[NodeProto]:
+        """The node that makes a tensor; None for inputs and initializers."""
         return self._producers[tensor][1] if tensor in self._producers else None
 
     def _is_relu(self, node: NodeProto) -> bool:

@@ -72,7 +72,7 @@ class Comparison:
     interval: dict[str, tuple[float, float]]  # precision -> of the top-1 difference with FP32
     target: dict[str, str]
     notes: list[str]
-    gate: Optional[str]
+    gate: list[str]
     revision: Optional[str] = None
     revision_figures: dict[str, dict[str, Optional[float]]] = field(default_factory=dict)
 
@@ -187,13 +187,17 @@ def _intervals(accuracy: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, 
             yield precision, (float(figures["top1_difference_low"]), float(figures["top1_difference_high"]))
 
 
-def _gate(accuracy: Mapping[str, Any]) -> Optional[str]:
-    """The verdict in words; None where the gate did not judge."""
+def _gate(accuracy: Mapping[str, Any]) -> list[str]:
+    """The verdicts in words; empty where the gate did not judge."""
     gate = accuracy.get("gate")
     if not gate:
-        return None
+        return []
     figure = {"top1": "top-1", "agreement": "agreement with fp32"}.get(gate["figure"], gate["figure"])
-    return f"the gate {'holds' if gate['passed'] else 'FAILS'}: {figure} of int8 is {gate['value']:.4f}, the bound {gate['bound']:.4f} ({gate['mode']})"
+    judged = {name: found for name, found in gate.items() if isinstance(found, dict)}
+    return [
+        f"the gate {'holds' if found['passed'] else 'FAILS'}: {figure} of {name} is {found['value']:.4f}, the bound {found['bound']:.4f} ({gate['mode']})"
+        for name, found in judged.items()
+    ]
 
 
 def _notes(metrics: Metrics) -> Iterator[str]:
@@ -289,8 +293,7 @@ def _closing(comparison: Comparison) -> Iterator[str]:
     if comparison.revision:
         yield f"in brackets: the change since {comparison.revision}"
     yield from comparison.notes
-    if comparison.gate:
-        yield comparison.gate
+    yield from comparison.gate
 
 
 def _print(comparison: Comparison) -> None:

@@ -76,13 +76,14 @@ class Preprocessing:
 
 @dataclass
 class Data:
-    """Disjoint training, calibration and validation images."""
+    """Disjoint training, calibration, sensitivity and validation images."""
 
     source: DataSource = DataSource.digits
     root: str = "data/digits"  # the folder that holds the source; DVC hashes it
-    train_images: int = 3000
+    train_images: int = 2700
     calibration_pool: int = 1000  # images set apart, from which the calibration images are selected
     calibration_images: int = 500
+    sensitivity_images: int = 300  # on which layers are ranked and the mixture is searched: neither calibration nor validation
     validation_images: int = 1000
     selection: Selection = Selection.stratified
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
@@ -159,9 +160,29 @@ class Build:
 
 
 @dataclass
+class AnalyzeSensitivity:
+    """What each layer costs in accuracy when it runs in INT8."""
+
+    batch_size: int = 50
+    evaluations: int = 250  # the most Q/DQ models that are run over the sensitivity images: with too many layers, neighbours go together
+
+
+@dataclass
+class SearchMixed:
+    """Which layers stay in FP16 so that INT8 passes the gate."""
+
+    layers: str = "layers/search.yaml"  # `layers: search` in that file searches; a list there is taken as it is
+    evaluations: int = 60  # the most mixtures that are tried
+    minimum_int8_share: float = 0.5  # of Conv, Gemm and MatMul: with more of them in FP16 there is little left of INT8
+    margin: float = 0.0  # by how much the figure on the sensitivity images must pass the gate's bound
+    float_operators: list[str] = field(default_factory=list)  # operators that stay in FP16 wherever they stand, such as Sigmoid or Softmax
+
+
+@dataclass
 class Accuracy:
     """Validation of every engine on the same images, and the gate for INT8."""
 
+    gated: list[Precision] = field(default_factory=lambda: [Precision.int8_mixed])  # whose failure stops the pipeline; the others are reported
     batch_size: int = 50
     gate: GateMode = GateMode.relative
     minimum_ratio: float = 0.99  # relative gate: top-1 of INT8 / top-1 of FP32
@@ -227,6 +248,8 @@ class Params:
     export: Export = field(default_factory=Export)
     calibration: Calibration = field(default_factory=Calibration)
     build: Build = field(default_factory=Build)
+    analyze_sensitivity: AnalyzeSensitivity = field(default_factory=AnalyzeSensitivity)
+    search_mixed: SearchMixed = field(default_factory=SearchMixed)
     accuracy: Accuracy = field(default_factory=Accuracy)
     profile_layers: ProfileLayers = field(default_factory=ProfileLayers)
     benchmark: Benchmark = field(default_factory=Benchmark)

@@ -6,7 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from enginewright.config.choices import ChannelOrder, Layout, ScenarioName
+from enginewright.config.choices import ChannelOrder, Layout, Precision, ScenarioName
 
 if TYPE_CHECKING:
     from enginewright.config import Model, Params, Preprocessing
@@ -24,12 +24,15 @@ def faults_of(params: Params) -> list[tuple[str, str]]:
     for key, count in {
         "data.train_images": data.train_images + 1,  # 0 images is right where nothing is trained
         "data.calibration_images": data.calibration_images,
+        "data.sensitivity_images": data.sensitivity_images,
         "data.validation_images": data.validation_images,
         "train.epochs": params.train.epochs,
         "train.batch_size": params.train.batch_size,
         "calibration.batch_size": params.calibration.batch_size,
         "build.profile.min": profile.min,
         "build.workspace_mib": build.workspace_mib,
+        "analyze_sensitivity.batch_size": params.analyze_sensitivity.batch_size,
+        "search_mixed.evaluations": params.search_mixed.evaluations,
         "accuracy.batch_size": params.accuracy.batch_size,
         "profile_layers.batch_size": params.profile_layers.batch_size,
         "profile_layers.runs": params.profile_layers.runs,
@@ -67,8 +70,12 @@ def faults_of(params: Params) -> list[tuple[str, str]]:
         "accuracy.minimum_ratio": params.accuracy.minimum_ratio,
         "accuracy.maximum_loss": params.accuracy.maximum_loss,
         "train.minimum_top1": params.train.minimum_top1,
+        "search_mixed.minimum_int8_share": params.search_mixed.minimum_int8_share,
+        "search_mixed.margin": params.search_mixed.margin,
     }.items():
         need(key, 0 <= ratio <= 1, f"{ratio} is a fraction, 0 to 1")
+    need("analyze_sensitivity.evaluations", params.analyze_sensitivity.evaluations >= 3, "must be at least 3: all layers in INT8, one block alone, all but it")
+    need("accuracy.gated", {Precision.fp32}.isdisjoint(params.accuracy.gated), "holds fp32, which the others are measured against")
     need("accuracy.confidence", 0 < params.accuracy.confidence < 1, f"{params.accuracy.confidence} is a fraction, over 0 and under 1")
     for key, batch in {
         "accuracy.batch_size": params.accuracy.batch_size,

@@ -21,6 +21,7 @@ class Precision(Enum):
     fp32 = "fp32"
     fp16 = "fp16"
     int8 = "int8"
+    int8_mixed = "int8_mixed"  # INT8 but for the layers of artifacts/mixed/layers.yaml, which stay in FP16
 
 
 class PrecisionMode(Enum):

@@ -1,6 +1,6 @@
-"""A source's images into disjoint training, calibration and validation sets, one image in memory at a time.
+"""A source's images into disjoint training, calibration, sensitivity and validation sets, one image in memory at a time.
 
-Three passes over the source: hash all pixels to find duplicates; write training and validation and look at the pool; write
+Three passes over the source: hash all pixels to find duplicates; write all sets but calibration and look at the pool; write
 the calibration images that were selected from it. What stays in memory for an image is 25 bytes, and names and labels of the sets.
 """
 
@@ -44,6 +44,7 @@ class Split:
 
     training: Rows
     pool: Rows
+    sensitivity: Rows
     validation: Rows
 
 
@@ -64,7 +65,7 @@ def index_source(source: Source, preprocessing: Preprocessing) -> Index:
 def split_source(index: Index, data: Data, seed: int, where: str) -> Split:
     """Draw disjoint sets by `seed`, stratified where there are labels.
 
-    Validation comes first, then training, then the pool: the size of a later one changes no earlier one, so that asking for
+    Validation comes first, then training, the pool and the sensitivity images: the size of a later one changes no earlier one, so that asking for
     other calibration images leaves the training set, and the trained model, as they are. `where` names the source in messages.
 
     Raises:
@@ -76,7 +77,12 @@ def split_source(index: Index, data: Data, seed: int, where: str) -> Split:
     rows = index.unique[rng.permutation(len(index.unique))]
     rows = rows[interleave(index.labels[rows])]
     apart = index.held_out[rows]
-    wanted = {"data.train_images": data.train_images, "data.calibration_pool": data.calibration_pool, "data.validation_images": data.validation_images}
+    wanted = {
+        "data.train_images": data.train_images,
+        "data.calibration_pool": data.calibration_pool,
+        "data.sensitivity_images": data.sensitivity_images,
+        "data.validation_images": data.validation_images,
+    }
     if apart.any():
         validation, rest = rows[apart], rows[~apart]
         _need(len(validation), {"data.validation_images": wanted.pop("data.validation_images")}, f"{where} sets apart for validation{duplicates}")
@@ -85,8 +91,8 @@ def split_source(index: Index, data: Data, seed: int, where: str) -> Split:
     else:
         _need(len(rows), wanted, f"{where} holds{duplicates}")
         validation, rest = rows[: data.validation_images], rows[data.validation_images :]
-    end = data.train_images + data.calibration_pool
-    return Split(rest[: data.train_images], rest[data.train_images : end], validation)
+    training, pool, sensitivity, _ = np.split(rest, np.cumsum([data.train_images, data.calibration_pool, data.sensitivity_images]))
+    return Split(training, pool, sensitivity, validation)
 
 
 def _need(available: int, wanted: dict[str, int], where: str) -> None:
@@ -98,13 +104,13 @@ def _need(available: int, wanted: dict[str, int], where: str) -> None:
 
 
 def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], output: Output) -> dict[str, Any]:
-    """Write the three image sets.
+    """Write the image sets.
 
     Args:
         source: where images come from.
         data: sizes, selection and preprocessing.
         seed: of the split and of the selection.
-        folders: "training", "calibration" and "validation" -> folder.
+        folders: "training", "calibration", "sensitivity" and "validation" -> folder.
         output: yields a temporary path for an artifact, then renames and seals it.
 
     Returns:
@@ -115,18 +121,18 @@ def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], out
     """
     index = index_source(source, data.preprocessing)
     split = split_source(index, data, seed, source.where)
-    embedding = _write_sets(source, data, {folders["training"]: split.training, folders["validation"]: split.validation}, output, watch=split.pool)
+    apart = {"training": split.training, "sensitivity": split.sensitivity, "validation": split.validation}
+    embedding = _write_sets(source, data, {folders[name]: rows for name, rows in apart.items()}, output, watch=split.pool)
     chosen = select(data.selection, data.calibration_images, index.labels[split.pool], embedding, seed)
     calibration = split.pool[chosen]
     _write_sets(source, data, {folders["calibration"]: calibration}, output)
-    sets = {"training": split.training, "calibration": calibration, "validation": split.validation}
     return {
         "source_images": len(index.labels),
         "duplicates_removed": len(index.labels) - len(index.unique),
         "duplicates_with_another_label": index.conflicting_duplicates,
         "calibration_pool": len(split.pool),
         "coverage_radius_gray_levels": round(coverage_radius(embedding, chosen), 4),
-        **{name: _counts(index.labels[rows], len(source.classes)) for name, rows in sets.items()},
+        **{name: _counts(index.labels[rows], len(source.classes)) for name, rows in {**apart, "calibration": calibration}.items()},
     }
 
 

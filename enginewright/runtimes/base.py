@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
@@ -118,8 +118,14 @@ class Runtime(Protocol):
         Raises CalibrationMismatch if there is no batch, or if one holds a NaN.
         """
 
-    def build(self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache]) -> BuiltEngine:
-        """Return the serialized engine. INT8 needs `calibration`. Raises CalibrationMismatch, ModelError, RuntimeUnavailable."""
+    def build(
+        self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache], floats: Collection[str] = ()
+    ) -> BuiltEngine:
+        """Return the serialized engine.
+
+        INT8 needs `calibration`; `floats` are the ONNX nodes that INT8 leaves in FP16 (`enginewright.calibration.mixture`).
+        Raises CalibrationMismatch, ModelError, RuntimeUnavailable.
+        """
 
     def load(self, engine: Path) -> Engine:
         """Verify the sidecar, then deserialize. Raises StaleArtifact before any device memory is taken."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
@@ -43,11 +43,13 @@ class Null:
         del onnx_model, batches, settings
         raise RuntimeUnavailable(str(self.why_not(Task.calibrate)))
 
-    def build(self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache]) -> BuiltEngine:
+    def build(
+        self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache], floats: Collection[str] = ()
+    ) -> BuiltEngine:
         """Return names, types and shapes of the model's inputs and outputs as JSON."""
         import onnx
 
-        del calibration
+        del calibration, floats
         model = onnx.load(onnx_model, load_external_data=False)
         interface = {"inputs": [_described(value) for value in model.graph.input], "outputs": [_described(value) for value in model.graph.output]}
         profile = {"min": settings.profile.min, "opt": settings.profile.opt, "max": settings.profile.max}

@@ -42,13 +42,13 @@ def layer_times(model_path: Path, options: onnxruntime.SessionOptions, feeds: Ma
     Returns:
         Nodes of the optimized graph in the order of execution; times are wall-clock of the kernel, per whole batch, the mean of the middle half.
     """
-    import onnxruntime
+    from enginewright.runtimes.onnxruntime import open_session
 
     with tempfile.TemporaryDirectory() as folder:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         try:
-            session = onnxruntime.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
+            session = open_session(str(model_path), options)
         finally:
             options.enable_profiling = False  # a session keeps what it was made with; the next one made with these options is not profiled
         for _ in range(runs + 1):

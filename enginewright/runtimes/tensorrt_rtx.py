@@ -7,7 +7,7 @@ precision flags nor calibrators nor a timing cache, and it knows SM 7.5, 8.0, 8.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional, cast
@@ -63,11 +63,13 @@ class TensorRtRtx:
         """It cannot. Raises RuntimeUnavailable."""
         raise RuntimeUnavailable(NO_CALIBRATOR)
 
-    def build(self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache]) -> BuiltEngine:
+    def build(
+        self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache], floats: Collection[str] = ()
+    ) -> BuiltEngine:
         """Build for `settings.compute_capabilities`. Raises CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable."""
         from enginewright.runtimes.tensorrt.builder import Job, build_engine
 
-        job = Job(onnx_model, precision, settings, self.fingerprint(settings), settings.compute_capabilities, inspect=False)
+        job = Job(onnx_model, precision, settings, self.fingerprint(settings), settings.compute_capabilities, floats=tuple(floats), inspect=False)
         return build_engine(import_rtx(), job, calibration)
 
     def load(self, engine: Path) -> Engine:

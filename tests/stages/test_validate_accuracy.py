@@ -51,7 +51,7 @@ def test_tables_agree_with_the_metrics_and_are_sealed(project: Callable[..., Pat
     assert (predictions["label"] == predictions["int8"]).mean() == pytest.approx(top1)
     assert (classes["images"] * classes["recall_int8"]).sum() / classes["images"].sum() == pytest.approx(top1)
     assert (confusion["actual"] == confusion["predicted"]).mean() == pytest.approx(top1)
-    assert len(changed) == sum((predictions[precision] != predictions["fp32"]).sum() for precision in ("fp16", "int8")) > 0
+    assert len(changed) == sum((predictions[precision] != predictions["fp32"]).sum() for precision in ("fp16", "int8", "int8_mixed")) > 0
     inputs = manifest.verify(artifacts.ACCURACY / "predictions.csv").inputs
     assert "artifacts/engines/int8/engine.npy" in inputs
     assert "artifacts/data/validation/images.npy" in inputs
@@ -67,15 +67,30 @@ def test_tables_agree_with_the_metrics_and_are_sealed(project: Callable[..., Pat
 def test_failed_gate_names_figure_bound_and_classes_after_writing_all(
     changes: dict[str, Any], words: str, project: Callable[..., Path], weights: dict[str, Any], run: Run
 ) -> None:
-    weights["int8"] = np.roll(weights["int8"], 1, axis=1)  # every answer is one class off
+    weights["int8_mixed"] = np.roll(weights["int8_mixed"], 1, axis=1)  # every answer is one class off
     project(weights, accuracy=changes)
     code, printed = run(validate_accuracy)
     assert code == 2
     assert words in printed
     assert "the classes that lost most are 'digit" in printed
     assert metrics()["gate"]["passed"] is False
-    assert metrics()["int8"]["top1"] < 0.3
+    assert metrics()["int8_mixed"]["top1"] < 0.3
     assert (artifacts.ACCURACY / "classes.csv").exists()
+
+
+@pytest.mark.parametrize(("gated", "code"), [pytest.param(["int8_mixed"], 0, id="mixed alone"), pytest.param(["int8", "int8_mixed"], 2, id="both")])
+def test_int8_that_fails_stops_the_pipeline_only_if_it_is_gated(
+    gated: list[str], code: int, project: Callable[..., Path], weights: dict[str, Any], run: Run
+) -> None:
+    weights["int8"] = np.roll(weights["int8"], 1, axis=1)
+    project(weights, accuracy={"gated": gated})
+    ended, printed = run(validate_accuracy)
+    assert ended == code, printed
+    assert "Gate fails: top1 of int8 0." in printed
+    assert "Gate holds: top1 of int8_mixed 1.0000" in printed
+    found = metrics()["gate"]
+    assert (found["passed"], found["int8"]["passed"], found["int8_mixed"]["passed"]) == (code == 0, False, True)
+    assert ("error: validate_accuracy: top-1 of int8 is 0." in printed) is (code == 2)
 
 
 def test_without_labels_there_is_no_top1_and_the_gate_holds_agreement(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
@@ -86,7 +101,7 @@ def test_without_labels_there_is_no_top1_and_the_gate_holds_agreement(project: C
     assert found["labels"] is False
     assert "top1" not in found["int8"]
     assert found["gate"]["figure"] == "agreement"
-    assert found["gate"]["value"] == found["int8"]["agreement"]
+    assert found["gate"]["int8"]["value"] == found["int8"]["agreement"]
     assert "there is no top-1" in printed
     assert "label" not in pd.read_csv(artifacts.ACCURACY / "predictions.csv")
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional, cast
@@ -61,13 +61,15 @@ class TensorRt:
 
         return calibrate(import_tensorrt(), onnx_model, batches, settings)
 
-    def build(self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache]) -> BuiltEngine:
+    def build(
+        self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache], floats: Collection[str] = ()
+    ) -> BuiltEngine:
         """Build for the GPU that is here, with its timing cache. Raises CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable."""
         from enginewright.runtimes.tensorrt.builder import Job, build_engine
         from enginewright.runtimes.tensorrt.timing_cache import TimingCache
 
         target = self.fingerprint(settings)
-        job = Job(onnx_model, precision, settings, target, timing_cache=TimingCache(Path(settings.timing_cache), target))
+        job = Job(onnx_model, precision, settings, target, floats=tuple(floats), timing_cache=TimingCache(Path(settings.timing_cache), target))
         return build_engine(import_tensorrt(), job, calibration)
 
     def load(self, engine: Path) -> Engine:

@@ -17,6 +17,7 @@ from enginewright.runtimes.base import BuiltEngine
 from enginewright.runtimes.tensorrt import layers as engine_layers
 from enginewright.runtimes.tensorrt.bindings import Bindings, version_stamp
 from enginewright.runtimes.tensorrt.calibrator import GONE, PERCENTILE, CacheSource, ImageSource, Source, as_calibrator
+from enginewright.runtimes.tensorrt.constraints import keep_in_half
 from enginewright.runtimes.tensorrt.inputs import native_inputs
 from enginewright.runtimes.tensorrt.log import BuildLog, as_logger
 from enginewright.runtimes.tensorrt.precision import Plan, make_plan, node_name, read_model, supports_implicit
@@ -43,6 +44,7 @@ class Job:
     precision: Precision
     settings: Build
     target: TargetFingerprint
+    floats: tuple[str, ...] = ()  # ONNX nodes that INT8 leaves in FP16
     compute_capabilities: Sequence[str] = ()  # TensorRT-RTX: the GPUs that the engine is for; others build for the GPU that is here
     timing_cache: Optional[TimingCache] = None
     inspect: bool = True  # deserialize and ask the inspector; without a GPU the VERBOSE log has to do
@@ -78,7 +80,7 @@ def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache
         ModelError: the library cannot parse or build the model; with node, operator and its message.
         RuntimeUnavailable: the library does not start.
     """
-    plan = make_plan(trt, job.onnx_model, job.precision, job.settings.precision_mode, calibration)
+    plan = make_plan(trt, job.onnx_model, job.precision, job.settings.precision_mode, calibration, job.floats)
     inputs = native_inputs(plan, job.precision, job.settings.input_type, calibration)
     session = Session(trt)
     network = parse(session, plan.model, job.onnx_model)
@@ -87,6 +89,7 @@ def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache
     chosen = configure(trt, config, job)
     for name in plan.flags:
         config.set_flag(getattr(trt.BuilderFlag, name))
+    unconstrained = keep_in_half(trt, network, config, plan.constrained) if plan.constrained else []
     shapes = _profile_shapes(network, job.settings.profile)
     add_profile(session, config, shapes)
     source, calibrator = _wire_scales(trt, config, plan)
@@ -108,7 +111,7 @@ def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache
         layers=engine_layers.by_precision(found),
         quantizable=len(plan.quantizable),
         quantized=len(engine_layers.running_in("INT8", plan.quantizable, found)),
-        warnings=[*plan.warnings, *warnings, *session.log.warnings()],
+        warnings=[*plan.warnings, *unconstrained, *warnings, *session.log.warnings()],
         settings=settings,
         files=files,
     )
@@ -299,6 +302,7 @@ def _describe(trt: Bindings, job: Job, plan: Plan, shapes: Shapes) -> dict[str, 
         "compute_capability": job.target.compute_capability,
         "precision": job.precision.name,
         "precision_mode": plan.mode.name,
+        **({"float_nodes": list(job.floats)} if job.floats else {}),
         "flags": sorted(plan.flags),
         "profile": {"min": profile.min, "opt": profile.opt, "max": profile.max},
         "shapes": {name: dict(zip(("min", "opt", "max"), map(list, triple))) for name, triple in shapes.items()},

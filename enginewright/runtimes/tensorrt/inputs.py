@@ -21,7 +21,7 @@ from enginewright.runtimes.tensorrt.precision import Plan
 if TYPE_CHECKING:
     import tensorrt
 
-NATIVE = {Precision.fp16: "HALF", Precision.int8: "INT8"}  # trt.DataType; FP32 is float32 already
+NATIVE = {Precision.fp16: "HALF", Precision.int8: "INT8", Precision.int8_mixed: "INT8"}  # trt.DataType; FP32 is float32 already
 
 
 @dataclass(frozen=True)

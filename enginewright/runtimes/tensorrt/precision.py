@@ -7,6 +7,7 @@ one alone (docs/decisions/0009-precision-by-hasattr.md).
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -22,7 +23,14 @@ from enginewright.runtimes.precision import to_fp16
 from enginewright.runtimes.tensorrt.bindings import Bindings
 from enginewright.runtimes.tensorrt.log import fold
 
-FLAGS = {Precision.fp32: (), Precision.fp16: ("FP16",), Precision.int8: ("INT8", "FP16")}  # with INT8, what has no INT8 kernel runs in FP16
+FLAGS = {
+    Precision.fp32: (),
+    Precision.fp16: ("FP16",),
+    Precision.int8: ("INT8", "FP16"),
+    Precision.int8_mixed: ("INT8", "FP16"),
+}  # with INT8, what has no INT8 kernel runs in FP16
+
+QUANTIZED = (Precision.int8, Precision.int8_mixed)
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class Plan:
     scales: Optional[CalibrationCache] = None  # for the calibrator of implicit INT8
     quantizable: tuple[str, ...] = ()  # convolutions and matrix products of the model as exported, by the parser's names
     warnings: tuple[str, ...] = ()
+    constrained: tuple[str, ...] = ()  # nodes that implicit INT8 must compute in FP16
 
 
 def supports_implicit(trt: Bindings) -> bool:
@@ -55,7 +64,9 @@ def choose_mode(trt: Bindings, wanted: PrecisionMode) -> PrecisionMode:
     return wanted
 
 
-def make_plan(trt: Bindings, onnx_model: Path, precision: Precision, wanted: PrecisionMode, calibration: Optional[CalibrationCache]) -> Plan:
+def make_plan(
+    trt: Bindings, onnx_model: Path, precision: Precision, wanted: PrecisionMode, calibration: Optional[CalibrationCache], floats: Collection[str] = ()
+) -> Plan:
     """Decide on the mode and bring the ONNX and the flags in line with it.
 
     Raises:
@@ -66,24 +77,28 @@ def make_plan(trt: Bindings, onnx_model: Path, precision: Precision, wanted: Pre
     model, mode = read_model(onnx_model), choose_mode(trt, wanted)
     names = tuple(node_name(node) for node in quantizable(model))
     flags = tuple(name for name in FLAGS[precision] if hasattr(trt.BuilderFlag, name))
-    if precision is Precision.int8 and calibration is None:
+    if precision not in QUANTIZED:
+        calibration = None
+    elif calibration is None:
         raise CalibrationMismatch(f"an INT8 engine of {onnx_model} needs calib.cache; run `dvc repro calibrate`")
-    if precision is Precision.int8 and calibration is not None:
+    else:
         inputs = [value.name for value in model.graph.input if value.name not in {weight.name for weight in model.graph.initializer}]
         calibration.require(inputs, str(onnx_model))
     if mode is PrecisionMode.implicit:
-        return Plan(mode, model, flags, calibration if precision is Precision.int8 else None, names)
-    converted, warned = _explicit(model, precision, calibration)
+        return Plan(mode, model, flags, calibration, names, constrained=tuple(floats))
+    converted, warned = _explicit(model, precision, calibration, floats, typed="FP16" not in flags)
     return Plan(mode, converted, flags, None, names, warned)
 
 
-def _explicit(model: onnx.ModelProto, precision: Precision, calibration: Optional[CalibrationCache]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The model with its precision written into it, and what the converter warned of."""
+def _explicit(
+    model: onnx.ModelProto, precision: Precision, calibration: Optional[CalibrationCache], floats: Collection[str], typed: bool
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The model with its precision written into it, and what the converter warned of; `typed`: no flag lets the library choose FP16."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        if precision is Precision.int8 and calibration is not None:
-            model = insert_qdq(model, calibration, Placement.tensorrt)
-        elif precision is Precision.fp16:
+        if calibration is not None:
+            model = insert_qdq(model, calibration, Placement.tensorrt, floats)
+        if precision is Precision.fp16 or (precision is Precision.int8_mixed and typed):
             model = to_fp16(model)
     return model, tuple(fold(" ".join(str(warning.message).split()) for warning in caught))
 

@@ -1,0 +1,150 @@
+"""Which layers INT8 leaves in FP16: the file layers.yaml, and what such a choice means for the nodes of a graph."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import yaml
+from onnx import ModelProto
+
+from enginewright.calibration.graph import Graph
+from enginewright.calibration.qdq import COMPANIONS, QUANTIZABLE, quantizable
+from enginewright.errors import ConfigError, ModelError, nearest
+
+VERSION = 1
+SEARCH = "search"
+HEADER = """\
+# Layers that INT8 leaves in FP16 (FP32 on a CPU), each with the reason. All other Conv, Gemm and MatMul run in INT8.
+# To keep a choice of your own: copy this file, edit it, and run `enginewright configure search_mixed.layers=PATH && dvc repro`.
+"""
+
+
+@dataclass(frozen=True)
+class FloatLayer:
+    """A Conv, Gemm or MatMul that stays in FP16."""
+
+    name: str  # of the node in model.onnx
+    reason: str = "chosen by hand"
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What layers.yaml says. `layers` is None where it asks for a search."""
+
+    layers: Optional[tuple[FloatLayer, ...]]
+    operators: tuple[str, ...] = ()  # operators that stay in FP16 wherever they stand
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the layers."""
+        return tuple(layer.name for layer in self.layers or ())
+
+    @classmethod
+    def read(cls, path: Path) -> Mixture:
+        """Read a file of this project's making or a user's.
+
+        Raises:
+            ConfigError: it is missing, no YAML, of another version, or has an entry that is not understood.
+        """
+        try:
+            loaded = yaml.safe_load(path.read_text())
+        except FileNotFoundError:
+            raise ConfigError(f"{path} does not exist; set search_mixed.layers to layers/search.yaml, or to a copy of artifacts/mixed/layers.yaml") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as fault:
+            raise ConfigError(f"{path} is not valid YAML: {' '.join(str(fault).split())}") from None
+        if not isinstance(loaded, dict) or "layers" not in loaded:
+            raise ConfigError(f"{path} holds no key `layers`: either `layers: {SEARCH}`, or a list of entries with `name` and `reason`")
+        if loaded.get("version") != VERSION:
+            raise ConfigError(f"{path} has version {loaded.get('version')}, and this Enginewright reads version {VERSION}; add `version: {VERSION}`")
+        if unknown := set(loaded) - {"version", "layers", "operators"}:
+            raise ConfigError(f"{path}: {sorted(unknown)[0]} is no key of layers.yaml{nearest(sorted(unknown)[0], ['version', 'layers', 'operators'])}")
+        operators = loaded.get("operators") or []
+        if not isinstance(operators, list) or not all(isinstance(operator, str) for operator in operators):
+            raise ConfigError(f"{path}: operators is {operators!r} and must be a list such as [Sigmoid, Softmax]")
+        if loaded["layers"] == SEARCH:
+            return cls(None, tuple(operators))
+        if not isinstance(loaded["layers"], list):
+            raise ConfigError(f"{path}: layers is {loaded['layers']!r} and must be `{SEARCH}` or a list of entries with `name` and `reason`")
+        return cls(tuple(_layer(entry, path) for entry in loaded["layers"]), tuple(operators))
+
+    def to_text(self) -> str:
+        """The file's content; equal choices give equal bytes."""
+        content: dict[str, Any] = {"version": VERSION, "layers": [{"name": layer.name, "reason": layer.reason} for layer in self.layers or ()]}
+        if self.operators:
+            content["operators"] = list(self.operators)
+        return HEADER + yaml.safe_dump(content, sort_keys=False, width=sys.maxsize, allow_unicode=True)
+
+    def require(self, model: ModelProto, where: str) -> None:
+        """Check that every layer is one of the model.
+
+        Raises:
+            ModelError: naming the first that is not, with the nearest that is.
+        """
+        known = [node.name for node in quantizable(model)]
+        for name in self.names:
+            if name not in known:
+                raise ModelError(f"{where}: the model has no Conv, Gemm or MatMul '{name}'{nearest(name, known)}; correct the name, or search again")
+
+    def nodes(self, model: ModelProto) -> tuple[str, ...]:
+        """The names of all nodes that stay in float, in the graph's order."""
+        return float_nodes(model, self.names, self.operators)
+
+
+def _layer(entry: object, path: Path) -> FloatLayer:
+    if isinstance(entry, str):
+        return FloatLayer(entry)
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or set(entry) - {"name", "reason"}:
+        raise ConfigError(f"{path}: the entry {entry!r} of layers must have `name`, and may have `reason`")
+    return FloatLayer(entry["name"], str(entry.get("reason", FloatLayer.reason)))
+
+
+def float_nodes(model: ModelProto, layers: Collection[str], operators: Sequence[str] = ()) -> tuple[str, ...]:
+    """Nodes that stay in float if `layers` do: these, the activations and sums between each of them and its neighbours, and `operators`.
+
+    A residual sum or an activation in INT8 would round what a float layer reads, or what it wrote, to 8 bits.
+
+    Args:
+        model: FP32, with named nodes.
+        layers: names of Conv, Gemm and MatMul nodes; unknown ones are ignored.
+        operators: types, such as Sigmoid, that stay in float wherever they stand.
+    """
+    graph = Graph(model.graph)
+    kept = {node.name for node in graph.nodes if node.op_type in operators}
+    for node in graph.nodes:
+        if node.name in layers:
+            kept.add(node.name)
+            kept |= _following(graph, node.output[0]) | _preceding(graph, node.input[0])
+    return tuple(node.name for node in graph.nodes if node.name in kept)
+
+
+def _preceding(graph: Graph, tensor: str, joins: int = 1) -> set[str]:
+    """Companions between `tensor` and the layers that it comes from, through so many that join several tensors."""
+    node = graph.producer(tensor)
+    if node is None or node.op_type in QUANTIZABLE:
+        return set()
+    sources = [source for source in node.input if source and graph.constant(source) is None]
+    joins -= len(sources) > 1
+    if joins < 0:
+        return set()
+    own = {node.name} if node.op_type in COMPANIONS else set()
+    return own.union(*(_preceding(graph, source, joins) for source in sources))
+
+
+def _following(graph: Graph, tensor: str) -> set[str]:
+    """Companions fed by `tensor` alone, however far, and the first ones that join it with something else."""
+    own, found, waiting = {tensor}, set(), [tensor]
+    while waiting:
+        for node in graph.consumers(waiting.pop()):
+            if node.op_type in QUANTIZABLE:
+                continue
+            if node.op_type in COMPANIONS:
+                found.add(node.name)
+            joins = any(source and source not in own and graph.constant(source) is None for source in node.input)
+            if not joins and node.output[0] not in own:
+                own.add(node.output[0])
+                waiting.append(node.output[0])
+    return found

@@ -1,0 +1,41 @@
+"""Layers that an INT8 engine computes in FP16: per-layer precision constraints, where the library has builder flags for precision at all.
+
+Source: NVIDIA TensorRT Developer Guide, "Layer-level control of precision". With explicit precision, Q/DQ nodes left out say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from enginewright.runtimes.tensorrt.bindings import Bindings
+
+if TYPE_CHECKING:
+    import tensorrt
+
+
+def keep_in_half(trt: Bindings, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig, nodes: Collection[str]) -> list[str]:
+    """Oblige the builder to compute the layers of these ONNX nodes in FP16.
+
+    Args:
+        trt: a library with builder flags for precision.
+        network: as the parser made it, which gives layers the names of their nodes.
+        config: with the flags INT8 and FP16.
+        nodes: names of ONNX nodes.
+
+    Returns:
+        A warning for the nodes that became no layer of their name.
+    """
+    missing = set(nodes)
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.name not in nodes:
+            continue
+        missing.discard(layer.name)
+        layer.precision = trt.DataType.HALF
+        for output in range(layer.num_outputs):
+            tensor = layer.get_output(output)
+            if tensor is not None and not tensor.is_network_output:  # these keep the type that the application reads
+                layer.set_output_type(output, trt.DataType.HALF)
+    config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+    return [f"TensorRT's parser made no layer with the name of {', '.join(sorted(missing))}: FP16 is not assured there"] if missing else []

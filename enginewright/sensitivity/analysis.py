@@ -1,0 +1,67 @@
+"""What each layer costs when it runs in INT8: alone among float layers, and as the only float layer among INT8 ones.
+
+The first says how much noise a layer adds, the second how much of it the whole model would be spared. As Polygraphy's and TensorRT's
+debugging guides do by hand; H. Wu et al., "Integer Quantization for Deep Learning Inference" (2020), section 5, calls it partial quantization.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from enginewright.sensitivity.variants import Figures, Variants
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Block = tuple[str, ...]
+FIGURES = ("sqnr_db", "kl_divergence_mean", "agreement", "top1")
+SEPARATOR = " + "  # between the layers of a block, as TensorRT joins names
+
+
+def blocks(layers: Sequence[str], evaluations: int) -> list[Block]:
+    """Neighbouring layers in as few together as `evaluations` allow: one for all layers in INT8, and two for each block."""
+    size = max(1, math.ceil(len(layers) / max(1, (evaluations - 1) // 2)))
+    return [tuple(layers[start : start + size]) for start in range(0, len(layers), size)]
+
+
+def analyze(variants: Variants, evaluations: int, track: Callable[[Sequence[Block]], Iterable[Block]]) -> tuple[Figures, pd.DataFrame]:
+    """Measure every block of layers in both ways and rank them, the costliest first.
+
+    Args:
+        variants: of the model.
+        evaluations: the most models that are run, FP32 apart.
+        track: passes the blocks on and shows how far it is.
+
+    Returns:
+        The figures of all layers in INT8, and a row a block: rank, layers (names joined by SEPARATOR), count, share_of_noise (of the sum over
+        blocks of the noise that each adds alone), and for each of FIGURES that exists `alone_` (only this block in INT8) and
+        `without_` (only this block in float).
+    """
+    import pandas as pd
+
+    whole = variants.figures(())
+    rows: list[dict[str, Any]] = []
+    for block in track(blocks(variants.layers, evaluations)):
+        alone = variants.figures([layer for layer in variants.layers if layer not in block])
+        without = variants.figures(block)
+        row: dict[str, Any] = {"layers": SEPARATOR.join(block), "count": len(block), "noise": noise_of(alone)}
+        for prefix, figures in (("alone", alone), ("without", without)):
+            row.update({f"{prefix}_{name}": figures[name] for name in FIGURES if name in figures})
+        rows.append(row)
+    table = pd.DataFrame(rows).sort_values("noise", ascending=False, kind="stable", ignore_index=True)
+    total = float(table["noise"].sum())
+    table.insert(0, "rank", range(1, len(table) + 1))
+    table.insert(3, "share_of_noise", table.pop("noise") / total if total > 0 else 0.0)
+    return whole, table
+
+
+def noise_of(figures: Figures) -> float:
+    """Quantization noise over signal, as power: 10^(-SQNR / 10); 0 where the outputs are FP32's."""
+    return float(10 ** (-figures["sqnr_db"] / 10)) if "sqnr_db" in figures else 0.0
+
+
+def ranked(table: pd.DataFrame) -> list[Block]:
+    """The blocks of a ranking, the costliest first."""
+    return [tuple(str(layers).split(SEPARATOR)) for layers in table["layers"]]

@@ -1,0 +1,136 @@
+"""The fewest layers left in FP16 with which INT8 passes the accuracy gate, looked for in the order of their sensitivity.
+
+First a bisection over how many of the costliest blocks stay in float, then each of these is tried in INT8 again, the cheapest first. Every
+step is an evaluation on the sensitivity images; the order is fixed, so equal inputs give an equal choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from enginewright.sensitivity.analysis import Block
+from enginewright.sensitivity.variants import Figures
+
+Measure = Callable[[Sequence[str]], Figures]  # layers in float -> figures
+Holds = Callable[[Figures], bool]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One mixture that was measured."""
+
+    step: str  # "int8", "bisect", "restore"
+    floats: tuple[str, ...]
+    figures: Figures
+    holds: bool
+
+
+@dataclass
+class Search:
+    """What a search found, and how."""
+
+    chosen: tuple[str, ...] = ()  # layers in float
+    holds: bool = False  # whether the gate does with them
+    exhausted: bool = False  # whether the budget ended the search before it was done
+    trials: list[Trial] = field(default_factory=list)
+
+    @property
+    def last(self) -> Trial:
+        """The trial of the layers that were chosen."""
+        return next(trial for trial in reversed(self.trials) if trial.floats == self.chosen)
+
+
+class _Budget(Exception):
+    """No evaluation is left."""
+
+
+def search(measure: Measure, holds: Holds, ranking: Sequence[Block], evaluations: int, most: int) -> Search:
+    """Look for a small set of layers to leave in float so that the gate holds.
+
+    Args:
+        measure: runs one mixture.
+        holds: the gate.
+        ranking: blocks of layers, the costliest first.
+        evaluations: how often `measure` may be called.
+        most: how many layers may stay in float.
+
+    Returns:
+        The smallest mixture that holds of those tried; if none does, the largest allowed one, with `holds` false.
+    """
+    found = Search()
+
+    def attempt(step: str, blocks: Sequence[Block]) -> bool:
+        if len(found.trials) >= evaluations:
+            raise _Budget
+        floats = tuple(layer for block in blocks for layer in block)
+        figures = measure(floats)
+        found.trials.append(Trial(step, floats, figures, holds(figures)))
+        return found.trials[-1].holds
+
+    try:
+        kept = _bisect(attempt, ranking, most, found)
+        _restore(attempt, kept, found)
+    except _Budget:
+        found.exhausted = True
+    if not found.holds and found.trials:
+        found.chosen = max(found.trials, key=lambda trial: len(trial.floats)).floats
+    return found
+
+
+def _bisect(attempt: Callable[[str, Sequence[Block]], bool], ranking: Sequence[Block], most: int, found: Search) -> list[Block]:
+    """The shortest prefix of the ranking that holds, by doubling and then halving: a prefix is assumed to hold if a shorter one does."""
+    sizes = [0]
+    for block in ranking:
+        sizes.append(sizes[-1] + len(block))
+    longest = max(index for index, size in enumerate(sizes) if size <= most)
+    if attempt("int8", ()):
+        found.holds, found.chosen = True, ()
+        return []
+    failing, holding = 0, 1
+    while holding <= longest and not attempt("bisect", ranking[:holding]):
+        if holding == longest:
+            return []
+        failing, holding = holding, min(2 * holding, longest)
+    if holding > longest:  # not a single block may stay in float
+        return []
+    _keep(found)
+    while holding - failing > 1:
+        middle = (failing + holding) // 2
+        if attempt("bisect", ranking[:middle]):
+            holding = middle
+            _keep(found)
+        else:
+            failing = middle
+    return list(ranking[:holding])
+
+
+def _restore(attempt: Callable[[str, Sequence[Block]], bool], kept: list[Block], found: Search) -> None:
+    """Try each block in INT8 again, the cheapest first; the last one of the prefix is needed, or a shorter prefix had held."""
+    for block in reversed(kept[:-1]):
+        fewer = [other for other in kept if other != block]
+        if attempt("restore", fewer):
+            kept = fewer
+            _keep(found)
+
+
+def _keep(found: Search) -> None:
+    found.holds, found.chosen = True, found.trials[-1].floats
+
+
+def table_rows(found: Search, layers: int, figure: str) -> list[dict[str, Any]]:
+    """A row a trial, for trials.csv: trial, step, float_layers, int8_share, the gate's figure, sqnr_db, holds, layers (names)."""
+    return [
+        {
+            "trial": number,
+            "step": trial.step,
+            "float_layers": len(trial.floats),
+            "int8_share": 1 - len(trial.floats) / layers if layers else 0.0,
+            figure: trial.figures[figure],
+            "sqnr_db": trial.figures.get("sqnr_db"),
+            "holds": trial.holds,
+            "layers": " + ".join(trial.floats),
+        }
+        for number, trial in enumerate(found.trials, start=1)
+    ]

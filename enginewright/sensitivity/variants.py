@@ -1,0 +1,68 @@
+"""One model with any of its layers left in float: what each such variant is worth on the sensitivity images, by ONNX Runtime."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from enginewright.accuracy.evaluate import Evaluator
+from enginewright.accuracy.metrics import summary
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.mixture import float_nodes
+from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
+from enginewright.config import Precision
+from enginewright.data import ImageSet
+from enginewright.errors import ModelError
+from enginewright.runtimes.onnxruntime import OnnxRuntimeEngine, open_session, preprocessed
+from enginewright.sensitivity.journal import Journal
+
+Figures = Mapping[str, Any]
+
+
+class Variants:
+    """The Q/DQ models of one ONNX and one calib.cache, differing in the layers that stay in float."""
+
+    def __init__(self, onnx_model: Path, cache: CalibrationCache, evaluator: Evaluator, output_name: str, journal: Optional[Journal] = None) -> None:
+        """Run FP32 once, which the others are compared with.
+
+        Raises:
+            ModelError: ONNX Runtime cannot run the model, or a Conv, Gemm or MatMul has no name of its own.
+            CalibrationMismatch: the cache is of another model.
+        """
+        self._path, self._cache, self._evaluator, self._output = onnx_model, cache, evaluator, output_name
+        self._model = preprocessed(onnx_model)
+        self._journal = journal
+        self.layers = tuple(node.name for node in quantizable(self._model))
+        if "" in self.layers or len(set(self.layers)) < len(self.layers):
+            raise ModelError(f"{onnx_model} has Conv, Gemm or MatMul nodes without a name of their own, so none can be told apart; name the nodes")
+        self.reused = 0
+        with OnnxRuntimeEngine(onnx_model, open_session(str(onnx_model)), evaluator.batch_size) as engine:
+            fp32 = evaluator.evaluate(engine, Precision.fp32, output_name)
+        self._reference, self.fp32 = fp32.outputs, summary(fp32.rows, fp32.classes)
+
+    @property
+    def images(self) -> ImageSet:
+        """What the figures are measured on."""
+        return self._evaluator.images
+
+    def figures(self, floats: Collection[str], operators: Collection[str] = ()) -> Figures:
+        """Agreement with FP32, SQNR, KL divergence and, with labels, top-1 of the model with `floats` left in float.
+
+        Args:
+            floats: names of layers; what belongs to them stays in float too (`float_nodes`).
+            operators: types of nodes that stay in float wherever they stand.
+        """
+        nodes = float_nodes(self._model, floats, tuple(operators))
+        plan = insert_qdq(self._model, self._cache, Placement.onnxruntime, nodes).SerializeToString(deterministic=True)
+        digest = hashlib.sha256(plan).hexdigest()
+        if self._journal is not None and (known := self._journal.get(digest)) is not None:
+            self.reused += 1
+            return known
+        with OnnxRuntimeEngine(self._path, open_session(plan), self._evaluator.batch_size) as engine:
+            evaluation = self._evaluator.evaluate(engine, Precision.int8_mixed, self._output, self._reference)
+        found = summary(evaluation.rows, evaluation.classes)
+        if self._journal is not None:
+            self._journal.add(digest, found)
+        return found

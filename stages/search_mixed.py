@@ -1,0 +1,104 @@
+"""search_mixed: which layers stay in FP16 so that INT8 passes the gate, into a YAML that people read, edit and pin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from enginewright import artifacts, manifest
+from enginewright.accuracy import gate
+from enginewright.calibration.mixture import FloatLayer, Mixture
+from enginewright.sensitivity.analysis import ranked
+from enginewright.sensitivity.inputs import inputs, open_variants
+from enginewright.sensitivity.search import Search, Trial, search, table_rows
+from enginewright.sensitivity.variants import Figures, Variants
+from enginewright.stage import Metrics, Stage, script
+
+RANKING = artifacts.SENSITIVITY / "ranking.csv"
+
+
+@script
+def search_mixed(stage: Stage) -> Metrics:
+    """The gate of `accuracy` is held on the sensitivity images; validate_accuracy holds it on those that nothing was chosen by."""
+    import pandas as pd
+
+    settings, accuracy = stage.params.search_mixed, stage.params.accuracy
+    asked = Mixture.read(Path(settings.layers))
+    manifest.verify(RANKING)
+    variants, journal = open_variants(stage)
+    operators = tuple(dict.fromkeys((*asked.operators, *settings.float_operators)))
+
+    def holds(figures: Figures) -> bool:
+        verdict = gate.judge(dict(figures), dict(variants.fp32), accuracy)
+        return verdict.value >= verdict.bound + settings.margin - gate.ROUNDING
+
+    ranking = pd.read_csv(RANKING)
+    if asked.layers is None:
+        most = int(len(variants.layers) * (1 - settings.minimum_int8_share))
+        found = search(lambda floats: variants.figures(floats, operators), holds, ranked(ranking), settings.evaluations, most)
+        mixture = Mixture(tuple(FloatLayer(name, _reason(name, ranking)) for name in found.chosen), operators)
+    else:
+        asked.require(_model(), settings.layers)
+        figures = variants.figures(asked.names, operators)
+        trial = Trial("pinned", asked.names, figures, holds(figures))
+        found, mixture = Search(asked.names, trial.holds, trials=[trial]), Mixture(asked.layers, operators)
+
+    verdict = gate.judge(dict(found.last.figures), dict(variants.fp32), accuracy)
+    figures_of_choice: dict[str, Any] = {
+        "holds": found.holds,
+        "figure": verdict.figure,
+        "value": verdict.value,
+        "bound": verdict.bound + settings.margin,
+        "images": len(variants.images),
+        "layers": len(variants.layers),
+        "float_layers": len(found.chosen),
+        "int8_share": 1 - len(found.chosen) / len(variants.layers) if variants.layers else 0.0,
+        "evaluations": len(found.trials),
+        "pinned": asked.layers is not None,
+    }
+    with manifest.replacing(artifacts.MIXED_LAYERS.parent / "trials.csv") as temporary:
+        pd.DataFrame(table_rows(found, len(variants.layers), verdict.figure)).to_csv(temporary, index=False)
+    with stage.output(artifacts.MIXED_LAYERS, [*inputs(variants.images), Path(settings.layers)], settings=figures_of_choice) as temporary:
+        temporary.write_text(mixture.to_text(), encoding="utf-8")
+    journal.finish()
+    _show(figures_of_choice, found, variants)
+    return figures_of_choice
+
+
+def _model() -> Any:
+    import onnx
+
+    return onnx.load(str(artifacts.MODEL))
+
+
+def _reason(name: str, ranking: Any) -> str:
+    """Why a layer stays in float, in words that stand beside its name."""
+    row = next(row for row in ranking.to_dict(orient="records") if name in str(row["layers"]).split(" + "))
+    together = f" with the {row['count'] - 1} beside it" if row["count"] > 1 else ""
+    alone = f"; with it alone in INT8 the SQNR is {row['alone_sqnr_db']:.1f} dB" if "alone_sqnr_db" in row else ""
+    return f"rank {row['rank']} of {len(ranking)}{together}: {row['share_of_noise']:.1%} of the noise that layers add one by one{alone}"
+
+
+def _show(figures: dict[str, Any], found: Search, variants: Variants) -> None:
+    from rich.console import Console
+
+    console = Console()
+    whole, layers = found.trials[0], figures["layers"]
+    console.print(f"{figures['figure']} on {figures['images']} images, all {layers} layers in INT8: {whole.figures[figures['figure']]:.4f}", highlight=False)
+    console.print(
+        f"with {figures['float_layers']} of {layers} in float: {figures['value']:.4f}, bound {figures['bound']:.4f}, after {figures['evaluations']} evaluations",
+        highlight=False,
+    )
+    if not found.holds:
+        console.print(
+            "No mixture that was tried passes the gate; see artifacts/mixed/trials.csv, then lower search_mixed.minimum_int8_share, raise "
+            "search_mixed.evaluations, or choose another calibration"
+        )
+    elif found.exhausted:
+        console.print("The budget search_mixed.evaluations ended the search: a smaller mixture may hold")
+    for name in found.chosen:
+        console.print(f"  {name}", highlight=False)
+
+
+if __name__ == "__main__":
+    search_mixed()

@@ -1,0 +1,100 @@
+"""layers.yaml, and what leaving a layer in float means for the nodes around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from enginewright.calibration.mixture import FloatLayer, Mixture, float_nodes
+from enginewright.errors import ConfigError, ModelError
+
+# conv1 -> SiLU -> conv2 -> sum with the SiLU -> Relu -> MaxPool -> conv3 -> conv4
+MODEL = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[n, 2, 8, 8] x) => (float[n, 2, m, k] y) <float[2, 2, 1, 1] w>
+{
+   [conv1] a = Conv (x, w)
+   [sigmoid] s = Sigmoid (a)
+   [silu] b = Mul (a, s)
+   [conv2] c = Conv (b, w)
+   [sum] d = Add (c, b)
+   [relu] e = Relu (d)
+   [pool] f = MaxPool <kernel_shape = [2, 2]> (e)
+   [conv3] g = Conv (f, w)
+   [conv4] y = Conv (g, w)
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def model() -> onnx.ModelProto:
+    return onnx.parser.parse_model(MODEL)
+
+
+@pytest.mark.parametrize(
+    ("layers", "nodes"),
+    [
+        pytest.param([], (), id="none"),
+        pytest.param(["conv1"], ("conv1", "sigmoid", "silu", "sum"), id="the activation behind it, and the sum that this joins"),
+        pytest.param(["conv2"], ("sigmoid", "silu", "conv2", "sum"), id="the activation before it, and the sum that it ends in"),
+        pytest.param(["conv3"], ("sum", "pool", "conv3"), id="the sum that it reads, through Relu and MaxPool"),
+        pytest.param(["conv4"], ("conv4",), id="no neighbour but layers"),
+        pytest.param(["fc"], (), id="unknown"),
+    ],
+)
+def test_nodes_that_stay_in_float(model: onnx.ModelProto, layers: list[str], nodes: tuple[str, ...]) -> None:
+    assert float_nodes(model, layers) == nodes
+
+
+def test_operators_stay_in_float_wherever_they_stand(model: onnx.ModelProto) -> None:
+    assert float_nodes(model, ["conv4"], ["Sigmoid"]) == ("sigmoid", "conv4")
+
+
+def test_what_is_written_is_read_back(tmp_path: Path, model: onnx.ModelProto) -> None:
+    path = tmp_path / "layers.yaml"
+    mixture = Mixture((FloatLayer("conv1", "rank 1 of 4: 62.4 % of the noise"), FloatLayer("conv3")), ("Sigmoid",))
+    path.write_text(mixture.to_text())
+    assert Mixture.read(path) == mixture
+    assert mixture.nodes(model) == ("conv1", "sigmoid", "silu", "sum", "pool", "conv3")
+    assert "search_mixed.layers=" in path.read_text()
+
+
+def test_a_list_by_hand_needs_names_alone(tmp_path: Path) -> None:
+    path = tmp_path / "layers.yaml"
+    path.write_text("version: 1\nlayers: [conv1, {name: conv2, reason: by ear}]\n")
+    assert Mixture.read(path) == Mixture((FloatLayer("conv1", "chosen by hand"), FloatLayer("conv2", "by ear")))
+
+
+def test_the_projects_own_file_asks_for_a_search() -> None:
+    assert Mixture.read(Path(__file__).parents[2] / "layers/search.yaml") == Mixture(None)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        pytest.param(None, "does not exist; set search_mixed.layers to layers/search.yaml", id="missing"),
+        pytest.param("layers: [", "is not valid YAML", id="no YAML"),
+        pytest.param("version: 1", "holds no key `layers`", id="no layers"),
+        pytest.param("layers: search", "has version None, and this Enginewright reads version 1", id="no version"),
+        pytest.param("version: 2\nlayers: search", "has version 2", id="another version"),
+        pytest.param("version: 1\nlayers: find", "layers is 'find' and must be `search` or a list", id="a word"),
+        pytest.param("version: 1\nlayers: [{layer: conv1}]", "the entry {'layer': 'conv1'} of layers must have `name`", id="an entry without a name"),
+        pytest.param("version: 1\nlayers: []\noperator: [Sigmoid]", "operator is no key of layers.yaml; did you mean 'operators'?", id="an unknown key"),
+        pytest.param("version: 1\nlayers: []\noperators: Sigmoid", "operators is 'Sigmoid' and must be a list", id="operators that are no list"),
+    ],
+)
+def test_a_file_that_cannot_be_used(content: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "layers.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        Mixture.read(path)
+    assert sentence in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_layer_that_the_model_does_not_have(model: onnx.ModelProto) -> None:
+    with pytest.raises(ModelError, match=r"layers\.yaml: the model has no Conv, Gemm or MatMul 'conv_1'; did you mean 'conv1'\?"):
+        Mixture((FloatLayer("conv_1"),)).require(model, "layers.yaml")

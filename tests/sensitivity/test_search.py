@@ -1,0 +1,71 @@
+"""The search over mixtures: fewest layers, within its budget, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enginewright.sensitivity.analysis import blocks
+from enginewright.sensitivity.search import Search, search, table_rows
+
+LAYERS = [f"conv{index}" for index in range(20)]
+RANKING = [(layer,) for layer in LAYERS]
+
+
+def look(needed: set[str], evaluations: int = 100, most: int = 20) -> Search:
+    """The gate holds as soon as every layer of `needed` is in float."""
+    return search(lambda floats: {"top1": float(needed <= set(floats))}, lambda figures: figures["top1"] >= 1, RANKING, evaluations, most)
+
+
+@given(st.sets(st.sampled_from(LAYERS)))
+def test_exactly_the_layers_that_are_needed_stay_in_float(needed: set[str]) -> None:
+    found = look(needed)
+    assert found.holds
+    assert set(found.chosen) == needed
+    assert not found.exhausted
+
+
+@given(st.sets(st.sampled_from(LAYERS), min_size=1), st.integers(1, 40))
+def test_the_budget_is_kept_and_what_is_chosen_was_measured(needed: set[str], evaluations: int) -> None:
+    found = look(needed, evaluations)
+    assert len(found.trials) <= evaluations
+    assert found.last.floats == found.chosen
+    assert found.holds == found.last.holds
+    if not found.exhausted:
+        assert set(found.chosen) == needed
+
+
+def test_a_limit_on_float_layers_is_kept_and_named_as_not_holding() -> None:
+    found = look({"conv0", "conv15"}, most=10)
+    assert not found.holds
+    assert len(found.chosen) == 10
+    assert {trial.holds for trial in found.trials} == {False}
+
+
+def test_nothing_may_stay_in_float() -> None:
+    found = look({"conv0"}, most=0)
+    assert (found.holds, found.chosen, len(found.trials)) == (False, (), 1)
+
+
+def test_int8_that_passes_ends_the_search_at_once() -> None:
+    found = look(set())
+    assert (found.holds, found.chosen, len(found.trials)) == (True, (), 1)
+
+
+def test_the_log_has_a_row_for_each_trial() -> None:
+    rows = table_rows(look({"conv1"}), 20, "top1")
+    assert [row["trial"] for row in rows] == list(range(1, len(rows) + 1))
+    assert rows[0] == {"trial": 1, "step": "int8", "float_layers": 0, "int8_share": 1.0, "top1": 0.0, "sqnr_db": None, "holds": False, "layers": ""}
+    assert rows[-1]["step"] == "restore"
+    assert rows[-1]["layers"] == "conv1"
+
+
+@pytest.mark.parametrize(("evaluations", "size"), [(41, 1), (40, 2), (21, 2), (3, 20)])
+def test_layers_go_together_in_blocks_where_the_budget_is_small(evaluations: int, size: int) -> None:
+    found: Sequence[tuple[str, ...]] = blocks(LAYERS, evaluations)
+    assert max(len(block) for block in found) == size
+    assert [layer for block in found for layer in block] == LAYERS
+    assert 1 + 2 * len(found) <= evaluations
