@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class Sleepy(NullEngine):
         return super().infer(feeds)
 
     def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
+        del feeds
         return np.full(repeats, 1e-3)
 
 
@@ -50,7 +51,7 @@ Disturbed = tuple[dict[str, Any], Measurement, int]
 
 
 @pytest.fixture(scope="module")
-def disturbed() -> Iterator[Disturbed]:
+def disturbed() -> Disturbed:
     """Metrics of a load beside which another process computes and in which the runtime sleeps; what was measured; the other's process number."""
     # An orphan: a child of this process would count as the measured process's own.
     pid = int(subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, text=True, check=True).stdout)
@@ -65,7 +66,7 @@ def disturbed() -> Iterator[Disturbed]:
     finally:
         os.kill(pid, 9)
     manifests = {"fp32": Manifest(sha256="0" * 64, made_by="build_fp32", inputs={}, target=None)}
-    yield report.metrics(measured, manifests, telemetry, settings, TargetFingerprint("Test CPU", None, "null", "1")), measured["fp32"], pid
+    return report.metrics(measured, manifests, telemetry, settings, TargetFingerprint("Test CPU", None, "null", "1")), measured["fp32"], pid
 
 
 def test_a_sleep_in_the_runtime_makes_the_load_unstable_and_its_window_is_named(disturbed: Disturbed) -> None:

@@ -117,7 +117,6 @@ def test_ctrl_c_in_the_middle_of_a_load_keeps_what_was_measured_and_marks_it(pro
     assert repro.returncode != 0
     assert "benchmark_sustained: interrupted" in output
     assert "Traceback" not in output
-    assert "exited with 130" in output or "interrupted" in output.split("error: benchmark_sustained", 1)[1]
     kept = json.loads((project.root / "artifacts/benchmark/incomplete.json").read_text())
     with (project.root / "artifacts/benchmark/windows.csv").open() as series:
         queries = sum(int(row["queries"]) for row in csv.DictReader(series))
