@@ -12,7 +12,7 @@ import argparse
 import json
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ def drive(scenario: Scenario, under_test: EngineSystem, batch: int, seconds: flo
     return recorder.samples(batch, complete)
 
 
-def row(name: str, driver: str, alone: list[float], times: list[float]) -> Mapping[str, Any]:
+def row(name: str, driver: str, alone: list[float], times: list[float]) -> dict[str, Any]:
     """Medians over the turns, and the spread of the harness's part."""
     parts = [after - before for before, after in zip(alone, times)]
     middle = statistics.median(times)

@@ -142,7 +142,7 @@ def of_log(name: str, summary: Mapping[str, Any]) -> Figures:
 
 
 def agreement(turns: list[dict[str, float]]) -> dict[str, Any]:
-    """Medians by source, the ratio to our driver's turn by turn, and how far our driver's turns differ among themselves.
+    """Medians by source, the difference from and ratio to our driver's turn by turn, and how far our driver's turns differ among themselves.
 
     The verdict is "agrees" within GOAL, "not told apart" beyond it where our own turns spread as far (a longer or quieter run is needed), else "differs".
     """
@@ -153,6 +153,7 @@ def agreement(turns: list[dict[str, float]]) -> dict[str, Any]:
     for source, values in columns.items():
         ratios = [value / ours for value, ours in zip(values, own)]
         found[source] = round(statistics.median(values), 4)
+        found[f"{source}_minus_own"] = round(statistics.median(value - ours for value, ours in zip(values, own)), 4)
         found[f"{source}_to_own"] = {"median": round(statistics.median(ratios), 4), "min": round(min(ratios), 4), "max": round(max(ratios), 4)}
     off = abs(found["loadgen_to_own"]["median"] - 1)
     return {**found, "verdict": "agrees" if off <= GOAL else "not told apart" if off <= spread else "differs"}

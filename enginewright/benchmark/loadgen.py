@@ -90,9 +90,13 @@ class LoadGen:
                 try:
                     issued = clock()
                     answer(recorder.count)
-                    record(issued, clock())
+                    completed = clock()
                 except BaseException as fault:  # noqa: BLE001  # raised by `drive`
                     faults.append(fault)
+                else:
+                    complete(samples)  # first: LoadGen's clock runs until here
+                    record(issued, completed)
+                    return
             complete(samples)
 
         return issue
