@@ -7,19 +7,12 @@ not say when a query was due, and latency from its issue would leave out the que
 
 from __future__ import annotations
 
-import atexit
-import os
 import re
-import shutil
-import signal
-import sys
 import tempfile
-import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -27,9 +20,7 @@ from enginewright.benchmark.clock import NS, now_ns
 from enginewright.benchmark.samples import Recorder
 from enginewright.benchmark.schedule import Plan, System
 
-if TYPE_CHECKING:
-    Inbox = SimpleQueue[Optional[Sequence[Any]]]
-
+Issue = Callable[[Sequence[Any]], None]
 SCENARIOS = {"single_stream": "SingleStream", "multi_stream": "MultiStream", "offline": "Offline"}
 UNOFFICIAL = "unofficial: not a result verified by MLCommons"
 LOADED_SAMPLES = 1 << 10  # of LoadGen's sample library; which images they stand for is the system's choice
@@ -65,64 +56,75 @@ class LoadGen:
         self.summary: dict[str, Any] = {}
 
     def drive(self, system: System, plan: Plan, recorder: Recorder) -> bool:
-        """See `enginewright.benchmark.schedule.Scenario`; fills `summary` with what LoadGen's own log says.
+        """See `enginewright.benchmark.schedule.Scenario`; fills `summary` with what LoadGen's own log says, unless the load was cut short.
 
-        LoadGen runs in a thread of its own and the engine is used in this one, which loaded it. LoadGen cannot be told to stop: after an
-        interruption its thread is left waiting for an answer, no further load can be driven, and the process ends with exit code 130.
+        All of it runs in the calling thread, which loaded the engine: LoadGen calls back, and no query waits for another thread to wake. LoadGen
+        cannot be told to stop, and an exception through its C++ crashes the process. So a fault or an interruption is kept, every query that
+        LoadGen still issues is answered at once with nothing, and the fault is raised when LoadGen has run out of the queries it prepared.
         """
         import mlperf_loadgen as loadgen
 
-        inbox: SimpleQueue[Optional[Sequence[Any]]] = SimpleQueue()
+        faults: list[BaseException] = []
+        make = self._answer_all if self.name == "offline" else self._answer
+        under_test = loadgen.ConstructSUT(make(system, plan, recorder, _Completion(loadgen), faults), _nothing)
         library = loadgen.ConstructQSL(LOADED_SAMPLES, LOADED_SAMPLES, _nothing, _nothing)
-        under_test = loadgen.ConstructSUT(inbox.put, _nothing)
-        folder = tempfile.mkdtemp(prefix="enginewright-loadgen-")
-
-        def run() -> None:
-            loadgen.StartTestWithLogSettings(under_test, library, self._settings(loadgen, plan), _quiet(loadgen, folder))
-            inbox.put(None)
-
-        thread = threading.Thread(target=run, name="LoadGen", daemon=True)
-        thread.start()
-        serve = self._serve_all if self.name == "offline" else self._serve
-        if not serve(inbox, system, plan, recorder, _Completion(loadgen)):
-            atexit.register(_leave)
-            return False
-        thread.join()
-        loadgen.DestroySUT(under_test)
-        loadgen.DestroyQSL(library)
-        self.summary = read_summary((Path(folder) / "mlperf_log_summary.txt").read_text())
-        shutil.rmtree(folder, ignore_errors=True)
-        return True
-
-    def _serve(self, inbox: Inbox, system: System, plan: Plan, recorder: Recorder, complete: _Completion) -> bool:
-        """Answer a query as it comes, until LoadGen says that it was the last."""
-        clock, get, answer, record, interruption = now_ns, inbox.get, system.answer, recorder.record, plan.interruption
-        while (samples := get()) is not None:
-            if interruption.requested:
+        with tempfile.TemporaryDirectory(prefix="enginewright-loadgen-") as folder:
+            try:
+                loadgen.StartTestWithLogSettings(under_test, library, self._settings(loadgen, plan), _quiet(loadgen, folder))
+            finally:
+                loadgen.DestroySUT(under_test)
+                loadgen.DestroyQSL(library)
+            if faults:
+                raise faults[0]
+            if plan.interruption.requested:
                 return False
-            issued = clock()
-            answer(recorder.count)
-            record(issued, clock())
-            complete(samples)
+            self.summary = read_summary((Path(folder) / "mlperf_log_summary.txt").read_text())
         return True
 
-    def _serve_all(self, inbox: Inbox, system: System, plan: Plan, recorder: Recorder, complete: _Completion) -> bool:
+    def _answer(self, system: System, plan: Plan, recorder: Recorder, complete: _Completion, faults: list[BaseException]) -> Issue:
+        """Answer a query as it comes."""
+        clock, answer, record, interruption = now_ns, system.answer, recorder.record, plan.interruption
+
+        def issue(samples: Sequence[Any]) -> None:
+            if not (interruption.requested or faults):
+                try:
+                    issued = clock()
+                    answer(recorder.count)
+                    completed = clock()
+                except BaseException as fault:  # noqa: BLE001  # raised by `drive`
+                    faults.append(fault)
+                else:
+                    complete(samples)  # first: LoadGen's clock runs until here
+                    record(issued, completed)
+                    return
+            complete(samples)
+
+        return issue
+
+    def _answer_all(self, system: System, plan: Plan, recorder: Recorder, complete: _Completion, faults: list[BaseException]) -> Issue:
         """Answer the one query of offline batch by batch."""
         clock, interruption, batch = now_ns, plan.interruption, self._batch
-        samples = inbox.get() or ()
-        issued: deque[int] = deque()
+        due: deque[int] = deque()
 
-        def numbers() -> Iterator[int]:
-            for number in range(-(-len(samples) // batch)):
+        def numbers(count: int) -> Iterator[int]:
+            for number in range(count):
                 if interruption.requested:
                     return
-                issued.append(clock())
+                due.append(clock())
                 yield number
 
-        for number, _ in enumerate(system.answer_all(numbers())):
-            recorder.record(issued.popleft(), clock())
-            complete(samples[number * batch : (number + 1) * batch])
-        return not interruption.requested and inbox.get() is None
+        def issue(samples: Sequence[Any]) -> None:
+            answered = 0
+            try:
+                for _ in system.answer_all(numbers(-(-len(samples) // batch))):
+                    recorder.record(due.popleft(), clock())
+                    complete(samples[answered : answered + batch])
+                    answered += batch
+            except BaseException as fault:  # noqa: BLE001  # raised by `drive`
+                faults.append(fault)
+            complete(samples[answered:])
+
+        return issue
 
     def _settings(self, loadgen: Any, plan: Plan) -> Any:
         settings = loadgen.TestSettings()
@@ -144,23 +146,20 @@ class LoadGen:
 
 
 class _Completion:
-    """Tells LoadGen that samples are answered; it looks at the answers in accuracy mode alone."""
+    """Tells LoadGen that samples are answered; it looks at the answers in accuracy mode alone, and copies what it is handed."""
 
     def __init__(self, loadgen: Any) -> None:
         self._answer = np.zeros(1, np.uint8)
         self._complete, self._response = loadgen.QuerySamplesComplete, loadgen.QuerySampleResponse
-        self._address, self._size = self._answer.ctypes.data, self._answer.nbytes
+        self._responses: list[Any] = []
 
     def __call__(self, samples: Sequence[Any]) -> None:
-        response, address, size = self._response, self._address, self._size
-        self._complete([response(sample.id, address, size) for sample in samples])
-
-
-def _leave() -> None:
-    """End the process without the C++ destructors, in which LoadGen's thread that still waits would crash it. Runs after all results are written."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(128 + signal.SIGINT)
+        responses = self._responses  # used again: to make one takes twice the time of changing one
+        while len(responses) < len(samples):
+            responses.append(self._response(0, self._answer.ctypes.data, self._answer.nbytes))
+        for response, sample in zip(responses, samples):
+            response.id = sample.id
+        self._complete(responses if len(responses) == len(samples) else responses[: len(samples)])
 
 
 def _nothing(*_: object) -> None:

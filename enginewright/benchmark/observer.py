@@ -7,6 +7,7 @@ It ends when its standard input does, so it cannot outlive the benchmark.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -77,11 +78,15 @@ class Observer:
 
 def observe(pid: int, file: Path, gpu: Optional[str]) -> None:
     """Write a row each INTERVAL_SECONDS until standard input ends, and show how far the phase is."""
+    with contextlib.closing(Telemetry(pid, gpu)) as telemetry:
+        _record(telemetry, file)
+        file.with_suffix(".absent").write_text(telemetry.absent)  # at the end: a source may give out under way
+
+
+def _record(telemetry: Telemetry, file: Path) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    telemetry = Telemetry(pid, gpu)
-    file.with_suffix(".absent").write_text(telemetry.absent)
     file.with_suffix(".state").write_text(json.dumps(telemetry.device_state()))
     console = Console(stderr=True)
     bar = Progress(TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn(), console=console, auto_refresh=False, disable=not console.is_terminal)

@@ -1,4 +1,4 @@
-"""Readings of the machine beside the load: CPU frequency and memory through psutil, the GPU through NVML. The owner of pynvml."""
+"""Readings of the machine beside the load: CPU frequency and memory through psutil, the GPU through NVML or, on a Jetson, tegrastats. The owner of pynvml."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 
 import psutil
 
+from enginewright.benchmark import tegrastats
 from enginewright.benchmark.neighbours import Neighbours
 
 MIB = 1 << 20
@@ -45,17 +46,22 @@ class Telemetry:
         self._process = psutil.Process(pid)
         self._process.cpu_percent()  # the first answer is 0 by definition (psutil documentation)
         psutil.cpu_percent()
-        self._gpu = None if gpu is None else _Gpu(gpu)
+        self._gpu = None if gpu is None else _open(gpu)
         self._neighbours = Neighbours(pid)
-        self.absent = "" if self._gpu is None else self._gpu.absent
+        self.columns = CPU_COLUMNS + (GPU_COLUMNS if self._gpu and not self._gpu.absent else ()) + ("other_processes",)  # of `read`, with units
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of what `read` returns, with units."""
-        return CPU_COLUMNS + (GPU_COLUMNS if self._gpu and not self._gpu.absent else ()) + ("other_processes",)
+    def absent(self) -> str:
+        """Why the GPU that is used cannot be watched, or empty; a source that gives out meanwhile is named too."""
+        return self._gpu.absent if self._gpu else ""
+
+    def close(self) -> None:
+        """End what was started for it."""
+        if isinstance(self._gpu, tegrastats.Tegrastats):
+            self._gpu.close()
 
     def device_state(self) -> dict[str, str]:
-        """Settings of the GPU that figures hang on, by NVML; empty without a GPU."""
+        """Settings of the GPU that figures hang on, by NVML or nvpmodel; empty without a GPU."""
         return self._gpu.state() if self._gpu and not self._gpu.absent else {}
 
     def read(self) -> dict[str, Union[float, str]]:
@@ -69,9 +75,16 @@ class Telemetry:
             "cpu_temperature_c": max(temperatures, default=NAN),
             "rss_mib": self._process.memory_info().rss / MIB,
         }
-        gpu = self._gpu if self._gpu and not self._gpu.absent else None
-        row.update(gpu.read() if gpu else {})
+        gpu = self._gpu if "power_w" in self.columns else None
+        row.update({**dict.fromkeys(GPU_COLUMNS, NAN), **gpu.read()} if gpu else {})
         return {**row, "other_processes": self._neighbours.read(gpu.processes() if gpu else None)}
+
+
+def _open(name: str) -> Union[_Gpu, tegrastats.Tegrastats]:
+    """NVML where it serves the GPU. JetPack 6 has an NVML that knows the GPU's name and no reading of it, older ones have none."""
+    nvml = _Gpu(name)
+    path = tegrastats.installed()
+    return tegrastats.Tegrastats(path) if path and (nvml.absent or nvml.mute()) else nvml
 
 
 class _Gpu:
@@ -107,6 +120,11 @@ class _Gpu:
             "throttle_reasons": lambda: reasons(handle),
         }
         return {column: self._or_nan(source) for column, source in sources.items()}
+
+    def mute(self) -> bool:
+        """Whether none of clock, temperature and power can be read."""
+        reading = self.read()
+        return all(math.isnan(reading[column]) for column in ("sm_clock_mhz", "gpu_temperature_c", "power_w"))
 
     def processes(self) -> dict[int, float]:
         """MiB of GPU memory by process; -1 where NVML does not say, as inside of a container."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import json
 import operator
 import os
 import shutil
@@ -96,6 +98,39 @@ def test_killed(project: Project, setting: str, how: Callable[[Started, psutil.P
     assert again.code == 0, again.output
     assert name in again.ran, again.output
     assert project.leftovers() == []
+
+
+@pytest.mark.parametrize("driver", ["own", "auto"])  # auto: LoadGen, where it is installed
+def test_ctrl_c_in_the_middle_of_a_load_keeps_what_was_measured_and_marks_it(project: Project, driver: str) -> None:
+    project.configure("benchmark.seconds=60", f"benchmark.driver={driver}")
+    repro = project.start("dvc", "repro", "benchmark_sustained")
+    assert repro.stdout is not None
+    seen = []
+    for line in repro.stdout:  # ends with the marker, or with the process
+        seen.append(line)
+        if "fp32: single_stream (60 s)" in line:
+            break
+    time.sleep(1.5)
+    os.killpg(repro.pid, signal.SIGINT)
+    rest, _ = repro.communicate(timeout=60)
+    output = "".join(seen) + rest
+    assert repro.returncode != 0
+    assert "benchmark_sustained: interrupted" in output
+    assert "Traceback" not in output
+    kept = json.loads((project.root / "artifacts/benchmark/incomplete.json").read_text())
+    with (project.root / "artifacts/benchmark/windows.csv").open() as series:
+        queries = sum(int(row["queries"]) for row in csv.DictReader(series))
+    assert kept["complete"] is False
+    assert queries == kept["fp32"]["single_stream"]["queries"] > 0
+    assert 0.5 < kept["fp32"]["single_stream"]["seconds"] < 50
+    assert not (project.root / "artifacts/benchmark/windows.csv.json").exists()  # nothing may take it for whole
+    assert not (project.root / "artifacts/metrics/benchmark_sustained.json").exists()
+
+    project.configure()
+    again = project.repro("benchmark_sustained")
+    assert again.code == 0, again.output
+    assert "benchmark_sustained" in again.ran | again.restored, again.output
+    assert not (project.root / "artifacts/benchmark/incomplete.json").exists()
 
 
 def test_killed_at_any_moment_a_stage_leaves_the_whole_engine_or_none_that_passes(project: Project) -> None:
