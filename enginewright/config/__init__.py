@@ -85,6 +85,7 @@ class Data:
     calibration_images: int = 500
     validation_images: int = 1000
     selection: Selection = Selection.stratified
+    selection_seed: Optional[int] = None  # of random and stratified; null is `seed`. Other images are drawn, and the sets stay as they are
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
 

@@ -56,6 +56,7 @@ def faults_of(params: Params) -> list[tuple[str, str]]:
         data.calibration_images <= data.calibration_pool,
         f"{data.calibration_images} images are asked for and data.calibration_pool sets {data.calibration_pool} apart; raise the pool or ask for fewer",
     )
+    need("data.selection_seed", data.selection_seed is None or data.selection_seed >= 0, f"{data.selection_seed} must not be negative; null takes seed")
     need("export.opset_version", 13 <= params.export.opset_version <= 20, "must be 13 (per-channel Q/DQ) to 20; TensorRT 8.6 parses 17 at most")
     need("calibration.percentile", 50 < params.calibration.percentile <= 100, "is a percentage, over 50 and at most 100")
     need("calibration.bins", params.calibration.bins >= 256, "must be at least 256: entropy compares with 128 quantized levels")

@@ -103,7 +103,7 @@ def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], out
     Args:
         source: where images come from.
         data: sizes, selection and preprocessing.
-        seed: of the split and of the selection.
+        seed: of the split, and of the selection where `data.selection_seed` is None.
         folders: "training", "calibration" and "validation" -> folder.
         output: yields a temporary path for an artifact, then renames and seals it.
 
@@ -116,7 +116,7 @@ def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], out
     index = index_source(source, data.preprocessing)
     split = split_source(index, data, seed, source.where)
     embedding = _write_sets(source, data, {folders["training"]: split.training, folders["validation"]: split.validation}, output, watch=split.pool)
-    chosen = select(data.selection, data.calibration_images, index.labels[split.pool], embedding, seed)
+    chosen = select(data.selection, data.calibration_images, index.labels[split.pool], embedding, seed if data.selection_seed is None else data.selection_seed)
     calibration = split.pool[chosen]
     _write_sets(source, data, {folders["calibration"]: calibration}, output)
     sets = {"training": split.training, "calibration": calibration, "validation": split.validation}
