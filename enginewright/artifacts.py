@@ -14,6 +14,7 @@ REFERENCE_WEIGHTS = ROOT / "reference/weights.pt"
 MODEL = ROOT / "onnx/model.onnx"
 CHECK_REPORT = ROOT / "checks/report.json"
 CALIBRATION_CACHE = ROOT / "calibration/calib.cache"
+DRIFT = ROOT / "drift"
 ENGINES = ROOT / "engines"  # a folder for each precision
 ACCURACY = ROOT / "accuracy"
 PROFILE = ROOT / "profile"

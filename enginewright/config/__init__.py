@@ -134,6 +134,17 @@ class Calibration:
 
 
 @dataclass
+class CheckDrift:
+    """How far validation images may lie from calibration images before a tensor is flagged."""
+
+    images: int = 1000  # at most so many of each set are looked at
+    saturation_excess: float = 0.001  # share of validation's values beyond the INT8 range, less that of calibration's
+    percentile_ratio: float = 1.5  # of the 99.99th percentiles of |x|, either way
+    distance: float = 0.2  # Jensen-Shannon, base 2: about a population stability index of 0.25, where credit scoring calls a shift significant
+    fail: bool = False  # end the stage where a tensor is flagged
+
+
+@dataclass
 class Profile:
     """Batch sizes of the optimization profile."""
 
@@ -227,6 +238,7 @@ class Params:
     train: Train = field(default_factory=Train)
     export: Export = field(default_factory=Export)
     calibration: Calibration = field(default_factory=Calibration)
+    check_drift: CheckDrift = field(default_factory=CheckDrift)
     build: Build = field(default_factory=Build)
     accuracy: Accuracy = field(default_factory=Accuracy)
     profile_layers: ProfileLayers = field(default_factory=ProfileLayers)
