@@ -62,7 +62,7 @@ def _row(tensor: str, amax: float, calibration: TensorRange, validation: TensorR
             (saturated[1] - saturated[0]) / settings.saturation_excess
         ),
         f"its 99.99th percentile is {ratio:.2f} times that of calibration": abs(math.log(ratio)) / math.log(settings.percentile_ratio),
-        f"its histogram is {distance:.2f} away": distance / settings.distance,
+        f"its histogram is {distance:.2f} away (Jensen-Shannon distance, 1 at most)": distance / settings.distance,
     }
     severity = max(exceeded.values())
     return {

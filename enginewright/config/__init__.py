@@ -138,7 +138,7 @@ class CheckDrift:
     """How far validation images may lie from calibration images before a tensor is flagged."""
 
     images: int = 1000  # at most so many of each set are looked at
-    saturation_excess: float = 0.001  # share of validation's values beyond the INT8 range, less that of calibration's
+    saturation_excess: float = 0.005  # share of validation's values beyond the INT8 range, less that of calibration's; entropy clips 0.001 itself
     percentile_ratio: float = 1.5  # of the 99.99th percentiles of |x|, either way
     distance: float = 0.2  # Jensen-Shannon, base 2: about a population stability index of 0.25, where credit scoring calls a shift significant
     fail: bool = False  # end the stage where a tensor is flagged

@@ -23,7 +23,7 @@ def test_a_queued_sweep_runs_every_point_and_leaves_the_workspace_alone(project:
     table = _table(project)
     assert set(table["calibration.algorithm"]) == {"entropy", "minmax"}
     assert set(table["data.calibration_images"]) == {50}
-    for figure in ("int8.top1", "int8.agreement", "int8.latency_ms_p99"):
+    for figure in ("int8.top1", "int8.agreement", "int8.single_stream.latency_ms_p99"):
         assert table[figure].notna().all()
     assert project.bytes_of("artifacts") == workspace
     assert (project.root / "params.yaml").read_bytes() == params
