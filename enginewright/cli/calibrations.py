@@ -147,6 +147,7 @@ def _row(data: Mapping[str, Any]) -> Optional[dict[str, Any]]:
         "agreement": int8.get("agreement"),
         "validation_images": int(metrics["images"]),
         "target": json.dumps(metrics.get("target"), sort_keys=True),
+        "timestamp": str(data.get("timestamp") or ""),  # ISO 8601, of the experiment's commit
         "params": params,
     }
 
@@ -173,7 +174,7 @@ def _further_choices(frame: pd.DataFrame) -> list[str]:
 
 def _by_choice(frame: pd.DataFrame, choice: list[str]) -> pd.DataFrame:
     """A row a choice: seeds, and mean, least, greatest value and standard deviation (n - 1) of the figure and the SQNR over them."""
-    latest = frame.drop_duplicates([*choice, "seed"], keep="first")  # DVC lists the newest first
+    latest = frame.sort_values("timestamp", kind="stable").drop_duplicates([*choice, "seed"], keep="last")
     groups = latest.groupby(choice, sort=True, dropna=False)
     return groups.agg(
         seeds=("value", "size"),

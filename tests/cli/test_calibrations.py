@@ -45,7 +45,7 @@ def experiment(name: str, figures: Optional[dict[str, Any]], **params: Any) -> E
             "target": {"device": values.get("device", "CPU")},
         }
         metrics["artifacts/metrics/validate_accuracy.json"] = {"data": accuracy}
-    data = {"rev": name, "params": {"params.yaml": {"data": written}}, "metrics": metrics}
+    data = {"rev": name, "timestamp": values.get("timestamp"), "params": {"params.yaml": {"data": written}}, "metrics": metrics}
     return {"revs": [{"rev": name, "name": name, "data": data, "error": None}], "executor": None, "name": name}
 
 
@@ -80,8 +80,11 @@ def test_the_best_is_the_one_of_most_sqnr_among_those_that_accuracy_cannot_tell_
 
 
 def test_a_choice_run_twice_counts_once_and_the_newest() -> None:
-    grid = compare(shown(experiment("new", {"top1": 0.9}, selection_seed=1), experiment("old", {"top1": 0.1}, selection_seed=1)))
-    assert (list(grid.table["seeds"]), list(grid.table["mean"])) == ([1], [0.9])
+    new = experiment("new", {"top1": 0.9}, selection_seed=1, timestamp="2026-11-25T06:49:04")
+    old = experiment("old", {"top1": 0.1}, selection_seed=1, timestamp="2026-11-24T23:49:04")
+    for listed in ([new, old], [old, new]):
+        grid = compare(shown(*listed))
+        assert (list(grid.table["seeds"]), list(grid.table["mean"])) == ([1], [0.9])
 
 
 def test_the_seed_stands_in_where_the_selection_has_none() -> None:
