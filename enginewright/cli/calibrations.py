@@ -121,7 +121,9 @@ def _experiments(revisions: list[dict[str, Any]]) -> tuple[list[dict[str, Any]],
     for revision in revisions:
         for experiment in revision.get("experiments") or []:
             last = experiment["revs"][0]  # of checkpoints of old; DVC 3 has one
-            row = _row(last.get("data") or {})
+            # Of one that failed, is queued or runs, DVC shows the figures of the commit that it started from: they are not its own.
+            state = (experiment.get("executor") or {}).get("state") or "success"
+            row = None if last.get("error") or state != "success" else _row(last.get("data") or {})
             if row is None:
                 unfinished.append(str(experiment.get("name") or last.get("name") or last["rev"][:7]))
             else:

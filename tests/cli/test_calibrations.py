@@ -87,6 +87,18 @@ def test_a_choice_run_twice_counts_once_and_the_newest() -> None:
         assert (list(grid.table["seeds"]), list(grid.table["mean"])) == ([1], [0.9])
 
 
+@pytest.mark.parametrize("state", ["failed", "queued", "running"])
+def test_an_experiment_that_did_not_end_is_left_out_though_dvc_shows_the_figures_of_its_base(state: str) -> None:
+    """As DVC 3.67 showed one whose gate failed: an error, the state, and the metrics of HEAD."""
+    lost = experiment("lost", {"top1": 0.99}, algorithm="minmax")
+    lost["executor"] = {"state": state, "name": None}
+    if state == "failed":
+        lost["revs"][0]["error"] = {"msg": "Experiment run failed", "type": ""}
+    grid = compare(shown(lost, experiment("ended", {"top1": 0.9})))
+    assert list(grid.table["algorithm"]) == ["entropy"]
+    assert any("without an accuracy: lost (" in note for note in grid.notes)
+
+
 def test_the_seed_stands_in_where_the_selection_has_none() -> None:
     swept = [experiment(str(seed), {"top1": 0.9}, seed=seed) for seed in (1, 2)]
     grid = compare(shown(*swept))
