@@ -17,6 +17,7 @@ CHECK_REPORT = ROOT / "checks/report.json"
 CALIBRATION_CACHE = ROOT / "calibration/calib.cache"
 SENSITIVITY = ROOT / "sensitivity"  # ranking.csv
 MIXED_LAYERS = ROOT / "mixed/layers.yaml"
+DRIFT = ROOT / "drift"
 ENGINES = ROOT / "engines"  # a folder for each precision
 ACCURACY = ROOT / "accuracy"
 PROFILE = ROOT / "profile"

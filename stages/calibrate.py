@@ -34,6 +34,8 @@ def calibrate(stage: Stage) -> Metrics:
     seconds = time.perf_counter() - start
     _write(stage, cache, images, runtime)
     seen = OBSERVER.observe(artifacts.MODEL, _batches(stage, images), cache) if OBSERVER.why_not(Task.run) is None else {}
+    for sentence in ranges.outlier_sentences(ranges.table(cache, seen)):
+        print(f"calibrate: {sentence}")
     return {"images": len(images), "seconds": seconds, **ranges.write_report(artifacts.CALIBRATION_CACHE.parent, cache, seen)}
 
 

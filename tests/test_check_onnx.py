@@ -70,6 +70,12 @@ def batch_normalization(*, behind_conv: bool, training: bool = False) -> ModelPr
     return model_of(nodes, {"kernel": kernel(), "scale": ones, "shift": ones, "mean": ones, "var": ones}, output=output)
 
 
+def normalized_relu() -> ModelProto:
+    nodes = [helper.make_node("Relu", ["input"], ["positive"], "act")]
+    nodes.append(helper.make_node("BatchNormalization", ["positive", "one", "one", "one", "one"], ["output"], "norm1"))
+    return model_of(nodes, {"one": np.ones(1, np.float32)})
+
+
 def reshaped(*sizes: int) -> ModelProto:
     nodes = [helper.make_node("Reshape", ["input", "sizes"], ["flat"], "view"), helper.make_node("Relu", ["flat"], ["output"], "act")]
     return model_of(nodes, {"sizes": np.array(sizes, np.int64)}, output=["batch", 64])
@@ -175,8 +181,9 @@ def test_a_fail_names_the_place_and_the_remedy(make: Callable[[], ModelProto | b
 
 PASSES = [
     pytest.param(lambda: relu(opset=18), "warning", r"opset 18 is over what TensorRT 8.6 parses \(17\)", id="opset of TensorRT 10"),
-    pytest.param(lambda: batch_normalization(behind_conv=True), "warning", r"'norm1' .* is left unfused behind node 'conv1' \(Conv\)", id="unfused"),
-    pytest.param(lambda: batch_normalization(behind_conv=False), "note", "'norm1' .* no convolution before it", id="BatchNorm of its own"),
+    pytest.param(lambda: batch_normalization(behind_conv=True), "note", r"'norm1' \(BatchNormalization\) will be folded into 'conv1'", id="foldable"),
+    pytest.param(lambda: batch_normalization(behind_conv=False), "warning", "'norm1' .* cannot be folded: no layer makes its input", id="BatchNorm first"),
+    pytest.param(normalized_relu, "warning", r"'norm1' .* folded: its input comes from 'act' \(Relu\), which is no convolution", id="BatchNorm of Relu"),
     pytest.param(lambda: with_int64(2**40, "Mul"), "warning", "1 values are beyond INT32, which TensorRT before 10 clamps: 'big' 1", id="beyond INT32"),
     pytest.param(lambda: with_int64(5, "Mul"), "note", "3 constants are INT64", id="INT64"),
     pytest.param(lambda: conv(weight=kernel(1e5, -2e5)), "warning", "2 weights are over 65504, .*: 'kernel' 2; the FP16 engine overflows", id="FP16 overflow"),
@@ -214,6 +221,7 @@ def test_a_sound_model_has_no_finding(tmp_path: Path) -> None:
         "outputs": {"output": "float32 [batch, 2, 6, 6]"},
         "operators": {"Conv": 1},
         "parameters": 18,
+        "batch_normalization": [],
     }
 
 
@@ -226,9 +234,11 @@ def test_metrics_count_what_was_found(tmp_path: Path) -> None:
         "nodes": 2,
         "operators": 2,
         "parameters": 26,
-        "findings": {"fail": 0, "warning": 1, "note": 0},
-        "unfused_batch_normalization": 1,
+        "findings": {"fail": 0, "warning": 0, "note": 1},
+        "batchnorm": {"total": 1, "foldable": 1, "unfoldable": 0},
     }
+    assert report.to_dict()["batch_normalization"] == [{"node": "norm1", "into": "conv1", "why_not": None}]
+    assert inspected(tmp_path, batch_normalization(behind_conv=False)).metrics()["batchnorm"] == {"total": 1, "foldable": 0, "unfoldable": 1}
 
 
 def test_an_opset_that_is_not_the_configured_one_fails(tmp_path: Path) -> None:

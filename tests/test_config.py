@@ -52,6 +52,8 @@ def test_the_schema_alone_is_valid() -> None:
         pytest.param("benchmark.warmup_seconds=-1", "benchmark.warmup_seconds: must not be negative", id="negative-warmup"),
         pytest.param("export.opset_version=11", "export.opset_version: must be 13", id="opset-too-old"),
         pytest.param("calibration.percentile=0.9999", "calibration.percentile: is a percentage", id="fraction-for-a-percentage"),
+        pytest.param("data.selection_seed=-1", "data.selection_seed: -1 must not be negative; null takes seed", id="negative-seed"),
+        pytest.param("check_drift.percentile_ratio=0.5", "check_drift.percentile_ratio: 0.5 must be over 1", id="ratio-below-one"),
         pytest.param("calibration.bins=64", "calibration.bins: must be at least 256", id="few-bins"),
         pytest.param("build.profile.opt=500", "build.profile: min 1 <= opt 500 <= max 128 does not hold", id="profile-out-of-order"),
         pytest.param("build.optimization_level=6", "build.optimization_level: 6 is not in 0 to 5", id="level"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
 import numpy.typing as npt
-from onnx import GraphProto, NodeProto, numpy_helper
+from onnx import AttributeProto, GraphProto, NodeProto, numpy_helper
 
 NON_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs")
 SIGN_KEEPING = ("MaxPool", "AveragePool", "GlobalAveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout")
@@ -15,13 +15,14 @@ SIGN_KEEPING_OF_ALL = ("Add", "Mul", "Concat")
 
 
 class Graph:
-    """A view of a GraphProto that edits it in place. Tensors inside subgraphs (If, Loop) are not looked at."""
+    """A view of a GraphProto that edits it in place. Of subgraphs (If, Loop, Scan) it knows only what they read."""
 
     def __init__(self, proto: GraphProto) -> None:
         """Index `proto`; the index holds for the graph as it is now."""
         self._proto = proto
         self.nodes: list[NodeProto] = list(proto.node)
         self.outputs = {output.name for output in proto.output}
+        self.captured = set(_captured(proto))  # tensors that inner graphs read: nobody's `consumers`
         self._constants = {tensor.name: tensor for tensor in proto.initializer}
         self._constants.update({node.output[0]: node.attribute[0].t for node in self.nodes if node.op_type == "Constant" and node.attribute[0].name == "value"})
         self._producers = {tensor: (position, node) for position, node in enumerate(self.nodes) for tensor in node.output}
@@ -104,19 +105,23 @@ class Graph:
                 behind.setdefault(self._producers[tensor][0], []).extend(nodes)
         for position, node in enumerate(self.nodes):
             ordered += [node, *behind.get(position, [])]
+        self.replace_nodes(ordered)
+
+    def replace_nodes(self, ordered: Sequence[NodeProto]) -> None:
+        """Let the graph hold these nodes, in this order, and no others. The index is that of before."""
         copies = [NodeProto.FromString(node.SerializeToString()) for node in ordered]
         del self._proto.node[:]
         self._proto.node.extend(copies)
 
     def drop_unused_initializers(self) -> None:
         """Remove initializers that no node reads any more."""
-        read = {tensor for node in self._proto.node for tensor in node.input} | self.outputs
+        read = {tensor for node in self._proto.node for tensor in node.input} | self.outputs | self.captured
         kept = [tensor for tensor in self._proto.initializer if tensor.name in read]
         del self._proto.initializer[:]
         self._proto.initializer.extend(kept)
 
     def producer(self, tensor: str) -> Optional[NodeProto]:
-        """The node that makes a tensor; None for inputs and initializers."""
+        """The node that makes a tensor; None for inputs, initializers and what is made inside an inner graph."""
         return self._producers[tensor][1] if tensor in self._producers else None
 
     def _is_relu(self, node: NodeProto) -> bool:
@@ -126,3 +131,13 @@ class Graph:
             return False
         minimum = self.constant(node.input[1])
         return minimum is not None and float(minimum) == 0.0
+
+
+def _captured(graph: GraphProto) -> Iterator[str]:
+    """Names of tensors that graphs inside the nodes of `graph` (If, Loop, Scan) read or return."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs:
+                yield from (tensor for inside in inner.node for tensor in inside.input)
+                yield from (output.name for output in inner.output)
+                yield from _captured(inner)

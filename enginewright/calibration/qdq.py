@@ -18,6 +18,7 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, helper
 
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.fold import fold_batch_normalization
 from enginewright.calibration.graph import Graph
 from enginewright.errors import CalibrationMismatch, ModelError, nearest
 
@@ -56,6 +57,7 @@ def quantizable(model: ModelProto) -> list[NodeProto]:
 def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement, exclude: Collection[str] = ()) -> ModelProto:
     """Return a copy of a float model with the cache's scales as Q/DQ nodes; the opset stays, inputs and outputs stay float32.
 
+    BatchNormalization is folded first where it can be, so that weights have the scales of the folded layer.
     Activations get one scale a tensor, weights one an output channel: max |w| / 127 (Conv: axis 0; Gemm: axis 0 if transB, else 1; MatMul: the last).
 
     Args:
@@ -69,8 +71,7 @@ def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement,
         ModelError: the opset is too old, the model carries Q/DQ nodes already, or `exclude` names a node that is not there.
     """
     _refuse(model, exclude)
-    result = ModelProto()
-    result.CopyFrom(model)
+    result = fold_batch_normalization(model)
     graph = Graph(result.graph)
     layers = [node for node in quantizable(result) if node.name not in exclude and graph.constant(node.input[1]) is not None]
     activations = [node for node in quantizable(result) if node.name not in exclude and graph.constant(node.input[1]) is None and node.op_type == "MatMul"]

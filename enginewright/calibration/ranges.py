@@ -20,6 +20,7 @@ BIN_SHIFT = 16
 BINS = 1 << 15
 OUTLIER_RATIO = 4.0  # of amax to the 99.99th percentile of |x|: two bits of INT8's seven go to one value in ten thousand
 REPORT_PERCENTILE = 99.99
+MOST_NAMED = 5  # outlier tensors on the terminal
 
 
 class TensorRange:
@@ -43,6 +44,15 @@ class TensorRange:
         # Half a step beyond the range still rounds to 127.
         self.saturated += int(np.count_nonzero(magnitudes > self.chosen * (127.5 / 127)))
         self._bins += np.bincount(magnitudes.view(np.uint32) >> BIN_SHIFT, minlength=BINS)
+
+    def counts_between(self, edges: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """How many |x| lie below the first edge, between each two, and from the last on: int64 [edges + 1].
+
+        Edges, ascending and positive, count as the nearest boundary of a bin below them: to 1/128 of themselves.
+        """
+        below = np.concatenate([[0], np.cumsum(self._bins)])
+        inner = below[np.asarray(edges, np.float32).view(np.uint32) >> BIN_SHIFT]
+        return np.diff(np.concatenate([[0], inner, [self.count]]))
 
     def percentile(self, percent: float) -> float:
         """The value that `percent` of all |x| do not exceed, to 1/128 of itself."""
@@ -75,6 +85,21 @@ def table(cache: CalibrationCache, seen: Mapping[str, TensorRange]) -> pd.DataFr
 def outliers(ranges: pd.DataFrame) -> list[str]:
     """Tensors whose largest value is far beyond nearly all others: candidates for percentile, or for float."""
     return [str(tensor) for tensor in ranges.loc[ranges["outlier"] >= OUTLIER_RATIO, "tensor"]]
+
+
+def outlier_sentences(ranges: pd.DataFrame) -> list[str]:
+    """A sentence for each outlier tensor of `table`, the worst first and MOST_NAMED at most: how far out, and what to do about it."""
+    worst = ranges[ranges["outlier"] >= OUTLIER_RATIO].sort_values("outlier", ascending=False, kind="stable")
+    sentences = []
+    for _, row in worst.head(MOST_NAMED).iterrows():
+        where = f"{row['tensor']} holds outliers: its largest value {row['amax']:.4g} is {row['outlier']:.1f} times the 99.99th percentile {row['p99_99']:.4g}"
+        if row["range"] >= OUTLIER_RATIO * row["p99_99"]:
+            sentences.append(f"{where}, and the range {row['range']:.4g} follows them, which costs all other values INT8 steps; try calibration=percentile")
+        else:
+            sentences.append(f"{where}, and the range {row['range']:.4g} cuts them off; if the accuracy suffers, keep the layers that read it in float")
+    if len(worst) > MOST_NAMED:
+        sentences.append(f"{len(worst) - MOST_NAMED} more tensors hold outliers: outlier_tensors in artifacts/calibration/report.json")
+    return sentences
 
 
 def write_report(folder: Path, cache: CalibrationCache, seen: Mapping[str, TensorRange]) -> dict[str, Any]:

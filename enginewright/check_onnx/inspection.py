@@ -55,7 +55,7 @@ def _report(model: onnx.ModelProto, inferred: onnx.ModelProto, found: list[Findi
         outputs={value.name: graph.described(value) for value in inferred.graph.output},
         operators=graph.inventory(model.graph),
         parameters=graph.parameters(model.graph),
-        unfused_batch_normalization=operators.unfused_batch_normalization(model),
+        batch_normalizations=tuple(operators.batch_normalizations(model)),
         parsers=answers,
         graph=graph.printable(inferred),
     )

@@ -11,8 +11,10 @@ from typing import Any
 
 import onnx
 
+from enginewright.calibration.fold import BATCH_NORMALIZATION, foldable_into, why_unfoldable
+from enginewright.calibration.graph import Graph
 from enginewright.check_onnx.graph import STANDARD_DOMAINS, Node, walk
-from enginewright.check_onnx.report import Finding, Severity
+from enginewright.check_onnx.report import BatchNormalization, Finding, Severity
 
 _SEQUENCES = "keep tensors instead of lists of tensors in `forward` (torch.stack, torch.cat)"
 _STRINGS = "do this outside of the model, before inference"
@@ -96,7 +98,6 @@ _DOMAINS = {
 def findings(model: onnx.ModelProto) -> Iterator[Finding]:
     """What there is to say about the nodes of a model, in their order."""
     local = {(function.domain, function.name) for function in model.functions}
-    producers = {name: node for node in walk(model.graph) for name in node.proto.output}
     for node in walk(model.graph):
         if (node.proto.domain, node.proto.op_type) in local:
             continue
@@ -105,14 +106,18 @@ def findings(model: onnx.ModelProto) -> Iterator[Finding]:
             continue
         yield from _tensorrt(node)
         yield from _training(node)
-        if node.proto.op_type == "BatchNormalization":
-            yield _batch_normalization(node, producers)
+    yield from map(_batch_normalization, batch_normalizations(model))
     yield from _quantized(model)
 
 
-def unfused_batch_normalization(model: onnx.ModelProto) -> int:
-    """Number of BatchNormalization nodes."""
-    return sum(node.proto.op_type == "BatchNormalization" for node in walk(model.graph))
+def batch_normalizations(model: onnx.ModelProto) -> list[BatchNormalization]:
+    """Every BatchNormalization that the exporter left, in stored order: what INT8 builds (calibration/fold.py) do with it."""
+    graph, found = Graph(model.graph), []
+    for node in walk(model.graph):
+        if node.proto.op_type == BATCH_NORMALIZATION and node.proto.domain in STANDARD_DOMAINS and node.proto.output and len(node.proto.input) == 5:
+            why = why_unfoldable(graph, node.proto)
+            found.append(BatchNormalization(node.name, foldable_into(graph, node.proto) if why is None else None, why))
+    return found
 
 
 def _unknown(node: Node) -> Iterator[Finding]:
@@ -153,13 +158,13 @@ def _training(node: Node) -> Iterator[Finding]:
         yield Finding(Severity.fail, f"{node} is in training mode", "call `model.eval()` before the export", node.name)
 
 
-def _batch_normalization(node: Node, producers: dict[str, Node]) -> Finding:
-    before = producers.get(node.proto.input[0]) if node.proto.input else None
-    if before is not None and before.proto.op_type in ("Conv", "ConvTranspose", "Gemm"):
-        what = f"{node} is left unfused behind {before}"
-        return Finding(Severity.warning, what, "export in evaluation mode with constant folding; INT8 scales are then those of the fused layer", node.name)
-    what = f"{node} is left unfused: no convolution before it to fuse it into"
-    return Finding(Severity.note, what, "TensorRT runs it as a scale layer; nothing to do if the network is meant so", node.name)
+def _batch_normalization(found: BatchNormalization) -> Finding:
+    what = f"node '{found.node}' ({BATCH_NORMALIZATION})"
+    if found.into is not None:
+        remedy = "nothing to do: every INT8 build folds it before it quantizes; the export folds it where it runs in evaluation mode"
+        return Finding(Severity.note, f"{what} will be folded into '{found.into}'", remedy, found.node)
+    remedy = "it stays a float layer between INT8 ones; put it right behind a convolution that nothing else reads, or leave it if the network is meant so"
+    return Finding(Severity.warning, f"{what} cannot be folded: {found.why_not}", remedy, found.node)
 
 
 def _quantized(model: onnx.ModelProto) -> Iterator[Finding]:

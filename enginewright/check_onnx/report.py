@@ -38,6 +38,15 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class BatchNormalization:
+    """One that the exporter left in the graph."""
+
+    node: str
+    into: Optional[str]  # the layer that INT8 builds fold it into
+    why_not: Optional[str] = None  # why they cannot
+
+
+@dataclass(frozen=True)
 class Report:
     """What is known about a model after the check. `to_dict` is the same on every machine, unless a parser of that machine refuses the model."""
 
@@ -48,7 +57,7 @@ class Report:
     outputs: Mapping[str, str] = field(default_factory=dict)
     operators: Mapping[str, int] = field(default_factory=dict)  # operator -> nodes
     parameters: int = 0
-    unfused_batch_normalization: int = 0
+    batch_normalizations: tuple[BatchNormalization, ...] = ()
     parsers: Mapping[str, ParserAnswer] = field(default_factory=dict)
     graph: str = ""  # a printable table: node, operator, shape, dtype
 
@@ -72,6 +81,7 @@ class Report:
             "outputs": dict(self.outputs),
             "operators": dict(self.operators),
             "parameters": self.parameters,
+            "batch_normalization": [asdict(found) for found in self.batch_normalizations],
         }
 
     def parsers_to_dict(self) -> dict[str, Any]:
@@ -80,13 +90,14 @@ class Report:
 
     def metrics(self) -> dict[str, Any]:
         """Counts for `dvc metrics show`."""
+        foldable = sum(found.why_not is None for found in self.batch_normalizations)
         return {
             "verdict": self.verdict,
             "nodes": sum(self.operators.values()),
             "operators": len(self.operators),
             "parameters": self.parameters,
             "findings": {severity.value: self.count(severity) for severity in Severity},
-            "unfused_batch_normalization": self.unfused_batch_normalization,
+            "batchnorm": {"total": len(self.batch_normalizations), "foldable": foldable, "unfoldable": len(self.batch_normalizations) - foldable},
             "parser": {name: answer.verdict for name, answer in self.parsers.items()},
         }
 

@@ -86,6 +86,7 @@ class Data:
     sensitivity_images: int = 300  # on which layers are ranked and the mixture is searched: neither calibration nor validation
     validation_images: int = 1000
     selection: Selection = Selection.stratified
+    selection_seed: Optional[int] = None  # of random and stratified; null is `seed`. Other images are drawn, and the sets stay as they are
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
 
@@ -131,6 +132,17 @@ class Calibration:
     batch_size: int = 20
     percentile: float = 99.99  # of |x|, for algorithm percentile
     bins: int = 2048  # of the histogram of |x|, for entropy and percentile
+
+
+@dataclass
+class CheckDrift:
+    """How far validation images may lie from calibration images before a tensor is flagged."""
+
+    images: int = 1000  # at most so many of each set are looked at
+    saturation_excess: float = 0.005  # share of validation's values beyond the INT8 range, less that of calibration's; entropy clips 0.001 itself
+    percentile_ratio: float = 1.5  # of the 99.99th percentiles of |x|, either way
+    distance: float = 0.2  # Jensen-Shannon, base 2: about a population stability index of 0.25, where credit scoring calls a shift significant
+    fail: bool = False  # end the stage where a tensor is flagged
 
 
 @dataclass
@@ -247,6 +259,7 @@ class Params:
     train: Train = field(default_factory=Train)
     export: Export = field(default_factory=Export)
     calibration: Calibration = field(default_factory=Calibration)
+    check_drift: CheckDrift = field(default_factory=CheckDrift)
     build: Build = field(default_factory=Build)
     analyze_sensitivity: AnalyzeSensitivity = field(default_factory=AnalyzeSensitivity)
     search_mixed: SearchMixed = field(default_factory=SearchMixed)

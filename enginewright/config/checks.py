@@ -29,6 +29,7 @@ def faults_of(params: Params) -> list[tuple[str, str]]:
         "train.epochs": params.train.epochs,
         "train.batch_size": params.train.batch_size,
         "calibration.batch_size": params.calibration.batch_size,
+        "check_drift.images": params.check_drift.images,
         "build.profile.min": profile.min,
         "build.workspace_mib": build.workspace_mib,
         "analyze_sensitivity.batch_size": params.analyze_sensitivity.batch_size,
@@ -50,6 +51,8 @@ def faults_of(params: Params) -> list[tuple[str, str]]:
         "benchmark.server.queries_per_s": 1.0 if params.benchmark.server.queries_per_s is None else params.benchmark.server.queries_per_s,
         "train.learning_rate": params.train.learning_rate,
         "export.tolerance": params.export.tolerance,
+        "check_drift.saturation_excess": params.check_drift.saturation_excess,
+        "check_drift.distance": params.check_drift.distance,
         "data.preprocessing.scale": data.preprocessing.scale,
     }.items():
         need(key, math.isfinite(seconds) and seconds > 0, f"{seconds} must be a positive number")
@@ -59,8 +62,10 @@ def faults_of(params: Params) -> list[tuple[str, str]]:
         data.calibration_images <= data.calibration_pool,
         f"{data.calibration_images} images are asked for and data.calibration_pool sets {data.calibration_pool} apart; raise the pool or ask for fewer",
     )
+    need("data.selection_seed", data.selection_seed is None or data.selection_seed >= 0, f"{data.selection_seed} must not be negative; null takes seed")
     need("export.opset_version", 13 <= params.export.opset_version <= 20, "must be 13 (per-channel Q/DQ) to 20; TensorRT 8.6 parses 17 at most")
     need("calibration.percentile", 50 < params.calibration.percentile <= 100, "is a percentage, over 50 and at most 100")
+    need("check_drift.percentile_ratio", params.check_drift.percentile_ratio > 1, f"{params.check_drift.percentile_ratio} must be over 1")
     need("calibration.bins", params.calibration.bins >= 256, "must be at least 256: entropy compares with 128 quantized levels")
     need("build.profile", profile.min <= profile.opt <= profile.max, f"min {profile.min} <= opt {profile.opt} <= max {profile.max} does not hold")
     need("build.optimization_level", 0 <= build.optimization_level <= 5, f"{build.optimization_level} is not in 0 to 5")

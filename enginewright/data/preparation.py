@@ -109,7 +109,7 @@ def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], out
     Args:
         source: where images come from.
         data: sizes, selection and preprocessing.
-        seed: of the split and of the selection.
+        seed: of the split, and of the selection where `data.selection_seed` is None.
         folders: "training", "calibration", "sensitivity" and "validation" -> folder.
         output: yields a temporary path for an artifact, then renames and seals it.
 
@@ -123,7 +123,7 @@ def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], out
     split = split_source(index, data, seed, source.where)
     apart = {"training": split.training, "sensitivity": split.sensitivity, "validation": split.validation}
     embedding = _write_sets(source, data, {folders[name]: rows for name, rows in apart.items()}, output, watch=split.pool)
-    chosen = select(data.selection, data.calibration_images, index.labels[split.pool], embedding, seed)
+    chosen = select(data.selection, data.calibration_images, index.labels[split.pool], embedding, seed if data.selection_seed is None else data.selection_seed)
     calibration = split.pool[chosen]
     _write_sets(source, data, {folders["calibration"]: calibration}, output)
     return {

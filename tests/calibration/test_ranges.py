@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.ranges import TensorRange, write_report
+from enginewright.calibration.ranges import TensorRange, outlier_sentences, table, write_report
 from enginewright.config import CalibrationAlgorithm
 
 
@@ -39,3 +39,39 @@ def test_the_report_names_outliers_and_leaves_out_what_was_not_observed(tmp_path
     assert report["tensors"][2] == {"tensor": "unseen", "scale": 1.0, "range": 127.0}
     assert metrics == {"tensors": 3, "outlier_tensors": 1, "saturation_max": pytest.approx(1 / 30000), "most_saturated_tensor": "wild"}
     assert list(pd.read_csv(tmp_path / "ranges.csv")["tensor"]) == ["calm", "wild", "unseen"]
+
+
+def test_counts_between_edges_are_those_of_numpy() -> None:
+    values = np.random.default_rng(0).normal(size=5000).astype(np.float32)
+    seen = TensorRange(1.0)
+    seen.add(values)
+    edges = [0.25, 0.5, 1.0, 2.0]  # boundaries of bins
+    assert seen.counts_between(edges).tolist() == np.histogram(np.abs(values), [0, *edges, np.inf])[0].tolist()
+
+
+def outlying(chosen: float, largest: float = 100.0) -> TensorRange:
+    seen = TensorRange(chosen)
+    seen.add(np.append(np.full(29999, 0.5, np.float32), np.float32(largest)))
+    return seen
+
+
+def test_outliers_are_told_with_their_ratio_and_what_to_do() -> None:
+    cache = CalibrationCache(CalibrationAlgorithm.minmax, {"calm": 0.5 / 127, "wide": 100 / 127, "cut": 1 / 127})
+    calm = TensorRange(0.5)
+    calm.add(np.full(10000, 0.5, np.float32))
+    wide, cut = outlier_sentences(table(cache, {"calm": calm, "wide": outlying(100.0), "cut": outlying(1.0, 90.0)}))
+    assert wide.startswith("wide holds outliers: its largest value 100 is 198.4 times the 99.99th percentile 0.503")
+    assert wide.endswith("and the range 100 follows them, which costs all other values INT8 steps; try calibration=percentile")
+    assert cut.startswith("cut holds outliers: its largest value 90 is ")
+    assert cut.endswith("and the range 1 cuts them off; if the accuracy suffers, keep the layers that read it in float")
+
+
+def test_the_worst_outliers_are_told_and_the_rest_counted() -> None:
+    seen = {f"t{number}": outlying(100.0, 10.0 + number) for number in range(8)}
+    sentences = outlier_sentences(table(CalibrationCache(CalibrationAlgorithm.minmax, dict.fromkeys(seen, 100 / 127)), seen))
+    assert [sentence.split()[0] for sentence in sentences] == ["t7", "t6", "t5", "t4", "t3", "3"]
+    assert "outlier_tensors in artifacts/calibration/report.json" in sentences[-1]
+
+
+def test_what_was_not_observed_has_no_outliers() -> None:
+    assert outlier_sentences(table(CalibrationCache(CalibrationAlgorithm.minmax, {"unseen": 1.0}), {})) == []

@@ -93,6 +93,7 @@ def test_the_same_bytes_twice_and_others_for_another_seed(images: Path) -> None:
         pytest.param({"calibration_images": 3}, id="fewer calibration images"),
         pytest.param({"selection": Selection.coverage}, id="another selection"),
         pytest.param({"calibration_pool": 8}, id="a smaller pool"),
+        pytest.param({"selection_seed": 1}, id="another selection seed"),
     ],
 )
 def test_calibration_settings_leave_training_and_validation_alone(images: Path, changes: dict[str, Any]) -> None:
@@ -101,6 +102,12 @@ def test_calibration_settings_leave_training_and_validation_alone(images: Path, 
     assert digest(Path("before/training")) == digest(Path("after/training"))
     assert digest(Path("before/validation")) == digest(Path("after/validation"))
     assert digest(Path("before/calibration")) != digest(Path("after/calibration"))
+
+
+def test_the_selection_seed_is_the_seed_unless_it_is_given(images: Path) -> None:
+    run(settings(), "null", seed=3)
+    run(settings(selection_seed=3), "three", seed=3)
+    assert digest(Path("null/calibration")) == digest(Path("three/calibration"))
 
 
 def test_duplicates_are_found_by_pixels_and_removed(images: Path) -> None:

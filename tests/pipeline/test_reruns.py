@@ -32,14 +32,14 @@ def test_calibration_algorithm_reruns_only_what_hangs_on_the_cache(project: Proj
     project.configure("calibration=minmax")
     run = project.repro()
     assert run.code == 0, run.output
-    assert run.ran == {PROBE, "calibrate", "build_int8", "validate_accuracy", "profile_layers", "benchmark_sustained"}, run.output
+    assert run.ran == {PROBE, "calibrate", "check_drift", "build_int8", "validate_accuracy", "profile_layers", "benchmark_sustained"}, run.output
     assert engines == (project.bytes_of("artifacts/engines/fp32"), project.bytes_of("artifacts/engines/fp16"))
 
 
 def test_another_target_rebuilds_and_the_first_one_comes_back_without_a_build(project: Project) -> None:
     engines = project.bytes_of("artifacts/engines")
     metrics = project.bytes_of("artifacts/metrics")
-    on_target = downstream({PROBE}) - {"calibrate"}  # a new machine keeps the scales
+    on_target = downstream({PROBE}) - {"calibrate", "check_drift"}  # a new machine keeps the scales
 
     project.environment = {"PYTHONPATH": str(SITE), "OTHER_CPU": "Another CPU @ 1.0 GHz"}
     there = project.repro()
@@ -166,6 +166,7 @@ EDITS = {
     "build.profile.opt": "16",
     "calibration.batch_size": "10",
     "calibration.percentile": "99.9",
+    "check_drift.distance": "0.3",
     "export.tolerance": "0.001",
     "profile_layers.runs": "4",
 }

@@ -29,6 +29,26 @@ def test_a_queued_sweep_runs_every_point_and_leaves_the_workspace_alone(project:
     assert (project.root / "params.yaml").read_bytes() == params
 
 
+def test_a_grid_of_calibrations_becomes_a_table_and_no_training(project: Project) -> None:
+    sweep = ["-S", "debug=smoke", "-S", "accuracy=report_only", "-S", "data.calibration_images=20,50", "-S", "data.selection=random"]
+    queued = project.call("dvc", "exp", "run", "--queue", *sweep, "-S", "data.selection_seed=1,2", "validate_accuracy")
+    assert queued.code == 0, queued.output
+    run = project.call("dvc", "exp", "run", "--run-all")
+    assert run.code == 0, run.output
+    assert run.output.count("Running stage 'prepare_data'") == run.output.count("Running stage 'calibrate'") == 4
+    assert "Running stage 'train_reference'" not in run.output, "other calibration images change no training image"
+    assert "Running stage 'benchmark_sustained'" not in run.output
+    shown = project.call("python", "-m", "enginewright.cli", "calibrations", "--csv", "grid.csv")
+    assert shown.code == 0, shown.output
+    table = pd.read_csv(project.root / "grid.csv")
+    assert sorted(zip(table["algorithm"], table["images"], table["selection"], table["seeds"], strict=True)) == [
+        ("entropy", 20, "random", 2),
+        ("entropy", 50, "random", 2),
+    ]
+    assert table["mean"].between(0, 1).all()
+    assert table["sqnr_mean"].notna().all()
+
+
 def _table(project: Project) -> pd.DataFrame:
     shown = project.call("dvc", "exp", "show", "--csv", "--no-pager")
     assert shown.code == 0, shown.output

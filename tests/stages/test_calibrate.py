@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from enginewright import artifacts, manifest
+from enginewright.calibration import ranges
 from stages.calibrate import calibrate
 from support.checked_model import COUNT, write_images, write_model, write_target
 
@@ -42,6 +43,18 @@ def test_it_writes_a_sealed_cache_a_report_and_metrics(ready: Path, run: Run) ->
     assert 0 <= metrics["saturation_max"] < 0.1
     report = json.loads((artifacts.CALIBRATION_CACHE.parent / "report.json").read_text())
     assert [row["tensor"] for row in report["tensors"]] == list(scales)
+
+
+def test_outliers_are_named_on_the_terminal(ready: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, printed = run(calibrate)
+    assert "outliers" not in printed
+    params = ready / "params.yaml"
+    params.write_text(params.read_text().replace("algorithm: entropy", "algorithm: minmax"))
+    monkeypatch.setattr(ranges, "OUTLIER_RATIO", 1.001)  # by which some value of noise is always out
+    code, printed = run(calibrate)
+    assert code == 0
+    assert "calibrate: " in printed
+    assert "follows them, which costs all other values INT8 steps; try calibration=percentile" in printed
 
 
 def test_a_second_run_is_byte_identical(ready: Path, run: Run) -> None:

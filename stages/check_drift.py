@@ -1,0 +1,78 @@
+"""check_drift: whether the validation images are like the calibration images, in every tensor that INT8 rounds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from enginewright import artifacts, drift, manifest
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.data import ImageSet
+from enginewright.errors import GateFailed, RuntimeUnavailable
+from enginewright.runtimes.base import Task
+from enginewright.runtimes.checked import require_checked
+from enginewright.runtimes.onnxruntime import RUNTIME as OBSERVER
+from enginewright.stage import Stage, script
+
+Feeds = dict[str, npt.NDArray[np.float32]]
+
+
+@script
+def check_drift(stage: Stage) -> None:
+    """Table, report and metrics are written in any case; drift is a warning, and with check_drift.fail the end of the stage."""
+    from rich.console import Console
+
+    settings = stage.params.check_drift
+    if why := OBSERVER.why_not(Task.run):
+        _not_observed(stage, why)
+        return
+    require_checked(artifacts.MODEL)
+    manifest.verify(artifacts.CALIBRATION_CACHE)
+    cache = CalibrationCache.read(artifacts.CALIBRATION_CACHE)
+    sets = {name: _at_most(ImageSet.open(folder), settings.images) for name, folder in _folders().items()}
+    seen = {name: OBSERVER.observe(artifacts.MODEL, _batches(stage, images), cache) for name, images in sets.items()}
+    table = drift.compare(cache, seen["calibration"], seen["validation"], settings)
+    with manifest.replacing(artifacts.DRIFT / "drift.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    counts = {f"{name}_images": len(images) for name, images in sets.items()}
+    inputs = [artifacts.MODEL, artifacts.CALIBRATION_CACHE, *(images.files[0] for images in sets.values())]
+    with stage.output(artifacts.DRIFT / "report.json", inputs, settings=dataclasses.asdict(settings)) as temporary:
+        manifest.write_json(temporary, {"verdict": drift.verdict(table), **counts, "tensors": table.to_dict(orient="records")})
+    found = drift.metrics(table)
+    stage.write_metrics({"observed": True, **counts, **found})
+    drift.show(table, Console())
+    if settings.fail and found["drifted_tensors"]:
+        raise GateFailed(f"{drift.verdict(table)} ({artifacts.DRIFT}/drift.csv); or set check_drift.fail=false")
+
+
+def _folders() -> dict[str, Path]:
+    return {"calibration": artifacts.CALIBRATION_IMAGES, "validation": artifacts.VALIDATION}
+
+
+def _not_observed(stage: Stage, why: str) -> None:
+    """A target without ONNX Runtime goes on: what the check would have found is said to be unknown. Raises RuntimeUnavailable if check_drift.fail."""
+    if stage.params.check_drift.fail:
+        raise RuntimeUnavailable(f"drift cannot be checked: {why}; or set check_drift.fail=false")
+    print(f"check_drift: drift was not checked: {why}; then run `dvc repro -f -s check_drift`")
+    with stage.output(artifacts.DRIFT / "report.json") as temporary:
+        manifest.write_json(temporary, {"verdict": f"not checked: {why}", "tensors": []})
+    stage.write_metrics({"observed": False})
+
+
+def _at_most(images: ImageSet, count: int) -> ImageSet:
+    """The first `count` images: sets are stored with the classes in their proportion in every stretch."""
+    labels = None if images.labels is None else images.labels[:count]
+    return dataclasses.replace(images, pixels=images.pixels[:count], labels=labels, names=images.names[:count])
+
+
+def _batches(stage: Stage, images: ImageSet) -> Iterator[Feeds]:
+    for batch in images.batches(stage.params.data.preprocessing, stage.params.calibration.batch_size):
+        yield {stage.params.model.input_name: batch}
+
+
+if __name__ == "__main__":
+    check_drift()
