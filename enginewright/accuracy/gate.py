@@ -1,4 +1,4 @@
-"""The accuracy gate: whether INT8 keeps enough of FP32."""
+"""The accuracy gate: whether an engine keeps enough of FP32."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from enginewright.config import Accuracy, GateMode
+from enginewright import artifacts
+from enginewright.accuracy.tasks.base import AGREEMENT, AccuracyTask, Figures
+from enginewright.config import Accuracy, GateMode, Precision
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +22,7 @@ class Verdict:
     """A figure of an engine held against its bound."""
 
     passed: bool
-    figure: str  # "top1", or "agreement" where there are no labels
+    figure: str  # the task's, or "agreement" where there are no targets
     value: float
     bound: float
     rule: str  # how the bound came about, in words
@@ -30,46 +32,49 @@ class Verdict:
         return {"passed": self.passed, "mode": mode.name, "figure": self.figure, "value": self.value, "bound": self.bound}
 
 
-def judge(int8: dict[str, Any], fp32: dict[str, Any], settings: Accuracy) -> Verdict:
-    """Hold INT8's top-1 against FP32's; without labels its agreement with FP32, whose own agreement is 1.
+def judge(task: AccuracyTask, candidate: Figures, fp32: Figures, settings: Accuracy) -> Verdict:
+    """Hold an engine's figure of the task against FP32's; without targets its agreement with FP32, whose own agreement is 1.
 
     Args:
-        int8: metrics that hold "top1" if there are labels, else "agreement".
-        fp32: metrics that hold "top1" if there are labels.
+        task: whose figure it is.
+        candidate: the task's summary of the engine; it holds the task's figure if there are targets, else "agreement".
+        fp32: the same of FP32, over the same images.
         settings: mode and bounds. Relative: value >= minimum_ratio x FP32 (MLPerf Inference asks for 99 %); absolute: value >= FP32 - maximum_loss.
     """
-    figure = "top1" if "top1" in fp32 else "agreement"
-    reference = float(fp32[figure]) if figure == "top1" else 1.0
+    figure = task.figure if task.figure in fp32 else AGREEMENT
+    reference = 1.0 if figure == AGREEMENT else float(fp32[figure])
     if settings.gate is GateMode.relative:
         bound, rule = settings.minimum_ratio * reference, f"{settings.minimum_ratio:g} x {reference:.4f}"
     else:
         bound, rule = reference - settings.maximum_loss, f"{reference:.4f} - {settings.maximum_loss:g}"
-    value = float(int8[figure])
+    value = float(candidate[figure])
     return Verdict(value >= bound - ROUNDING, figure, value, bound, rule)
 
 
-def failure(verdict: Verdict, classes: pd.DataFrame, settings: Accuracy, table: str) -> str:
+def failure(task: AccuracyTask, verdict: Verdict, precision: Precision, classes: pd.DataFrame, settings: Accuracy) -> str:
     """The sentence of GateFailed.
 
     Args:
-        verdict: one that did not pass.
-        classes: the table of `tables.class_table`.
+        task: whose figure did not pass.
+        verdict: the one that did not pass.
+        precision: of the engine that was judged.
+        classes: the task's table classes.csv.
         settings: the configured bounds.
-        table: where `classes` was written.
     """
     knob = "accuracy.minimum_ratio" if settings.gate is GateMode.relative else "accuracy.maximum_loss"
-    name = {"top1": "top-1 of int8", "agreement": "agreement of int8 with fp32"}[verdict.figure]
+    name = f"agreement of {precision.value} with fp32" if verdict.figure == AGREEMENT else f"{task.title} of {precision.value}"
     return (
         f"{name} is {verdict.value:.4f}, under the bound {verdict.bound:.4f} (fp32: {verdict.rule}); "
-        f"{_lost_most(classes, verdict.figure)} ({table}); "
+        f"{_lost_most(task, verdict, precision, classes)} ({artifacts.ACCURACY / 'classes.csv'}); "
         f"try another calibration.algorithm or more data.calibration_images, or move {knob}"
     )
 
 
-def _lost_most(classes: pd.DataFrame, figure: str) -> str:
-    column = "recall_delta_int8" if figure == "top1" else "agreement_int8"
+def _lost_most(task: AccuracyTask, verdict: Verdict, precision: Precision, classes: pd.DataFrame) -> str:
+    agreement = verdict.figure == AGREEMENT
+    column = f"agreement_{precision.value}" if agreement else f"{task.class_figure}_delta_{precision.value}"
     worst = classes.sort_values(column, kind="stable").head(WORST_CLASSES)
-    losses = worst[column] if figure == "top1" else worst[column] - 1
+    losses = worst[column] - 1 if agreement else worst[column]
     shown = [f"'{name}' ({loss:+.3f})" for name, loss in zip(worst["class"], losses) if loss < 0]
     return f"the classes that lost most are {_listed(shown)}" if shown else "no class lost"
 

@@ -66,7 +66,7 @@ def faults_of(params: Params) -> list[tuple[str, str]]:
     for key, ratio in {
         "accuracy.minimum_ratio": params.accuracy.minimum_ratio,
         "accuracy.maximum_loss": params.accuracy.maximum_loss,
-        "train.minimum_top1": params.train.minimum_top1,
+        "train.minimum_figure": params.train.minimum_figure,
     }.items():
         need(key, 0 <= ratio <= 1, f"{ratio} is a fraction, 0 to 1")
     need("accuracy.confidence", 0 < params.accuracy.confidence < 1, f"{params.accuracy.confidence} is a fraction, over 0 and under 1")

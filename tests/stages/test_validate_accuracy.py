@@ -91,6 +91,24 @@ def test_without_labels_there_is_no_top1_and_the_gate_holds_agreement(project: C
     assert "label" not in pd.read_csv(artifacts.ACCURACY / "predictions.csv")
 
 
+def test_outputs_of_another_task_are_refused(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+    project(weights, model={"task": "segmentation"})
+    code, printed = run(validate_accuracy)
+    assert code == 2
+    assert "has shape [50, 10] for 50 images, and mean IoU is measured on [N, classes, H, W]; set model.task" in printed
+
+
+def test_a_label_beyond_the_classes_is_refused(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+    project({precision: matrix[:, :6] for precision, matrix in weights.items()})
+    labels = artifacts.VALIDATION / "labels.csv"
+    labels.write_text(labels.read_text().replace("055.png,", "055.png,9"))
+    manifest.seal(labels, "prepare_data", [])
+    code, printed = run(validate_accuracy)
+    assert code == 2
+    assert "055.png has the label 9" in printed
+    assert "and the model knows 6 classes" in printed
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf], ids=["nan", "infinity"])
 def test_outputs_that_are_no_numbers_are_counted_and_refused(value: float, project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
     weights["fp16"][0] = value
