@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+IN_MEMORY = 256 * 2**20  # bytes of FP32's outputs; answers by pixel may be larger than the machine's memory
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What one engine made of all images."""
 
     rows: pd.DataFrame  # of the task's `per_image`, in the order of the images
     classes: int
-    outputs: Optional[npt.NDArray[np.float32]]  # [images, ...] if they were asked for, in a temporary file: by pixel they may be larger than memory
+    outputs: Optional[npt.NDArray[np.float32]]  # [images, ...] if they were asked for
 
 
 class Evaluator:
@@ -69,7 +73,7 @@ class Evaluator:
                 self.task.check(outputs, targets, self.images.names[piece])
             rows.append(self.task.per_image(outputs, targets, None if reference is None else reference[piece]))
             if reference is None:
-                kept = _on_disk((len(self.images), *outputs.shape[1:])) if kept is None else kept
+                kept = _room((len(self.images), *outputs.shape[1:])) if kept is None else kept
                 kept[piece] = outputs
         if broken:
             raise ModelError(_broken(precision, broken, len(self.images)))
@@ -92,10 +96,20 @@ class Evaluator:
             yield outputs
 
 
-def _on_disk(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """A float32 array in a file that has no name, so that it is gone with the process."""
-    with tempfile.TemporaryFile() as stream:
-        return np.memmap(stream, np.float32, "w+", shape=shape)
+def _room(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """A float32 array; beyond IN_MEMORY in a file without a name, which is gone with the process. Raises DataError if the disk is full."""
+    size = 4 * int(np.prod(shape, dtype=np.int64))
+    if size <= IN_MEMORY:
+        return np.empty(shape, np.float32)
+    try:
+        with tempfile.TemporaryFile() as stream:
+            os.posix_fallocate(stream.fileno(), 0, size)  # else a full disk is a SIGBUS in the middle
+            return np.memmap(stream, np.float32, "r+", shape=shape)
+    except OSError as fault:
+        raise DataError(
+            f"FP32's outputs for {shape[0]} images take {size / 2**30:.1f} GiB, and {tempfile.gettempdir()} has no room ({fault.strerror}); "
+            "set TMPDIR to a folder that has, or lower data.validation_images"
+        ) from None
 
 
 def _broken(precision: Precision, names: list[str], images: int) -> str:

@@ -13,6 +13,7 @@ from enginewright.accuracy.tasks import get_task
 from enginewright.accuracy.tasks.base import AGREEMENT, Outputs
 from enginewright.config import Accuracy, TaskName
 from enginewright.data import ImageSet
+from enginewright.models.objectives import objective_of
 
 RANDOM = np.random.default_rng(0)
 CLASSES, IMAGES = 4, 30
@@ -35,6 +36,12 @@ def answers(name: TaskName) -> tuple[Outputs, Outputs]:
 def test_every_task_is_a_module_and_reverse() -> None:
     folder = Path(str(tasks.__file__)).parent
     assert {path.stem for path in folder.glob("*.py")} - {"__init__", "base"} == {name.value for name in TaskName} == {name.value for name in SHAPES}
+
+
+@pytest.mark.parametrize("name", TaskName, ids=lambda name: name.value)
+def test_training_and_validation_speak_of_the_same_figure(name: TaskName) -> None:
+    objective, task = objective_of(name), get_task(name)
+    assert (objective.figure, objective.title) == (task.figure, task.title)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["targets", "no targets"])
