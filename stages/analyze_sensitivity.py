@@ -26,15 +26,13 @@ def analyze_sensitivity(stage: Stage) -> Metrics:
         table.to_csv(temporary, index=False)
     journal.finish()
     _show(table, len(variants.images))
-    correlation = table["share_of_noise"].corr(-table["without_sqnr_db"], method="spearman") if "without_sqnr_db" in table and len(table) > 1 else None
     return {
         **settings,
         "layers": len(variants.layers),
         "blocks": len(table),
         "noise_of_all": noise_of(whole),
         "share_of_noise_of_first": float(table["share_of_noise"].iloc[0]),
-        **{f"int8_{name}": whole[name] for name in ("top1", "agreement", "sqnr_db") if name in whole},
-        **({} if correlation is None or correlation != correlation else {"rank_correlation_alone_and_without": float(-correlation)}),
+        **{f"int8_{name}": whole[name] for name in (variants.task.figure, "agreement", "sqnr_db") if name in whole},
     }
 
 

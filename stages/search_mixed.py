@@ -11,7 +11,7 @@ from enginewright.calibration.mixture import FloatLayer, Mixture
 from enginewright.sensitivity.analysis import ranked
 from enginewright.sensitivity.inputs import inputs, open_variants
 from enginewright.sensitivity.search import Search, Trial, search, table_rows
-from enginewright.sensitivity.variants import Figures, Variants
+from enginewright.sensitivity.variants import Figures
 from enginewright.stage import Metrics, Stage, script
 
 RANKING = artifacts.SENSITIVITY / "ranking.csv"
@@ -29,7 +29,7 @@ def search_mixed(stage: Stage) -> Metrics:
     operators = tuple(dict.fromkeys((*asked.operators, *settings.float_operators)))
 
     def holds(figures: Figures) -> bool:
-        verdict = gate.judge(dict(figures), dict(variants.fp32), accuracy)
+        verdict = gate.judge(variants.task, figures, variants.fp32, accuracy)
         return verdict.value >= verdict.bound + settings.margin - gate.ROUNDING
 
     ranking = pd.read_csv(RANKING)
@@ -43,7 +43,7 @@ def search_mixed(stage: Stage) -> Metrics:
         trial = Trial("pinned", asked.names, figures, holds(figures))
         found, mixture = Search(asked.names, trial.holds, trials=[trial]), Mixture(asked.layers, operators)
 
-    verdict = gate.judge(dict(found.last.figures), dict(variants.fp32), accuracy)
+    verdict = gate.judge(variants.task, found.last.figures, variants.fp32, accuracy)
     figures_of_choice: dict[str, Any] = {
         "holds": found.holds,
         "figure": verdict.figure,
@@ -61,7 +61,7 @@ def search_mixed(stage: Stage) -> Metrics:
     with stage.output(artifacts.MIXED_LAYERS, [*inputs(variants.images), Path(settings.layers)], settings=figures_of_choice) as temporary:
         temporary.write_text(mixture.to_text(), encoding="utf-8")
     journal.finish()
-    _show(figures_of_choice, found, variants)
+    _show(figures_of_choice, found)
     return figures_of_choice
 
 
@@ -79,16 +79,15 @@ def _reason(name: str, ranking: Any) -> str:
     return f"rank {row['rank']} of {len(ranking)}{together}: {row['share_of_noise']:.1%} of the noise that layers add one by one{alone}"
 
 
-def _show(figures: dict[str, Any], found: Search, variants: Variants) -> None:
+def _show(figures: dict[str, Any], found: Search) -> None:
     from rich.console import Console
 
     console = Console()
-    whole, layers = found.trials[0], figures["layers"]
-    console.print(f"{figures['figure']} on {figures['images']} images, all {layers} layers in INT8: {whole.figures[figures['figure']]:.4f}", highlight=False)
-    console.print(
-        f"with {figures['float_layers']} of {layers} in float: {figures['value']:.4f}, bound {figures['bound']:.4f}, after {figures['evaluations']} evaluations",
-        highlight=False,
-    )
+    first, layers, name = found.trials[0], figures["layers"], figures["figure"]
+    if first.step == "int8":
+        console.print(f"{name} on {figures['images']} images, all {layers} layers in INT8: {first.figures[name]:.4f}", highlight=False)
+    chosen, value, bound = f"{figures['float_layers']} of {layers}", f"{figures['value']:.4f}", f"{figures['bound']:.4f}"
+    console.print(f"with {chosen} in float: {value}, bound {bound}, after {figures['evaluations']} evaluations", highlight=False)
     if not found.holds:
         console.print(
             "No mixture that was tried passes the gate; see artifacts/mixed/trials.csv, then lower search_mixed.minimum_int8_share, raise "

@@ -26,17 +26,18 @@ def train_reference(stage: Stage) -> Metrics:
 
 
 def _train(stage: Stage) -> Metrics:
+    from enginewright.models.objectives import objective_of
     from enginewright.models.training import deterministic, evaluate, state_dict_bytes, train
 
     params, started = stage.params, time.perf_counter()
     training, validation = ImageSet.open(artifacts.TRAINING), ImageSet.open(artifacts.VALIDATION)
-    preprocessing = params.data.preprocessing
+    preprocessing, objective = params.data.preprocessing, objective_of(params.model.task)
     with deterministic(params.seed):
         network = make_model(params.model)
-        train(network, training, preprocessing, params.train)
-        result = evaluate(network, validation, preprocessing)
+        train(network, training, preprocessing, params.train, objective)
+        result = evaluate(network, validation, preprocessing, objective)
     metrics = {
-        "top1": result.top1,
+        objective.figure: result.figure,
         "loss": result.loss,
         "epochs": params.train.epochs,
         "training_images": len(training),
@@ -44,11 +45,11 @@ def _train(stage: Stage) -> Metrics:
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "seconds": round(time.perf_counter() - started, 3),
     }
-    if result.top1 < params.train.minimum_top1:
+    if result.figure < params.train.minimum_figure:
         stage.write_metrics(metrics)
         raise GateFailed(
-            f"top-1 {result.top1:.4f} on {len(validation)} validation images is under train.minimum_top1 {params.train.minimum_top1}; raise train.epochs or "
-            f"data.train_images, or lower the bound (figures in {artifacts.METRICS / stage.name}.json)"
+            f"{objective.title} {result.figure:.4f} on {len(validation)} validation images is under train.minimum_figure {params.train.minimum_figure}; "
+            f"raise train.epochs or data.train_images, or lower the bound (figures in {artifacts.METRICS / stage.name}.json)"
         )
     with stage.output(artifacts.REFERENCE_WEIGHTS, inputs=training.files) as path:
         path.write_bytes(state_dict_bytes(network))

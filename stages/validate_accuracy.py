@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enginewright import artifacts, manifest
-from enginewright.accuracy import gate, report, tables
+from enginewright.accuracy import gate, report
 from enginewright.accuracy.evaluate import Evaluation, Evaluator
+from enginewright.accuracy.tasks import get_task
 from enginewright.config import Precision
 from enginewright.data import ImageSet
 from enginewright.errors import GateFailed
@@ -19,14 +20,16 @@ from enginewright.target import TargetFingerprint, read_target
 if TYPE_CHECKING:
     import pandas as pd
 
+GATED = Precision.int8
+
 
 @script
 def validate_accuracy(stage: Stage) -> None:
     """Metrics and tables are written before the gate is judged: a failed gate shows what it failed on."""
-    settings, target = stage.params.accuracy, read_target()
+    settings, target, task = stage.params.accuracy, read_target(), get_task(stage.params.model.task)
     runtime, engines = built_engines(target)
     images = ImageSet.open(artifacts.VALIDATION)
-    evaluator = Evaluator(images, stage.params.data.preprocessing, settings.batch_size)
+    evaluator = Evaluator(task, images, stage.params.data.preprocessing, settings.batch_size)
     manifests = {precision: manifest.verify(path, target) for precision, path in engines.items()}
 
     evaluations, reference = {}, None
@@ -36,43 +39,38 @@ def validate_accuracy(stage: Stage) -> None:
                 evaluations[precision] = evaluator.evaluate(engine, precision, stage.params.model.output_name, reference)
             reference = evaluations[Precision.fp32].outputs
 
-    classes = _write_tables(stage, images, evaluations, [*engines.values(), *images.files], target)
-    figures = report.precision_metrics(evaluations, manifests, settings.confidence)
-    verdicts = gate.judge_all(figures, settings)
+    classes = _write_tables(stage, evaluator, evaluations, [*engines.values(), *images.files], target)
+    figures = report.precision_metrics(task, evaluations, manifests, settings.confidence)
+    verdicts = gate.judge_all(task, figures, settings)
     metrics = {
         **figures,
         "gate": gate.metrics(verdicts, settings),
-        "labels": images.labels is not None,
+        "labels": evaluator.targets is not None,
         "images": len(images),
         "confidence": settings.confidence,
         "target": report.identity(target),
     }
     stage.write_metrics(metrics)
-    report.show(metrics, manifests, verdicts)
-    failed = [verdict for verdict in verdicts if not verdict.passed and Precision[verdict.precision] in settings.gated]
+    report.show(task, metrics, manifests, verdicts)
+    failed = {precision: verdict for precision, verdict in verdicts.items() if precision in settings.gated and not verdict.passed}
     if failed:
-        raise GateFailed("; ".join(gate.failure(verdict, classes, settings, str(artifacts.ACCURACY / "classes.csv")) for verdict in failed))
+        raise GateFailed("; ".join(gate.failure(task, verdict, precision, classes, settings) for precision, verdict in failed.items()))
 
 
-def _write_tables(stage: Stage, images: ImageSet, evaluations: Mapping[Precision, Evaluation], inputs: list[Path], target: TargetFingerprint) -> pd.DataFrame:
+def _write_tables(
+    stage: Stage, evaluator: Evaluator, evaluations: Mapping[Precision, Evaluation], inputs: list[Path], target: TargetFingerprint
+) -> pd.DataFrame:
     """Write every table, and return that of the classes."""
     rows = {precision.value: evaluation.rows for precision, evaluation in evaluations.items()}
-    names = tables.class_names(images, evaluations[Precision.fp32].classes)
-    classes = tables.class_table(images, rows, names)
-    predictions = tables.prediction_table(images, rows, names)
-    written = {
-        "classes.csv": classes,
-        "recall.csv": tables.recall_series(classes),
-        "changed.csv": tables.changed_table(predictions),
-        **{f"confusion_{precision}.csv": tables.confusion_table(images, frame, names, rows["fp32"]) for precision, frame in rows.items()},
-    }
-    for name, table in written.items():
+    tables = evaluator.task.tables(evaluator.images, rows, evaluations[Precision.fp32].classes)
+    predictions = tables.pop("predictions.csv")
+    for name, table in tables.items():
         with manifest.replacing(artifacts.ACCURACY / name) as temporary:
             table.to_csv(temporary, index=False)
     # Last, and sealed: its sidecar names the engines and the images that all the tables come from.
     with stage.output(artifacts.ACCURACY / "predictions.csv", inputs, target) as temporary:
         predictions.to_csv(temporary, index=False)
-    return classes
+    return tables["classes.csv"]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ STAGES = sorted(DVC_YAML)
 # What decides no bytes of an artifact: the tree of errors, the list of paths, the harness, and the door for applications.
 DECIDE_NO_BYTES = {"enginewright", "enginewright.errors", "enginewright.artifacts", "enginewright.stage"}
 HEAVY = ("torch", "tensorrt", "tensorrt_rtx", "onnxruntime", "PIL", "pycuda", "cuda", "mlxtend", "matplotlib", "pynvml", "mlperf_loadgen")
-OWN_TORCH = ("enginewright.models.resnet", "enginewright.models.efficientnet_lite0", "enginewright.models.training")  # classes and decorators of it
+OWN_TORCH = tuple(
+    f"enginewright.models.{name}" for name in ("resnet", "segmenter", "efficientnet_lite0", "objectives", "training")
+)  # classes and decorators of it
 SLOW = ("torch", "pandas", "scipy", "onnxruntime", "hydra", "dvc", "rich")  # a tenth of a second to three seconds each
 ON_TARGET = ("probe_target", "calibrate", "build_fp32", "build_fp16", "build_int8", "validate_accuracy", "profile_layers", "benchmark_sustained")
 

@@ -58,6 +58,8 @@ def test_the_schema_alone_is_valid() -> None:
         pytest.param("build.profile.opt=500", "build.profile: min 1 <= opt 500 <= max 128 does not hold", id="profile-out-of-order"),
         pytest.param("build.optimization_level=6", "build.optimization_level: 6 is not in 0 to 5", id="level"),
         pytest.param("build.compute_capabilities=[sm_86]", "'sm_86' is not like 8.6", id="compute-capability"),
+        pytest.param("train.minimum_figure=97", "train.minimum_figure: 97.0 is a fraction", id="percentage-for-the-trained-figure"),
+        pytest.param("model.task=segmentaton", "model.task: Invalid value 'segmentaton', expected one of", id="unknown-task"),
         pytest.param("accuracy.minimum_ratio=99", "accuracy.minimum_ratio: 99.0 is a fraction", id="percentage-for-a-fraction"),
         pytest.param("accuracy.confidence=1", "accuracy.confidence: 1.0 is a fraction", id="certainty"),
         pytest.param("accuracy.batch_size=200", "accuracy.batch_size: 200 is over build.profile.max = 128", id="batch-beyond-the-profile"),

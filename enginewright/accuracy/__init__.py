@@ -1,1 +1,1 @@
-"""Accuracy of engines: figures an image, paired statistics, the gate, tables."""
+"""Accuracy of engines: a module for each task, figures an image, paired statistics, the gate, tables."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from enginewright import artifacts
+from enginewright.accuracy.tasks.base import AGREEMENT, AccuracyTask, Figures
 from enginewright.config import Accuracy, GateMode, Precision
 
 if TYPE_CHECKING:
@@ -19,78 +21,72 @@ WORST_CLASSES = 3
 class Verdict:
     """A figure of an engine held against its bound."""
 
-    precision: str
     passed: bool
-    figure: str  # "top1", or "agreement" where there are no labels
+    figure: str  # the task's, or "agreement" where there are no targets
     value: float
     bound: float
     rule: str  # how the bound came about, in words
 
-    @property
-    def sentence(self) -> str:
-        """For the terminal."""
-        outcome = "holds" if self.passed else "fails"
-        return f"Gate {outcome}: {self.figure} of {self.precision} {self.value:.4f}, bound {self.bound:.4f} ({self.rule})"
 
-
-def metrics(verdicts: Sequence[Verdict], settings: Accuracy) -> dict[str, Any]:
+def metrics(verdicts: Mapping[Precision, Verdict], settings: Accuracy) -> dict[str, Any]:
     """What dvc metrics shows of it: whether every gated engine passed, and a section for each engine that was judged."""
-    gated = [verdict for verdict in verdicts if Precision[verdict.precision] in settings.gated]
-    each = {verdict.precision: {"passed": verdict.passed, "value": verdict.value, "bound": verdict.bound} for verdict in verdicts}
-    return {"passed": all(verdict.passed for verdict in gated), "mode": settings.gate.name, "figure": verdicts[0].figure, **each}
+    each = {precision.value: {"passed": verdict.passed, "value": verdict.value, "bound": verdict.bound} for precision, verdict in verdicts.items()}
+    passed = all(verdict.passed for precision, verdict in verdicts.items() if precision in settings.gated)
+    return {"passed": passed, "mode": settings.gate.name, "figure": next(iter(verdicts.values())).figure, **each}
 
 
-def judge_all(figures: Mapping[str, dict[str, Any]], settings: Accuracy) -> list[Verdict]:
+def judge_all(task: AccuracyTask, figures: Mapping[str, Figures], settings: Accuracy) -> dict[Precision, Verdict]:
     """Judge every INT8 engine and every gated one, in the order of `figures`, which holds the metrics by precision."""
-    judged = {Precision.int8.name, Precision.int8_mixed.name, *(precision.name for precision in settings.gated)}
-    return [judge(found, figures["fp32"], settings, precision) for precision, found in figures.items() if precision in judged]
+    judged = {Precision.int8, Precision.int8_mixed, *settings.gated}
+    return {Precision[name]: judge(task, found, figures["fp32"], settings) for name, found in figures.items() if Precision[name] in judged}
 
 
-def judge(candidate: dict[str, Any], fp32: dict[str, Any], settings: Accuracy, precision: str = "int8") -> Verdict:
-    """Hold an engine's top-1 against FP32's; without labels its agreement with FP32, whose own agreement is 1.
+def judge(task: AccuracyTask, candidate: Figures, fp32: Figures, settings: Accuracy) -> Verdict:
+    """Hold an engine's figure of the task against FP32's; without targets its agreement with FP32, whose own agreement is 1.
 
     Args:
-        candidate: metrics that hold "top1" if there are labels, else "agreement".
-        fp32: metrics that hold "top1" if there are labels.
+        task: whose figure it is.
+        candidate: the task's summary of the engine; it holds the task's figure if there are targets, else "agreement".
+        fp32: the same of FP32, over the same images.
         settings: mode and bounds. Relative: value >= minimum_ratio x FP32 (MLPerf Inference asks for 99 %); absolute: value >= FP32 - maximum_loss.
-        precision: of the candidate, for sentences.
     """
-    figure = "top1" if "top1" in fp32 else "agreement"
-    reference = float(fp32[figure]) if figure == "top1" else 1.0
+    figure = task.figure if task.figure in fp32 else AGREEMENT
+    reference = 1.0 if figure == AGREEMENT else float(fp32[figure])
     if settings.gate is GateMode.relative:
         bound, rule = settings.minimum_ratio * reference, f"{settings.minimum_ratio:g} x {reference:.4f}"
     else:
         bound, rule = reference - settings.maximum_loss, f"{reference:.4f} - {settings.maximum_loss:g}"
     value = float(candidate[figure])
-    return Verdict(precision, value >= bound - ROUNDING, figure, value, bound, rule)
+    return Verdict(value >= bound - ROUNDING, figure, value, bound, rule)
 
 
-def failure(verdict: Verdict, classes: pd.DataFrame, settings: Accuracy, table: str) -> str:
+def failure(task: AccuracyTask, verdict: Verdict, precision: Precision, classes: pd.DataFrame, settings: Accuracy) -> str:
     """The sentence of GateFailed.
 
     Args:
-        verdict: one that did not pass.
-        classes: the table of `tables.class_table`.
+        task: whose figure did not pass.
+        verdict: the one that did not pass.
+        precision: of the engine that was judged.
+        classes: the task's table classes.csv.
         settings: the configured bounds.
-        table: where `classes` was written.
     """
     knob = "accuracy.minimum_ratio" if settings.gate is GateMode.relative else "accuracy.maximum_loss"
     remedy = "try another calibration.algorithm or more data.calibration_images"
-    if verdict.precision == Precision.int8_mixed.name:
+    if precision is Precision.int8_mixed:
         remedy += ", raise search_mixed.margin so that more layers stay in FP16"
-    name = {"top1": f"top-1 of {verdict.precision}", "agreement": f"agreement of {verdict.precision} with fp32"}[verdict.figure]
+    name = f"agreement of {precision.value} with fp32" if verdict.figure == AGREEMENT else f"{task.title} of {precision.value}"
     return (
         f"{name} is {verdict.value:.4f}, under the bound {verdict.bound:.4f} (fp32: {verdict.rule}); "
-        f"{_lost_most(classes, verdict)} ({table}); "
+        f"{_lost_most(task, verdict, precision, classes)} ({artifacts.ACCURACY / 'classes.csv'}); "
         f"{remedy}, or move {knob}"
     )
 
 
-def _lost_most(classes: pd.DataFrame, verdict: Verdict) -> str:
-    labelled = verdict.figure == "top1"
-    column = f"recall_delta_{verdict.precision}" if labelled else f"agreement_{verdict.precision}"
+def _lost_most(task: AccuracyTask, verdict: Verdict, precision: Precision, classes: pd.DataFrame) -> str:
+    agreement = verdict.figure == AGREEMENT
+    column = f"agreement_{precision.value}" if agreement else f"{task.class_figure}_delta_{precision.value}"
     worst = classes.sort_values(column, kind="stable").head(WORST_CLASSES)
-    losses = worst[column] if labelled else worst[column] - 1
+    losses = worst[column] - 1 if agreement else worst[column]
     shown = [f"'{name}' ({loss:+.3f})" for name, loss in zip(worst["class"], losses) if loss < 0]
     return f"the classes that lost most are {_listed(shown)}" if shown else "no class lost"
 

@@ -59,12 +59,12 @@ def class_table(images: ImageSet, rows: Rows, names: list[str]) -> pd.DataFrame:
 
 
 def recall_series(classes: pd.DataFrame) -> pd.DataFrame:
-    """The class table as one row a class and precision: class, precision, share_right (recall, or without labels agreement with FP32).
+    """A task's class table as one row a class and precision: class, precision, share_right (its recall or IoU, or without targets agreement with FP32).
 
-    One column name for both, as the plot in dvc.yaml names its column.
+    One column name for all, as the plot in dvc.yaml names its column.
     """
     names = [str(column) for column in classes]
-    kind = "recall" if "recall_fp32" in names else "agreement"
+    kind = next((name[: -len("_fp32")] for name in names if name.endswith("_fp32")), "agreement")
     columns = {name: name[len(kind) + 1 :] for name in names if name.startswith(f"{kind}_") and "delta" not in name}
     return classes.rename(columns=columns).melt(id_vars="class", value_vars=list(columns.values()), var_name="precision", value_name="share_right")
 

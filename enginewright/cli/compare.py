@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from enginewright import artifacts
-from enginewright.config import Precision
+from enginewright.accuracy.tasks import get_task
+from enginewright.accuracy.tasks.base import AGREEMENT
+from enginewright.config import Precision, TaskName
 from enginewright.errors import StaleArtifact
 
 SUMMARY = "put the precisions side by side - accuracy, speed, size - and against the committed figures"
@@ -28,6 +30,7 @@ RATE = ".4g"  # below 1000; whole numbers above
 PRECISIONS = tuple(precision.value for precision in Precision)
 MEASURED = ("validate_accuracy", "benchmark_sustained")  # their metrics hold the target and figures of every precision
 BUILDS = tuple(f"build_{precision}" for precision in PRECISIONS)
+TASKS = {task.figure: task for task in map(get_task, TaskName)}  # metrics name the figure, and so the task
 
 Metrics = Mapping[str, Mapping[str, Any]]  # stage -> what it wrote to artifacts/metrics/<stage>.json
 
@@ -45,9 +48,16 @@ class Figure:
     scale: float = 1.0
 
 
+def _of_task(figure: str, title: str) -> tuple[Figure, Figure]:
+    difference = f"{figure}_difference"
+    return (
+        Figure(figure, title, "validate_accuracy", f"{{p}}.{figure}", ".4f", "absolute"),
+        Figure(difference, f"{title} - fp32's (pp)", "validate_accuracy", f"{{p}}.{difference}", "+.2f", "", 100.0),
+    )
+
+
 FIGURES = (
-    Figure("top1", "top-1", "validate_accuracy", "{p}.top1", ".4f", "absolute"),
-    Figure("top1_difference", "top-1 - fp32's (pp)", "validate_accuracy", "{p}.top1_difference", "+.2f", "", 100.0),
+    *(figure for task in TASKS.values() for figure in _of_task(task.figure, task.title)),
     Figure("agreement", "agreement with fp32", "validate_accuracy", "{p}.agreement", ".4f", "absolute"),
     Figure("sqnr_db", "SQNR (dB)", "validate_accuracy", "{p}.sqnr_db", ".1f", "absolute"),
     Figure("throughput_images_per_s", "images/s (offline)", "benchmark_sustained", "{p}.offline.throughput_images_per_s", RATE),
@@ -69,7 +79,7 @@ class Comparison:
     """All that is printed, JSON-ready by `vars`."""
 
     figures: dict[str, dict[str, Optional[float]]]  # id -> precision -> value
-    interval: dict[str, tuple[float, float]]  # precision -> of the top-1 difference with FP32
+    interval: dict[str, tuple[float, float]]  # precision -> of the difference with FP32 in the task's figure
     target: dict[str, str]
     notes: list[str]
     gate: list[str]
@@ -183,8 +193,9 @@ def _value(metrics: Metrics, figure: Figure, precision: str) -> Optional[float]:
 def _intervals(accuracy: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, float]]]:
     for precision in PRECISIONS:
         figures = accuracy.get(precision, {})
-        if "top1_difference_low" in figures:
-            yield precision, (float(figures["top1_difference_low"]), float(figures["top1_difference_high"]))
+        for figure in TASKS:
+            if f"{figure}_difference_low" in figures:
+                yield precision, (float(figures[f"{figure}_difference_low"]), float(figures[f"{figure}_difference_high"]))
 
 
 def _gate(accuracy: Mapping[str, Any]) -> list[str]:
@@ -192,7 +203,7 @@ def _gate(accuracy: Mapping[str, Any]) -> list[str]:
     gate = accuracy.get("gate")
     if not gate:
         return []
-    figure = {"top1": "top-1", "agreement": "agreement with fp32"}.get(gate["figure"], gate["figure"])
+    figure = "agreement with fp32" if gate["figure"] == AGREEMENT else TASKS[gate["figure"]].title if gate["figure"] in TASKS else gate["figure"]
     judged = {name: found for name, found in gate.items() if isinstance(found, dict)}
     return [
         f"the gate {'holds' if found['passed'] else 'FAILS'}: {figure} of {name} is {found['value']:.4f}, the bound {found['bound']:.4f} ({gate['mode']})"
@@ -208,7 +219,7 @@ def _notes(metrics: Metrics) -> Iterator[str]:
         scenarios = ", ".join(load["scenarios"])
         yield f"load: {scenarios} (offline in batches of {load['batch_size']}), {load['seconds']:g} s for each precision and scenario; measured at {when}"
     if "images" in accuracy:
-        labels = "" if accuracy.get("labels", True) else " without labels: there is no top-1, agreement with fp32 stands in for it"
+        labels = "" if accuracy.get("labels", True) else " without labels: agreement with fp32 stands in for the figure of the task"
         confidence = f"; {accuracy['confidence']:.0%} intervals of paired answers, in percentage points" if "confidence" in accuracy and not labels else ""
         yield f"accuracy: {accuracy['images']} images{labels}{confidence}"
     if accuracy.get("target") != benchmark.get("target"):
@@ -257,7 +268,7 @@ def _rows(comparison: Comparison) -> Iterator[list[str]]:
             continue
         before = comparison.revision_figures.get(figure.id, {})
         yield [figure.name, *(_cell(figure, value, before.get(precision)) for precision, value in values.items())]
-        if figure.id == "top1_difference":
+        if figure.id.removesuffix("_difference") in TASKS and figure.id not in TASKS:
             interval = comparison.interval
             yield [
                 "  interval (pp)",

@@ -54,6 +54,9 @@ from enginewright.config.choices import (
     Selection as Selection,
 )
 from enginewright.config.choices import (
+    TaskName as TaskName,
+)
+from enginewright.config.choices import (
     WeightsFrom as WeightsFrom,
 )
 from enginewright.errors import ConfigError, nearest
@@ -95,6 +98,7 @@ class Model:
     """A PyTorch model: a factory that returns an `nn.Module`, and a state dict for it."""
 
     name: str = "resnet_reference"
+    task: TaskName = TaskName.classification  # what its output means: who judges it, and what it is trained for
     _target_: str = "enginewright.models.resnet.ResNet"
     arguments: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the factory
     code: str = "enginewright/models/resnet.py"  # the file that the factory lives in; DVC hashes it
@@ -112,7 +116,7 @@ class Train:
     epochs: int = 12
     batch_size: int = 32
     learning_rate: float = 0.01
-    minimum_top1: float = 0.975  # on the validation set; below it the stage fails
+    minimum_figure: float = 0.975  # of the task's figure (top-1, mean IoU) on the validation set; below it the stage fails
 
 
 @dataclass
@@ -197,9 +201,9 @@ class Accuracy:
     gated: list[Precision] = field(default_factory=lambda: [Precision.int8_mixed])  # whose failure stops the pipeline; the others are reported
     batch_size: int = 50
     gate: GateMode = GateMode.relative
-    minimum_ratio: float = 0.99  # relative gate: top-1 of INT8 / top-1 of FP32
-    maximum_loss: float = 0.01  # absolute gate: top-1 of FP32 - top-1 of INT8
-    confidence: float = 0.95  # of the paired interval of the difference in top-1
+    minimum_ratio: float = 0.99  # relative gate: the task's figure (top-1, mean IoU) of INT8 / that of FP32
+    maximum_loss: float = 0.01  # absolute gate: that of FP32 - that of INT8
+    confidence: float = 0.95  # of the paired interval of the difference
 
 
 @dataclass

@@ -74,7 +74,7 @@ def faults_of(params: Params) -> list[tuple[str, str]]:
     for key, ratio in {
         "accuracy.minimum_ratio": params.accuracy.minimum_ratio,
         "accuracy.maximum_loss": params.accuracy.maximum_loss,
-        "train.minimum_top1": params.train.minimum_top1,
+        "train.minimum_figure": params.train.minimum_figure,
         "search_mixed.minimum_int8_share": params.search_mixed.minimum_int8_share,
         "search_mixed.margin": params.search_mixed.margin,
     }.items():

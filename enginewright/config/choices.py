@@ -64,10 +64,18 @@ class CalibrationAlgorithm(Enum):
     percentile = "percentile"
 
 
+class TaskName(Enum):
+    """What the model answers, by the module in `enginewright.accuracy.tasks` that judges it."""
+
+    classification = "classification"
+    segmentation = "segmentation"
+
+
 class DataSource(Enum):
     """Where labelled images come from; `enginewright.data.sources` has one function for each."""
 
     digits = "digits"
+    digit_strokes = "digit_strokes"
     fashion_mnist = "fashion_mnist"
     photographs = "photographs"
     image_folder = "image_folder"

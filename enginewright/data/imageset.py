@@ -1,4 +1,7 @@
-"""A set of preprocessed images on disk: images.npy, labels.csv, classes.json, each sealed. Memory stays flat both ways."""
+"""A set of preprocessed images on disk: images.npy, labels.csv, classes.json, each sealed. Memory stays flat both ways.
+
+Where the source knows a class for each pixel, targets.npy lies beside them.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,12 @@ import numpy.typing as npt
 
 from enginewright import manifest
 from enginewright.config import Preprocessing
-from enginewright.data.preprocessing import Batch, Pixels, pixel_shape, to_input
+from enginewright.data.preprocessing import Batch, Pixels, to_input
 from enginewright.errors import DataError
 
-IMAGES, LABELS, CLASSES = "images.npy", "labels.csv", "classes.json"
+IMAGES, LABELS, CLASSES, TARGETS = "images.npy", "labels.csv", "classes.json", "targets.npy"
 UNLABELLED = -1
+IGNORED = 255  # a pixel whose class is unknown or shall not count, as in PASCAL VOC
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class ImageSet:
     classes: tuple[str, ...]
     names: tuple[str, ...]
     files: list[Path]  # for manifests
+    targets: Optional[Pixels] = None  # uint8 [N, H, W], an index into `classes` or IGNORED for each pixel, mapped from disk; None without
 
     def __len__(self) -> int:
         return len(self.names)
@@ -45,21 +50,30 @@ class ImageSet:
         import pandas as pd
 
         files = [folder / name for name in (IMAGES, LABELS, CLASSES)]
+        by_pixel = (folder / TARGETS).exists() or manifest.sidecar(folder / TARGETS).exists()  # one without the other is refused below
+        files += [folder / TARGETS] if by_pixel else []
         for file in files:
             manifest.verify(file)
-        # an empty array cannot be mapped: mmap(2) refuses a length of 0
-        pixels = np.load(files[0], mmap_mode="r") if np.prod(_npy_shape(files[0])) else np.load(files[0])
+        pixels, targets = _mapped(files[0]), _mapped(files[-1]) if by_pixel else None
         table = pd.read_csv(files[1], dtype={"name": str, "label": np.int64}, keep_default_na=False)
         classes = tuple(json.loads(files[2].read_text()))
         if len(pixels) != len(table):
             raise DataError(f"{folder} holds {len(pixels)} images and {len(table)} labels; run `dvc repro -f prepare_data`")
+        if targets is not None and targets.shape != pixels.shape[:3]:
+            raise DataError(f"{folder} holds images {list(pixels.shape)} and targets {list(targets.shape)}; run `dvc repro -f prepare_data`")
         labels = table["label"].to_numpy(np.int64)
-        return cls(pixels, labels if classes else None, classes, tuple(table["name"]), files)
+        return cls(pixels, labels if classes else None, classes, tuple(table["name"]), files, targets)
 
     def batches(self, preprocessing: Preprocessing, batch_size: int) -> Iterator[Batch]:
         """Yield float32 [n, C, H, W] (or nhwc), n = `batch_size` but in the last one, in stored order."""
         for start in range(0, len(self), batch_size):
             yield to_input(np.asarray(self.pixels[start : start + batch_size]), preprocessing)
+
+
+def _mapped(path: Path) -> Pixels:
+    # an empty array cannot be mapped: mmap(2) refuses a length of 0
+    array: Pixels = np.load(path, mmap_mode="r") if np.prod(_npy_shape(path)) else np.load(path)
+    return array
 
 
 def _npy_shape(path: Path) -> tuple[int, ...]:
@@ -74,17 +88,16 @@ class RowWriter:
     Not `numpy.lib.format.open_memmap`: its pages stay in this process's resident memory until the kernel wants them back.
     """
 
-    def __init__(self, path: Path, rows: int, preprocessing: Preprocessing) -> None:
-        """Write the header; use in a `with` block."""
-        self._shape = pixel_shape(preprocessing)
+    def __init__(self, path: Path, rows: int, shape: Sequence[int]) -> None:
+        """Write the header of an array uint8 [rows, *shape]; use in a `with` block."""
         self._stream: BinaryIO = path.open("wb")
-        header: dict[str, Any] = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": (rows, *self._shape)}
+        header: dict[str, Any] = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": (rows, *shape)}
         np.lib.format.write_array_header_1_0(self._stream, header)
         self._start = self._stream.tell()
-        self._size = int(np.prod(self._shape))
+        self._size = int(np.prod(shape))
 
     def write(self, row: int, pixels: Pixels) -> None:
-        """Write one image, uint8 [H, W, C]."""
+        """Write one image, uint8 [H, W, C], or its targets, uint8 [H, W]."""
         self._stream.seek(self._start + row * self._size)
         self._stream.write(pixels.tobytes())
 

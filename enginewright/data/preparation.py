@@ -7,7 +7,7 @@ the calibration images that were selected from it. What stays in memory for an i
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.config import Data, Preprocessing
-from enginewright.data.imageset import CLASSES, IMAGES, LABELS, RowWriter, write_classes, write_labels
-from enginewright.data.preprocessing import Pixels, to_pixels
+from enginewright.data.imageset import CLASSES, IMAGES, LABELS, TARGETS, RowWriter, write_classes, write_labels
+from enginewright.data.preprocessing import Pixels, pixel_shape, to_pixels, to_target
 from enginewright.data.selection import Embedding, Rows, coverage_radius, interleave, select, thumbnail
 from enginewright.data.sources import Sample, Source
 from enginewright.errors import DataError
@@ -132,15 +132,21 @@ def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], out
         "duplicates_with_another_label": index.conflicting_duplicates,
         "calibration_pool": len(split.pool),
         "coverage_radius_gray_levels": round(coverage_radius(embedding, chosen), 4),
-        **{name: _counts(index.labels[rows], len(source.classes)) for name, rows in {**apart, "calibration": calibration}.items()},
+        **{name: _counts(index.labels[rows], source, np.unique(index.labels)) for name, rows in {**apart, "calibration": calibration}.items()},
     }
 
 
-def _counts(labels: Rows, classes: int) -> dict[str, int]:
-    if not classes:
+def _counts(labels: Rows, source: Source, occurring: Rows) -> dict[str, int]:
+    """Of the classes that images have: no image as a whole is `background`."""
+    if not source.classes:
         return {"images": len(labels), "classes": 0}
-    per_class = np.bincount(labels, minlength=classes)
-    return {"images": len(labels), "classes": classes, "images_per_class_min": int(per_class.min()), "images_per_class_max": int(per_class.max())}
+    per_class = np.bincount(labels, minlength=len(source.classes))[occurring]
+    return {
+        "images": len(labels),
+        "classes": len(source.classes),
+        "images_per_class_min": int(per_class.min()),
+        "images_per_class_max": int(per_class.max()),
+    }
 
 
 def _write_sets(source: Source, data: Data, sets: dict[Path, Rows], output: Output, watch: Optional[Rows] = None) -> Embedding:
@@ -151,14 +157,20 @@ def _write_sets(source: Source, data: Data, sets: dict[Path, Rows], output: Outp
     names = {folder: [""] * len(rows) for folder, rows in sets.items()}
     labels = {folder: [0] * len(rows) for folder, rows in sets.items()}
     with ExitStack() as stack:
-        writers = {
-            folder: stack.enter_context(RowWriter(stack.enter_context(output(folder / IMAGES)), len(rows), data.preprocessing)) for folder, rows in sets.items()
-        }
+
+        def writer(folder: Path, name: str, shape: Sequence[int]) -> RowWriter:
+            return stack.enter_context(RowWriter(stack.enter_context(output(folder / name)), len(names[folder]), shape))
+
+        shape = pixel_shape(data.preprocessing)
+        writers = {folder: writer(folder, IMAGES, shape) for folder in sets}
+        target_writers = {folder: writer(folder, TARGETS, shape[:2]) for folder in sets if source.by_pixel}
         for position, sample in enumerate(_progress(source.samples(), "writing")):
             if position in place:
                 folder, row = place[position]
                 names[folder][row], labels[folder][row] = sample.name, sample.label
                 writers[folder].write(row, _pixels(sample, data.preprocessing))
+                if sample.target is not None:
+                    target_writers[folder].write(row, to_target(sample.target(), data.preprocessing, sample.name))
             elif position in watched:
                 thumbnails[watched[position]] = thumbnail(_pixels(sample, data.preprocessing))
     for folder in sets:

@@ -119,6 +119,29 @@ def to_pixels(image: AnyImage, preprocessing: Preprocessing, name: str = "") -> 
             opened.close()
 
 
+def to_target(mask: Pixels, preprocessing: Preprocessing, name: str) -> Pixels:
+    """Cut the classes of an image's pixels as `to_pixels` cuts the image.
+
+    Args:
+        mask: uint8 [H, W], of the size of the image.
+        preprocessing: crop is used.
+        name: what to call the image in an error.
+
+    Returns:
+        uint8 [crop height, crop width].
+
+    Raises:
+        DataError: it is no such array, is smaller than the crop, or would have to be resized: between two classes there is nothing.
+    """
+    if mask.dtype != np.uint8 or mask.ndim != 2:
+        raise DataError(f"the targets of {name} must be uint8 [H, W] and are {mask.dtype} {list(mask.shape)}")
+    if preprocessing.resize not in (None, min(mask.shape)):
+        raise DataError(f"{name} has targets by pixel, which are not resized: set data.preprocessing.resize to null, or bring images of that size")
+    top, left = _crop_corner(mask.shape[1], mask.shape[0], preprocessing, name)
+    height, width = preprocessing.crop
+    return np.ascontiguousarray(mask[top : top + height, left : left + width])
+
+
 def _array_pixels(array: Pixels, preprocessing: Preprocessing, name: str) -> Union[Pixels, None]:
     """Crop an array with numpy alone, so that a target without PIL can feed frames; None if it needs a resize or another colour space."""
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):

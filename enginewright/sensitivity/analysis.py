@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Block = tuple[str, ...]
-FIGURES = ("sqnr_db", "kl_divergence_mean", "agreement", "top1")
+FIGURES = ("sqnr_db", "kl_divergence_mean", "agreement", "top1", "mean_iou")
 SEPARATOR = " + "  # between the layers of a block, as TensorRT joins names
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from enginewright import __version__, artifacts, manifest
 from enginewright.accuracy.evaluate import Evaluator
+from enginewright.accuracy.tasks import get_task
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.data import ImageSet
 from enginewright.runtimes.checked import require_checked
@@ -31,7 +32,7 @@ def open_variants(stage: Stage) -> tuple[Variants, Journal]:
     manifest.verify(artifacts.CALIBRATION_CACHE)
     images = ImageSet.open(artifacts.SENSITIVITY_IMAGES)
     preprocessing, model = stage.params.data.preprocessing, stage.params.model
-    evaluator = Evaluator(images, preprocessing, stage.params.analyze_sensitivity.batch_size, shows_progress=False)
+    evaluator = Evaluator(get_task(model.task), images, preprocessing, stage.params.analyze_sensitivity.batch_size, shows_progress=False)
     # The journal knows each Q/DQ model by its bytes; these are what else its figures hang on.
     rest = [__version__, stage.name, repr(preprocessing), repr(model), *(manifest.sha256(path) for path in inputs(images))]
     journal = Journal(FOLDER / f"{hashlib.sha256(chr(10).join(rest).encode()).hexdigest()[:16]}.jsonl")

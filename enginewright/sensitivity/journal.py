@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +19,9 @@ class Journal:
         self._path = path
         self._known: dict[str, dict[str, Any]] = {}
         for line in path.read_text().splitlines() if path.exists() else []:
-            try:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)
                 self._known[entry["model"]] = entry["figures"]
-            except (ValueError, KeyError, TypeError):
-                continue
 
     def __len__(self) -> int:
         return len(self._known)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from enginewright.accuracy.evaluate import Evaluator
-from enginewright.accuracy.metrics import summary
+from enginewright.accuracy.tasks.base import AccuracyTask
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.mixture import float_nodes
 from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
@@ -40,7 +40,12 @@ class Variants:
         self.reused = 0
         with OnnxRuntimeEngine(onnx_model, open_session(str(onnx_model)), evaluator.batch_size) as engine:
             fp32 = evaluator.evaluate(engine, Precision.fp32, output_name)
-        self._reference, self.fp32 = fp32.outputs, summary(fp32.rows, fp32.classes)
+        self._reference, self.fp32 = fp32.outputs, self.task.summary(fp32.rows, fp32.classes)
+
+    @property
+    def task(self) -> AccuracyTask:
+        """What the answers are judged by."""
+        return self._evaluator.task
 
     @property
     def images(self) -> ImageSet:
@@ -62,7 +67,7 @@ class Variants:
             return known
         with OnnxRuntimeEngine(self._path, open_session(plan), self._evaluator.batch_size) as engine:
             evaluation = self._evaluator.evaluate(engine, Precision.int8_mixed, self._output, self._reference)
-        found = summary(evaluation.rows, evaluation.classes)
+        found = self.task.summary(evaluation.rows, evaluation.classes)
         if self._journal is not None:
             self._journal.add(digest, found)
         return found

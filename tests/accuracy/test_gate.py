@@ -6,7 +6,10 @@ import pandas as pd
 import pytest
 
 from enginewright.accuracy.gate import failure, judge
-from enginewright.config import Accuracy, GateMode
+from enginewright.accuracy.tasks import get_task
+from enginewright.config import Accuracy, GateMode, Precision, TaskName
+
+CLASSIFICATION, SEGMENTATION = get_task(TaskName.classification), get_task(TaskName.segmentation)
 
 
 @pytest.mark.parametrize(
@@ -23,13 +26,24 @@ from enginewright.config import Accuracy, GateMode
     ],
 )
 def test_verdict(settings: Accuracy, fp32: dict[str, float], int8: dict[str, float], passed: bool) -> None:
-    assert judge(int8, fp32, settings).passed is passed
+    assert judge(CLASSIFICATION, int8, fp32, settings).passed is passed
 
 
 def test_failure_names_the_three_worst_classes_in_order() -> None:
     settings = Accuracy(gate=GateMode.relative, minimum_ratio=0.99)
     classes = pd.DataFrame({"class": list("abcde"), "recall_delta_int8": [0.0, -0.2, -0.01, -0.5, 0.1]})
-    sentence = failure(judge({"top1": 0.9}, {"top1": 1.0}, settings), classes, settings, "classes.csv")
+    sentence = failure(CLASSIFICATION, judge(CLASSIFICATION, {"top1": 0.9}, {"top1": 1.0}, settings), Precision.int8, classes, settings)
     assert "top-1 of int8 is 0.9000, under the bound 0.9900 (fp32: 0.99 x 1.0000)" in sentence
     assert "'d' (-0.500), 'b' (-0.200) and 'c' (-0.010)" in sentence
     assert "accuracy.minimum_ratio" in sentence
+
+
+def test_another_task_is_held_by_its_own_figure_and_names_its_own_losses() -> None:
+    settings = Accuracy(gate=GateMode.absolute, maximum_loss=0.01)
+    verdict = judge(SEGMENTATION, {"mean_iou": 0.7, "top1": 1.0, "agreement": 1.0}, {"mean_iou": 0.8}, settings)
+    assert (verdict.passed, verdict.figure) == (False, "mean_iou")
+    assert verdict.bound == pytest.approx(0.79)
+    classes = pd.DataFrame({"class": ["road", "sky"], "iou_delta_fp16": [-0.2, 0.0]})
+    sentence = failure(SEGMENTATION, verdict, Precision.fp16, classes, settings)
+    assert "mean IoU of fp16 is 0.7000" in sentence
+    assert "lost most are 'road' (-0.200) (artifacts/accuracy/classes.csv)" in sentence

@@ -151,7 +151,7 @@ def test_figures_from_another_folder(committed: Path, tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("accuracy", "text"),
     [
-        pytest.param({"labels": False}, "without labels: there is no top-1", id="unlabelled"),
+        pytest.param({"labels": False}, "without labels: agreement with fp32 stands in for the figure of the task", id="unlabelled"),
         pytest.param({"target": {**CPU, "device": "Xeon"}}, "accuracy and speed were measured on different targets", id="targets"),
         pytest.param({"int8": {"engine_sha256": "old"}}, "accuracy and speed of int8 are of two different engines", id="engines"),
         pytest.param({"int8": {"engine_sha256": "int8", "identical_to_fp32": True}}, "int8 answers bit for bit as fp32 does", id="identical"),
@@ -194,3 +194,16 @@ def test_a_revision_that_is_none(committed: Path, capsys: pytest.CaptureFixture[
     assert call("--rev", "HEAD") == 2
     assert "HEAD holds no artifacts/metrics" in capsys.readouterr().err
     assert call() == 0
+
+
+def test_the_figure_of_another_task_takes_the_place_of_top1(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    difference = {"mean_iou_difference": -0.002, "mean_iou_difference_low": -0.003, "mean_iou_difference_high": -0.001}
+    gate = {"passed": True, "figure": "mean_iou", "value": 0.8, "bound": 0.79, "mode": "relative"}
+    plain = {"mean_iou": 0.802, "engine_sha256": "x"}
+    write_all(accuracy={"fp32": plain, "fp16": plain, "int8": {**plain, "mean_iou": 0.8, **difference}, "gate": gate})
+    assert call("--markdown") == 0
+    printed = capsys.readouterr().out
+    assert cells(printed, "mean IoU") == ["0.8020", "0.8020", "0.8000"]
+    assert cells(printed, "interval (pp)") == ["-", "-", "-0.30 to -0.10"]
+    assert "the gate holds: mean IoU of int8 is 0.8000" in printed
+    assert "top-1" not in printed

@@ -195,3 +195,35 @@ def test_memory_does_not_grow_with_the_images(here: Path) -> None:
     peak_bytes(100, "warm")  # imports and caches
     small, large = peak_bytes(200, "small"), peak_bytes(1000, "large")
     assert large - small < 800 * 400  # index, names and places: under 400 of the 12,288 bytes of an image
+
+
+def strokes() -> Source:
+    """Forty images that count their pixels, each with a target that tells every pixel of it apart."""
+
+    def samples() -> Iterator[Sample]:
+        for index in range(40):
+            pixels = np.random.default_rng(index).integers(0, 256, (9, 8), dtype=np.uint8)
+            yield Sample(f"{index}.png", index % 2, partial(np.asarray, pixels), target=partial(np.asarray, pixels // 2))
+
+    return Source(("dark", "light"), samples, "the test", by_pixel=True)
+
+
+def test_targets_are_cut_as_their_images_are_and_sealed(here: Path) -> None:
+    prepare(strokes(), settings(), 0, {name: Path("out") / name for name in SETS}, output)
+    for name in SETS:
+        found = ImageSet.open(Path("out") / name)
+        assert found.targets is not None
+        np.testing.assert_array_equal(found.targets, found.pixels[..., 0] // 2)
+        assert Path("out") / name / "targets.npy" in found.files
+    (Path("out") / "training/targets.npy").unlink()
+    with pytest.raises(StaleArtifact, match=r"targets\.npy cannot be used: it does not exist"):
+        ImageSet.open(Path("out") / "training")
+
+
+def test_targets_of_another_size_are_refused(here: Path) -> None:
+    prepare(strokes(), settings(), 0, {name: Path("out") / name for name in SETS}, output)
+    path = Path("out") / "validation/targets.npy"
+    np.save(path, np.zeros((8, 3, 6), np.uint8))
+    manifest.seal(path, "prepare_data", [])
+    with pytest.raises(DataError, match=r"holds images \[8, 6, 6, 1\] and targets \[8, 3, 6\]"):
+        ImageSet.open(Path("out") / "validation")

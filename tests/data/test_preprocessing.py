@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Optional
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from enginewright.config import ChannelOrder, Layout, Preprocessing
 from enginewright.data import preprocess, to_input, to_pixels
+from enginewright.data.preprocessing import to_target
 from enginewright.errors import DataError
 
 GRAY = Preprocessing(crop=[4, 6])
@@ -139,3 +142,23 @@ def test_no_image_at_all() -> None:
 def test_pixels_of_another_channel_count() -> None:
     with pytest.raises(DataError, match=r"\[N, H, W, 3\] \(rgb\) and are uint8 \[1, 4, 6, 1\]"):
         to_input(np.zeros((1, 4, 6, 1), np.uint8), RGB)
+
+
+@pytest.mark.parametrize(
+    ("mask", "resize", "text"),
+    [
+        pytest.param(np.zeros((9, 9)), None, r"the targets of a.png must be uint8 \[H, W\] and are float64 \[9, 9\]", id="float"),
+        pytest.param(np.zeros((9, 9, 1), np.uint8), None, r"must be uint8 \[H, W\]", id="channels"),
+        pytest.param(np.zeros((9, 12), np.uint8), 8, "a.png has targets by pixel, which are not resized: set data.preprocessing.resize to null", id="resize"),
+        pytest.param(np.zeros((9, 4), np.uint8), None, "a.png is 9 x 4 pixels", id="small"),
+    ],
+)
+def test_targets_that_cannot_be_cut(mask: npt.NDArray[Any], resize: Optional[int], text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        to_target(mask, Preprocessing(resize=resize, crop=[6, 6]), "a.png")
+
+
+def test_a_target_is_cut_at_the_same_pixels_as_its_image() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (9, 12), dtype=np.uint8)
+    preprocessing = Preprocessing(resize=9, crop=[6, 7])
+    np.testing.assert_array_equal(to_target(image, preprocessing, "a.png"), to_pixels(image, preprocessing)[..., 0])

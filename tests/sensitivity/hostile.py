@@ -30,9 +30,8 @@ class Hostile:
         torch.manual_seed(0)
         self.kind = kind
         self.weights = [torch.randn(CHANNELS, 1 if layer == 0 else CHANNELS, 3, 3) * (0.3 if layer == 0 else 0.02) for layer in range(DEPTH)]
-        for weight in self.weights[1:]:
-            torch.nn.init.dirac_(kept := torch.empty_like(weight))
-            weight += kept  # what is read goes on, so that depth loses nothing
+        for weight in self.weights[1:]:  # what is read goes on, so that depth loses nothing
+            weight.add_(torch.nn.init.dirac_(torch.empty_like(weight)))
         self.biases = [torch.zeros(CHANNELS) for _ in range(DEPTH)]
         self.classifier = [torch.randn(10, CHANNELS * 49) * 0.02, torch.zeros(10)]
         self.gain = torch.ones(CHANNELS)

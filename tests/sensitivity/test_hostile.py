@@ -14,7 +14,8 @@ from sensitivity.hostile import HOSTILE_LAYER, Hostile
 
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.accuracy.gate import judge
-from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing
+from enginewright.accuracy.tasks import get_task
+from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing, TaskName
 from enginewright.data import ImageSet, to_input
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.sensitivity.analysis import analyze, ranked
@@ -23,6 +24,7 @@ from enginewright.sensitivity.search import Search, search
 from enginewright.sensitivity.variants import Figures, Variants
 
 GATE = Accuracy()  # 99 % of FP32's top-1
+CLASSIFICATION = get_task(TaskName.classification)
 BUDGET = 20
 SHARE = 0.8
 Sets = dict[str, ImageSet]
@@ -48,12 +50,12 @@ def _inputs(images: ImageSet) -> npt.NDArray[np.float32]:
 def _variants(model: Path, images: ImageSet, sets: Sets, journal: Optional[Path] = None) -> Variants:
     batches = ({"input": batch} for batch in sets["calibration"].batches(Preprocessing(), 50))
     cache = RUNTIME.calibrate(model, batches, Calibration(algorithm=CalibrationAlgorithm.minmax))
-    evaluator = Evaluator(images, Preprocessing(), 100, shows_progress=False)
+    evaluator = Evaluator(CLASSIFICATION, images, Preprocessing(), 100, shows_progress=False)
     return Variants(model, cache, evaluator, "fc_output", Journal(journal) if journal else None)
 
 
 def _passes(variants: Variants, figures: Figures) -> bool:
-    return judge(dict(figures), dict(variants.fp32), GATE).passed
+    return judge(CLASSIFICATION, figures, variants.fp32, GATE).passed
 
 
 def _search(variants: Variants) -> Search:

@@ -38,7 +38,7 @@ def project(configured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "argv", ["stage"])
     write_set(artifacts.TRAINING, 40)
     write_set(artifacts.VALIDATION, 10)
-    configure(model={"arguments": {"in_channels": 1, "classes": 2}}, train={"epochs": 2, "batch_size": 13, "minimum_top1": 0.0})
+    configure(model={"arguments": {"in_channels": 1, "classes": 2}}, train={"epochs": 2, "batch_size": 13, "minimum_figure": 0.0})
     return configured
 
 
@@ -64,12 +64,37 @@ def test_trains_to_sealed_weights_and_to_the_same_bytes_again(project: Path, run
 
 
 def test_under_the_bound_the_metrics_are_written_and_no_weights(project: Path, run: Run) -> None:
-    configure(train={"epochs": 1, "minimum_top1": 1.0, "learning_rate": 1e-9})
+    configure(train={"epochs": 1, "minimum_figure": 1.0, "learning_rate": 1e-9})
     code, printed = run(train_reference)
     assert code == 2
-    assert "is under train.minimum_top1 1.0; raise train.epochs" in printed
+    assert "is under train.minimum_figure 1.0; raise train.epochs" in printed
     assert json.loads((artifacts.METRICS / "train_reference.json").read_text())["top1"] < 1
     assert not artifacts.REFERENCE_WEIGHTS.exists()
+
+
+def test_pixels_without_targets_cannot_be_trained_on(project: Path, run: Run) -> None:
+    segmenter = yaml.safe_load((project / "conf/model/segmenter_reference.yaml").read_text())
+    configure(model={**segmenter, "arguments": {"in_channels": 1, "classes": 2}})
+    code, printed = run(train_reference)
+    assert code == 2
+    assert "the training images have no targets by pixel: take a data.source that has them, such as digit_strokes" in printed
+
+
+def test_targets_by_pixel_train_a_segmenter(project: Path, run: Run) -> None:
+    """Every pixel of a bright image is of class 1."""
+    segmenter = yaml.safe_load((project / "conf/model/segmenter_reference.yaml").read_text())
+    configure(model={**segmenter, "arguments": {"in_channels": 1, "classes": 2}})
+    for folder in (artifacts.TRAINING, artifacts.VALIDATION):
+        bright = np.load(folder / "images.npy").mean(axis=(1, 2, 3)) > 128
+        np.save(folder / "targets.npy", np.broadcast_to(bright[:, None, None], (len(bright), 28, 28)).astype(np.uint8))
+        manifest.seal(folder / "targets.npy", "prepare_data", [])
+    code, printed = run(train_reference)
+    assert code == 0, printed
+    metrics = json.loads((artifacts.METRICS / "train_reference.json").read_text())
+    assert 0 < metrics["mean_iou"] <= 1
+    assert "top1" not in metrics
+    assert "artifacts/data/training/targets.npy" in manifest.verify(artifacts.REFERENCE_WEIGHTS).inputs
+    assert load_model(config.read().model)(torch.zeros(3, 1, 28, 28)).shape == (3, 2, 28, 28)
 
 
 def test_own_weights_train_nothing(project: Path, run: Run) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pandas as pd
 import pytest
 
 from enginewright import artifacts, manifest
+from enginewright.accuracy import evaluate
 from stages.validate_accuracy import validate_accuracy
 
 Run = Callable[[Callable[[], None]], tuple[int, str]]
@@ -104,6 +107,43 @@ def test_without_labels_there_is_no_top1_and_the_gate_holds_agreement(project: C
     assert found["gate"]["int8"]["value"] == found["int8"]["agreement"]
     assert "there is no top-1" in printed
     assert "label" not in pd.read_csv(artifacts.ACCURACY / "predictions.csv")
+
+
+def test_outputs_beyond_memory_go_to_a_file(project: Callable[..., Path], weights: dict[str, Any], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    project(weights)
+    run(validate_accuracy)
+    before = metrics()
+    monkeypatch.setattr(evaluate, "IN_MEMORY", 60 * 10 * 4 - 1)
+    code, printed = run(validate_accuracy)
+    assert code == 0, printed
+    assert metrics() == before
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    code, printed = run(validate_accuracy)
+    assert code == 2
+    assert "FP32's outputs for 60 images take 0.0 GiB" in printed
+    assert "(No space left on device); set TMPDIR" in printed
+
+
+def test_outputs_of_another_task_are_refused(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+    project(weights, model={"task": "segmentation"})
+    code, printed = run(validate_accuracy)
+    assert code == 2
+    assert "has shape [50, 10] for 50 images, and mean IoU is measured on [N, classes, H, W]; set model.task" in printed
+
+
+def test_a_label_beyond_the_classes_is_refused(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+    project({precision: matrix[:, :6] for precision, matrix in weights.items()})
+    labels = artifacts.VALIDATION / "labels.csv"
+    labels.write_text(labels.read_text().replace("055.png,", "055.png,9"))
+    manifest.seal(labels, "prepare_data", [])
+    code, printed = run(validate_accuracy)
+    assert code == 2
+    assert "055.png has the label 9" in printed
+    assert "and the model knows 6 classes" in printed
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf], ids=["nan", "infinity"])

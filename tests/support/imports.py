@@ -11,6 +11,8 @@ from support.project import ROOT
 PACKAGE = "enginewright"
 REGISTRY = f"{PACKAGE}.runtimes"  # imports the modules of its own folder by name: whoever asks it may get any of them
 
+TASKS = f"{PACKAGE}.accuracy.tasks"  # the same
+
 
 def library() -> dict[str, Path]:
     """Module name -> file, for the library."""
@@ -27,7 +29,7 @@ def imported_by(path: Path) -> frozenset[str]:
     """The library modules that a file imports itself. `import a.b.c` runs a and a.b too. Imports for the type checker alone do not run."""
     known = library()
     found: set[str] = set()
-    asks_registry = False
+    asks_registry = asks_tasks = False
     package = _name(path) if path.name == "__init__.py" else _name(path).rpartition(".")[0]
     for node in _running(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -43,8 +45,9 @@ def imported_by(path: Path) -> frozenset[str]:
             found |= {".".join(above[:depth]) for depth in range(1, len(above) + 1)} & set(known)
         asks_registry |= not {"enginewright.load", f"{REGISTRY}.get_runtime", f"{REGISTRY}.runtime_named"}.isdisjoint(names)
         asks_registry |= REGISTRY in (names if isinstance(node, ast.Import) else names[1:])  # the package itself, of which any name may be used
-    if asks_registry:
-        found |= {name for name in known if name.startswith(REGISTRY + ".")}
+        asks_tasks |= f"{TASKS}.get_task" in names
+    for asked, registry in ((asks_registry, REGISTRY), (asks_tasks, TASKS)):
+        found |= {name for name in known if asked and name.startswith(registry + ".")}
     return frozenset(found)
 
 

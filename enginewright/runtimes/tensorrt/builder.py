@@ -44,10 +44,10 @@ class Job:
     precision: Precision
     settings: Build
     target: TargetFingerprint
-    floats: tuple[str, ...] = ()  # ONNX nodes that INT8 leaves in FP16
     compute_capabilities: Sequence[str] = ()  # TensorRT-RTX: the GPUs that the engine is for; others build for the GPU that is here
     timing_cache: Optional[TimingCache] = None
     inspect: bool = True  # deserialize and ask the inspector; without a GPU the VERBOSE log has to do
+    floats: tuple[str, ...] = ()  # ONNX nodes that INT8 leaves in FP16
 
 
 @dataclass

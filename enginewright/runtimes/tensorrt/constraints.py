@@ -35,7 +35,7 @@ def keep_in_half(trt: Bindings, network: tensorrt.INetworkDefinition, config: te
         layer.precision = trt.DataType.HALF
         for output in range(layer.num_outputs):
             tensor = layer.get_output(output)
-            if tensor is not None and not tensor.is_network_output:  # these keep the type that the application reads
+            if not tensor.is_network_output:  # these keep the type that the application reads
                 layer.set_output_type(output, trt.DataType.HALF)
     config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
     return [f"TensorRT's parser made no layer with the name of {', '.join(sorted(missing))}: FP16 is not assured there"] if missing else []

@@ -23,14 +23,9 @@ from enginewright.runtimes.precision import to_fp16
 from enginewright.runtimes.tensorrt.bindings import Bindings
 from enginewright.runtimes.tensorrt.log import fold
 
-FLAGS = {
-    Precision.fp32: (),
-    Precision.fp16: ("FP16",),
-    Precision.int8: ("INT8", "FP16"),
-    Precision.int8_mixed: ("INT8", "FP16"),
-}  # with INT8, what has no INT8 kernel runs in FP16
-
 QUANTIZED = (Precision.int8, Precision.int8_mixed)
+# With INT8, what has no INT8 kernel runs in FP16.
+FLAGS = {Precision.fp32: (), Precision.fp16: ("FP16",), **dict.fromkeys(QUANTIZED, ("INT8", "FP16"))}
 
 
 @dataclass(frozen=True)

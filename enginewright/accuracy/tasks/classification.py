@@ -1,0 +1,78 @@
+"""One class an image: top-1 against the labels, agreement with FP32 where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
+
+from enginewright.accuracy import metrics, statistics, tables
+from enginewright.accuracy.tasks.base import FP32, Outputs, Shown, Tables, Targets
+from enginewright.data import ImageSet
+from enginewright.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Classification:
+    """Outputs are logits [n, classes], targets int64 [n], indices of outputs."""
+
+    figure = "top1"
+    title = "top-1"
+    expects = "[N, classes]"
+    class_figure = "recall"
+    shown: Sequence[Shown] = (
+        Shown("top1", "top-1", ".4f", of_targets=True),
+        Shown("top5", "top-5", ".4f", of_targets=True),
+        Shown("cross_entropy_loss", "cross-entropy loss", ".4f", of_targets=True),
+        Shown("agreement", "agreement with fp32", ".4f"),
+        Shown("sqnr_db", "SQNR (dB)", ".1f"),
+        Shown("cosine", "cosine", ".6f"),
+        Shown("kl_divergence_mean", "KL divergence", ".2e"),
+    )
+
+    def accepts(self, shape: Sequence[int]) -> bool:
+        """[n, classes]."""
+        return len(shape) == 2
+
+    def targets(self, images: ImageSet) -> Optional[Targets]:
+        """The labels."""
+        return images.labels
+
+    def check(self, outputs: Outputs, targets: Targets, names: Sequence[str]) -> None:
+        """A label is the index of an output."""
+        beyond = np.flatnonzero((targets < 0) | (targets >= outputs.shape[1]))
+        if len(beyond):
+            index = int(beyond[0])
+            raise DataError(
+                f"{names[index]} has the label {targets[index]}, and the model knows {outputs.shape[1]} classes; labels must be the indices of its outputs"
+            )
+
+    def per_image(self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs]) -> pd.DataFrame:
+        """See `metrics.per_image`."""
+        return metrics.per_image(outputs, targets, reference)
+
+    def summary(self, rows: pd.DataFrame, classes: int) -> dict[str, Any]:
+        """See `metrics.summary`."""
+        return metrics.summary(rows, classes)
+
+    def compare(self, rows: pd.DataFrame, fp32: pd.DataFrame, confidence: float) -> dict[str, Any]:
+        """See `statistics.compare`."""
+        return statistics.compare(rows["correct"].to_numpy(), fp32["correct"].to_numpy(), confidence) if "correct" in rows else {}
+
+    def tables(self, images: ImageSet, rows: Mapping[str, pd.DataFrame], classes: int) -> Tables:
+        """Recall of each class, images answered otherwise than by FP32, label and answer of each image."""
+        names = tables.class_names(images, classes)
+        by_class, predictions = tables.class_table(images, rows, names), tables.prediction_table(images, rows, names)
+        return {
+            "classes.csv": by_class,
+            "recall.csv": tables.recall_series(by_class),
+            "changed.csv": tables.changed_table(predictions),
+            **{f"confusion_{precision}.csv": tables.confusion_table(images, frame, names, rows[FP32]) for precision, frame in rows.items()},
+            "predictions.csv": predictions,
+        }
+
+
+TASK = Classification()
