@@ -31,13 +31,13 @@ def write(stage: str, content: dict[str, Any], folder: Path = METRICS) -> None:
 def write_all(throughput: float = 100.0, target: dict[str, str] = CPU, folder: Path = METRICS, accuracy: Optional[dict[str, Any]] = None) -> None:
     speed = {
         name: {"offline": {"throughput_images_per_s": throughput * gain}, "single_stream": {"latency_ms_p99": 10 / gain}, "engine_sha256": name}
-        for name, gain in {"fp32": 1, "fp16": 1, "int8": 2.5}.items()
+        for name, gain in {"fp32": 1, "fp16": 1, "int8": 2.5, "int8_mixed": 2}.items()
     }
     write(
         "benchmark_sustained",
         {
             **speed,
-            "ratio": {"offline": {"fp16_to_fp32": 1.0, "int8_to_fp32": 2.5}},
+            "ratio": {"offline": {"fp16_to_fp32": 1.0, "int8_to_fp32": 2.5, "int8_mixed_to_fp32": 2.0}},
             "target": target,
             "complete": True,
             "settings": {"batch_size": 32, "seconds": 20.0, "scenarios": ["single_stream", "offline"]},
@@ -52,6 +52,7 @@ def write_all(throughput: float = 100.0, target: dict[str, str] = CPU, folder: P
             "fp32": {"top1": 0.98, "engine_sha256": "fp32"},
             "fp16": {"top1": 0.98, "engine_sha256": "fp16"},
             "int8": {"top1": 0.97, "sqnr_db": 30.0, **paired, "engine_sha256": "int8"},
+            "int8_mixed": {"top1": 0.98, "engine_sha256": "int8_mixed"},
             "gate": {"passed": True, "figure": "top1", "mode": "relative", "int8": {"passed": True, "value": 0.97, "bound": 0.9702}},
             "images": 1000,
             "labels": True,
@@ -60,7 +61,7 @@ def write_all(throughput: float = 100.0, target: dict[str, str] = CPU, folder: P
         },
         folder,
     )
-    for name, share in {"fp32": 0.0, "fp16": 0.0, "int8": 0.9}.items():
+    for name, share in {"fp32": 0.0, "fp16": 0.0, "int8": 0.9, "int8_mixed": 0.8}.items():
         write(f"build_{name}", {"size_mib": 4.0, "seconds": 1.5, "int8_share": share}, folder)
 
 
@@ -89,10 +90,10 @@ def test_the_precisions_stand_side_by_side(here: Path, capsys: pytest.CaptureFix
     write_all()
     assert call("--markdown") == 0
     printed = capsys.readouterr().out
-    assert cells(printed, "top-1") == ["0.9800", "0.9800", "0.9700"]
-    assert cells(printed, "interval (pp)") == ["-", "-", "-2.00 to +0.50"]
-    assert cells(printed, "images/s / fp32's") == ["-", "1.00", "2.50"]
-    assert cells(printed, "layers in INT8 (%)") == ["0", "0", "90"]
+    assert cells(printed, "top-1") == ["0.9800", "0.9800", "0.9700", "0.9800"]
+    assert cells(printed, "interval (pp)") == ["-", "-", "-2.00 to +0.50", "-"]
+    assert cells(printed, "images/s / fp32's") == ["-", "1.00", "2.50", "2.00"]
+    assert cells(printed, "layers in INT8 (%)") == ["0", "0", "90", "80"]
     assert "latency p50" not in printed  # none was measured
     for text in ("EPYC, onnxruntime 1.32.0", "batches of 32), 20 s", "the gate holds: top-1 of int8 is 0.9700, the bound 0.9702 (relative)"):
         assert text in printed
@@ -104,7 +105,7 @@ def test_the_table_on_a_terminal_and_json_say_the_same(committed: Path, capsys: 
     table = capsys.readouterr().out
     assert call("--json") == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["figures"]["throughput_images_per_s"] == {"fp32": 100.0, "fp16": 100.0, "int8": 250.0}
+    assert report["figures"]["throughput_images_per_s"] == {"fp32": 100.0, "fp16": 100.0, "int8": 250.0, "int8_mixed": 200.0}
     assert report["interval"]["int8"] == [-0.02, 0.005]
     assert report["target"] == CPU
     assert " 250 " in table
@@ -118,8 +119,8 @@ def test_another_machine_is_named_and_the_change_shown(committed: Path, capsys: 
     assert call("--markdown") == 0
     printed = capsys.readouterr().out
     assert "figures of HEAD were measured on another machine: device was EPYC and is Xeon" in printed
-    assert cells(printed, "images/s (offline)") == ["110 (+10.0%)", "110 (+10.0%)", "275 (+10.0%)"]
-    assert cells(printed, "top-1") == ["0.9800 (=)", "0.9800 (=)", "0.9750 (+0.0050)"]
+    assert cells(printed, "images/s (offline)") == ["110 (+10.0%)", "110 (+10.0%)", "275 (+10.0%)", "220 (+10.0%)"]
+    assert cells(printed, "top-1") == ["0.9800 (=)", "0.9800 (=)", "0.9750 (+0.0050)", "0.9800 (=)"]
     assert call("--rev", "none") == 0
     assert "HEAD" not in capsys.readouterr().out
 
@@ -198,12 +199,12 @@ def test_a_revision_that_is_none(committed: Path, capsys: pytest.CaptureFixture[
 
 def test_the_figure_of_another_task_takes_the_place_of_top1(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     difference = {"mean_iou_difference": -0.002, "mean_iou_difference_low": -0.003, "mean_iou_difference_high": -0.001}
-    gate = {"passed": True, "figure": "mean_iou", "value": 0.8, "bound": 0.79, "mode": "relative"}
+    gate = {"passed": True, "figure": "mean_iou", "mode": "relative", "int8": {"passed": True, "value": 0.8, "bound": 0.79}}
     plain = {"mean_iou": 0.802, "engine_sha256": "x"}
-    write_all(accuracy={"fp32": plain, "fp16": plain, "int8": {**plain, "mean_iou": 0.8, **difference}, "gate": gate})
+    write_all(accuracy={"fp32": plain, "fp16": plain, "int8": {**plain, "mean_iou": 0.8, **difference}, "int8_mixed": plain, "gate": gate})
     assert call("--markdown") == 0
     printed = capsys.readouterr().out
-    assert cells(printed, "mean IoU") == ["0.8020", "0.8020", "0.8000"]
-    assert cells(printed, "interval (pp)") == ["-", "-", "-0.30 to -0.10"]
+    assert cells(printed, "mean IoU") == ["0.8020", "0.8020", "0.8000", "0.8020"]
+    assert cells(printed, "interval (pp)") == ["-", "-", "-0.30 to -0.10", "-"]
     assert "the gate holds: mean IoU of int8 is 0.8000" in printed
     assert "top-1" not in printed

@@ -22,7 +22,7 @@ from enginewright.data.preparation import prepare
 from enginewright.data.sources import Sample, Source, open_source
 from enginewright.errors import DataError, StaleArtifact
 
-SETS = ("training", "calibration", "validation")
+SETS = ("training", "calibration", "sensitivity", "validation")
 
 
 @contextmanager
@@ -33,7 +33,14 @@ def output(artifact: Path) -> Iterator[Path]:
 
 
 def settings(**changes: Any) -> Data:
-    values = {"train_images": 20, "calibration_pool": 12, "calibration_images": 6, "validation_images": 8, "selection": Selection.stratified}
+    values = {
+        "train_images": 20,
+        "calibration_pool": 10,
+        "calibration_images": 6,
+        "sensitivity_images": 2,
+        "validation_images": 8,
+        "selection": Selection.stratified,
+    }
     return Data(source=DataSource.image_folder, root="images", preprocessing=Preprocessing(crop=[6, 6]), **{**values, **changes})
 
 
@@ -63,7 +70,7 @@ def digest(folder: Path) -> str:
 def test_sets_are_disjoint_stratified_and_what_the_files_hold(images: Path) -> None:
     metrics = run(settings())
     sets = {name: ImageSet.open(Path("out") / name) for name in SETS}
-    assert {name: len(images) for name, images in sets.items()} == {"training": 20, "calibration": 6, "validation": 8}
+    assert {name: len(images) for name, images in sets.items()} == {"training": 20, "calibration": 6, "sensitivity": 2, "validation": 8}
     names = [name for images in sets.values() for name in images.names]
     assert len(set(names)) == len(names)
     for found in sets.values():

@@ -75,8 +75,8 @@ def _interrupt(repro: Started, stage: psutil.Process) -> None:
 @pytest.mark.parametrize(
     ("setting", "how", "sentence"),
     [
-        pytest.param("train.epochs=3", _kill_stage, "failed to run: exec python -m stages.train_reference, exited with -9", id="SIGKILL of the stage"),
-        pytest.param("train.epochs=3", _kill_dvc, "", id="SIGKILL of dvc"),  # who can say nothing any more
+        pytest.param("train.epochs=20", _kill_stage, "failed to run: exec python -m stages.train_reference, exited with -9", id="SIGKILL of the stage"),
+        pytest.param("train.epochs=20", _kill_dvc, "", id="SIGKILL of dvc"),  # who can say nothing any more
         pytest.param("benchmark.seconds=1.2", _interrupt, "interrupted; `dvc repro` starts this stage anew", id="Ctrl-C under load"),
     ],
 )
@@ -122,7 +122,7 @@ def test_ctrl_c_in_the_middle_of_a_load_keeps_what_was_measured_and_marks_it(pro
         queries = sum(int(row["queries"]) for row in csv.DictReader(series))
     assert kept["complete"] is False
     assert queries == kept["fp32"]["single_stream"]["queries"] > 0
-    assert 0.5 < kept["fp32"]["single_stream"]["seconds"] < 50
+    assert 0 < kept["fp32"]["single_stream"]["seconds"] < 50
     assert not (project.root / "artifacts/benchmark/windows.csv.json").exists()  # nothing may take it for whole
     assert not (project.root / "artifacts/metrics/benchmark_sustained.json").exists()
 
@@ -179,7 +179,7 @@ def _whole(project: Project, artifact: str) -> bool:
 
 
 def test_two_repros_at_once(project: Project) -> None:
-    project.configure("train.epochs=3")
+    project.configure("train.epochs=20")
     first = project.start("dvc", "repro", "train_reference")
     _wait_for_stage(first, "train_reference")
     second = project.repro("train_reference")
@@ -336,7 +336,10 @@ def test_too_few_images(project: Project, photos: Path, count: int, sentence: st
     _draw(photos, count)
     run = project.repro("prepare_data")
     assert run.code != 0
-    assert "error: prepare_data: 800 images are needed (data.train_images 600 + data.calibration_pool 100 + data.validation_images 100)" in run.output
+    assert (
+        "error: prepare_data: 850 images are needed (data.train_images 600 + data.calibration_pool 100 + data.sensitivity_images 50 + data.validation_images 100)"
+        in run.output
+    )
     assert f"{sentence} in what photos holds; lower these settings or add images" in run.output
 
 

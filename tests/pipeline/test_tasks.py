@@ -17,7 +17,7 @@ from support.project import Project, checkout, stages
 pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("tasks")]
 SEGMENTATION = (
     *("experiment=digit_segmentation", "train.batch_size=8", "data.train_images=400", "data.validation_images=60"),
-    *("data.calibration_pool=40", "data.calibration_images=20", "benchmark.seconds=0.2", "benchmark.batch_curve=[4]"),
+    *("data.calibration_pool=40", "data.calibration_images=20", "data.sensitivity_images=20", "benchmark.seconds=0.2", "benchmark.batch_curve=[4]"),
 )
 
 
@@ -69,7 +69,7 @@ def test_engines_answer_every_pixel_and_are_judged_by_mean_iou(segmented: Projec
 def test_tables_that_the_plots_read_are_there(segmented: Project) -> None:
     folder = segmented.root / "artifacts/accuracy"
     recall, classes = pd.read_csv(folder / "recall.csv"), pd.read_csv(folder / "classes.csv")
-    assert set(recall["precision"]) == {"fp32", "fp16", "int8"}
+    assert set(recall["precision"]) == {"fp32", "fp16", "int8", "int8_mixed"}
     assert classes["iou_fp32"].mean() == pytest.approx(metrics(segmented, "validate_accuracy")["fp32"]["mean_iou"])
     confusion = pd.read_csv(folder / "confusion_int8.csv")
     assert 0 < len(confusion) < 10_100

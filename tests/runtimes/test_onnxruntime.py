@@ -29,7 +29,7 @@ def model(here: Path) -> Path:
 
 def build(model: Path, precision: Precision) -> BuiltEngine:
     cache: Optional[CalibrationCache] = None
-    if precision is Precision.int8:
+    if precision in (Precision.int8, Precision.int8_mixed):
         cache = RUNTIME.calibrate(model, [{"input": images()}], Calibration(algorithm=CalibrationAlgorithm.minmax))
     return RUNTIME.build(model, precision, SETTINGS, cache)
 

@@ -6,7 +6,7 @@ Source: NVIDIA TensorRT Developer Guide, "Layer-level control of precision". Wit
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from enginewright.runtimes.tensorrt.bindings import Bindings
 
@@ -28,7 +28,7 @@ def keep_in_half(trt: Bindings, network: tensorrt.INetworkDefinition, config: te
     """
     missing = set(nodes)
     for index in range(network.num_layers):
-        layer = network.get_layer(index)
+        layer: Any = network.get_layer(index)  # typed by the stubs, mypy takes what follows is_network_output for unreachable
         if layer.name not in nodes:
             continue
         missing.discard(layer.name)
