@@ -336,10 +336,8 @@ def test_too_few_images(project: Project, photos: Path, count: int, sentence: st
     _draw(photos, count)
     run = project.repro("prepare_data")
     assert run.code != 0
-    assert (
-        "error: prepare_data: 850 images are needed (data.train_images 600 + data.calibration_pool 100 + data.sensitivity_images 50 + data.validation_images 100)"
-        in run.output
-    )
+    asked = "data.train_images 600 + data.calibration_pool 100 + data.sensitivity_images 50 + data.validation_images 100"
+    assert f"error: prepare_data: 850 images are needed ({asked})" in run.output
     assert f"{sentence} in what photos holds; lower these settings or add images" in run.output
 
 
