@@ -13,9 +13,11 @@ from onnx import TensorProto, helper
 from runtimes.tensorrt.networks import resnet
 
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.mixture import float_nodes
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision, PrecisionMode, Profile
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
 from enginewright.runtimes.base import BuiltEngine, Task
+from enginewright.runtimes.tensorrt.layers import from_inspector, running_in
 from enginewright.runtimes.tensorrt_rtx import RUNTIME
 
 ABSENT = RUNTIME.why_not(Task.build)
@@ -47,6 +49,18 @@ def test_an_engine_of_each_precision_computes_its_convolutions_in_it(tmp_path: P
     assert built.settings["profile"] == {"min": 1, "opt": 4, "max": 8}
     assert (built.settings["precision_mode"], built.settings["flags"]) == ("explicit", [])
     assert len(json.loads(built.files["layers.json"])["Layers"]) >= sum(built.layers.values())
+
+
+@needs_rtx
+def test_a_mixed_engine_computes_all_but_the_chosen_layers_in_int8(tmp_path: Path) -> None:
+    model = resnet((1, 1), 16, 32, 10)
+    onnx.save(model, tmp_path / "model.onnx")
+    chosen = [node.name for node in model.graph.node if node.op_type == "Conv"][2:4]
+    built = RUNTIME.build(tmp_path / "model.onnx", Precision.int8_mixed, SMALL, scales(model), float_nodes(model, chosen))
+    assert (built.quantizable, built.quantized) == (10, 8)
+    found = from_inspector(built.files["layers.json"].decode())
+    assert not set(running_in("INT8", chosen, found))
+    assert set(running_in("FP16", chosen, found)) == set(chosen)
 
 
 def builds_in_every_precision(model: onnx.ModelProto, folder: Path, products: int) -> None:

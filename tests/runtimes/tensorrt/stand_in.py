@@ -20,8 +20,8 @@ import onnx
 from enginewright.runtimes.tensorrt.bindings import Bindings, version_stamp
 
 FLAGS = {
-    "8.6": ["FP16", "INT8", "TF32", "VERSION_COMPATIBLE"],
-    "10": ["FP16", "INT8", "TF32", "VERSION_COMPATIBLE"],
+    "8.6": ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", "TF32", "VERSION_COMPATIBLE"],
+    "10": ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", "TF32", "VERSION_COMPATIBLE"],
     "11": ["TF32", "VERSION_COMPATIBLE"],
 }
 CREATION_FLAGS = {"8.6": ["EXPLICIT_BATCH"], "10": ["EXPLICIT_BATCH", "STRONGLY_TYPED"], "11": ["STRONGLY_TYPED"]}
@@ -58,6 +58,7 @@ class Record:
     operators: list[str] = field(default_factory=list)
     inputs: dict[str, tuple[object, int]] = field(default_factory=dict)  # (type, allowed formats)
     settings: dict[str, Any] = field(default_factory=dict)
+    constrained: dict[str, tuple[object, object]] = field(default_factory=dict)  # layer -> precision, type of its output
     messages: list[tuple[str, str]] = field(default_factory=list)  # (severity, text) that the build says
     refuses_timings: bool = False
     refuses_cache: bool = False
@@ -99,12 +100,42 @@ class ITensor:
         self.shape = Dims([axis.dim_value or -1 for axis in value.type.tensor_type.shape.dim])
         self.dtype: object = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
         self.allowed_formats = -1  # all
+        self.is_network_output = False
+
+
+class ILayer:
+    """One for each node, which the parser names after it."""
+
+    num_outputs = 1
+    precision: object = None
+
+    def __init__(self, node: onnx.NodeProto, last: bool) -> None:
+        self.name = node.name
+        self._output = ITensor(onnx.ValueInfoProto(name=node.output[0]))
+        self._output.is_network_output = last
+        self._output_type: object = None
+
+    def get_output(self, index: int) -> ITensor:
+        assert index == 0
+        return self._output
+
+    def set_output_type(self, index: int, dtype: object) -> None:
+        assert index == 0
+        self._output_type = dtype
 
 
 class INetworkDefinition:
     def __init__(self) -> None:
         self.model = onnx.ModelProto()
         self._inputs: list[ITensor] = []
+        self._layers: list[ILayer] = []
+
+    @property
+    def num_layers(self) -> int:
+        return len(self._layers)
+
+    def get_layer(self, index: int) -> ILayer:
+        return self._layers[index]
 
     @property
     def num_inputs(self) -> int:
@@ -220,6 +251,8 @@ def _builder(record: Record, version: str, config: type) -> type:
             if calibrator is not None and "INT8" in record.flags:
                 record.calibrator_class = type(calibrator).__mro__[1].__name__
                 _calibrate(record, calibrator, version)
+            layers = [network.get_layer(index) for index in range(network.num_layers)]
+            record.constrained = {layer.name: (layer.precision, layer._output_type) for layer in layers if layer.precision is not None}
             record.operators = [node.op_type for node in network.model.graph.node]
             inputs = [network.get_input(index) for index in range(network.num_inputs)]
             record.inputs = {tensor.name: (getattr(tensor.dtype, "name", tensor.dtype), tensor.allowed_formats) for tensor in inputs}
@@ -255,6 +288,8 @@ def _parser(family: str) -> type:  # noqa: C901
 
         def parse(self, model: bytes, path: Optional[str] = None) -> bool:  # noqa: ARG002
             parsed = self._network.model = onnx.ModelProto.FromString(model)
+            results = {value.name for value in parsed.graph.output}
+            self._network._layers = [ILayer(node, node.output[0] in results) for node in parsed.graph.node]
             self._network._inputs = [ITensor(value) for value in parsed.graph.input]
             self._errors = [ParserError(index, node) for index, node in enumerate(parsed.graph.node) if node.op_type == "NoSuchOp"]
             return not self._errors
@@ -339,6 +374,8 @@ def stand_in(version: str, record: Record) -> Bindings:
     }
     if family in ("8.6", "10"):
         module.update({name: _calibrator(name) for name in CALIBRATORS})
+    if family == "10":  # its stubs know ILayer; the names of 8.6 were recorded without it, and 11 is not asked for constraints
+        module["ILayer"] = ILayer
     if family in ("10", "11"):
         module["IProgressMonitor"] = IProgressMonitor
     return cast(Bindings, SimpleNamespace(**module))
@@ -348,7 +385,9 @@ def surface(version: str) -> dict[str, set[str]]:
     """Class of the bindings -> names on it that the stand-in offers, and so our code may touch."""
     module = vars(stand_in(version, Record()))
     found = {name: {entry for entry in vars(value) if not entry.startswith("_")} for name, value in module.items() if isinstance(value, type)}
-    found["ITensor"] |= {"name", "shape", "dtype", "allowed_formats"}
+    found["ITensor"] |= {"name", "shape", "dtype", "allowed_formats", "is_network_output"}
+    if "ILayer" in found:
+        found["ILayer"] |= {"name"}
     for name in CALIBRATORS:
         if name in found:
             found[name] |= {"get_batch_size", "get_batch", "read_calibration_cache", "write_calibration_cache"}

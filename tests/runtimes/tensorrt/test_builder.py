@@ -260,3 +260,37 @@ def test_the_stand_in_has_only_names_that_rtx_has_where_11_has_them_too() -> Non
     """TensorRT 11's Python is not installable without its libraries; RTX 1.7 shares its API, less the timing cache's use."""
     rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed; `make rtx` installs it")
     assert {name: names - set(dir(getattr(rtx, name))) for name, names in surface("11.4.0").items() if names - set(dir(getattr(rtx, name)))} == {}
+
+
+# --- layers that stay in FP16 ---------------------------------------------------------------------------------------------------
+
+
+def _mixed(version: str, model: Path, record: Record, *floats: str) -> BuiltEngine:
+    job = Job(model, Precision.int8_mixed, Build(profile=Profile(1, 2, 4)), TARGET, floats=floats)
+    return build_engine(stand_in(version, record), job, scales())
+
+
+@pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
+def test_float_nodes_are_obliged_to_fp16_where_there_are_flags(model: Path, version: str) -> None:
+    record, last = Record(), NETWORK.graph.node[-1].name
+    chosen = next(node.name for node in NETWORK.graph.node if node.op_type == "Conv")
+    built = _mixed(version, model, record, chosen, last)
+    half = stand_in(version, record).DataType.HALF
+    assert record.constrained == {chosen: (half, half), last: (half, None)}  # what the application reads keeps its type
+    assert record.flags == {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"}
+    assert built.settings["float_nodes"] == [chosen, last]
+
+
+def test_float_nodes_get_no_qdq_and_fp16_where_there_are_no_flags(model: Path) -> None:
+    record, whole = Record(), Record()
+    convolutions = [node.name for node in NETWORK.graph.node if node.op_type == "Conv"]
+    _mixed("11.4.0", model, record, *convolutions)
+    _mixed("11.4.0", model, whole)
+    assert record.constrained == {}
+    assert record.flags == set()
+    assert record.operators.count("QuantizeLinear") < whole.operators.count("QuantizeLinear")
+    assert "Cast" in record.operators
+
+
+def test_a_float_node_that_became_no_layer_is_named(model: Path) -> None:
+    assert any("no layer with the name of gone" in warning for warning in _mixed("8.6.0", model, Record(), "gone").warnings)
