@@ -27,7 +27,17 @@ OWN_TORCH = tuple(
     f"enginewright.models.{name}" for name in ("resnet", "segmenter", "efficientnet_lite0", "objectives", "training")
 )  # classes and decorators of it
 SLOW = ("torch", "pandas", "scipy", "onnxruntime", "hydra", "dvc", "rich")  # a tenth of a second to three seconds each
-ON_TARGET = ("probe_target", "calibrate", "build_fp32", "build_fp16", "build_int8", "validate_accuracy", "profile_layers", "benchmark_sustained")
+ON_TARGET = (
+    "probe_target",
+    "calibrate",
+    "build_fp32",
+    "build_fp16",
+    "build_int8",
+    "build_int8_mixed",
+    "validate_accuracy",
+    "profile_layers",
+    "benchmark_sustained",
+)
 
 
 def script(name: str) -> Path:
