@@ -80,7 +80,8 @@ def weights() -> dict[str, npt.NDArray[np.float32]]:
     """INT8 is 8 bits of FP32; FP16 is rounded to half precision."""
     fp32 = np.random.default_rng(0).normal(size=(28 * 28, CLASSES)).astype(np.float32)
     scale = np.abs(fp32).max() / 127
-    return {"fp32": fp32, "fp16": fp32.astype(np.float16).astype(np.float32), "int8": np.round(fp32 / scale).astype(np.float32) * scale}
+    int8 = np.round(fp32 / scale).astype(np.float32) * scale
+    return {"fp32": fp32, "fp16": fp32.astype(np.float16).astype(np.float32), "int8": int8, "int8_mixed": fp32 * np.float32(1.001)}
 
 
 @pytest.fixture

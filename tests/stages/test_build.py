@@ -1,4 +1,4 @@
-"""build_fp32, build_fp16 and build_int8 as scripts."""
+"""build_fp32, build_fp16, build_int8 and build_int8_mixed as scripts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ import pytest
 
 import enginewright
 from enginewright import artifacts, manifest
+from enginewright.calibration.mixture import FloatLayer, Mixture
 from enginewright.config import Precision, RuntimeName
 from stages.build_fp16 import build_fp16
 from stages.build_fp32 import build_fp32
 from stages.build_int8 import build_int8
+from stages.build_int8_mixed import build_int8_mixed
 from stages.calibrate import calibrate
 from support.checked_model import write_images, write_model, write_target
 
 Run = Callable[[Callable[[], None]], tuple[int, str]]
-STAGES = {Precision.fp32: build_fp32, Precision.fp16: build_fp16, Precision.int8: build_int8}
+STAGES = {Precision.fp32: build_fp32, Precision.fp16: build_fp16, Precision.int8: build_int8, Precision.int8_mixed: build_int8_mixed}
 EACH = pytest.mark.parametrize("precision", list(Precision), ids=lambda precision: precision.name)
 
 
@@ -34,6 +36,9 @@ def ready(configured: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> Path:
     write_target()
     code, printed = run(calibrate)
     assert code == 0, printed
+    with manifest.replacing(artifacts.MIXED_LAYERS) as temporary:
+        temporary.write_text(Mixture((FloatLayer("Conv_3"),)).to_text())
+    manifest.seal(artifacts.MIXED_LAYERS, "search_mixed", [artifacts.MODEL])
     return configured
 
 
@@ -46,15 +51,15 @@ def test_the_engine_loads_answers_and_says_what_it_was_made_from(ready: Path, ru
     code, printed = run(STAGES[precision])
     assert code == 0, printed
     made = manifest.read(engine_of(precision))
-    cache = {str(artifacts.CALIBRATION_CACHE)} if precision is Precision.int8 else set()
-    assert set(made.inputs) == {str(artifacts.MODEL)} | cache
+    cache, layers = str(artifacts.CALIBRATION_CACHE), str(artifacts.MIXED_LAYERS)
+    assert set(made.inputs) == {str(artifacts.MODEL)} | {Precision.int8: {cache}, Precision.int8_mixed: {cache, layers}}.get(precision, set())
     assert made.settings["precision"] == precision.name
     assert made.settings["profile"] == {"min": 1, "opt": 32, "max": 128}
     with enginewright.load(engine_of(precision)) as engine:
         assert engine.max_batch == 128
         assert engine.infer({"input": np.zeros((2, 1, 28, 28), np.float32)})["logits"].shape == (2, 5)
     metrics = json.loads((artifacts.METRICS / f"build_{precision.name}.json").read_text())
-    assert metrics["int8_share"] == (1.0 if precision is Precision.int8 else 0.0)
+    assert metrics["int8_share"] == {Precision.int8: 1.0, Precision.int8_mixed: 0.8}.get(precision, 0.0)
     assert sum(metrics["layers"].values()) == metrics["quantizable"] == 5
 
 
