@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,14 @@ import pytest
 from support.project import ROOT
 
 np.seterr(divide="raise", over="raise", invalid="raise")  # an underflow to zero is what softmax tails do, and is right
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock of a device lies in the machine's temporary folder: without one of its own a test waits for the tests of the process beside it."""
+    folder = str(tmp_path_factory.getbasetemp())
+    monkeypatch.setattr(tempfile, "tempdir", folder)
+    monkeypatch.setenv("TMPDIR", folder)
 
 
 @pytest.fixture

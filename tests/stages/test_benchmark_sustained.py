@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import pandas as pd
 import pytest
 
 from enginewright import artifacts, manifest
+from enginewright.benchmark.observer import Observer
+from enginewright.benchmark.samples import Recorder
 from enginewright.config import Precision, ScenarioName
 from stages.benchmark_sustained import benchmark_sustained
 
@@ -70,17 +71,31 @@ def test_percentiles_that_the_samples_are_too_few_for_are_named(project: Callabl
     assert "p99.9 (1000)" in printed
 
 
-def test_interrupted_run_keeps_its_series_and_writes_no_metrics(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+def test_interrupted_run_keeps_its_series_and_writes_no_metrics(
+    project: Callable[..., Path], weights: dict[str, Any], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project(weights, benchmark={**SHORT, "seconds": 60.0})
-    timer = threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    under_load: list[bool] = []
+    announced, recorded = Observer.phase, Recorder.record
+
+    def phase(observer: Observer, precision: str, name: str, seconds: float) -> None:
+        announced(observer, precision, name, seconds)
+        if name == "single_stream":  # after its warm-up
+            under_load.append(True)
+
+    def record(recorder: Recorder, due_ns: int, completed_ns: int) -> None:
+        recorded(recorder, due_ns, completed_ns)
+        if under_load and recorder.count == 100:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Observer, "phase", phase)
+    monkeypatch.setattr(Recorder, "record", record)
     code, printed = run(benchmark_sustained)
-    timer.join()
     assert code == 130, printed
     assert "INCOMPLETE" in printed
     assert not (artifacts.METRICS / "benchmark_sustained.json").exists()
     kept = json.loads((artifacts.BENCHMARK / "incomplete.json").read_text())
     windows = pd.read_csv(artifacts.BENCHMARK / "windows.csv")
     assert kept["complete"] is False
-    assert windows["queries"].sum() == kept["fp32"]["single_stream"]["queries"] > 0
+    assert windows["queries"].sum() == kept["fp32"]["single_stream"]["queries"] >= 100
     assert not manifest.sidecar(artifacts.BENCHMARK / "windows.csv").exists()  # nothing may take it for whole
