@@ -1,7 +1,8 @@
 """calib.cache: TensorRT's own text format, the one calibration artifact.
 
-First line `TRT-<version>-<algorithm>`, then one line a tensor: its name, `: ` and 8 hex digits, the big-endian IEEE-754
-float32 scale. real = scale * int8, scale = amax / 127 (NVIDIA TensorRT Developer Guide, "INT8 calibration").
+First line `TRT-<version>-<algorithm>`, then one line a tensor: its name, `: ` and up to 8 hex digits, the big-endian IEEE-754
+float32 scale. real = scale * int8, scale = amax / 127 (NVIDIA TensorRT Developer Guide, "INT8 calibration"). TensorRT writes no
+leading zeros, so a tensor that was always zero, such as a bias of zeros, has the one digit `0`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class CalibrationCache:
         """Read a cache written by TensorRT or by us.
 
         Raises:
-            CalibrationMismatch: with file and line number if a line is not `tensor: 8 hex digits`.
+            CalibrationMismatch: with file and line number if a line is not `tensor: 1 to 8 hex digits`.
         """
         try:
             return cls.parse(path.read_bytes(), str(path))
@@ -61,9 +62,10 @@ class CalibrationCache:
             if not line.strip():
                 continue
             tensor, separator, digits = line.rpartition(": ")  # a tensor's name may hold ": " itself
-            if not separator or not re.fullmatch(r"[0-9a-fA-F]{8}", digits):
-                raise CalibrationMismatch(f"{where}, line {number}: is not `tensor: 8 hex digits`; run `dvc repro calibrate`")
-            (scale,) = struct.unpack("!f", bytes.fromhex(digits))
+            cut_short = number == len(lines) and not content.endswith(b"\n") and digits != "0" and len(digits) < 8
+            if not separator or cut_short or not re.fullmatch(r"[0-9a-fA-F]{1,8}", digits):
+                raise CalibrationMismatch(f"{where}, line {number}: is not `tensor: 1 to 8 hex digits`; run `dvc repro calibrate`")
+            (scale,) = struct.unpack("!f", bytes.fromhex(digits.zfill(8)))
             if not math.isfinite(scale) or scale < 0:
                 raise CalibrationMismatch(f"{where}, line {number}: the scale of {tensor} is {scale}; run `dvc repro calibrate`")
             scales[tensor] = scale

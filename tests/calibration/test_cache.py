@@ -35,6 +35,14 @@ def test_a_file_of_tensorrts_own_is_read() -> None:
     assert cache.scales == {"images": pytest.approx(0.020752, abs=1e-6), "(Unnamed Layer* 48) [Constant]_output": 1.0}
 
 
+@pytest.mark.parametrize("end", [b"\n", b""], ids=["newline", "no newline"])
+def test_tensorrt_writes_no_leading_zeros(end: bytes) -> None:
+    """The scale of a bias of zeros, and one of 1e-30, as `std::hex` prints them."""
+    cache = CalibrationCache.parse(b"TRT-8600-EntropyCalibration2\ninput: 3f800000\ntiny: da24260\n(Unnamed Layer* 126) [Shuffle]_output: 0" + end)
+    assert cache.scales == {"input": 1.0, "tiny": pytest.approx(1e-30), "(Unnamed Layer* 126) [Shuffle]_output": 0.0}
+    assert CalibrationCache.parse(cache.to_bytes()) == cache
+
+
 def test_round_trip_is_byte_identical(tmp_path: Path) -> None:
     path = tmp_path / "calib.cache"
     CalibrationCache(CalibrationAlgorithm.minmax, SCALES).write(path)
@@ -52,8 +60,9 @@ def test_another_version_keeps_the_scales() -> None:
         pytest.param(b"", "line 1: .* is no header", id="empty"),
         pytest.param(b"input: 3caa0000\n", "line 1: .* is no header", id="no header"),
         pytest.param(b"TRT-8600-Guesswork\n", "line 1: .* is no header", id="unknown algorithm"),
-        pytest.param(b"TRT-8600-EntropyCalibration2\ninput 3caa0000\n", "line 2: is not `tensor: 8 hex digits`", id="no separator"),
-        pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 3caa0000\nlogits: 3caa\n", "line 3: is not", id="cut short"),
+        pytest.param(b"TRT-8600-EntropyCalibration2\ninput 3caa0000\n", "line 2: is not `tensor: 1 to 8 hex digits`", id="no separator"),
+        pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 3caa0000\nlogits: 3caa", "line 3: is not", id="cut short"),
+        pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 3caa0000f\n", "line 2: is not", id="nine digits"),
         pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 3caa00zz\n", "line 2: is not", id="no hex"),
         pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 7fc00000\n", "line 2: the scale of input is nan", id="NaN"),
         pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 7f800000\n", "line 2: the scale of input is inf", id="infinity"),
