@@ -10,7 +10,7 @@ from typing import Any, Optional
 from enginewright import artifacts, manifest, target
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.mixture import Mixture
-from enginewright.config import Precision, RuntimeName
+from enginewright.config import QUANTIZED, Precision, RuntimeName
 from enginewright.errors import CalibrationMismatch, StaleArtifact
 from enginewright.runtimes import runtime_named
 from enginewright.runtimes.base import BuiltEngine, Runtime, Task
@@ -39,7 +39,7 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
     inputs = [artifacts.MODEL]
     calibration: Optional[CalibrationCache] = None
     floats: tuple[str, ...] = ()
-    if precision in (Precision.int8, Precision.int8_mixed):
+    if precision in QUANTIZED:
         calibration = _calibration()
         inputs.append(artifacts.CALIBRATION_CACHE)
     if precision is Precision.int8_mixed:

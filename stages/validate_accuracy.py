@@ -20,8 +20,6 @@ from enginewright.target import TargetFingerprint, read_target
 if TYPE_CHECKING:
     import pandas as pd
 
-GATED = Precision.int8
-
 
 @script
 def validate_accuracy(stage: Stage) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from enginewright import artifacts
 from enginewright.accuracy.tasks.base import AGREEMENT, AccuracyTask, Figures
-from enginewright.config import Accuracy, GateMode, Precision
+from enginewright.config import QUANTIZED, Accuracy, GateMode, Precision
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ def metrics(verdicts: Mapping[Precision, Verdict], settings: Accuracy) -> dict[s
 
 def judge_all(task: AccuracyTask, figures: Mapping[str, Figures], settings: Accuracy) -> dict[Precision, Verdict]:
     """Judge every INT8 engine and every gated one, in the order of `figures`, which holds the metrics by precision."""
-    judged = {Precision.int8, Precision.int8_mixed, *settings.gated}
+    judged = {*QUANTIZED, *settings.gated}
     return {Precision[name]: judge(task, found, figures["fp32"], settings) for name, found in figures.items() if Precision[name] in judged}
 
 

@@ -65,12 +65,19 @@ def per_image(outputs: Outputs, labels: Optional[Labels], reference: Optional[Ou
     return pd.DataFrame(columns)
 
 
-def summary(rows: pd.DataFrame, classes: int) -> dict[str, Any]:
-    """Reduce the rows of `per_image` over all images to metrics; what the rows lack is absent.
+def noise_figures(rows: pd.DataFrame) -> dict[str, Any]:
+    """The noise that an engine adds to FP32's outputs, of rows with `signal` and `noise` (sums of squares of an image).
 
     SQNR (signal to quantization noise ratio) is 10 log10(sum of signal / sum of noise) in decibel; equal outputs have no noise, so no
     SQNR either, and say so by `identical_to_fp32`.
     """
+    signal, noise = float(rows["signal"].sum()), float(rows["noise"].sum())
+    ratio = {"sqnr_db": float(10 * np.log10(signal / noise))} if noise > 0 and signal > 0 else {}
+    return {"identical_to_fp32": noise == 0, **ratio}
+
+
+def summary(rows: pd.DataFrame, classes: int) -> dict[str, Any]:
+    """Reduce the rows of `per_image` over all images to metrics; what the rows lack is absent."""
     found: dict[str, Any] = {}
     if "correct" in rows:
         found["top1"] = float(rows["correct"].mean())
@@ -78,11 +85,7 @@ def summary(rows: pd.DataFrame, classes: int) -> dict[str, Any]:
             found["top5"] = float(rows["in_top5"].mean())
         found["cross_entropy_loss"] = float(rows["loss"].mean())
     if "agrees" in rows:
-        signal, noise = float(rows["signal"].sum()), float(rows["noise"].sum())
-        found["agreement"] = float(rows["agrees"].mean())
-        found["identical_to_fp32"] = noise == 0
-        if noise > 0 and signal > 0:
-            found["sqnr_db"] = float(10 * np.log10(signal / noise))
+        found.update({"agreement": float(rows["agrees"].mean()), **noise_figures(rows)})
         found["cosine"] = float(rows["cosine"].mean())
         found["kl_divergence_mean"] = float(rows["kl_divergence"].mean())
     return found

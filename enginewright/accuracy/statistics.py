@@ -42,23 +42,28 @@ def paired_interval(counts: PairedCounts, confidence: float) -> tuple[float, flo
     Raises:
         ValueError: there is no image.
     """
-    from scipy.stats import binomtest
-
     images = counts.images
     if images == 0:
         raise ValueError("no image to compare the engines on")
     first, second = counts.both + counts.only_first, counts.both + counts.only_second
     p1, p2 = first / images, second / images
-    wilson1 = binomtest(first, images).proportion_ci(confidence, method="wilson")
-    wilson2 = binomtest(second, images).proportion_ci(confidence, method="wilson")
+    (low1, high1), (low2, high2) = proportion_interval(first, images, confidence), proportion_interval(second, images, confidence)
     phi = _correlation(counts)
 
     def squared_and_added(a: float, b: float) -> float:
         return math.sqrt(max(a * a - 2 * phi * a * b + b * b, 0.0))
 
-    low = p1 - p2 - squared_and_added(p1 - wilson1.low, wilson2.high - p2)
-    high = p1 - p2 + squared_and_added(wilson1.high - p1, p2 - wilson2.low)
+    low = p1 - p2 - squared_and_added(p1 - low1, high2 - p2)
+    high = p1 - p2 + squared_and_added(high1 - p1, p2 - low2)
     return max(low, -1.0), min(high, 1.0)
+
+
+def proportion_interval(successes: int, trials: int, confidence: float) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (E. B. Wilson, Journal of the American Statistical Association 22, 1927), by SciPy. Raises ValueError."""
+    from scipy.stats import binomtest
+
+    found = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def _correlation(counts: PairedCounts) -> float:

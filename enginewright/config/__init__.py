@@ -18,6 +18,9 @@ from yaml import YAMLError
 
 from enginewright.config.checks import faults_of
 from enginewright.config.choices import (
+    QUANTIZED as QUANTIZED,
+)
+from enginewright.config.choices import (
     CalibrationAlgorithm as CalibrationAlgorithm,
 )
 from enginewright.config.choices import (

@@ -24,6 +24,9 @@ class Precision(Enum):
     int8_mixed = "int8_mixed"  # INT8 but for the layers of artifacts/mixed/layers.yaml, which stay in FP16
 
 
+QUANTIZED = (Precision.int8, Precision.int8_mixed)  # what needs the scales of calib.cache, and is judged by the gate
+
+
 class PrecisionMode(Enum):
     """How TensorRT is told: by builder flags and a calibrator (implicit), or by the ONNX itself (explicit)."""
 

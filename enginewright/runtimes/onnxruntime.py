@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from enginewright import artifacts, manifest
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.config import Build, Calibration, InputType, Precision
+from enginewright.config import QUANTIZED, Build, Calibration, InputType, Precision
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
 from enginewright.runtimes.base import Array, BuiltEngine, Feeds, LayerTime, Task, TensorSpec, check_feeds, in_batches, overlapped, plain_inputs
 from enginewright.target import TargetFingerprint, cpu_name, has_int8_dot_product, instruction_sets
@@ -99,7 +99,7 @@ class OnnxRuntime:
         integer = [node for node in optimized.graph.node if node.op_type in INTEGER_KERNELS]
         real = [node for node in optimized.graph.node if node.op_type in FLOAT_KERNELS]
         said = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
-        if precision in (Precision.int8, Precision.int8_mixed):
+        if precision in QUANTIZED:
             said += [f"{node.name or node.output[0]} ({node.op_type}) runs in float" for node in real if node.name not in floats]
         return BuiltEngine(
             plan=plan,
@@ -244,10 +244,13 @@ def in_precision(
         return to_fp16(model)
     if calibration is None:
         raise CalibrationMismatch(f"INT8 of {path} needs a calibration cache; run `dvc repro calibrate`")
-    from enginewright.calibration.qdq import Placement, insert_qdq
+    from enginewright.calibration.graph import Graph
+    from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
 
-    # Checked on the model as it is, so that a cache of another model is told from what pre-processing may rename.
-    insert_qdq(model, calibration, Placement.onnxruntime, floats)
+    # By the inputs of the model as it is, so that a cache of another model is told from what pre-processing may rename.
+    graph = Graph(model.graph)
+    read = [node.input[0] for node in quantizable(model) if node.name not in floats and graph.constant(node.input[0]) is None]
+    calibration.require(read, str(path))
     prepared = preprocessed(path)
     names = {node.name for node in prepared.graph.node}
     return insert_qdq(prepared, calibration, Placement.onnxruntime, [name for name in floats if name in names])

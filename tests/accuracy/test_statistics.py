@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.optimize import brentq
+from scipy.stats import binom, norm
 
-from enginewright.accuracy.statistics import PairedCounts, compare, mcnemar_p, paired_interval
+from enginewright.accuracy.statistics import PairedCounts, compare, mcnemar_p, paired_interval, proportion_interval
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,24 @@ def test_mcnemar_is_the_two_sided_binomial_tail(only_first: int, only_second: in
     differing = only_first + only_second
     tail = sum(float(binom.pmf(k, differing, 0.5)) for k in range(min(only_first, only_second) + 1))
     assert mcnemar_p(PairedCounts(10, only_first, only_second, 3)) == pytest.approx(min(1.0, 2 * tail))
+
+
+@pytest.mark.parametrize(("right", "images"), [(1, 7), (81, 263), (101, 128), (999, 1000)])
+def test_limits_of_a_proportion_are_where_the_score_test_rejects(right: int, images: int) -> None:
+    """Wilson's interval holds the proportions that the score test, with the variance under the hypothesis, does not reject."""
+
+    def p_value(share: float) -> float:
+        return float(2 * norm.sf(abs(right / images - share) / math.sqrt(share * (1 - share) / images)))
+
+    low, high = proportion_interval(right, images, 0.95)
+    assert low == pytest.approx(brentq(lambda share: p_value(share) - 0.05, 1e-9, right / images), abs=1e-9)
+    assert high == pytest.approx(brentq(lambda share: p_value(share) - 0.05, right / images, 1 - 1e-9), abs=1e-9)
+
+
+def test_interval_of_a_proportion_equals_published_values() -> None:
+    """81 of 263 and 15 of 148: R. G. Newcombe, Statistics in Medicine 17, 1998, 857-872, table I, method 3."""
+    assert proportion_interval(81, 263, 0.95) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert proportion_interval(15, 148, 0.95) == pytest.approx((0.0624, 0.1605), abs=5e-5)
 
 
 def test_compare_counts_gained_and_lost_images() -> None:

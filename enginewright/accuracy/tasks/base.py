@@ -58,7 +58,10 @@ class AccuracyTask(Protocol):
         """Reduce rows of `per_image`, of any choice of images, to metrics; what the rows lack is absent. With a reference there is `agreement`."""
 
     def compare(self, rows: pd.DataFrame, fp32: pd.DataFrame, confidence: float) -> dict[str, Any]:
-        """Paired comparison of an engine with FP32 on the same images: <figure>_difference, its interval _low and _high, ...; empty without targets."""
+        """Paired comparison of an engine with FP32 on the same images.
+
+        With a reference agreement_low and agreement_high; with targets <figure>_difference, its interval _low and _high, and what else the task counts.
+        """
 
     def tables(self, images: ImageSet, rows: Mapping[str, pd.DataFrame], classes: int) -> Tables:
         """Tables of all precisions, `fp32` first: classes.csv, recall.csv, changed.csv, confusion_<precision>.csv and predictions.csv."""

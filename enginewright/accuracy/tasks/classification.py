@@ -59,8 +59,11 @@ class Classification:
         return metrics.summary(rows, classes)
 
     def compare(self, rows: pd.DataFrame, fp32: pd.DataFrame, confidence: float) -> dict[str, Any]:
-        """See `statistics.compare`."""
-        return statistics.compare(rows["correct"].to_numpy(), fp32["correct"].to_numpy(), confidence) if "correct" in rows else {}
+        """See `statistics.compare`; Wilson's interval of the agreement."""
+        found = statistics.compare(rows["correct"].to_numpy(), fp32["correct"].to_numpy(), confidence) if "correct" in rows else {}
+        if "agrees" in rows:
+            found["agreement_low"], found["agreement_high"] = statistics.proportion_interval(int(rows["agrees"].sum()), len(rows), confidence)
+        return found
 
     def tables(self, images: ImageSet, rows: Mapping[str, pd.DataFrame], classes: int) -> Tables:
         """Recall of each class, images answered otherwise than by FP32, label and answer of each image."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 import numpy.typing as npt
 
+from enginewright.accuracy.metrics import noise_figures
 from enginewright.accuracy.tables import CONFUSION_CLASSES, OTHER, class_names, recall_series
 from enginewright.accuracy.tasks.base import FP32, Outputs, Shown, Tables, Targets
 from enginewright.data import ImageSet
@@ -103,21 +104,21 @@ class Segmentation:
                 found["mean_iou"] = float(_mean_iou(intersection, union))
                 found["pixel_accuracy"] = int(intersection.sum()) / counted
         if "agreeing" in rows:
-            signal, noise = float(rows["signal"].sum()), float(rows["noise"].sum())
-            found["agreement"] = int(rows["agreeing"].sum()) / int(rows["pixels"].sum())
-            found["identical_to_fp32"] = noise == 0
-            if noise > 0 and signal > 0:
-                found["sqnr_db"] = float(10 * np.log10(signal / noise))
+            found.update({"agreement": int(rows["agreeing"].sum()) / int(rows["pixels"].sum()), **noise_figures(rows)})
         return found
 
     def compare(self, rows: pd.DataFrame, fp32: pd.DataFrame, confidence: float) -> dict[str, Any]:
-        """The difference in mean IoU, engine minus FP32, and its percentile interval by the paired bootstrap over images.
+        """The difference in mean IoU, engine minus FP32, and percentile intervals of it and of the agreement by the (paired) bootstrap over images.
 
         Pixels of an image are not independent, so images are what is drawn (B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993,
         chapter 13). One image cannot be resampled: then there is no interval.
         """
+        found: dict[str, Any] = {}
+        if "agreeing" in rows and len(rows) > 1:
+            shares = (rows["agreeing"] / rows["pixels"]).to_numpy()
+            found["agreement_low"], found["agreement_high"] = _interval(lambda drawn, axis=-1: shares[drawn].mean(axis=axis), len(rows), confidence)
         if "iou" not in rows or rows["iou"].isna().all():
-            return {}
+            return found
         classes = 1 + max(int(cells[:, :2].max()) for frame in (rows, fp32) for cells in frame["cells"] if len(cells))
         areas = [*_areas(list(rows["cells"]), classes), *_areas(list(fp32["cells"]), classes)]
 
@@ -130,11 +131,8 @@ class Segmentation:
             return np.asarray((_mean_iou(*sums[:2]) - _mean_iou(*sums[2:])).reshape(drawn.shape[:-1]))
 
         better = rows["iou"].to_numpy() - fp32["iou"].to_numpy()
-        found = {
-            "mean_iou_difference": float(difference(np.arange(len(rows)))),
-            "images_better": int((better > 0).sum()),  # by their own IoU
-            "images_worse": int((better < 0).sum()),
-        }
+        found["mean_iou_difference"] = float(difference(np.arange(len(rows))))
+        found.update(images_better=int((better > 0).sum()), images_worse=int((better < 0).sum()))  # by their own IoU
         if len(rows) > 1:
             found["mean_iou_difference_low"], found["mean_iou_difference_high"] = _interval(difference, len(rows), confidence)
         return found

@@ -17,13 +17,12 @@ from google.protobuf.message import DecodeError
 
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
-from enginewright.config import Precision, PrecisionMode
+from enginewright.config import QUANTIZED, Precision, PrecisionMode
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError
 from enginewright.runtimes.precision import to_fp16
 from enginewright.runtimes.tensorrt.bindings import Bindings
 from enginewright.runtimes.tensorrt.log import fold
 
-QUANTIZED = (Precision.int8, Precision.int8_mixed)
 # With INT8, what has no INT8 kernel runs in FP16.
 FLAGS = {Precision.fp32: (), Precision.fp16: ("FP16",), **dict.fromkeys(QUANTIZED, ("INT8", "FP16"))}
 

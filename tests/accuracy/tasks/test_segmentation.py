@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+from scipy import stats
 
 from enginewright.accuracy.tables import CONFUSION_CLASSES, OTHER
 from enginewright.accuracy.tasks.segmentation import CONFUSION_ROWS, TASK
@@ -70,7 +71,7 @@ def test_ignored_pixels_do_not_count() -> None:
     assert found["agreement"] == pytest.approx((INT8.argmax(axis=1) == FP32.argmax(axis=1)).mean())  # needs no target
     nothing = TASK.per_image(INT8, np.full_like(targets, IGNORED), FP32)
     assert "mean_iou" not in TASK.summary(nothing, CLASSES)
-    assert TASK.compare(nothing, nothing, 0.95) == {}
+    assert "mean_iou_difference" not in TASK.compare(nothing, nothing, 0.95)
 
 
 @pytest.mark.parametrize("size", [1, 7, 30], ids=lambda size: f"batch {size}")
@@ -94,6 +95,15 @@ def test_bootstrap_equals_drawing_the_images_themselves() -> None:
     assert found["mean_iou_difference_high"] < 0  # the noise costs more than chance
     assert found == TASK.compare(engine, fp32, 0.9)  # the same twice
     assert found["images_worse"] > found["images_better"]
+
+
+def test_interval_of_the_agreement_is_that_of_scipy_over_images() -> None:
+    found = TASK.compare(TASK.per_image(INT8, None, FP32), TASK.per_image(FP32, None, None), 0.9)
+    shares = (INT8.argmax(axis=1) == FP32.argmax(axis=1)).mean(axis=(1, 2))
+    expected = stats.bootstrap((shares,), np.mean, confidence_level=0.9, method="percentile", random_state=1).confidence_interval
+    width = expected.high - expected.low
+    assert set(found) == {"agreement_low", "agreement_high"}  # without targets nothing else
+    assert (found["agreement_low"], found["agreement_high"]) == pytest.approx((expected.low, expected.high), abs=0.1 * width)
 
 
 def test_one_image_has_a_difference_and_no_interval() -> None:
