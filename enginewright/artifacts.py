@@ -22,4 +22,5 @@ ENGINES = ROOT / "engines"  # a folder for each precision
 ACCURACY = ROOT / "accuracy"
 PROFILE = ROOT / "profile"
 BENCHMARK = ROOT / "benchmark"
+PARETO = ROOT / "pareto/pareto.csv"
 METRICS = ROOT / "metrics"

@@ -37,6 +37,7 @@ ON_TARGET = (
     "validate_accuracy",
     "profile_layers",
     "benchmark_sustained",
+    "pareto",
 )
 
 

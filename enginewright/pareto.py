@@ -1,0 +1,136 @@
+"""Accuracy against throughput, engine by engine: which of them no other beats in both, and which is the fastest that passes the gate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Optional
+
+from enginewright.accuracy.gate import ROUNDING
+from enginewright.accuracy.tasks.base import AGREEMENT, FP32
+from enginewright.config import QUANTIZED, Calibration, Data, Precision, ScenarioName
+from enginewright.errors import StaleArtifact
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+NOT_CALIBRATED = "none"
+Metrics = Mapping[str, Any]  # of a stage, as artifacts/metrics/<stage>.json holds them
+
+
+def table(accuracy: Metrics, benchmark: Metrics, calibration: str) -> pd.DataFrame:
+    """Put both figures of each engine side by side.
+
+    Args:
+        accuracy: of validate_accuracy.
+        benchmark: of benchmark_sustained.
+        calibration: what the scales of the INT8 engines come from, in words.
+
+    Returns:
+        A row a precision, FP32 first: precision, calibration (NOT_CALIBRATED for engines without scales), scenario, throughput_images_per_s, speedup (to FP32),
+        figure (the task's, or agreement), value, low and high (see `_interval`), bound (the gate's, the same in every row), holds, front (no
+        other engine is as good in one and better in the other).
+
+    Raises:
+        StaleArtifact: the two were not measured on the same engines, or on the same target.
+    """
+    import pandas as pd
+
+    _require_the_same(accuracy, benchmark)
+    scenario = _scenario(benchmark)
+    figure = accuracy["gate"]["figure"]
+    bound = next(verdict["bound"] for verdict in accuracy["gate"].values() if isinstance(verdict, Mapping))
+    rows = []
+    for precision in (one for one in Precision if one.value in accuracy):
+        found = accuracy[precision.value]
+        value = found.get(figure, 1.0)  # FP32 agrees with itself
+        low, high = _interval(figure, found, accuracy[FP32]) or (value, value)
+        throughput = benchmark[precision.value][scenario]["throughput_images_per_s"]
+        rows.append(
+            {
+                "precision": precision.value,
+                "calibration": calibration if precision in QUANTIZED else NOT_CALIBRATED,
+                "scenario": scenario,
+                "throughput_images_per_s": throughput,
+                "speedup": throughput / benchmark[FP32][scenario]["throughput_images_per_s"],
+                "figure": figure,
+                "value": value,
+                "low": low,
+                "high": high,
+                "bound": bound,
+                "holds": value >= bound - ROUNDING,
+            }
+        )
+    frame = pd.DataFrame(rows)
+    return frame.assign(front=_front(frame))
+
+
+def calibration_name(calibration: Calibration, data: Data) -> str:
+    """Algorithm, images and selection."""
+    return f"{calibration.algorithm.value}, {data.calibration_images} {data.selection.value}"
+
+
+def metrics(frame: pd.DataFrame) -> dict[str, Any]:
+    """The engine to deploy, the fastest that passes the gate, and what it gives; of all rows which are on the front."""
+    passing = frame[frame["holds"]].sort_values("throughput_images_per_s", ascending=False, kind="stable")
+    chosen: dict[str, Any] = {"fastest_that_holds": "none"}
+    if len(passing):
+        best = passing.iloc[0]
+        chosen = {"fastest_that_holds": best["precision"], "speedup": float(best["speedup"]), "value": float(best["value"])}
+    return {**chosen, "figure": frame["figure"][0], "bound": float(frame["bound"][0]), "front": " ".join(frame[frame["front"]]["precision"])}
+
+
+def show(frame: pd.DataFrame, console: Console) -> None:
+    """Print the table and the choice."""
+    from rich.table import Table
+
+    first = frame.iloc[0]
+    calibrated = next((name for name in frame["calibration"] if name != NOT_CALIBRATED), NOT_CALIBRATED)
+    console.print(f"{first['figure']} against throughput ({first['scenario']}); gate {first['bound']:.4f}; calibration: {calibrated}", highlight=False)
+    rich = Table()
+    rich.add_column("")
+    for name in ("images/s", "to fp32", first["figure"], "interval", ""):
+        rich.add_column(name, justify="right")
+    for row in frame.to_dict(orient="records"):
+        mark = " ".join(word for word, said in (("fails", not row["holds"]), ("front", row["front"])) if said)
+        interval = f"{row['low']:.4f} to {row['high']:.4f}" if row["low"] < row["high"] else ""
+        speed = f"{row['throughput_images_per_s']:,.0f}"
+        rich.add_row(row["precision"], speed, f"{row['speedup']:.2f}", f"{row['value']:.4f}", interval, mark)
+    console.print(rich)
+    chosen = metrics(frame)
+    if "speedup" in chosen:
+        console.print(f"The fastest engine that passes the gate is {chosen['fastest_that_holds']}: {chosen['speedup']:.2f} x FP32", highlight=False)
+    else:
+        console.print("No engine passes the gate")
+
+
+def _require_the_same(accuracy: Metrics, benchmark: Metrics) -> None:
+    for key in ("target", *(precision.value for precision in Precision)):
+        one, other = accuracy.get(key), benchmark.get(key)
+        same = one == other if key == "target" else (one or {}).get("engine_sha256") == (other or {}).get("engine_sha256")
+        if not same:
+            what = "another target" if key == "target" else f"another {key} engine"
+            raise StaleArtifact(f"the metrics of benchmark_sustained are of {what} than those of validate_accuracy; run `dvc repro`")
+
+
+def _scenario(benchmark: Metrics) -> str:
+    """Offline, whose figure is throughput, if it was measured."""
+    measured: list[str] = benchmark["settings"]["scenarios"]
+    return ScenarioName.offline.value if ScenarioName.offline.value in measured else measured[0]
+
+
+def _interval(figure: str, found: Metrics, fp32: Metrics) -> Optional[tuple[float, float]]:
+    """Of the agreement; or FP32's figure plus the interval of the paired difference, so that it is FP32's point that the engine is told apart from."""
+    key, origin = (AGREEMENT, 0.0) if figure == AGREEMENT else (f"{figure}_difference", float(fp32[figure]))
+    if f"{key}_low" not in found:
+        return None
+    return origin + float(found[f"{key}_low"]), origin + float(found[f"{key}_high"])
+
+
+def _front(frame: pd.DataFrame) -> list[bool]:
+    """Rows that no other row dominates (V. Pareto): as fast and as accurate, and better in one of them."""
+    points = [(float(row["throughput_images_per_s"]), float(row["value"])) for _, row in frame.iterrows()]
+    if any(math.isnan(number) for point in points for number in point):
+        raise StaleArtifact("a throughput or an accuracy is NaN; run `dvc repro -f validate_accuracy benchmark_sustained`")
+    return [not any(speed >= point[0] and worth >= point[1] and (speed, worth) != point for speed, worth in points) for point in points]

@@ -1,0 +1,110 @@
+"""Accuracy against throughput, from the metrics of the two stages that measure them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enginewright import artifacts, manifest
+from enginewright.config import Calibration, Data
+from enginewright.errors import StaleArtifact
+from enginewright.pareto import calibration_name, metrics, table
+
+CALIBRATION = "percentile, 200 random"
+POINTS = {"fp32": (40.0, 1.0), "fp16": (39.0, 0.98), "int8": (100.0, 0.85), "int8_mixed": (80.0, 0.96)}
+
+
+def measured(points: dict[str, tuple[float, float]], figure: str = "agreement", bound: float = 0.95) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metrics of validate_accuracy and benchmark_sustained."""
+    accuracy: dict[str, Any] = {"target": {"device": "Test CPU"}, "gate": {"figure": figure, "passed": True, "int8": {"bound": bound}}}
+    benchmark: dict[str, Any] = {"target": {"device": "Test CPU"}, "settings": {"scenarios": ["single_stream", "offline"]}}
+    for precision, (throughput, value) in points.items():
+        own = {"engine_sha256": f"{precision}'s"}
+        accuracy[precision] = own if precision == "fp32" and figure == "agreement" else {**own, figure: value}
+        if precision != "fp32":
+            accuracy[precision].update({"agreement_low": value - 0.05, "agreement_high": value + 0.02})
+            accuracy[precision].update({"top1_difference_low": value - points["fp32"][1] - 0.01, "top1_difference_high": value - points["fp32"][1] + 0.01})
+        benchmark[precision] = {**own, "single_stream": {"throughput_images_per_s": 1.0}, "offline": {"throughput_images_per_s": throughput}}
+    return accuracy, benchmark
+
+
+def test_the_mixed_engine_is_chosen_where_plain_int8_fails_the_gate() -> None:
+    frame = table(*measured(POINTS), CALIBRATION).set_index("precision")
+    assert frame["front"].to_dict() == {"fp32": True, "fp16": False, "int8": True, "int8_mixed": True}
+    assert frame["holds"].to_dict() == {"fp32": True, "fp16": True, "int8": False, "int8_mixed": True}
+    assert list(frame.loc["int8", ["low", "high", "bound", "speedup"]]) == pytest.approx([0.80, 0.87, 0.95, 2.5])
+    assert frame["calibration"].to_dict() == {"fp32": "none", "fp16": "none", "int8": CALIBRATION, "int8_mixed": CALIBRATION}
+    assert metrics(frame.reset_index()) == {
+        "fastest_that_holds": "int8_mixed",
+        "speedup": 2.0,
+        "value": 0.96,
+        "figure": "agreement",
+        "bound": 0.95,
+        "front": "fp32 int8 int8_mixed",
+    }
+
+
+def test_with_labels_the_interval_is_that_of_the_paired_difference() -> None:
+    frame = table(*measured({name: (speed, value - 0.02) for name, (speed, value) in POINTS.items()}, "top1", 0.93), CALIBRATION).set_index("precision")
+    assert list(frame.loc["fp32", ["low", "value", "high"]]) == [0.98, 0.98, 0.98]  # what the others are told apart from
+    assert list(frame.loc["int8_mixed", ["low", "value", "high"]]) == pytest.approx([0.93, 0.94, 0.95])
+
+
+def test_no_engine_is_chosen_where_none_passes() -> None:
+    frame = table(*measured({name: (speed, min(value, 0.9)) for name, (speed, value) in POINTS.items()}, "top1", 0.95), CALIBRATION)
+    assert metrics(frame)["fastest_that_holds"] == "none"
+    assert "speedup" not in metrics(frame)
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=4, max_size=4))
+def test_the_front_is_what_no_weighting_by_another_engine_beats(numbers: list[tuple[int, int]]) -> None:
+    points = {name: (float(speed), value / 10) for name, (speed, value) in zip(POINTS, numbers)}
+    frame = table(*measured(points, "top1"), CALIBRATION).set_index("precision")
+    for name, (speed, value) in points.items():
+        beaten = any((a > speed and b >= value) or (a >= speed and b > value) for a, b in points.values())
+        assert bool(frame.loc[name, "front"]) is not beaten
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [pytest.param("target", "of another target", id="target"), pytest.param("int8", "of another int8 engine", id="engine")],
+)
+def test_figures_of_different_measurements_are_not_put_together(key: str, text: str) -> None:
+    accuracy, benchmark = measured(POINTS)
+    benchmark = copy.deepcopy(benchmark)
+    benchmark[key]["device" if key == "target" else "engine_sha256"] = "another"
+    with pytest.raises(StaleArtifact, match=f"{text} than those of validate_accuracy; run `dvc repro`"):
+        table(accuracy, benchmark, CALIBRATION)
+
+
+def test_without_the_scenario_offline_the_first_one_gives_the_throughput() -> None:
+    accuracy, benchmark = measured(POINTS)
+    benchmark["settings"]["scenarios"] = ["single_stream"]
+    assert set(table(accuracy, benchmark, CALIBRATION)["scenario"]) == {"single_stream"}
+
+
+def test_calibration_in_words() -> None:
+    assert calibration_name(Calibration(), Data()) == "entropy, 500 stratified"
+
+
+def test_stage_writes_table_and_choice(configured: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from stages.pareto import pareto
+
+    accuracy, benchmark = measured(POINTS)
+    manifest.write_json(artifacts.METRICS / "validate_accuracy.json", accuracy)
+    manifest.write_json(artifacts.METRICS / "benchmark_sustained.json", benchmark)
+    monkeypatch.setattr("sys.argv", ["pareto"])
+    with pytest.raises(SystemExit) as ended:
+        pareto()
+    assert not ended.value.code
+    assert pd.read_csv(configured / artifacts.PARETO, keep_default_na=False)["precision"].tolist() == list(POINTS)
+    assert json.loads((artifacts.METRICS / "pareto.json").read_text())["fastest_that_holds"] == "int8_mixed"
+    assert manifest.verify(artifacts.PARETO).inputs.keys() == {"artifacts/metrics/validate_accuracy.json", "artifacts/metrics/benchmark_sustained.json"}
+    assert "The fastest engine that passes the gate is int8_mixed: 2.00 x FP32" in capsys.readouterr().out
