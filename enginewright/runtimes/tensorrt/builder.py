@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Optional, cast
 import numpy.typing as npt
 
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision, Profile
+from enginewright.config import QUANTIZED, Build, Calibration, CalibrationAlgorithm, Precision, Profile
 from enginewright.errors import CalibrationMismatch, ConfigError, EnginewrightError, ModelError, RuntimeUnavailable, nearest
 from enginewright.runtimes.base import BuiltEngine
 from enginewright.runtimes.tensorrt import layers as engine_layers
@@ -105,13 +105,14 @@ def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache
         job.timing_cache.store(config)
     serialized = bytes(memoryview(plan_bytes))
     found, files = _layers(session, serialized, job)
+    in_int8 = engine_layers.running_in("INT8", plan.quantizable, found)
     settings = {**chosen, **_describe(trt, job, plan, shapes), **inputs.settings()}
     return BuiltEngine(
         plan=serialized,
         layers=engine_layers.by_precision(found),
         quantizable=len(plan.quantizable),
-        quantized=len(engine_layers.running_in("INT8", plan.quantizable, found)),
-        warnings=[*plan.warnings, *unconstrained, *warnings, *session.log.warnings()],
+        quantized=len(in_int8),
+        warnings=[*plan.warnings, *unconstrained, *_unlike_chosen(job, plan, in_int8), *warnings, *session.log.warnings()],
         settings=settings,
         files=files,
     )
@@ -283,6 +284,14 @@ def _layers(session: Session, plan: bytes, job: Job) -> tuple[list[engine_layers
         found = engine_layers.from_log(session.log.layer_text)
         kept = {"Layers": [layer.to_dict() for layer in found]}
     return found, {"layers.json": (json.dumps(kept, indent=1) + "\n").encode()}
+
+
+def _unlike_chosen(job: Job, plan: Plan, in_int8: Sequence[str]) -> list[str]:
+    """The layers of an INT8 engine that run in another precision than was asked for."""
+    if job.precision not in QUANTIZED:
+        return []
+    kept = [f"{name} runs in INT8, and was to stay in FP16" for name in in_int8 if name in job.floats]
+    return kept + [f"{name} runs in float, not in INT8" for name in plan.quantizable if name not in in_int8 and name not in job.floats]
 
 
 def _inspect(session: Session, plan: bytes) -> str:

@@ -294,3 +294,17 @@ def test_float_nodes_get_no_qdq_and_fp16_where_there_are_no_flags(model: Path) -
 
 def test_a_float_node_that_became_no_layer_is_named(model: Path) -> None:
     assert any("no layer with the name of gone" in warning for warning in _mixed("8.6.0", model, Record(), "gone").warnings)
+
+
+def test_a_layer_that_runs_in_another_precision_than_was_asked_for_is_named(tmp_path: Path) -> None:
+    """The stand-in's engine computes `conv` in INT8 and nothing else."""
+    network = onnx.ModelProto()
+    network.CopyFrom(NETWORK)
+    layers = [node for node in network.graph.node if node.op_type in ("Conv", "Gemm")]
+    layers[0].name, path = "conv", tmp_path / "model.onnx"
+    onnx.save(network, path)
+    others = [layer.name for layer in layers[1:]]
+    assert _mixed("8.6.0", path, Record(), *others).warnings == []
+    assert _mixed("8.6.0", path, Record(), "conv", *others).warnings == ["conv runs in INT8, and was to stay in FP16"]
+    assert _mixed("8.6.0", path, Record(), *others[1:]).warnings == [f"{others[0]} runs in float, not in INT8"]
+    assert _mixed("8.6.0", path, Record()).warnings == [f"{name} runs in float, not in INT8" for name in others]
