@@ -10,7 +10,7 @@ from enginewright.accuracy import gate
 from enginewright.calibration.mixture import FloatLayer, Mixture
 from enginewright.sensitivity.analysis import ranked
 from enginewright.sensitivity.inputs import inputs, open_variants
-from enginewright.sensitivity.search import Search, Trial, search, table_rows
+from enginewright.sensitivity.search import Search, search, table_rows
 from enginewright.sensitivity.variants import Figures
 from enginewright.stage import Metrics, Stage, script
 
@@ -40,8 +40,8 @@ def search_mixed(stage: Stage) -> Metrics:
     else:
         asked.require(_model(), settings.layers)
         figures = variants.figures(asked.names, operators)
-        trial = Trial("pinned", asked.names, figures, holds(figures))
-        found, mixture = Search(asked.names, trial.holds, trials=[trial]), Mixture(asked.layers, operators)
+        found, mixture = Search(asked.names), Mixture(asked.layers, operators)
+        found.holds = found.add("pinned", asked.names, figures, holds(figures)).holds
 
     verdict = gate.judge(variants.task, found.last.figures, variants.fp32, accuracy)
     figures_of_choice: dict[str, Any] = {

@@ -2,6 +2,9 @@
 
 First a bisection over how many of the costliest blocks stay in float, then each of these is tried in INT8 again, the cheapest first. Every
 step is an evaluation on the sensitivity images; the order is fixed, so equal inputs give an equal choice.
+
+A few hundred images make accuracy a coarse figure, and of many mixtures some pass by luck. So a mixture that passes is not trusted if it has a
+lower SQNR, to which every image adds, than one that failed (docs/decisions/0014-mixed-precision.md has what that is worth on unseen images).
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ class Trial:
     step: str  # "int8", "bisect", "restore"
     floats: tuple[str, ...]
     figures: Figures
-    holds: bool
+    passes: bool  # the gate
+    holds: bool  # it passes, and none with less noise failed
 
 
 @dataclass
@@ -35,6 +39,13 @@ class Search:
     holds: bool = False  # whether the gate does with them
     exhausted: bool = False  # whether the budget ended the search before it was done
     trials: list[Trial] = field(default_factory=list)
+
+    def add(self, step: str, floats: tuple[str, ...], figures: Figures, passes: bool) -> Trial:
+        """Judge a mixture in the light of those before it, and keep it among them."""
+        sqnr = figures.get("sqnr_db")  # absent where the answers are those of FP32
+        failed = [trial.figures["sqnr_db"] for trial in self.trials if not trial.passes and "sqnr_db" in trial.figures]
+        self.trials.append(Trial(step, floats, figures, passes, passes and (sqnr is None or all(sqnr >= other for other in failed))))
+        return self.trials[-1]
 
     @property
     def last(self) -> Trial:
@@ -66,8 +77,7 @@ def search(measure: Measure, holds: Holds, ranking: Sequence[Block], evaluations
             raise _Budget
         floats = tuple(layer for block in blocks for layer in block)
         figures = measure(floats)
-        found.trials.append(Trial(step, floats, figures, holds(figures)))
-        return found.trials[-1].holds
+        return found.add(step, floats, figures, holds(figures)).holds
 
     try:
         kept = _bisect(attempt, ranking, most, found)
@@ -120,7 +130,7 @@ def _keep(found: Search) -> None:
 
 
 def table_rows(found: Search, layers: int, figure: str) -> list[dict[str, Any]]:
-    """A row a trial, for trials.csv: trial, step, float_layers, int8_share, the gate's figure, sqnr_db, holds, layers (names)."""
+    """A row a trial, for trials.csv: trial, step, float_layers, int8_share, the gate's figure, sqnr_db, passes, holds, layers (names)."""
     return [
         {
             "trial": number,
@@ -129,6 +139,7 @@ def table_rows(found: Search, layers: int, figure: str) -> list[dict[str, Any]]:
             "int8_share": 1 - len(trial.floats) / layers if layers else 0.0,
             figure: trial.figures[figure],
             "sqnr_db": trial.figures.get("sqnr_db"),
+            "passes": trial.passes,
             "holds": trial.holds,
             "layers": " + ".join(trial.floats),
         }

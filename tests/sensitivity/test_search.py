@@ -55,10 +55,25 @@ def test_int8_that_passes_ends_the_search_at_once() -> None:
     assert (found.holds, found.chosen, len(found.trials)) == (True, (), 1)
 
 
+def test_a_mixture_that_passes_with_more_noise_than_one_that_failed_is_not_trusted() -> None:
+    """conv0 to conv3 are needed; without conv1 the gate holds too, by luck, with an SQNR that shows it."""
+    needed = set(LAYERS[:4])
+
+    def measure(floats: Sequence[str]) -> dict[str, float]:
+        lucky = set(floats) == needed - {"conv1"}
+        return {"top1": float(needed <= set(floats) or lucky), "sqnr_db": 10.0 + 3 * len(needed & set(floats)) - 5 * lucky}
+
+    found = search(measure, lambda figures: figures["top1"] >= 1, RANKING, 100, 20)
+    assert set(found.chosen) == needed
+    lucky = next(trial for trial in found.trials if set(trial.floats) == needed - {"conv1"})
+    assert (lucky.passes, lucky.holds) == (True, False)
+
+
 def test_the_log_has_a_row_for_each_trial() -> None:
     rows = table_rows(look({"conv1"}), 20, "top1")
     assert [row["trial"] for row in rows] == list(range(1, len(rows) + 1))
-    assert rows[0] == {"trial": 1, "step": "int8", "float_layers": 0, "int8_share": 1.0, "top1": 0.0, "sqnr_db": None, "holds": False, "layers": ""}
+    verdict = {"top1": 0.0, "sqnr_db": None, "passes": False, "holds": False}
+    assert rows[0] == {"trial": 1, "step": "int8", "float_layers": 0, "int8_share": 1.0, **verdict, "layers": ""}
     assert rows[-1]["step"] == "restore"
     assert rows[-1]["layers"] == "conv1"
 
