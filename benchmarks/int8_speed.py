@@ -1,16 +1,18 @@
-"""INT8 and FP16 against FP32 on this CPU: python benchmarks/int8_speed.py
+"""INT8 and FP16 against FP32 on this CPU: python benchmarks/int8_speed.py [ENGINES]
 
-The engines that the pipeline builds through ONNX Runtime, side by side in one process: in every round each precision runs once, so that
-what else the machine does falls on all alike. The figure is the median over rounds of FP32's time / the precision's time, with quartiles.
+With a folder such as artifacts/engines, the engines that a `dvc repro` built there, the mixed one among them; without one, those that the pipeline
+would build of two models through ONNX Runtime. Side by side in one process: in every round each precision runs once, so that what else the machine
+does falls on all alike. The figure is the median over rounds of FP32's time / the precision's time, with quartiles.
 """
 
 from __future__ import annotations
 
 import platform
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,7 @@ from enginewright.models.resnet import ResNet
 from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine
 from enginewright.target import cpu_name, has_int8_dot_product, instruction_sets
 
-RESULT = Path(__file__).parent / "results" / "int8_speed.json"
+RESULTS = Path(__file__).parent / "results"
 BATCHES = (1, 8)
 ROUNDS = 60
 
@@ -45,13 +47,19 @@ def engines(network: torch.nn.Module, shape: list[int], folder: Path) -> dict[Pr
     noise = np.random.default_rng(0).normal(size=(8, *shape)).astype(np.float32)
     cache = RUNTIME.calibrate(onnx_model, [{"input": noise}], Calibration(algorithm=CalibrationAlgorithm.minmax))
     loaded = {}
-    for precision in Precision:
+    for precision in (Precision.fp32, Precision.fp16, Precision.int8):
         built = RUNTIME.build(onnx_model, precision, Build(), cache if precision is Precision.int8 else None)
         path = folder / f"{precision.name}.onnx"
         path.write_bytes(built.plan)
         manifest.seal(path, "benchmark", [onnx_model], RUNTIME.fingerprint(Build()), built.settings)
         loaded[precision] = (RUNTIME.load(path), f"{built.quantized}/{built.quantizable}")
     return loaded
+
+
+def of_pipeline(folder: Path) -> dict[Precision, tuple[OnnxRuntimeEngine, str]]:
+    """The engines that `dvc repro` built, with the share of layers that run in INT8."""
+    paths = {precision: folder / precision.name / RUNTIME.engine_file for precision in Precision}
+    return {precision: (RUNTIME.load(path), f"{manifest.read(path).settings['int8_share']:.0%}") for precision, path in paths.items()}
 
 
 def compare(loaded: Mapping[Precision, tuple[OnnxRuntimeEngine, str]], batch: int, shape: list[int]) -> Iterator[dict[str, Any]]:
@@ -73,13 +81,18 @@ def compare(loaded: Mapping[Precision, tuple[OnnxRuntimeEngine, str]], batch: in
         }
 
 
-def main() -> None:
-    """Measure both models, write benchmarks/results/int8_speed.json and print the table."""
+def main(folder: Optional[Path]) -> None:
+    """Measure, write a file in benchmarks/results/ and print the table."""
     rows = []
-    for name, network, shape in models():
-        with tempfile.TemporaryDirectory() as folder:
-            loaded = engines(network, shape, Path(folder))
-            rows += [{"model": name, **row} for batch in BATCHES for row in compare(loaded, batch, shape)]
+    if folder is not None:
+        loaded = of_pipeline(folder)
+        shape = [int(axis or 0) for axis in loaded[Precision.fp32][0].inputs[0].shape[1:]]
+        rows += [row for batch in BATCHES for row in compare(loaded, batch, shape)]
+    else:
+        for name, network, shape in models():
+            with tempfile.TemporaryDirectory() as temporary:
+                loaded = engines(network, shape, Path(temporary))
+                rows += [{"model": name, **row} for batch in BATCHES for row in compare(loaded, batch, shape)]
     machine = {
         "cpu": cpu_name(),
         "architecture": platform.machine(),
@@ -88,10 +101,10 @@ def main() -> None:
         "onnxruntime": RUNTIME.fingerprint(Build()).runtime_version,
         "rounds": ROUNDS,
     }
-    manifest.write_json(RESULT, {"machine": machine, "rows": rows})
+    manifest.write_json(RESULTS / ("pipeline_speed.json" if folder else "int8_speed.json"), {"machine": machine, "rows": rows})
     print(f"{machine['cpu']}: {', '.join(instruction_sets())}; ONNX Runtime {machine['onnxruntime']}; speed against FP32, median of {ROUNDS} rounds")
     print(pd.DataFrame(rows).to_string(index=False))
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)

@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Optional
 
@@ -85,10 +85,17 @@ def settings(batch_max: int, **changed: Any) -> Build:
     return Build(**{**values, **changed})
 
 
-def build(onnx_model: Path, precision: Precision, folder: Path, build_settings: Build, cache: Optional[CalibrationCache] = None) -> tuple[Path, dict[str, Any]]:
+def build(
+    onnx_model: Path,
+    precision: Precision,
+    folder: Path,
+    build_settings: Build,
+    cache: Optional[CalibrationCache] = None,
+    floats: Collection[str] = (),
+) -> tuple[Path, dict[str, Any]]:
     """Build and seal an engine; returns its path and what the build says of itself."""
     begun = time.monotonic()
-    built = RUNTIME.build(onnx_model, precision, build_settings, cache)
+    built = RUNTIME.build(onnx_model, precision, build_settings, cache, floats)
     seconds = time.monotonic() - begun
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / RUNTIME.engine_file

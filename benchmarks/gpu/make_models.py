@@ -1,10 +1,13 @@
 """What the GPU machine needs and cannot make: models, images and portable calibration caches, into a folder of under 50 MiB.
 
-Run where PyTorch and ONNX Runtime are: python -m benchmarks.h100.make_models .h100
+Run where PyTorch and ONNX Runtime are: python -m benchmarks.gpu.make_models .gpu PROJECT
+
+PROJECT is a checkout in which `experiment=efficientnet_lite0` ran up to search_mixed: its ONNX, scales and layers.yaml are what is measured.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 import time
@@ -15,17 +18,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.h100 import resnet50
+from benchmarks.gpu import resnet50
+from enginewright import artifacts, manifest
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.config import Calibration, CalibrationAlgorithm, ChannelOrder, DataSource, Export, Model, Preprocessing, RuntimeName
+from enginewright.config import Calibration, CalibrationAlgorithm, ChannelOrder, DataSource, Preprocessing, RuntimeName
 from enginewright.data import to_input
 from enginewright.data.preprocessing import to_pixels
 from enginewright.data.sources import open_source
 from enginewright.runtimes import runtime_named
+from enginewright.runtimes.onnxruntime import open_session
 
 CALIBRATION_IMAGES, VALIDATION_IMAGES = 64, 96
 IMAGENET = Preprocessing(resize=224, crop=[224, 224], channels=ChannelOrder.rgb, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
-EFFICIENTNET = Preprocessing(resize=224, crop=[224, 224], channels=ChannelOrder.rgb, scale=1.0, mean=[127.0] * 3, std=[128.0] * 3)
 
 
 def photographs(held_out: bool, count: int) -> npt.NDArray[np.uint8]:
@@ -47,42 +51,36 @@ def calibrate(model: Path, images: npt.NDArray[np.uint8], preprocessing: Preproc
     return runtime_named(RuntimeName.onnxruntime).calibrate(model, batches(images, preprocessing, name), settings)
 
 
-def efficientnet(out: Path, calibration: npt.NDArray[np.uint8]) -> None:
-    """The ImageNet weights of a package, exported as the pipeline exports."""
-    import torch
-
-    from enginewright.export import to_onnx
-    from enginewright.models.efficientnet_lite0 import efficientnet_lite0, packaged_weights
-
-    model = efficientnet_lite0()
-    model.load_state_dict(torch.load(packaged_weights(), map_location="cpu", weights_only=True))
-    interface = Model(name="efficientnet_lite0", input_shape=[3, 224, 224])
-    path = out / "efficientnet_lite0.onnx"
-    path.write_bytes(to_onnx(model, interface, Export()))
-    calibrate(path, calibration, EFFICIENTNET, interface.input_name).write(out / "efficientnet_lite0.cache")
+def efficientnet(out: Path, project: Path) -> None:
+    """What the pipeline made of the ImageNet weights."""
+    for source, name in ((artifacts.MODEL, "onnx"), (artifacts.CALIBRATION_CACHE, "cache"), (artifacts.MIXED_LAYERS, "layers.yaml")):
+        manifest.verify(project / source)
+        shutil.copy(project / source, out / f"efficientnet_lite0.{name}")
 
 
-def resnet(out: Path, calibration: npt.NDArray[np.uint8]) -> None:
-    """Fit, write the recipe, and calibrate on the very ONNX that the GPU machine will write from it."""
+def resnet(out: Path, calibration: npt.NDArray[np.uint8], validation: npt.NDArray[np.uint8]) -> None:
+    """Fit, write the recipe, calibrate on the very ONNX that the GPU machine will write from it, and keep FP32's answers."""
     fitted = resnet50.fit(to_input(calibration[:16], IMAGENET))
     np.savez_compressed(out / "resnet50.npz", **fitted)  # type: ignore[arg-type]  # numpy types its keywords as one Boolean
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "resnet50.onnx"
         resnet50.write_onnx(path, fitted, 224)
         calibrate(path, calibration, IMAGENET, "input").write(out / "resnet50.cache")
+        session = open_session(str(path))
+        answers = [session.run(None, feeds)[0] for feeds in batches(validation, IMAGENET, "input")]
+        np.savez_compressed(out / "resnet50_fp32.npz", logits=np.concatenate(answers))
 
 
-def main(out: Path) -> None:
+def main(out: Path, project: Path) -> None:
     """Make everything; says how long each part took."""
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     calibration, validation = photographs(False, CALIBRATION_IMAGES), photographs(True, VALIDATION_IMAGES)
     np.savez_compressed(out / "images.npz", calibration=calibration, validation=validation)
-    for body in (efficientnet, resnet):
-        body(out, calibration)
-        print(f"{body.__name__}: {time.monotonic() - began:.0f} s", flush=True)
-    print(f"{sum(file.stat().st_size for file in out.iterdir()) / 2**20:.1f} MiB in {out}")
+    efficientnet(out, project)
+    resnet(out, calibration, validation)
+    print(f"{sum(file.stat().st_size for file in out.iterdir()) / 2**20:.1f} MiB in {out}, {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else ".h100"))
+    main(*map(Path, sys.argv[1:]))

@@ -1,6 +1,6 @@
 """Throughput, build times, accuracy and memory of real networks on the GPU.
 
-Run: python -m benchmarks.h100.measure PART [BUDGET_SECONDS], PART in {resnet50, efficientnet, rest}.
+Run: python -m benchmarks.gpu.measure PART [BUDGET_SECONDS], PART in {resnet50, efficientnet, rest}.
 
 `resnet50` and `efficientnet`: engines at three precisions, each against a bare enqueue loop, with copies, and rebuilt with a warm timing cache.
 `rest`: memory over 100,000 inferences and 50 loads, both calibrators, ResNet-50 at 640 pixels. Needs the folder that make_models.py filled.
@@ -20,15 +20,15 @@ from typing import Any, Optional
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.h100 import resnet50
-from benchmarks.h100.common import Report, build, host_rss_mib, machine, settings, sqnr_db
+from benchmarks.gpu import resnet50
+from benchmarks.gpu.common import Report, build, host_rss_mib, machine, settings, sqnr_db
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Calibration, CalibrationAlgorithm, ChannelOrder, Precision, PrecisionMode, Preprocessing
 from enginewright.data import to_input
 from enginewright.runtimes.tensorrt import RUNTIME, memory
 from enginewright.runtimes.tensorrt.engine import LoadOptions, TensorRTEngine, load_engine
 
-MADE, WORK = Path(".h100"), Path("/tmp/measure")
+MADE, WORK = Path(".gpu"), Path("/tmp/measure")
 BATCHES = (1, 8, 32, 128, 256)
 SECONDS = 0.7  # of each throughput; every pair is taken twice, interleaved
 PREPROCESSING = {

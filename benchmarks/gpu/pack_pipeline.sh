@@ -1,7 +1,7 @@
 #!/bin/sh
 # Before a call to the GPU machine: puts DVC's cache and the upstream outputs' list where they can be carried. Run in the project's root after `dvc repro`.
 set -eu
-dest=${1:-.h100/pipeline}
+dest=${1:-.gpu/pipeline}
 rm -rf "$dest" && mkdir -p "$dest"
 git ls-files -co --exclude-standard | tar cf "$dest/source.tar" -T -
 cp -r .dvc/cache "$dest/cache"

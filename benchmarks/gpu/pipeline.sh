@@ -1,15 +1,15 @@
 #!/bin/sh
 # `dvc repro` itself on the GPU machine: the target's stages run there, upstream artifacts come from the carried cache.
-# Usage, in the project's root: sh benchmarks/h100/pipeline.sh PYTHON NAME [OVERRIDE ...]   (PYTHON: the one with TensorRT; needs .h100/pipeline)
+# Usage, in the project's root: sh benchmarks/gpu/pipeline.sh PYTHON NAME [OVERRIDE ...]   (PYTHON: the one with TensorRT; needs .gpu/pipeline)
 set -u
 py=$1; name=$2; shift 2
 out=${OUT:-$PWD/measured}; mkdir -p "$out"
 log=$out/pipeline_$name.log
 work=/tmp/pipeline_$name; rm -rf "$work"; mkdir -p "$work"
-tar xf .h100/pipeline/source.tar -C "$work"
-cp -r .h100/pipeline/cache "$work"/.dvc/cache 2>/dev/null || { mkdir -p "$work"/.dvc && cp -r .h100/pipeline/cache "$work"/.dvc/cache; }
-cp .h100/pipeline/dvc.lock "$work"/dvc.lock
-mkdir -p "$work"/artifacts/metrics && cp .h100/pipeline/metrics/*.json "$work"/artifacts/metrics/
+tar xf .gpu/pipeline/source.tar -C "$work"
+cp -r .gpu/pipeline/cache "$work"/.dvc/cache 2>/dev/null || { mkdir -p "$work"/.dvc && cp -r .gpu/pipeline/cache "$work"/.dvc/cache; }
+cp .gpu/pipeline/dvc.lock "$work"/dvc.lock
+mkdir -p "$work"/artifacts/metrics && cp .gpu/pipeline/metrics/*.json "$work"/artifacts/metrics/
 cd "$work" || exit 1
 mkdir -p bin && printf '#!/bin/sh\nexec %s "$@"\n' "$py" > bin/python && chmod +x bin/python
 PATH="$work"/bin:$PATH; export PATH

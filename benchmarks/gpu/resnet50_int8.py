@@ -1,6 +1,6 @@
 """ResNet-50 in INT8 in every way that TensorRT 8.6 has, beside FP16: builds cold and warm, speeds, distance from FP32.
 
-Run: python -m benchmarks.h100.resnet50_int8 PART [BUDGET_SECONDS], PART in {engines, ways, large}, each in a process of its own.
+Run: python -m benchmarks.gpu.resnet50_int8 PART [BUDGET_SECONDS], PART in {engines, ways, large}, each in a process of its own.
 
 `engines`: FP16 and INT8 with inputs of their own type, one profile up to batch 1,024, built without a timing cache; rates with one and two contexts.
 `ways`: what `engines` built, built once more from its timing cache; explicit INT8; both of TensorRT's calibrators beside the portable cache.
@@ -19,8 +19,8 @@ from typing import Any, Optional
 
 import numpy as np
 
-from benchmarks.h100.common import OUT, Report, build, machine, settings
-from benchmarks.h100.measure import MADE, WORK, Network, against, curve, drain, forever, gpu_state, open_engine
+from benchmarks.gpu.common import OUT, Report, build, machine, settings
+from benchmarks.gpu.measure import MADE, WORK, Network, against, curve, drain, forever, gpu_state, open_engine
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, InputType, Precision, PrecisionMode, Profile
 from enginewright.runtimes.base import as_input

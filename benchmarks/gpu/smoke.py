@@ -1,4 +1,4 @@
-"""Every path of the runtime once, on tiny models: builds, numerics, graphs, zero copy, refusals, memory. Under 90 s. Run: python -m benchmarks.h100.smoke."""
+"""Every path of the runtime once, on tiny models: builds, numerics, graphs, zero copy, refusals, memory. Under 90 s. Run: python -m benchmarks.gpu.smoke."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from benchmarks.h100.common import Report, build, host_rss_mib, machine, settings, sqnr_db
+from benchmarks.gpu.common import Report, build, host_rss_mib, machine, settings, sqnr_db
 from enginewright import load, manifest
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Calibration, CalibrationAlgorithm, Precision, PrecisionMode

@@ -1,6 +1,6 @@
 """ResNet-50 under steady offline load on the GPU, with telemetry; then its batch-size curve and its layers.
 
-Run: python -m benchmarks.h100.sustained load PRECISION SECONDS, or curve; after `python -m benchmarks.h100.resnet50_int8 engines` on the same machine.
+Run: python -m benchmarks.gpu.sustained load PRECISION SECONDS, or curve; after `python -m benchmarks.gpu.resnet50_int8 engines` on the same machine.
 The very code of the stage benchmark_sustained does the measuring.
 """
 
@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from benchmarks.h100.common import OUT, Report, machine, settings
-from benchmarks.h100.measure import MADE, PREPROCESSING, WORK, gpu_state, open_engine
-from benchmarks.h100.resnet50_int8 import RATES, engine_path
+from benchmarks.gpu.common import OUT, Report, machine, settings
+from benchmarks.gpu.measure import MADE, PREPROCESSING, WORK, gpu_state, open_engine
+from benchmarks.gpu.resnet50_int8 import RATES, engine_path
 from enginewright.benchmark import report as benchmark_report
 from enginewright.benchmark.clock import Interruption
 from enginewright.benchmark.curve import knee

@@ -1,6 +1,6 @@
 """The engine runtime on stand-ins for TensorRT and CUDA: order of copies and launches, splits, graphs by shape, refusals, memory given back.
 
-On a machine with TensorRT and a GPU, `benchmarks/h100/smoke.py` runs the same on the real thing; the last test here says what is missing.
+On a machine with TensorRT and a GPU, `benchmarks/gpu/smoke.py` runs the same on the real thing; the last test here says what is missing.
 """
 
 from __future__ import annotations
@@ -342,5 +342,5 @@ def test_the_stand_in_has_no_name_that_tensorrt_8_6_lacks() -> None:
 @pytest.mark.skipif(bool(RUNTIME.why_not(Task.run)), reason=f"needs TensorRT, PyCUDA and a GPU: {RUNTIME.why_not(Task.run)}")
 def test_on_the_real_thing() -> None:
     root = Path(__file__).parents[3]
-    finished = subprocess.run([sys.executable, "-m", "benchmarks.h100.smoke"], cwd=root, capture_output=True, text=True, check=False, timeout=500)
+    finished = subprocess.run([sys.executable, "-m", "benchmarks.gpu.smoke"], cwd=root, capture_output=True, text=True, check=False, timeout=500)
     assert finished.returncode == 0, finished.stdout[-4000:]

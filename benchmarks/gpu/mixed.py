@@ -1,0 +1,108 @@
+"""INT8 with layers left in FP16, on the GPU: whether the engine does what layers.yaml says, and what it costs.
+
+Run: python -m benchmarks.gpu.mixed [BUDGET_SECONDS]. Needs the folder that make_models.py filled from a project in which `search_mixed` ran.
+
+efficientnet_lite0 at FP32, FP16, INT8 and the mixture of .gpu/efficientnet_lite0.layers.yaml, by per-layer constraints (implicit) and by Q/DQ nodes left
+out (explicit): precision of every convolution and matrix product by the engine inspector, throughput in turns, distance from FP32.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Any
+
+import onnx
+
+from benchmarks.gpu.common import Report, build, machine, settings
+from benchmarks.gpu.measure import MADE, WORK, Network, against, drain, forever, gpu_state, on_device, open_engine, outputs
+from enginewright.calibration.mixture import Mixture
+from enginewright.calibration.qdq import quantizable
+from enginewright.config import QUANTIZED, Precision, PrecisionMode
+from enginewright.runtimes.tensorrt import layers
+
+NAME, LARGEST = "efficientnet_lite0", 128
+BATCHES, TURNS = (8, 128), 3
+LAYERS = MADE / f"{NAME}.layers.yaml"
+ENGINES: dict[str, tuple[Precision, PrecisionMode]] = {
+    "fp32": (Precision.fp32, PrecisionMode.implicit),
+    "fp16": (Precision.fp16, PrecisionMode.implicit),
+    "int8": (Precision.int8, PrecisionMode.implicit),
+    "int8_mixed": (Precision.int8_mixed, PrecisionMode.implicit),
+    "int8_explicit": (Precision.int8, PrecisionMode.explicit),
+    "int8_mixed_explicit": (Precision.int8_mixed, PrecisionMode.explicit),
+}
+
+
+def make(key: str, network: Network) -> dict[str, Any]:
+    """Build one engine; of the mixed ones also which layers run otherwise than the YAML says."""
+    precision, mode = ENGINES[key]
+    model, mixture = onnx.load(str(network.onnx)), Mixture.read(LAYERS)
+    mixture.require(model, str(LAYERS))
+    mixed = precision is Precision.int8_mixed
+    timing = str(WORK / "timing" / f"{NAME}_{precision.name}_{mode.name}")
+    path, said = build(
+        network.onnx,
+        precision,
+        WORK / f"{NAME}_{key}",
+        settings(LARGEST, precision_mode=mode, timing_cache=timing),
+        network.cache if precision in QUANTIZED else None,
+        mixture.nodes(model) if mixed else (),
+    )
+    if precision not in QUANTIZED:
+        return said
+    names = [node.name for node in quantizable(model)]
+    found = layers.from_inspector(path.with_name("layers.json").read_text())
+    in_int8, chosen = set(layers.running_in("INT8", names, found)), set(mixture.names if mixed else ())
+    return {
+        **said,
+        "layers_in_yaml": len(chosen),
+        "in_int8_though_chosen_for_fp16": sorted(chosen & in_int8),
+        "in_float_though_not_chosen": sorted(set(names) - chosen - in_int8),
+        "equals_yaml": in_int8 == set(names) - chosen,
+    }
+
+
+def rates(network: Network, batch: int) -> dict[str, dict[str, list[float]]]:
+    """Images/s of every engine with images on the device, and with copies; in turns, so that the GPU's temperature falls on all alike."""
+    said: dict[str, dict[str, list[float]]] = {}
+    for _ in range(TURNS):
+        for key in ENGINES:
+            path = WORK / f"{NAME}_{key}" / "engine.trt"
+            if not path.exists():
+                continue
+            with open_engine(path) as engine:
+                buffer, array = on_device(engine, network.feeds(batch))
+                pinned = [engine.pinned_inputs(batch) for _ in range(3)]
+                for one in pinned:
+                    one["input"][...] = network.feeds(batch)["input"]
+                own = said.setdefault(key, {"device": [], "with_copies": []})
+                own["device"].append(round(drain(engine.infer_many(forever([{"input": array}]), on_device=True), batch, 0.5), 1))
+                own["with_copies"].append(round(drain(engine.infer_many(forever(pinned)), batch, 0.5), 1))
+                buffer.free()
+    return said
+
+
+def distance(network: Network) -> dict[str, Any]:
+    """Agreement with FP32 and SQNR on the validation photographs."""
+    found = {key: outputs(WORK / f"{NAME}_{key}" / "engine.trt", network) for key in ENGINES if (WORK / f"{NAME}_{key}" / "engine.trt").exists()}
+    return {key: against(found["fp32"], answers) for key, answers in found.items() if key != "fp32"}
+
+
+def main(budget: float) -> int:
+    """Everything, the engines first."""
+    report = Report("mixed", budget)
+    report.step("machine", lambda: {**machine(), "gpu": gpu_state()})
+    report.step("layers.yaml", LAYERS.read_text)
+    network = Network(NAME)
+    for key in ENGINES:
+        report.step(f"build {key}", partial(make, key, network), 30)
+    for batch in BATCHES:
+        report.step(f"rates at batch {batch}", partial(rates, network, batch), 20)
+    report.step("distance from FP32", partial(distance, network), 5)
+    print("mixed failed:", report.failed() or "nothing", flush=True)
+    return 1 if report.failed() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(float(sys.argv[1]) if len(sys.argv) > 1 else 570))
