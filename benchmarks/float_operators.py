@@ -1,6 +1,6 @@
 """Whether INT8 gains by keeping Sigmoid, Softmax and normalisation in float: python -m benchmarks.float_operators
 
-What `search_mixed.float_operators` does. Three small networks, each trained on real digits from three seeds, calibrated by min-max and judged on
+What `search_mixed.float_operators` does. Three small networks, each trained on real digits from five seeds, calibrated by min-max and judged on
 1,000 digits that they have not seen: one with SiLU, one with SiLU and squeeze-and-excitation (J. Hu et al., CVPR 2018: a Sigmoid scales each channel),
 one with attention (A. Vaswani et al., NeurIPS 2017: Softmax and LayerNormalization). Plain INT8 and INT8 with the operators left in float,
 through ONNX Runtime, whose integer kernels include Sigmoid; speed side by side, in turns.
@@ -32,8 +32,8 @@ from enginewright.data import ImageSet, to_input
 from enginewright.export import to_onnx
 from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session, preprocessed
 
-SEEDS = (0, 1, 2)
-EPOCHS, BATCH = 4, 50
+SEEDS = (0, 1, 2, 3, 4)
+EPOCHS, BATCH = 15, 50
 TRAINED, CALIBRATED, JUDGED = 3000, 200, 1000
 ROUNDS, SPEED_BATCH = 200, 50
 RULES: dict[str, tuple[str, ...]] = {

@@ -1,8 +1,8 @@
-"""INT8 and FP16 against FP32 on this CPU: python benchmarks/int8_speed.py [ENGINES]
+"""INT8 and FP16 against FP32 on this CPU: python benchmarks/int8_speed.py [ENGINES NAME]
 
-With a folder such as artifacts/engines, the engines that a `dvc repro` built there, the mixed one among them; without one, those that the pipeline
-would build of two models through ONNX Runtime. Side by side in one process: in every round each precision runs once, so that what else the machine
-does falls on all alike. The figure is the median over rounds of FP32's time / the precision's time, with quartiles.
+With a folder such as artifacts/engines: the engines that a `dvc repro` built there, the mixed one among them, into results/NAME.json. Without: those
+that the pipeline would build of two models through ONNX Runtime. Side by side in one process: in every round each precision runs once, so that what
+else the machine does falls on all alike. The figure is the median over rounds of FP32's time / the precision's time, with quartiles.
 """
 
 from __future__ import annotations
@@ -81,18 +81,18 @@ def compare(loaded: Mapping[Precision, tuple[OnnxRuntimeEngine, str]], batch: in
         }
 
 
-def main(folder: Optional[Path]) -> None:
-    """Measure, write a file in benchmarks/results/ and print the table."""
+def main(folder: Optional[Path] = None, name: str = "int8_speed") -> None:
+    """Measure, write benchmarks/results/<name>.json and print the table."""
     rows = []
     if folder is not None:
         loaded = of_pipeline(folder)
         shape = [int(axis or 0) for axis in loaded[Precision.fp32][0].inputs[0].shape[1:]]
         rows += [row for batch in BATCHES for row in compare(loaded, batch, shape)]
     else:
-        for name, network, shape in models():
+        for model, network, shape in models():
             with tempfile.TemporaryDirectory() as temporary:
                 loaded = engines(network, shape, Path(temporary))
-                rows += [{"model": name, **row} for batch in BATCHES for row in compare(loaded, batch, shape)]
+                rows += [{"model": model, **row} for batch in BATCHES for row in compare(loaded, batch, shape)]
     machine = {
         "cpu": cpu_name(),
         "architecture": platform.machine(),
@@ -101,10 +101,10 @@ def main(folder: Optional[Path]) -> None:
         "onnxruntime": RUNTIME.fingerprint(Build()).runtime_version,
         "rounds": ROUNDS,
     }
-    manifest.write_json(RESULTS / ("pipeline_speed.json" if folder else "int8_speed.json"), {"machine": machine, "rows": rows})
+    manifest.write_json(RESULTS / f"{name}.json", {"machine": machine, "rows": rows})
     print(f"{machine['cpu']}: {', '.join(instruction_sets())}; ONNX Runtime {machine['onnxruntime']}; speed against FP32, median of {ROUNDS} rounds")
     print(pd.DataFrame(rows).to_string(index=False))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    main(Path(sys.argv[1]), sys.argv[2]) if len(sys.argv) > 1 else main()
