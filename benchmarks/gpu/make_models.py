@@ -29,6 +29,7 @@ from enginewright.runtimes import runtime_named
 from enginewright.runtimes.onnxruntime import open_session
 
 CALIBRATION_IMAGES, VALIDATION_IMAGES = 64, 96
+EFFICIENTNET = Preprocessing(resize=224, crop=[224, 224], channels=ChannelOrder.rgb, scale=1.0, mean=[127.0] * 3, std=[128.0] * 3)
 IMAGENET = Preprocessing(resize=224, crop=[224, 224], channels=ChannelOrder.rgb, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 
 
@@ -51,11 +52,18 @@ def calibrate(model: Path, images: npt.NDArray[np.uint8], preprocessing: Preproc
     return runtime_named(RuntimeName.onnxruntime).calibrate(model, batches(images, preprocessing, name), settings)
 
 
-def efficientnet(out: Path, project: Path) -> None:
+def fp32_answers(model: Path, images: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
+    """Logits by ONNX Runtime."""
+    session = open_session(str(model))
+    return np.concatenate([session.run(None, feeds)[0] for feeds in batches(images, preprocessing, "input")])
+
+
+def efficientnet(out: Path, project: Path, validation: npt.NDArray[np.uint8]) -> None:
     """What the pipeline made of the ImageNet weights."""
     for source, name in ((artifacts.MODEL, "onnx"), (artifacts.CALIBRATION_CACHE, "cache"), (artifacts.MIXED_LAYERS, "layers.yaml")):
         manifest.verify(project / source)
         shutil.copy(project / source, out / f"efficientnet_lite0.{name}")
+    np.savez_compressed(out / "efficientnet_lite0_fp32.npz", logits=fp32_answers(project / artifacts.MODEL, validation, EFFICIENTNET))
 
 
 def resnet(out: Path, calibration: npt.NDArray[np.uint8], validation: npt.NDArray[np.uint8]) -> None:
@@ -66,9 +74,7 @@ def resnet(out: Path, calibration: npt.NDArray[np.uint8], validation: npt.NDArra
         path = Path(folder) / "resnet50.onnx"
         resnet50.write_onnx(path, fitted, 224)
         calibrate(path, calibration, IMAGENET, "input").write(out / "resnet50.cache")
-        session = open_session(str(path))
-        answers = [session.run(None, feeds)[0] for feeds in batches(validation, IMAGENET, "input")]
-        np.savez_compressed(out / "resnet50_fp32.npz", logits=np.concatenate(answers))
+        np.savez_compressed(out / "resnet50_fp32.npz", logits=fp32_answers(path, validation, IMAGENET))
 
 
 def main(out: Path, project: Path) -> None:
@@ -77,7 +83,7 @@ def main(out: Path, project: Path) -> None:
     began = time.monotonic()
     calibration, validation = photographs(False, CALIBRATION_IMAGES), photographs(True, VALIDATION_IMAGES)
     np.savez_compressed(out / "images.npz", calibration=calibration, validation=validation)
-    efficientnet(out, project)
+    efficientnet(out, project, validation)
     resnet(out, calibration, validation)
     print(f"{sum(file.stat().st_size for file in out.iterdir()) / 2**20:.1f} MiB in {out}, {time.monotonic() - began:.0f} s")
 

@@ -18,13 +18,13 @@ export DVC_NO_ANALYTICS=1 PYTHONUNBUFFERED=1 COLUMNS=160
 step() { what=$1; shift; began=$(date +%s); "$@" >> "$log" 2>&1; rc=$?; echo "$what: rc $rc, $(( $(date +%s) - began )) s" | tee -a "$log"; return $rc; }
 
 step config $dvc config core.no_scm true
-step checkout $dvc checkout prepare_data train_reference export check_onnx
+step checkout $dvc checkout prepare_data train_reference export check_onnx calibrate analyze_sensitivity search_mixed check_drift
 step configure python -m enginewright.cli configure runtime=tensorrt \
   'build.tactic_sources=[EDGE_MASK_CONVOLUTIONS,JIT_CONVOLUTIONS]' "$@"
 step status $dvc status
-step repro $dvc repro validate_accuracy profile_layers benchmark_sustained
-step again $dvc repro validate_accuracy profile_layers benchmark_sustained
+step repro $dvc repro profile_layers pareto
+step again $dvc repro profile_layers pareto
 step flat $dvc metrics show
 tar czf "$out/pipeline_$name.tgz" dvc.lock params.yaml artifacts/metrics artifacts/target artifacts/calibration artifacts/profile artifacts/accuracy/*.csv \
-  artifacts/benchmark artifacts/engines/*/*.json 2>> "$log"
+  artifacts/benchmark artifacts/mixed artifacts/pareto artifacts/engines/*/*.json 2>> "$log"
 grep -E "^(error|ERROR|Running stage|Stage '|[a-z_]+: rc)" "$log" | tail -60
