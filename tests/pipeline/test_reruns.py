@@ -80,7 +80,7 @@ def test_an_engine_of_another_machine_is_refused_where_dvc_does_not_look(project
     ("module", "stale"),
     [
         pytest.param("enginewright/check_onnx/report.py", {"check_onnx"}, id="check_onnx"),  # its report stays the same, so the builds stay
-        pytest.param("enginewright/accuracy/gate.py", {"analyze_sensitivity", "search_mixed", "validate_accuracy"}, id="accuracy"),
+        pytest.param("enginewright/accuracy/gate.py", {"analyze_sensitivity", "search_mixed", "validate_accuracy", "pareto"}, id="accuracy"),
     ],
 )
 def test_a_change_in_a_library_module_reruns_the_stages_that_import_it(project: Project, module: str, stale: set[str]) -> None:

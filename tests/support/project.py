@@ -110,9 +110,9 @@ def _paths(entries: list[object]) -> list[str]:
 
 
 def downstream(names: set[str]) -> set[str]:
-    """The stages, and every stage that hangs on an output of one of them."""
+    """The stages, and every stage that hangs on an output or the metrics of one of them."""
     described = stages()
-    outs = {name: _paths(stage.get("outs", [])) for name, stage in described.items()}
+    outs = {name: _paths([*stage.get("outs", []), *stage.get("metrics", [])]) for name, stage in described.items()}
     while True:
         made = [out for name in names for out in outs[name]]
         grown = names | {
