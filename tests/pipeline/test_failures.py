@@ -110,7 +110,7 @@ def test_ctrl_c_in_the_middle_of_a_load_keeps_what_was_measured_and_marks_it(pro
         seen.append(line)
         if "fp32: single_stream (60 s)" in line:
             break
-    time.sleep(1.5)
+    time.sleep(5.0)  # LoadGen first prepares a minute of queries
     os.killpg(repro.pid, signal.SIGINT)
     rest, _ = repro.communicate(timeout=60)
     output = "".join(seen) + rest
@@ -122,7 +122,7 @@ def test_ctrl_c_in_the_middle_of_a_load_keeps_what_was_measured_and_marks_it(pro
         queries = sum(int(row["queries"]) for row in csv.DictReader(series))
     assert kept["complete"] is False
     assert queries == kept["fp32"]["single_stream"]["queries"] > 0
-    assert 0 < kept["fp32"]["single_stream"]["seconds"] < 50
+    assert 0.5 < kept["fp32"]["single_stream"]["seconds"] < 50
     assert not (project.root / "artifacts/benchmark/windows.csv.json").exists()  # nothing may take it for whole
     assert not (project.root / "artifacts/metrics/benchmark_sustained.json").exists()
 
