@@ -114,7 +114,7 @@ def train(network: nn.Module, images: npt.NDArray[np.float32], labels: npt.NDArr
         rows = order[step * BATCH : (step + 1) * BATCH]
         loss = functional.cross_entropy(network(torch.from_numpy(images[rows])), torch.from_numpy(labels[rows]))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
         optimizer.step()
         schedule.step()
 
@@ -139,12 +139,12 @@ def judge(name: str, seed: int, sets: dict[str, ImageSet]) -> list[dict[str, Any
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(to_onnx(network, Model(input_shape=[1, 28, 28]), Export()))
-        batches = ({"input": batch} for batch in sets["calibration"].batches(Preprocessing(), BATCH))
-        cache = RUNTIME.calibrate(path, batches, Calibration(algorithm=CalibrationAlgorithm.minmax))
+        feeds = sets["calibration"].feeds("input", Preprocessing(), BATCH)
+        cache = RUNTIME.calibrate(path, feeds, Calibration(algorithm=CalibrationAlgorithm.minmax))
         fp32 = evaluator.evaluate(OnnxRuntimeEngine(path, open_session(str(path)), SPEED_BATCH), Precision.fp32, "logits")
         quantized = engines(path, cache)
-        feeds = {"input": _inputs(sets["judged"])[:SPEED_BATCH]}
-        seconds = pd.DataFrame([{rule: engine.device_seconds(feeds, 1)[0] for rule, engine in quantized.items()} for _ in range(ROUNDS)])
+        batch = {"input": _inputs(sets["judged"])[:SPEED_BATCH]}
+        seconds = pd.DataFrame([{rule: engine.device_seconds(batch, 1)[0] for rule, engine in quantized.items()} for _ in range(ROUNDS)])
         rows = []
         for rule, engine in quantized.items():
             found = evaluator.evaluate(engine, Precision.int8, "logits", fp32.outputs)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
-from enginewright.accuracy.gate import ROUNDING
+from enginewright.accuracy import gate
 from enginewright.accuracy.tasks.base import AGREEMENT, FP32
 from enginewright.config import QUANTIZED, Calibration, Data, Precision, ScenarioName
 from enginewright.errors import StaleArtifact
@@ -40,7 +39,7 @@ def table(accuracy: Metrics, benchmark: Metrics, calibration: str) -> pd.DataFra
     _require_the_same(accuracy, benchmark)
     scenario = _scenario(benchmark)
     figure = accuracy["gate"]["figure"]
-    bound = next(verdict["bound"] for verdict in accuracy["gate"].values() if isinstance(verdict, Mapping))
+    bound = next(iter(gate.sections(accuracy["gate"]).values()))["bound"]
     rows = []
     for precision in (one for one in Precision if one.value in accuracy):
         found = accuracy[precision.value]
@@ -59,7 +58,7 @@ def table(accuracy: Metrics, benchmark: Metrics, calibration: str) -> pd.DataFra
                 "low": low,
                 "high": high,
                 "bound": bound,
-                "holds": value >= bound - ROUNDING,
+                "holds": gate.reaches(value, bound),
             }
         )
     frame = pd.DataFrame(rows)
@@ -130,7 +129,5 @@ def _interval(figure: str, found: Metrics, fp32: Metrics) -> Optional[tuple[floa
 
 def _front(frame: pd.DataFrame) -> list[bool]:
     """Rows that no other row dominates (V. Pareto): as fast and as accurate, and better in one of them."""
-    points = [(float(row["throughput_images_per_s"]), float(row["value"])) for _, row in frame.iterrows()]
-    if any(math.isnan(number) for point in points for number in point):
-        raise StaleArtifact("a throughput or an accuracy is NaN; run `dvc repro -f validate_accuracy benchmark_sustained`")
+    points = list(zip(frame["throughput_images_per_s"], frame["value"]))
     return [not any(speed >= point[0] and worth >= point[1] and (speed, worth) != point for speed, worth in points) for point in points]

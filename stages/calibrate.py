@@ -4,22 +4,18 @@ import json
 import time
 from collections.abc import Iterator
 
-import numpy as np
-import numpy.typing as npt
-
 from enginewright import artifacts
 from enginewright.calibration import ranges
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import RuntimeName
 from enginewright.data import ImageSet
+from enginewright.data.preprocessing import Batch
 from enginewright.errors import StaleArtifact
 from enginewright.runtimes import get_runtime
 from enginewright.runtimes.base import Runtime, Task
 from enginewright.runtimes.checked import require_checked
 from enginewright.runtimes.onnxruntime import RUNTIME as OBSERVER
 from enginewright.stage import Metrics, Stage, script
-
-Feeds = dict[str, npt.NDArray[np.float32]]
 
 
 @script
@@ -30,13 +26,14 @@ def calibrate(stage: Stage) -> Metrics:
     runtime = _calibrator()
     settings = stage.params.calibration
     start = time.perf_counter()
-    cache = runtime.calibrate(artifacts.MODEL, _batches(stage, images), settings)
+    cache = runtime.calibrate(artifacts.MODEL, _feeds(stage, images), settings)
     seconds = time.perf_counter() - start
     _write(stage, cache, images, runtime)
-    seen = OBSERVER.observe(artifacts.MODEL, _batches(stage, images), cache) if OBSERVER.why_not(Task.run) is None else {}
-    for sentence in ranges.outlier_sentences(ranges.table(cache, seen)):
+    seen = OBSERVER.observe(artifacts.MODEL, _feeds(stage, images), cache) if OBSERVER.why_not(Task.run) is None else {}
+    table = ranges.table(cache, seen)
+    for sentence in ranges.outlier_sentences(table):
         print(f"calibrate: {sentence}")
-    return {"images": len(images), "seconds": seconds, **ranges.write_report(artifacts.CALIBRATION_CACHE.parent, cache, seen)}
+    return {"images": len(images), "seconds": seconds, **ranges.write_report(artifacts.CALIBRATION_CACHE.parent, cache.algorithm, table)}
 
 
 def _calibrator() -> Runtime:
@@ -47,9 +44,9 @@ def _calibrator() -> Runtime:
     return get_runtime(RuntimeName[name], Task.calibrate)
 
 
-def _batches(stage: Stage, images: ImageSet) -> Iterator[Feeds]:
-    for batch in images.batches(stage.params.data.preprocessing, stage.params.calibration.batch_size):
-        yield {stage.params.model.input_name: batch}
+def _feeds(stage: Stage, images: ImageSet) -> Iterator[dict[str, Batch]]:
+    params = stage.params
+    return images.feeds(params.model.input_name, params.data.preprocessing, params.calibration.batch_size)
 
 
 def _write(stage: Stage, cache: CalibrationCache, images: ImageSet, runtime: Runtime) -> None:

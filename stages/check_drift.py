@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from enginewright import artifacts, drift, manifest
 from enginewright.calibration.cache import CalibrationCache
@@ -17,8 +13,6 @@ from enginewright.runtimes.base import Task
 from enginewright.runtimes.checked import require_checked
 from enginewright.runtimes.onnxruntime import RUNTIME as OBSERVER
 from enginewright.stage import Stage, script
-
-Feeds = dict[str, npt.NDArray[np.float32]]
 
 
 @script
@@ -34,7 +28,8 @@ def check_drift(stage: Stage) -> None:
     manifest.verify(artifacts.CALIBRATION_CACHE)
     cache = CalibrationCache.read(artifacts.CALIBRATION_CACHE)
     sets = {name: _at_most(ImageSet.open(folder), settings.images) for name, folder in _folders().items()}
-    seen = {name: OBSERVER.observe(artifacts.MODEL, _batches(stage, images), cache) for name, images in sets.items()}
+    reading = stage.params.model.input_name, stage.params.data.preprocessing, stage.params.calibration.batch_size
+    seen = {name: OBSERVER.observe(artifacts.MODEL, images.feeds(*reading), cache) for name, images in sets.items()}
     table = drift.compare(cache, seen["calibration"], seen["validation"], settings)
     with manifest.replacing(artifacts.DRIFT / "drift.csv") as temporary:
         table.to_csv(temporary, index=False)
@@ -67,11 +62,6 @@ def _at_most(images: ImageSet, count: int) -> ImageSet:
     """The first `count` images: sets are stored with the classes in their proportion in every stretch."""
     labels = None if images.labels is None else images.labels[:count]
     return dataclasses.replace(images, pixels=images.pixels[:count], labels=labels, names=images.names[:count])
-
-
-def _batches(stage: Stage, images: ImageSet) -> Iterator[Feeds]:
-    for batch in images.batches(stage.params.data.preprocessing, stage.params.calibration.batch_size):
-        yield {stage.params.model.input_name: batch}
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ from typing import Any
 
 from enginewright import artifacts, manifest
 from enginewright.accuracy import gate
+from enginewright.accuracy.tasks.base import Figures
 from enginewright.calibration.mixture import FloatLayer, Mixture
-from enginewright.sensitivity.analysis import ranked
+from enginewright.sensitivity.analysis import SEPARATOR, ranked
 from enginewright.sensitivity.inputs import inputs, open_variants
 from enginewright.sensitivity.search import Search, search, table_rows
-from enginewright.sensitivity.variants import Figures
 from enginewright.stage import Metrics, Stage, script
 
 RANKING = artifacts.SENSITIVITY / "ranking.csv"
@@ -30,7 +30,7 @@ def search_mixed(stage: Stage) -> Metrics:
 
     def holds(figures: Figures) -> bool:
         verdict = gate.judge(variants.task, figures, variants.fp32, accuracy)
-        return verdict.value >= verdict.bound + settings.margin - gate.ROUNDING
+        return gate.reaches(verdict.value, verdict.bound + settings.margin)
 
     ranking = pd.read_csv(RANKING)
     if asked.layers is None:
@@ -73,7 +73,7 @@ def _model() -> Any:
 
 def _reason(name: str, ranking: Any) -> str:
     """Why a layer stays in float, in words that stand beside its name."""
-    row = next(row for row in ranking.to_dict(orient="records") if name in str(row["layers"]).split(" + "))
+    row = next(row for row in ranking.to_dict(orient="records") if name in str(row["layers"]).split(SEPARATOR))
     together = f" with the {row['count'] - 1} beside it" if row["count"] > 1 else ""
     alone = f"; with it alone in INT8 the SQNR is {row['alone_sqnr_db']:.1f} dB" if "alone_sqnr_db" in row else ""
     return f"rank {row['rank']} of {len(ranking)}{together}: {row['share_of_noise']:.1%} of the noise that layers add one by one{alone}"

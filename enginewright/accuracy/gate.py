@@ -35,6 +35,16 @@ def metrics(verdicts: Mapping[Precision, Verdict], settings: Accuracy) -> dict[s
     return {"passed": passed, "mode": settings.gate.name, "figure": next(iter(verdicts.values())).figure, **each}
 
 
+def sections(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The verdicts in what `metrics` returned or a file holds of it: precision -> passed, value, bound."""
+    return {name: section for name, section in found.items() if isinstance(section, Mapping)}
+
+
+def reaches(value: float, bound: float) -> bool:
+    """Whether a figure is at its bound or beyond."""
+    return value >= bound - ROUNDING
+
+
 def judge_all(task: AccuracyTask, figures: Mapping[str, Figures], settings: Accuracy) -> dict[Precision, Verdict]:
     """Judge every INT8 engine and every gated one, in the order of `figures`, which holds the metrics by precision."""
     judged = {*QUANTIZED, *settings.gated}
@@ -57,7 +67,7 @@ def judge(task: AccuracyTask, candidate: Figures, fp32: Figures, settings: Accur
     else:
         bound, rule = reference - settings.maximum_loss, f"{reference:.4f} - {settings.maximum_loss:g}"
     value = float(candidate[figure])
-    return Verdict(value >= bound - ROUNDING, figure, value, bound, rule)
+    return Verdict(reaches(value, bound), figure, value, bound, rule)
 
 
 def failure(task: AccuracyTask, verdict: Verdict, precision: Precision, classes: pd.DataFrame, settings: Accuracy) -> str:

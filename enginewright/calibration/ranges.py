@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.config import CalibrationAlgorithm
 from enginewright.manifest import replacing, write_json
 
 if TYPE_CHECKING:
@@ -84,12 +85,16 @@ def table(cache: CalibrationCache, seen: Mapping[str, TensorRange]) -> pd.DataFr
 
 def outliers(ranges: pd.DataFrame) -> list[str]:
     """Tensors whose largest value is far beyond nearly all others: candidates for percentile, or for float."""
-    return [str(tensor) for tensor in ranges.loc[ranges["outlier"] >= OUTLIER_RATIO, "tensor"]]
+    return [str(tensor) for tensor in _outlying(ranges)["tensor"]]
+
+
+def _outlying(ranges: pd.DataFrame) -> pd.DataFrame:
+    return ranges[ranges["outlier"] >= OUTLIER_RATIO]
 
 
 def outlier_sentences(ranges: pd.DataFrame) -> list[str]:
     """A sentence for each outlier tensor of `table`, the worst first and MOST_NAMED at most: how far out, and what to do about it."""
-    worst = ranges[ranges["outlier"] >= OUTLIER_RATIO].sort_values("outlier", ascending=False, kind="stable")
+    worst = _outlying(ranges).sort_values("outlier", ascending=False, kind="stable")
     sentences = []
     for _, row in worst.head(MOST_NAMED).iterrows():
         where = f"{row['tensor']} holds outliers: its largest value {row['amax']:.4g} is {row['outlier']:.1f} times the 99.99th percentile {row['p99_99']:.4g}"
@@ -102,16 +107,15 @@ def outlier_sentences(ranges: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def write_report(folder: Path, cache: CalibrationCache, seen: Mapping[str, TensorRange]) -> dict[str, Any]:
-    """Write report.json and ranges.csv (for `dvc plots`) into `folder`, and return the figures that are metrics."""
+def write_report(folder: Path, algorithm: CalibrationAlgorithm, ranges: pd.DataFrame) -> dict[str, Any]:
+    """Write report.json and ranges.csv (for `dvc plots`) of a `table` into `folder`, and return the figures that are metrics."""
     import pandas as pd
 
-    ranges = table(cache, seen)
     with replacing(folder / "ranges.csv") as temporary:
         ranges.to_csv(temporary, index=False)
     named = outliers(ranges)
     rows = [{name: value for name, value in row.items() if pd.notna(value)} for row in ranges.to_dict(orient="records")]
-    write_json(folder / "report.json", {"algorithm": cache.algorithm.name, "tensors": rows, "outlier_tensors": named})
+    write_json(folder / "report.json", {"algorithm": algorithm.name, "tensors": rows, "outlier_tensors": named})
     metrics: dict[str, Any] = {"tensors": len(ranges), "outlier_tensors": len(named)}
     if ranges["saturated"].notna().any():
         metrics["saturation_max"] = float(ranges["saturated"].max())

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from enginewright import artifacts
+from enginewright.accuracy.gate import sections
 from enginewright.accuracy.tasks import get_task
 from enginewright.accuracy.tasks.base import AGREEMENT
 from enginewright.config import Precision, TaskName
@@ -204,10 +205,9 @@ def _gate(accuracy: Mapping[str, Any]) -> list[str]:
     if not gate:
         return []
     figure = "agreement with fp32" if gate["figure"] == AGREEMENT else TASKS[gate["figure"]].title if gate["figure"] in TASKS else gate["figure"]
-    judged = {name: found for name, found in gate.items() if isinstance(found, dict)}
     return [
         f"the gate {'holds' if found['passed'] else 'FAILS'}: {figure} of {name} is {found['value']:.4f}, the bound {found['bound']:.4f} ({gate['mode']})"
-        for name, found in judged.items()
+        for name, found in sections(gate).items()
     ]
 
 

@@ -69,6 +69,11 @@ class ImageSet:
         for start in range(0, len(self), batch_size):
             yield to_input(np.asarray(self.pixels[start : start + batch_size]), preprocessing)
 
+    def feeds(self, input_name: str, preprocessing: Preprocessing, batch_size: int) -> Iterator[dict[str, Batch]]:
+        """The same as what a model with this one input is fed."""
+        for batch in self.batches(preprocessing, batch_size):
+            yield {input_name: batch}
+
 
 def _mapped(path: Path) -> Pixels:
     # an empty array cannot be mapped: mmap(2) refuses a length of 0

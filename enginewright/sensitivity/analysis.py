@@ -10,13 +10,14 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from enginewright.sensitivity.variants import Figures, Variants
+from enginewright.accuracy.tasks.base import AGREEMENT, Figures
+from enginewright.sensitivity.variants import Variants
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Block = tuple[str, ...]
-FIGURES = ("sqnr_db", "kl_divergence_mean", "agreement", "top1", "mean_iou")
+FIGURES = ("sqnr_db", "kl_divergence_mean", AGREEMENT)  # and the task's own
 SEPARATOR = " + "  # between the layers of a block, as TensorRT joins names
 
 
@@ -36,19 +37,19 @@ def analyze(variants: Variants, evaluations: int, track: Callable[[Sequence[Bloc
 
     Returns:
         The figures of all layers in INT8, and a row a block: rank, layers (names joined by SEPARATOR), count, share_of_noise (of the sum over
-        blocks of the noise that each adds alone), and for each of FIGURES that exists `alone_` (only this block in INT8) and
+        blocks of the noise that each adds alone), and for each of FIGURES and the task's that exists `alone_` (only this block in INT8) and
         `without_` (only this block in float).
     """
     import pandas as pd
 
-    whole = variants.figures(())
+    whole, shown = variants.figures(()), (*FIGURES, variants.task.figure)
     rows: list[dict[str, Any]] = []
     for block in track(blocks(variants.layers, evaluations)):
         alone = variants.figures([layer for layer in variants.layers if layer not in block])
         without = variants.figures(block)
         row: dict[str, Any] = {"layers": SEPARATOR.join(block), "count": len(block), "noise": noise_of(alone)}
         for prefix, figures in (("alone", alone), ("without", without)):
-            row.update({f"{prefix}_{name}": figures[name] for name in FIGURES if name in figures})
+            row.update({f"{prefix}_{name}": figures[name] for name in shown if name in figures})
         rows.append(row)
     table = pd.DataFrame(rows).sort_values("noise", ascending=False, kind="stable", ignore_index=True)
     total = float(table["noise"].sum())

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from enginewright.sensitivity.analysis import Block
-from enginewright.sensitivity.variants import Figures
+from enginewright.accuracy.tasks.base import Figures
+from enginewright.sensitivity.analysis import SEPARATOR, Block
 
 Measure = Callable[[Sequence[str]], Figures]  # layers in float -> figures
 Holds = Callable[[Figures], bool]
@@ -141,7 +141,7 @@ def table_rows(found: Search, layers: int, figure: str) -> list[dict[str, Any]]:
             "sqnr_db": trial.figures.get("sqnr_db"),
             "passes": trial.passes,
             "holds": trial.holds,
-            "layers": " + ".join(trial.floats),
+            "layers": SEPARATOR.join(trial.floats),
         }
         for number, trial in enumerate(found.trials, start=1)
     ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from enginewright.accuracy.evaluate import Evaluator
-from enginewright.accuracy.tasks.base import AccuracyTask
+from enginewright.accuracy.tasks.base import AccuracyTask, Figures
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.mixture import float_nodes
 from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
@@ -17,8 +17,6 @@ from enginewright.data import ImageSet
 from enginewright.errors import ModelError
 from enginewright.runtimes.onnxruntime import OnnxRuntimeEngine, open_session, preprocessed
 from enginewright.sensitivity.journal import Journal
-
-Figures = Mapping[str, Any]
 
 
 class Variants:

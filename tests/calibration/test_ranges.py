@@ -33,7 +33,7 @@ def test_the_report_names_outliers_and_leaves_out_what_was_not_observed(tmp_path
     calm, wild = TensorRange(6.0), TensorRange(1.0)
     calm.add(np.random.default_rng(0).normal(size=20000).astype(np.float32))
     wild.add(np.append(np.full(29999, 0.5, np.float32), np.float32(100)))
-    metrics = write_report(tmp_path, cache, {"calm": calm, "wild": wild})
+    metrics = write_report(tmp_path, cache.algorithm, table(cache, {"calm": calm, "wild": wild}))
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["outlier_tensors"] == ["wild"]
     assert report["tensors"][2] == {"tensor": "unseen", "scale": 1.0, "range": 127.0}

@@ -15,13 +15,14 @@ from sensitivity.hostile import HOSTILE_LAYER, Hostile
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.accuracy.gate import judge
 from enginewright.accuracy.tasks import get_task
+from enginewright.accuracy.tasks.base import Figures
 from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing, TaskName
 from enginewright.data import ImageSet, to_input
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.sensitivity.analysis import analyze, ranked
 from enginewright.sensitivity.journal import Journal
 from enginewright.sensitivity.search import Search, search
-from enginewright.sensitivity.variants import Figures, Variants
+from enginewright.sensitivity.variants import Variants
 
 GATE = Accuracy()  # 99 % of FP32's top-1
 CLASSIFICATION = get_task(TaskName.classification)
@@ -48,8 +49,7 @@ def _inputs(images: ImageSet) -> npt.NDArray[np.float32]:
 
 
 def _variants(model: Path, images: ImageSet, sets: Sets, journal: Optional[Path] = None) -> Variants:
-    batches = ({"input": batch} for batch in sets["calibration"].batches(Preprocessing(), 50))
-    cache = RUNTIME.calibrate(model, batches, Calibration(algorithm=CalibrationAlgorithm.minmax))
+    cache = RUNTIME.calibrate(model, sets["calibration"].feeds("input", Preprocessing(), 50), Calibration(algorithm=CalibrationAlgorithm.minmax))
     evaluator = Evaluator(CLASSIFICATION, images, Preprocessing(), 100, shows_progress=False)
     return Variants(model, cache, evaluator, "fc_output", Journal(journal) if journal else None)
 

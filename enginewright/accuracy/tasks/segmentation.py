@@ -142,7 +142,7 @@ class Segmentation:
         import pandas as pd
 
         names = class_names(images, classes)
-        by_class = self._class_table(rows, names)
+        by_class = _class_table(rows, names)
         column = "iou" if "iou" in rows[FP32] else "agreement"
         predictions = pd.DataFrame({"name": list(images.names)})
         changed = []
@@ -161,25 +161,26 @@ class Segmentation:
             "predictions.csv": predictions,
         }
 
-    def _class_table(self, rows: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
-        """A row for each class that occurs: class, images and pixels that hold it, and for each precision iou and iou_delta, or agreement (IoU with FP32)."""
-        import pandas as pd
 
-        areas = {precision: [area.sum(axis=0) for area in _areas(list(frame["cells"]), len(names))] for precision, frame in rows.items()}
-        held = np.stack([np.bincount(cells[:, 0], cells[:, 2], len(names)) for cells in rows[FP32]["cells"]]).astype(np.int64)
-        occurring = np.flatnonzero(held.sum(axis=0))
-        table: dict[str, Any] = {"class": [names[int(index)] for index in occurring]}
-        table["images"], table["pixels"] = (held > 0).sum(axis=0)[occurring], held.sum(axis=0)[occurring]
-        shares = {precision: intersection[occurring] / union[occurring] for precision, (intersection, union) in areas.items()}
-        for precision, share in shares.items():
-            if "iou" not in rows[FP32]:
-                if precision != FP32:
-                    table[f"agreement_{precision}"] = share
-                continue
-            table[f"iou_{precision}"] = share
+def _class_table(rows: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
+    """A row for each class that occurs: class, images and pixels that hold it, and for each precision iou and iou_delta, or agreement (IoU with FP32)."""
+    import pandas as pd
+
+    areas = {precision: [area.sum(axis=0) for area in _areas(list(frame["cells"]), len(names))] for precision, frame in rows.items()}
+    held = np.stack([np.bincount(cells[:, 0], cells[:, 2], len(names)) for cells in rows[FP32]["cells"]]).astype(np.int64)
+    occurring = np.flatnonzero(held.sum(axis=0))
+    table: dict[str, Any] = {"class": [names[int(index)] for index in occurring]}
+    table["images"], table["pixels"] = (held > 0).sum(axis=0)[occurring], held.sum(axis=0)[occurring]
+    shares = {precision: intersection[occurring] / union[occurring] for precision, (intersection, union) in areas.items()}
+    for precision, share in shares.items():
+        if "iou" not in rows[FP32]:
             if precision != FP32:
-                table[f"iou_delta_{precision}"] = share - shares[FP32]
-        return pd.DataFrame(table)
+                table[f"agreement_{precision}"] = share
+            continue
+        table[f"iou_{precision}"] = share
+        if precision != FP32:
+            table[f"iou_delta_{precision}"] = share - shares[FP32]
+    return pd.DataFrame(table)
 
 
 def _cells(truth: npt.NDArray[Any], answers: npt.NDArray[Any], classes: int) -> list[Counts]:
