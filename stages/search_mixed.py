@@ -11,7 +11,7 @@ from enginewright.accuracy.tasks.base import Figures
 from enginewright.calibration.mixture import FloatLayer, Mixture
 from enginewright.sensitivity.analysis import SEPARATOR, ranked
 from enginewright.sensitivity.inputs import inputs, open_variants
-from enginewright.sensitivity.search import Search, search, table_rows
+from enginewright.sensitivity.search import Search, most_floats, search, table_rows
 from enginewright.stage import Metrics, Stage, script
 
 RANKING = artifacts.SENSITIVITY / "ranking.csv"
@@ -34,7 +34,7 @@ def search_mixed(stage: Stage) -> Metrics:
 
     ranking = pd.read_csv(RANKING)
     if asked.layers is None:
-        most = int(len(variants.layers) * (1 - settings.minimum_int8_share))
+        most = most_floats(len(variants.layers), settings.minimum_int8_share)
         found = search(lambda floats: variants.figures(floats, operators), holds, ranked(ranking), settings.evaluations, most)
         mixture = Mixture(tuple(FloatLayer(name, _reason(name, ranking)) for name in found.chosen), operators)
     else:

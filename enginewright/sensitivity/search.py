@@ -9,6 +9,7 @@ lower SQNR, to which every image adds, than one that failed (docs/decisions/0014
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,6 +88,11 @@ def search(measure: Measure, holds: Holds, ranking: Sequence[Block], evaluations
     if not found.holds and found.trials:
         found.chosen = max(found.trials, key=lambda trial: len(trial.floats)).floats
     return found
+
+
+def most_floats(layers: int, minimum_int8_share: float) -> int:
+    """How many layers may stay in float so that at least this share runs in INT8; 0.8 of 10 leaves 2, though 10 * (1 - 0.8) is under 2."""
+    return layers - math.ceil(minimum_int8_share * layers - 1e-9)
 
 
 def _bisect(attempt: Callable[[str, Sequence[Block]], bool], ranking: Sequence[Block], most: int, found: Search) -> list[Block]:

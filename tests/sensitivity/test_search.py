@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enginewright.sensitivity.analysis import blocks
-from enginewright.sensitivity.search import Search, search, table_rows
+from enginewright.sensitivity.search import Search, most_floats, search, table_rows
 
 LAYERS = [f"conv{index}" for index in range(20)]
 RANKING = [(layer,) for layer in LAYERS]
@@ -43,6 +43,13 @@ def test_a_limit_on_float_layers_is_kept_and_named_as_not_holding() -> None:
     assert not found.holds
     assert len(found.chosen) == 10
     assert {trial.holds for trial in found.trials} == {False}
+
+
+@pytest.mark.parametrize(
+    ("layers", "share", "most"), [(10, 0.8, 2), (50, 0.6, 20), (20, 0.55, 9), (10, 0.7, 3), (3, 0.5, 1), (16, 0.8, 3), (7, 1.0, 0), (7, 0.0, 7)]
+)
+def test_the_share_that_stays_in_int8_is_kept_to_the_layer(layers: int, share: float, most: int) -> None:
+    assert most_floats(layers, share) == most
 
 
 def test_nothing_may_stay_in_float() -> None:
