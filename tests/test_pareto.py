@@ -57,6 +57,15 @@ def test_with_labels_the_interval_is_that_of_the_paired_difference() -> None:
     assert list(frame.loc["int8_mixed", ["low", "value", "high"]]) == pytest.approx([0.93, 0.94, 0.95])
 
 
+def test_one_engine_under_two_names_is_named_by_the_first() -> None:
+    """Where plain INT8 passes, the mixture is the same engine, and only noise tells their speeds apart."""
+    accuracy, benchmark = measured({**POINTS, "int8": (79.0, 0.96)})
+    for metrics_of in (accuracy, benchmark):
+        metrics_of["int8_mixed"]["engine_sha256"] = metrics_of["int8"]["engine_sha256"]
+    found = metrics(table(accuracy, benchmark, CALIBRATION))
+    assert (found["fastest_that_holds"], found["speedup"]) == ("int8", pytest.approx(79 / 40))
+
+
 def test_no_engine_is_chosen_where_none_passes() -> None:
     frame = table(*measured({name: (speed, min(value, 0.9)) for name, (speed, value) in POINTS.items()}, "top1", 0.95), CALIBRATION)
     assert metrics(frame)["fastest_that_holds"] == "none"
