@@ -51,6 +51,7 @@ def _show(table: pd.DataFrame, images: int) -> None:
     columns = {
         "layers": "layer",
         "share_of_noise": "share of noise",
+        "share_of_traffic": "share of values moved",
         "alone_sqnr_db": "SQNR, it alone in INT8 (dB)",
         "without_sqnr_db": "SQNR, it alone in float (dB)",
         "alone_agreement": "agreement, it alone in INT8",

@@ -9,7 +9,7 @@ from enginewright import artifacts, manifest
 from enginewright.accuracy import gate
 from enginewright.accuracy.tasks.base import Figures
 from enginewright.calibration.mixture import FloatLayer, Mixture
-from enginewright.sensitivity.analysis import SEPARATOR, ranked
+from enginewright.sensitivity.analysis import SEPARATOR, ranked, traffic_of
 from enginewright.sensitivity.inputs import inputs, open_variants
 from enginewright.sensitivity.search import Search, most_floats, search, table_rows
 from enginewright.stage import Metrics, Stage, script
@@ -35,7 +35,7 @@ def search_mixed(stage: Stage) -> Metrics:
     ranking = pd.read_csv(RANKING)
     if asked.layers is None:
         most = most_floats(len(variants.layers), settings.minimum_int8_share)
-        found = search(lambda floats: variants.figures(floats, operators), holds, ranked(ranking), settings.evaluations, most)
+        found = search(lambda floats: variants.figures(floats, operators), holds, ranked(ranking, settings.spare), settings.evaluations, most)
         mixture = Mixture(tuple(FloatLayer(name, _reason(name, ranking)) for name in found.chosen), operators)
     else:
         asked.require(_model(), settings.layers)
@@ -53,6 +53,7 @@ def search_mixed(stage: Stage) -> Metrics:
         "layers": len(variants.layers),
         "float_layers": len(found.chosen),
         "int8_share": 1 - len(found.chosen) / len(variants.layers) if variants.layers else 0.0,
+        "float_traffic": traffic_of(ranking, found.chosen),
         "evaluations": len(found.trials),
         "pinned": asked.layers is not None,
     }
@@ -76,7 +77,8 @@ def _reason(name: str, ranking: Any) -> str:
     row = next(row for row in ranking.to_dict(orient="records") if name in str(row["layers"]).split(SEPARATOR))
     together = f" with the {row['count'] - 1} beside it" if row["count"] > 1 else ""
     alone = f"; with it alone in INT8 the SQNR is {row['alone_sqnr_db']:.1f} dB" if "alone_sqnr_db" in row else ""
-    return f"rank {row['rank']} of {len(ranking)}{together}: {row['share_of_noise']:.1%} of the noise that layers add one by one{alone}"
+    noise, moved = f"{row['share_of_noise']:.1%} of the noise that layers add one by one", f"{row['share_of_traffic']:.1%} of the values moved"
+    return f"rank {row['rank']} of {len(ranking)}{together}: {noise}, {moved}{alone}"
 
 
 def _show(figures: dict[str, Any], found: Search) -> None:
@@ -87,7 +89,8 @@ def _show(figures: dict[str, Any], found: Search) -> None:
     if first.step == "int8":
         console.print(f"{name} on {figures['images']} images, all {layers} layers in INT8: {first.figures[name]:.4f}", highlight=False)
     chosen, value, bound = f"{figures['float_layers']} of {layers}", f"{figures['value']:.4f}", f"{figures['bound']:.4f}"
-    console.print(f"with {chosen} in float: {value}, bound {bound}, after {figures['evaluations']} evaluations", highlight=False)
+    moved = f"{figures['float_traffic']:.0%} of the values moved"
+    console.print(f"with {chosen} in float ({moved}): {value}, bound {bound}, after {figures['evaluations']} evaluations", highlight=False)
     if not found.holds:
         console.print(
             "No mixture that was tried passes the gate; see artifacts/mixed/trials.csv, then lower search_mixed.minimum_int8_share, raise "

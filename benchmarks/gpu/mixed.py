@@ -2,16 +2,17 @@
 
 Run: python -m benchmarks.gpu.mixed [BUDGET_SECONDS]. Needs the folder that make_models.py filled from a project in which `search_mixed` ran.
 
-efficientnet_lite0 at FP16, INT8 and the mixture of .gpu/efficientnet_lite0.layers.yaml, by per-layer constraints (implicit) and by Q/DQ nodes left
-out (explicit): precision of every convolution and matrix product by the engine inspector, throughput in turns, distance from the FP32 of ONNX Runtime. All
-builds share a timing cache: how long they take is not the question here.
+efficientnet_lite0 at FP16, INT8 and the mixtures of .gpu/efficientnet_lite0.layers.yaml (fewest layers) and .traffic.yaml (least traffic), by per-layer
+constraints (implicit) and by Q/DQ nodes left out (explicit): precision of every convolution and matrix product by the engine inspector, throughput in
+turns, distance from the FP32 of ONNX Runtime. All builds share a timing cache: how long they take is not the question here.
 """
 
 from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Optional
 
 import numpy as np
 import onnx
@@ -24,23 +25,26 @@ from enginewright.config import QUANTIZED, Precision, PrecisionMode
 from enginewright.runtimes.tensorrt import layers
 
 NAME, LARGEST = "efficientnet_lite0", 128
-BATCHES, TURNS = (8, 128), 3
-LAYERS = MADE / f"{NAME}.layers.yaml"
-ENGINES: dict[str, tuple[Precision, PrecisionMode]] = {
-    "fp16": (Precision.fp16, PrecisionMode.implicit),
-    "int8": (Precision.int8, PrecisionMode.implicit),
-    "int8_mixed": (Precision.int8_mixed, PrecisionMode.implicit),
-    "int8_explicit": (Precision.int8, PrecisionMode.explicit),
-    "int8_mixed_explicit": (Precision.int8_mixed, PrecisionMode.explicit),
+BATCHES, TURNS = (1, 8, 128), 3
+LAYERS, TRAFFIC = MADE / f"{NAME}.layers.yaml", MADE / f"{NAME}.traffic.yaml"
+ENGINES: dict[str, tuple[PrecisionMode, Optional[Path]]] = {  # the mixture, None: INT8 throughout
+    "fp16": (PrecisionMode.implicit, None),
+    "int8": (PrecisionMode.implicit, None),
+    "traffic": (PrecisionMode.implicit, TRAFFIC),
+    "layers": (PrecisionMode.implicit, LAYERS),
+    "int8_explicit": (PrecisionMode.explicit, None),
+    "traffic_explicit": (PrecisionMode.explicit, TRAFFIC),
+    "layers_explicit": (PrecisionMode.explicit, LAYERS),
 }
 
 
 def make(key: str, network: Network) -> dict[str, Any]:
     """Build one engine; of the mixed ones also which layers run otherwise than the YAML says."""
-    precision, mode = ENGINES[key]
-    model, mixture = onnx.load(str(network.onnx)), Mixture.read(LAYERS)
-    mixture.require(model, str(LAYERS))
-    mixed = precision is Precision.int8_mixed
+    mode, chosen_in = ENGINES[key]
+    precision = Precision.fp16 if key == "fp16" else Precision.int8_mixed if chosen_in else Precision.int8
+    model = onnx.load(str(network.onnx))
+    mixture = Mixture.read(chosen_in) if chosen_in else Mixture(())
+    mixture.require(model, str(chosen_in))
     timing = str(WORK / "timing" / f"{NAME}_mixed")
     path, said = build(
         network.onnx,
@@ -48,13 +52,13 @@ def make(key: str, network: Network) -> dict[str, Any]:
         WORK / f"{NAME}_{key}",
         settings(LARGEST, precision_mode=mode, timing_cache=timing),
         network.cache if precision in QUANTIZED else None,
-        mixture.nodes(model) if mixed else (),
+        mixture.nodes(model),
     )
     if precision not in QUANTIZED:
         return said
     names = [node.name for node in quantizable(model)]
     found = layers.from_inspector(path.with_name("layers.json").read_text())
-    in_int8, chosen = set(layers.running_in("INT8", names, found)), set(mixture.names if mixed else ())
+    in_int8, chosen = set(layers.running_in("INT8", names, found)), set(mixture.names)
     return {
         **said,
         "layers_in_yaml": len(chosen),
@@ -95,7 +99,8 @@ def main(budget: float) -> int:
     """Everything, the engines first."""
     report = Report("mixed", budget)
     report.step("machine", lambda: {**machine(), "gpu": gpu_state()})
-    report.step("layers.yaml", LAYERS.read_text)
+    for path in (LAYERS, TRAFFIC):
+        report.step(path.name, path.read_text)
     network = Network(NAME)
     for key in ENGINES:
         report.step(f"build {key}", partial(make, key, network), 30)

@@ -41,7 +41,7 @@ class Evaluator:
         if len(images) == 0:
             raise DataError("there is no image to measure accuracy on; raise data.validation_images and data.sensitivity_images, or check data.root")
         self.task, self.images, self.targets, self.batch_size = task, images, task.targets(images), batch_size
-        self._preprocessing, self._shows_progress = preprocessing, shows_progress
+        self.preprocessing, self._shows_progress = preprocessing, shows_progress
 
     def evaluate(self, engine: Engine, precision: Precision, output_name: str, reference: Optional[npt.NDArray[np.float32]] = None) -> Evaluation:
         """Feed every image once.
@@ -84,7 +84,7 @@ class Evaluator:
         from rich.progress import track
 
         (spec,) = engine.inputs
-        batches = self.images.batches(self._preprocessing, self.batch_size)
+        batches = self.images.batches(self.preprocessing, self.batch_size)
         total = -(-len(self.images) // self.batch_size)
         for batch in track(batches, f"{precision.value:>4}: {len(self.images)} images", total, console=Console(stderr=True), disable=not self._shows_progress):
             outputs: npt.NDArray[Any] = engine.infer({spec.name: as_input(batch, spec)})[output_name]

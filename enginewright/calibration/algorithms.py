@@ -9,7 +9,7 @@ import contextlib
 import io
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -72,20 +72,24 @@ def calibrate(onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings
 
 def observe(onnx_model: Path, batches: Iterable[Mapping[str, Array]], cache: CalibrationCache) -> dict[str, TensorRange]:
     """Run every batch once more and say what the scales of a cache, whoever made it, do to the values: tensor -> statistics."""
-    import onnxruntime
-
     model = onnx.load(onnx_model)
     ranges = {tensor: TensorRange(127 * cache.scales[tensor]) for tensor in activations(model) if tensor in cache.scales}
-    inputs = {value.name for value in model.graph.input}
-    results = [tensor for tensor in ranges if tensor not in inputs]
+    for found in tensor_values(model, ranges, batches):
+        for tensor, values in found.items():
+            ranges[tensor].add(values)
+    return ranges
+
+
+def tensor_values(model: onnx.ModelProto, tensors: Collection[str], batches: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
+    """What a model's tensors hold, inputs among them, batch by batch. `model` gets them as outputs."""
+    import onnxruntime
+
+    results = [tensor for tensor in tensors if tensor not in {value.name for value in model.graph.input}]
     known = {output.name for output in model.graph.output}
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(tensor) for tensor in results if tensor not in known)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     for batch in batches:
-        for tensor, values in [*batch.items(), *zip(results, session.run(results, dict(batch)))]:
-            if tensor in ranges:
-                ranges[tensor].add(values)
-    return ranges
+        yield {**{tensor: values for tensor, values in batch.items() if tensor in tensors}, **dict(zip(results, session.run(results, dict(batch))))}
 
 
 def activations(model: onnx.ModelProto) -> list[str]:

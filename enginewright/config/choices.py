@@ -35,6 +35,13 @@ class PrecisionMode(Enum):
     explicit = "explicit"
 
 
+class Sparing(Enum):
+    """What a mixture keeps small."""
+
+    layers = "layers"  # the number of layers in FP16
+    traffic = "traffic"  # the values that layers in FP16 read and write
+
+
 class ScenarioName(Enum):
     """How queries arrive, by MLPerf Inference's names."""
 

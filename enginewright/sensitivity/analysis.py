@@ -7,10 +7,11 @@ debugging guides do by hand; H. Wu et al., "Integer Quantization for Deep Learni
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from enginewright.accuracy.tasks.base import AGREEMENT, Figures
+from enginewright.config import Sparing
 from enginewright.sensitivity.variants import Variants
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 Block = tuple[str, ...]
 FIGURES = ("sqnr_db", "kl_divergence_mean", AGREEMENT)  # and the task's own
+# What a layer counts besides what it moves, in layers of average traffic, so that one which moves next to nothing does not come first whatever it
+# adds. On efficientnet_lite0 0.1 and 0.2 end with 26 % of the traffic in float, 0.25 with 37 %, 0.5 with 42 %, the order by noise alone with 56 %.
+LAYER_ITSELF = 0.1
 SEPARATOR = " + "  # between the layers of a block, as TensorRT joins names
 
 
@@ -37,17 +41,18 @@ def analyze(variants: Variants, evaluations: int, track: Callable[[Sequence[Bloc
 
     Returns:
         The figures of all layers in INT8, and a row a block: rank, layers (names joined by SEPARATOR), count, share_of_noise (of the sum over
-        blocks of the noise that each adds alone), and for each of FIGURES and the task's that exists `alone_` (only this block in INT8) and
-        `without_` (only this block in float).
+        blocks of the noise that each adds alone), share_of_traffic (of the values that all layers read and write for an image), and for each of
+        FIGURES and the task's that exists `alone_` (only this block in INT8) and `without_` (only this block in float).
     """
     import pandas as pd
 
-    whole, shown = variants.figures(()), (*FIGURES, variants.task.figure)
+    whole, shown, traffic = variants.figures(()), (*FIGURES, variants.task.figure), variants.traffic()
     rows: list[dict[str, Any]] = []
     for block in track(blocks(variants.layers, evaluations)):
         alone = variants.figures([layer for layer in variants.layers if layer not in block])
         without = variants.figures(block)
         row: dict[str, Any] = {"layers": SEPARATOR.join(block), "count": len(block), "noise": noise_of(alone)}
+        row["traffic"] = sum(traffic[layer] for layer in block)
         for prefix, figures in (("alone", alone), ("without", without)):
             row.update({f"{prefix}_{name}": figures[name] for name in shown if name in figures})
         rows.append(row)
@@ -55,6 +60,7 @@ def analyze(variants: Variants, evaluations: int, track: Callable[[Sequence[Bloc
     total = float(table["noise"].sum())
     table.insert(0, "rank", range(1, len(table) + 1))
     table.insert(3, "share_of_noise", table.pop("noise") / total if total > 0 else 0.0)
+    table.insert(4, "share_of_traffic", table.pop("traffic") / sum(traffic.values()))
     return whole, table
 
 
@@ -63,6 +69,15 @@ def noise_of(figures: Figures) -> float:
     return float(10 ** (-figures["sqnr_db"] / 10)) if "sqnr_db" in figures else 0.0
 
 
-def ranked(table: pd.DataFrame) -> list[Block]:
-    """The blocks of a ranking, the costliest first."""
+def ranked(table: pd.DataFrame, spare: Sparing = Sparing.layers) -> list[Block]:
+    """The blocks of a ranking, first those that are worth most in float: by noise, or by noise for what they read and write (LAYER_ITSELF)."""
+    if spare is Sparing.traffic:
+        price = table["share_of_traffic"] + LAYER_ITSELF * table["count"] / table["count"].sum()
+        table = table.assign(worth=table["share_of_noise"] / price).sort_values("worth", ascending=False, kind="stable")
     return [tuple(str(layers).split(SEPARATOR)) for layers in table["layers"]]
+
+
+def traffic_of(table: pd.DataFrame, layers: Collection[str]) -> float:
+    """The share of all traffic that these layers have; a block's is shared evenly among its layers."""
+    rows = zip(ranked(table), table["share_of_traffic"])
+    return float(sum(share * sum(layer in layers for layer in block) / len(block) for block, share in rows))

@@ -1,4 +1,4 @@
-"""The fewest layers left in FP16 with which INT8 passes the accuracy gate, looked for in the order of their sensitivity.
+"""The fewest layers left in FP16 with which INT8 passes the accuracy gate, looked for in the order of their worth there.
 
 First a bisection over how many of the costliest blocks stay in float, then each of these is tried in INT8 again, the cheapest first. Every
 step is an evaluation on the sensitivity images; the order is fixed, so equal inputs give an equal choice.
@@ -64,7 +64,7 @@ def search(measure: Measure, holds: Holds, ranking: Sequence[Block], evaluations
     Args:
         measure: runs one mixture.
         holds: the gate.
-        ranking: blocks of layers, the costliest first.
+        ranking: blocks of layers, first those that are worth most in float.
         evaluations: how often `measure` may be called.
         most: how many layers may stay in float.
 

@@ -7,9 +7,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Optional
 
+from onnx import ModelProto
+
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.accuracy.tasks.base import AccuracyTask, Figures
+from enginewright.calibration.algorithms import tensor_values
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.graph import Graph
 from enginewright.calibration.mixture import float_nodes
 from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
 from enginewright.config import Precision
@@ -37,6 +41,7 @@ class Variants:
             raise ModelError(f"{onnx_model} has Conv, Gemm or MatMul nodes without a name of their own, so none can be told apart; name the nodes")
         self.reused = 0
         with OnnxRuntimeEngine(onnx_model, open_session(str(onnx_model)), evaluator.batch_size) as engine:
+            self._input = engine.inputs[0].name
             fp32 = evaluator.evaluate(engine, Precision.fp32, output_name)
         self._reference, self.fp32 = fp32.outputs, self.task.summary(fp32.rows, fp32.classes)
 
@@ -49,6 +54,14 @@ class Variants:
     def images(self) -> ImageSet:
         """What the figures are measured on."""
         return self._evaluator.images
+
+    def traffic(self) -> dict[str, int]:
+        """Of every layer, how many values it reads and writes for one image; weights, which a batch shares, are left out."""
+        model, graph = ModelProto.FromString(self._model.SerializeToString()), Graph(self._model.graph)
+        moved = {node.name: [tensor for tensor in (*node.input, *node.output) if tensor and graph.constant(tensor) is None] for node in quantizable(model)}
+        feeds = self.images.feeds(self._input, self._evaluator.preprocessing, 1)
+        values = next(tensor_values(model, sorted(set().union(*moved.values())), feeds))
+        return {name: sum(values[tensor].size for tensor in tensors) for name, tensors in moved.items()}
 
     def figures(self, floats: Collection[str], operators: Collection[str] = ()) -> Figures:
         """Agreement with FP32, SQNR, KL divergence and, with labels, top-1 of the model with `floats` left in float.

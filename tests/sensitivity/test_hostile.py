@@ -74,6 +74,9 @@ def test_int8_fails_the_gate_and_the_mixture_that_is_found_holds_it(kind: str, d
 
     journal = tmp_path / "journal.jsonl"
     variants = _variants(model, digits["sensitivity"], digits, journal)
+    moved = variants.traffic()
+    assert moved["conv0"] == 28 * 28 + 6 * 14 * 14
+    assert moved["fc"] == 6 * 49 + 10
     found = _search(variants)
     assert not found.trials[0].holds, "plain INT8 passes: the network is not hostile"
     assert found.holds

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enginewright.sensitivity.analysis import blocks
+from enginewright.config import Sparing
+from enginewright.sensitivity.analysis import blocks, ranked, traffic_of
 from enginewright.sensitivity.search import Search, most_floats, search, table_rows
 
 LAYERS = [f"conv{index}" for index in range(20)]
@@ -91,3 +93,23 @@ def test_layers_go_together_in_blocks_where_the_budget_is_small(evaluations: int
     assert max(len(block) for block in found) == size
     assert [layer for block in found for layer in block] == LAYERS
     assert 1 + 2 * len(found) <= evaluations
+
+
+def _ranking() -> pd.DataFrame:
+    columns = {"layers": ["stem", "a + b", "fc"], "count": [1, 2, 1], "share_of_noise": [0.5, 0.4, 0.1], "share_of_traffic": [0.7, 0.29, 0.01]}
+    return pd.DataFrame({"rank": [1, 2, 3], **columns})
+
+
+def test_with_traffic_spared_what_moves_little_for_its_noise_comes_first() -> None:
+    assert ranked(_ranking()) == ranked(_ranking(), Sparing.layers) == [("stem",), ("a", "b"), ("fc",)]
+    assert ranked(_ranking(), Sparing.traffic) == [("fc",), ("a", "b"), ("stem",)]
+
+
+def test_a_layer_that_moves_next_to_nothing_does_not_come_first_if_it_adds_next_to_no_noise() -> None:
+    table = _ranking().assign(share_of_noise=[0.6, 0.399, 0.001], share_of_traffic=[0.71, 0.28999, 0.00001])
+    assert ranked(table, Sparing.traffic)[0] == ("a", "b")
+
+
+def test_a_blocks_traffic_is_shared_among_its_layers() -> None:
+    assert traffic_of(_ranking(), ["stem", "b"]) == pytest.approx(0.7 + 0.145)
+    assert traffic_of(_ranking(), []) == 0.0

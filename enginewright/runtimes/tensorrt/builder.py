@@ -22,6 +22,7 @@ from enginewright.runtimes.tensorrt.inputs import native_inputs
 from enginewright.runtimes.tensorrt.log import BuildLog, as_logger
 from enginewright.runtimes.tensorrt.precision import Plan, make_plan, node_name, read_model, supports_implicit
 from enginewright.runtimes.tensorrt.progress import follow
+from enginewright.runtimes.tensorrt.scales import complete
 from enginewright.runtimes.tensorrt.timing_cache import TimingCache
 from enginewright.target import TargetFingerprint
 
@@ -92,7 +93,7 @@ def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache
     unconstrained = keep_in_half(trt, network, config, plan.constrained) if plan.constrained else []
     shapes = _profile_shapes(network, job.settings.profile)
     add_profile(session, config, shapes)
-    source, calibrator = _wire_scales(trt, config, plan)
+    source, calibrator = _wire_scales(trt, network, config, plan)
     warnings = job.timing_cache.attach(config) if job.timing_cache else []
     with follow(trt, config, session.log, f"{job.precision.name} engine of {job.onnx_model.name}"):
         plan_bytes = cast("Optional[tensorrt.IHostMemory]", session.builder.build_serialized_network(network, config))
@@ -265,11 +266,11 @@ def add_profile(session: Session, config: tensorrt.IBuilderConfig, shapes: Shape
         raise ModelError(f"TensorRT refuses the calibration profile {shapes}: {session.log.reason()}")
 
 
-def _wire_scales(trt: Bindings, config: tensorrt.IBuilderConfig, plan: Plan) -> tuple[Optional[Source], object]:
+def _wire_scales(trt: Bindings, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig, plan: Plan) -> tuple[Optional[Source], object]:
     """Give implicit INT8 its scales; the second value must stay alive as long as the build."""
     if plan.scales is None:
         return None, None
-    source = CacheSource(plan.scales, version_stamp(trt.__version__))
+    source = CacheSource(complete(trt, network, plan.scales, plan.constrained), version_stamp(trt.__version__))
     calibrator = as_calibrator(trt, plan.scales.algorithm, source)
     config.int8_calibrator = calibrator
     return source, calibrator

@@ -8,14 +8,17 @@ AttributeError as it would there. `test_builder.py` holds these names against th
 from __future__ import annotations
 
 import enum
+import itertools
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar, Optional, cast
 
+import numpy.typing as npt
 import onnx
+from onnx import numpy_helper
 
 from enginewright.runtimes.tensorrt.bindings import Bindings, version_stamp
 
@@ -52,6 +55,7 @@ class Record:
     limits: dict[str, int] = field(default_factory=dict)
     tactic_sources: Optional[int] = None
     calibrator_class: str = ""
+    taken_cache: bytes = b""
     batches: int = 0
     given_timings: Optional[bytes] = None
     stored_timings: bytes = b""
@@ -103,17 +107,27 @@ class ITensor:
         self.is_network_output = False
 
 
+LayerType = enum.IntEnum("LayerType", ["CONSTANT", "ELEMENTWISE", "MATRIX_MULTIPLY", "SHUFFLE", "UNARY"], start=0)
+ElementWiseOperation = enum.IntEnum("ElementWiseOperation", ["SUM", "PROD"], start=0)
+DataType = enum.IntEnum("DataType", ["FLOAT", "HALF", "INT8"], start=0)
+
+
 class ILayer:
-    """One for each node, which the parser names after it."""
+    """What the parser makes of a node, and names after it."""
 
     num_outputs = 1
     precision: object = None
 
-    def __init__(self, node: onnx.NodeProto, last: bool) -> None:
-        self.name = node.name
-        self._output = ITensor(onnx.ValueInfoProto(name=node.output[0]))
+    def __init__(self, name: str, inputs: Sequence[str], output: str, last: bool = False, kind: enum.IntEnum = LayerType.UNARY) -> None:
+        self.name, self.type, self.num_inputs = name, kind, len(inputs)
+        self._inputs = [ITensor(onnx.ValueInfoProto(name=tensor)) for tensor in inputs]
+        self._output = ITensor(onnx.ValueInfoProto(name=output))
         self._output.is_network_output = last
         self._output_type: object = None
+        self._weights: Optional[npt.NDArray[Any]] = None
+
+    def get_input(self, index: int) -> ITensor:
+        return self._inputs[index]
 
     def get_output(self, index: int) -> ITensor:
         assert index == 0
@@ -122,6 +136,41 @@ class ILayer:
     def set_output_type(self, index: int, dtype: object) -> None:
         assert index == 0
         self._output_type = dtype
+
+
+class IConstantLayer(ILayer):
+    @property
+    def weights(self) -> Optional[npt.NDArray[Any]]:
+        return self._weights
+
+
+class IElementWiseLayer(ILayer):
+    op = ElementWiseOperation.SUM
+
+
+def _layers(graph: onnx.GraphProto) -> Iterator[ILayer]:
+    """One a node; a Gemm is five, whose inner tensors have names of the parser's own, as in 8.6.0."""
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    results, count = {value.name for value in graph.output}, itertools.count()
+
+    def unnamed(kind: enum.IntEnum, label: str, inputs: Sequence[str], values: Optional[npt.NDArray[Any]] = None) -> ILayer:
+        name = f"(Unnamed Layer* {next(count)}) [{label}]"
+        layer = ILayer(name, inputs, f"{name}_output", kind=kind)
+        layer._weights = values
+        return layer
+
+    for node in graph.node:
+        if node.op_type != "Gemm" or node.input[1] not in weights:
+            next(count)
+            yield ILayer(node.name, [tensor for tensor in node.input if tensor not in weights], node.output[0], node.output[0] in results)
+            continue
+        matrix, bias = (unnamed(LayerType.CONSTANT, "Constant", [], weights[tensor]) for tensor in node.input[1:])
+        product = unnamed(LayerType.MATRIX_MULTIPLY, "Matrix Multiply", [node.input[0], matrix.get_output(0).name])
+        reshaped = unnamed(LayerType.SHUFFLE, "Shuffle", [bias.get_output(0).name])
+        product.name = node.name
+        yield from (matrix, product, bias, reshaped)
+        tensors = [product.get_output(0).name, reshaped.get_output(0).name]
+        yield ILayer(f"{node.name}_sum", tensors, node.output[0], node.output[0] in results, LayerType.ELEMENTWISE)
 
 
 class INetworkDefinition:
@@ -215,6 +264,7 @@ def _calibrate(record: Record, calibrator: Any, version: str) -> None:
     header = f"TRT-{version_stamp(version)}-{CALIBRATORS[record.calibrator_class]}".encode()
     cache = calibrator.read_calibration_cache()
     if cache is not None and bytes(cache).startswith(header) and not record.refuses_cache:
+        record.taken_cache = bytes(cache)
         return
     shapes = record.calibration_profile or record.profiles[0]
     while addresses := calibrator.get_batch(list(shapes)):
@@ -288,8 +338,7 @@ def _parser(family: str) -> type:  # noqa: C901
 
         def parse(self, model: bytes, path: Optional[str] = None) -> bool:  # noqa: ARG002
             parsed = self._network.model = onnx.ModelProto.FromString(model)
-            results = {value.name for value in parsed.graph.output}
-            self._network._layers = [ILayer(node, node.output[0] in results) for node in parsed.graph.node]
+            self._network._layers = list(_layers(parsed.graph))
             self._network._inputs = [ITensor(value) for value in parsed.graph.input]
             self._errors = [ParserError(index, node) for index, node in enumerate(parsed.graph.node) if node.op_type == "NoSuchOp"]
             return not self._errors
@@ -351,7 +400,7 @@ def stand_in(version: str, record: Record) -> Bindings:
         "__version__": version,
         "Builder": _builder(record, version, config := _config(record, family)),
         "BuilderFlag": enum.IntEnum("BuilderFlag", FLAGS[family], start=0),
-        "DataType": enum.IntEnum("DataType", ["FLOAT", "HALF", "INT8"], start=0),
+        "DataType": DataType,
         "Dims": Dims,
         "HardwareCompatibilityLevel": enum.IntEnum("HardwareCompatibilityLevel", ["NONE", "AMPERE_PLUS"], start=0),
         "IBuilderConfig": config,
@@ -374,8 +423,8 @@ def stand_in(version: str, record: Record) -> Bindings:
     }
     if family in ("8.6", "10"):
         module.update({name: _calibrator(name) for name in CALIBRATORS})
-    if family == "10":  # its stubs know ILayer; the names of 8.6 were recorded without it, and 11 is not asked for constraints
-        module["ILayer"] = ILayer
+    if family in ("8.6", "10"):  # 11 is asked neither for constraints nor for scales
+        module.update({kind.__name__: kind for kind in (ILayer, IConstantLayer, IElementWiseLayer, LayerType, ElementWiseOperation)})
     if family in ("10", "11"):
         module["IProgressMonitor"] = IProgressMonitor
     return cast(Bindings, SimpleNamespace(**module))
@@ -387,7 +436,7 @@ def surface(version: str) -> dict[str, set[str]]:
     found = {name: {entry for entry in vars(value) if not entry.startswith("_")} for name, value in module.items() if isinstance(value, type)}
     found["ITensor"] |= {"name", "shape", "dtype", "allowed_formats", "is_network_output"}
     if "ILayer" in found:
-        found["ILayer"] |= {"name"}
+        found["ILayer"] |= {"name", "type", "num_inputs"}
     for name in CALIBRATORS:
         if name in found:
             found[name] |= {"get_batch_size", "get_batch", "read_calibration_cache", "write_calibration_cache"}

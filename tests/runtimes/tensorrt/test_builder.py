@@ -8,9 +8,10 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import Any, Optional
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from runtimes.tensorrt.networks import resnet
 from runtimes.tensorrt.stand_in import Record, stand_in, surface
 
@@ -20,6 +21,7 @@ from enginewright.errors import CalibrationMismatch, ConfigError, EnginewrightEr
 from enginewright.runtimes.base import BuiltEngine
 from enginewright.runtimes.tensorrt.bindings import version_stamp
 from enginewright.runtimes.tensorrt.builder import Job, build_engine
+from enginewright.runtimes.tensorrt.scales import complete
 from enginewright.runtimes.tensorrt.timing_cache import TimingCache
 from enginewright.target import TargetFingerprint
 
@@ -86,6 +88,40 @@ def test_the_portable_scales_are_taken_without_asking_for_images(model: Path, ve
     record = Record()
     build(version, model, Precision.int8, record, cache=scales(CalibrationAlgorithm[algorithm]))
     assert (record.calibrator_class, record.batches) == (base, 0)
+
+
+@pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
+def test_a_gemms_inner_tensors_get_scales_so_that_it_runs_in_int8(model: Path, version: str) -> None:
+    record, cache = Record(), scales()
+    build(version, model, Precision.int8, record)
+    taken = CalibrationCache.parse(record.taken_cache).scales
+    assert {tensor: taken[tensor] for tensor in cache.scales} == pytest.approx(cache.scales)
+    largest = float(np.abs(numpy_helper.to_array(next(tensor for tensor in NETWORK.graph.initializer if tensor.name == NETWORK.graph.node[-1].input[1]))).max())
+    inner = {tensor.rpartition("[")[2]: scale for tensor, scale in taken.items() if tensor not in cache.scales and "Constant" not in tensor}
+    constants = sorted(scale for tensor, scale in taken.items() if "[Constant]" in tensor)
+    assert constants == pytest.approx(sorted([largest / 127, 1 / 127]))  # the bias is all zeros
+    assert inner == pytest.approx({"Matrix Multiply]_output": 0.03 + 1 / 127, "Shuffle]_output": 1 / 127})
+
+
+def test_a_gemm_that_stays_in_float_gets_none(model: Path) -> None:
+    record = Record()
+    _mixed("8.6.0", model, record, NETWORK.graph.node[-1].name)
+    assert set(CalibrationCache.parse(record.taken_cache).scales) == set(scales().scales)
+
+
+def test_the_inner_tensors_of_a_gemm_are_found_in_a_real_network() -> None:
+    """As TensorRT-RTX's parser makes it; that library takes no calib.cache, but its networks are TensorRT's."""
+    rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed; `make rtx` installs it")
+    logger = rtx.Logger(rtx.Logger.ERROR)
+    builder = rtx.Builder(logger)
+    network = builder.create_network(0)
+    parser = rtx.OnnxParser(network, logger)
+    assert parser.parse(NETWORK.SerializeToString())
+    found = complete(rtx, network, scales()).scales
+    products = [network.get_layer(index) for index in range(network.num_layers) if network.get_layer(index).type == rtx.LayerType.MATRIX_MULTIPLY]
+    assert [layer.name for layer in products] == [NETWORK.graph.node[-1].name]
+    assert found[products[0].get_output(0).name] == pytest.approx(0.03 + 1 / 127)
+    assert products[0].get_input(1).name in found
 
 
 def test_scales_that_tensorrt_refuses_end_the_build(model: Path) -> None:
@@ -272,8 +308,12 @@ def _mixed(version: str, model: Path, record: Record, *floats: str) -> BuiltEngi
 
 @pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
 def test_float_nodes_are_obliged_to_fp16_where_there_are_flags(model: Path, version: str) -> None:
-    record, last = Record(), NETWORK.graph.node[-1].name
-    chosen = next(node.name for node in NETWORK.graph.node if node.op_type == "Conv")
+    network, record = onnx.load(str(model)), Record()
+    while network.graph.node[-1].op_type != "Conv":  # so that what the application reads is a convolution's
+        network.graph.node.pop()
+    network.graph.output[0].name = network.graph.node[-1].output[0]
+    onnx.save(network, model)
+    chosen, last = (next(node.name for node in nodes if node.op_type == "Conv") for nodes in (network.graph.node, network.graph.node[::-1]))
     built = _mixed(version, model, record, chosen, last)
     half = stand_in(version, record).DataType.HALF
     assert record.constrained == {chosen: (half, half), last: (half, None)}  # what the application reads keeps its type
