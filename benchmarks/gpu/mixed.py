@@ -88,6 +88,18 @@ def rates(network: Network, batch: int) -> dict[str, dict[str, list[float]]]:
     return said
 
 
+def layer_times(network: Network) -> dict[str, Any]:
+    """Of each engine its layers at the largest batch, in the engine's order: milliseconds and precision."""
+    said: dict[str, Any] = {}
+    for key in ENGINES:
+        path = WORK / f"{NAME}_{key}" / "engine.trt"
+        if path.exists():
+            with open_engine(path) as engine:
+                times = engine.layer_times(network.feeds(LARGEST), 20)
+            said[key] = [[layer.name[:120], round(layer.milliseconds, 5), layer.precision] for layer in times]
+    return said
+
+
 def distance(network: Network) -> dict[str, Any]:
     """Agreement with FP32 and SQNR on the validation photographs."""
     reference = np.load(MADE / f"{NAME}_fp32.npz")["logits"]
@@ -107,6 +119,7 @@ def main(budget: float) -> int:
     for batch in BATCHES:
         report.step(f"rates at batch {batch}", partial(rates, network, batch), 20)
     report.step("distance from FP32", partial(distance, network), 5)
+    report.step("layers", partial(layer_times, network), 10)
     print("mixed failed:", report.failed() or "nothing", flush=True)
     return 1 if report.failed() else 0
 
