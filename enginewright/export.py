@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from enginewright.calibration.simplify import simplified
 from enginewright.config import Export, Model
 from enginewright.errors import ModelError
 
@@ -46,7 +47,7 @@ class Comparison:
 def to_onnx(model: torch.nn.Module, interface: Model, settings: Export) -> bytes:
     """Trace a model and return it as one serialized ONNX file, the same bytes for the same model, weights and versions.
 
-    Constants are folded, BatchNormalization is fused into the convolution before it, and the first axis of input and output is
+    Constants and padding are folded, BatchNormalization is fused into the convolution before it, and the first axis of input and output is
     the symbolic dimension `batch`.
 
     Args:
@@ -66,7 +67,7 @@ def to_onnx(model: torch.nn.Module, interface: Model, settings: Export) -> bytes
     example = torch.from_numpy(_random_batch(TRACED_BATCH, interface.input_shape, seed=0))
     _run_torch(model, example.numpy(), interface)  # a fault of the model is told apart from one of the exporter
     try:
-        return _cleaned(_trace(model, example, interface, settings.opset_version))
+        return _cleaned(simplified(_trace(model, example, interface, settings.opset_version)))
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as fault:
         raise ModelError(
             f"{interface.name} has no ONNX form at opset {settings.opset_version}: {_first_line(fault)}; "

@@ -126,6 +126,20 @@ def test_equal_weights_reach_their_layers_without_identity_nodes() -> None:
     assert compare(model, exported, INTERFACE, seed=0).largest < 1e-5
 
 
+def test_padding_is_part_of_the_convolution_behind_it() -> None:
+    """As TensorFlow pads, on two sides alone: the exporter writes shape arithmetic and a Pad."""
+
+    class Padded(Tiny):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            padded: torch.Tensor = super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+            return padded
+
+    exported = to_onnx(Padded(), INTERFACE, config.Export())
+    (convolution,) = (node for node in onnx.load_model_from_string(exported).graph.node if node.op_type in ("Conv", "Pad", "Concat", "Slice"))
+    assert next(list(attribute.ints) for attribute in convolution.attribute if attribute.name == "pads") == [0, 0, 1, 1]
+    assert compare(Padded(), exported, INTERFACE, seed=0).largest < 1e-5
+
+
 def test_channels_last_models_keep_their_layout() -> None:
     class ChannelsLast(Tiny):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -78,6 +78,7 @@ def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement,
     if placement is Placement.tensorrt:
         uses = [(node, 0) for node in layers] + [(node, index) for node in activations for index in (0, 1)]
         uses += list(_residual_inputs(graph, exclude))
+        uses += [use for use in _depthwise_outputs(graph, layers) if use not in uses]
         sources = {node.input[index]: node.input[index] for node, index in uses}
     else:
         sources = _chain(graph, layers + activations, exclude)
@@ -115,6 +116,14 @@ def _residual_inputs(graph: Graph, exclude: Collection[str]) -> Iterator[tuple[N
         if convolutions:
             main = max(convolutions, key=lambda index: graph.position(node.input[index]))  # the later one ends the residual branch
             yield node, 1 - main
+
+
+def _depthwise_outputs(graph: Graph, layers: Iterable[NodeProto]) -> Iterator[tuple[NodeProto, int]]:
+    """What reads a grouped convolution, above all a depthwise one: TensorRT 8.6.0 has no INT8 kernel that writes floating point and took FP16."""
+    for layer in layers:
+        if any(attribute.name == "group" and attribute.i > 1 for attribute in layer.attribute):
+            output = graph.behind_relu(layer.output[0])
+            yield from ((reader, index) for reader in graph.consumers(output) for index, tensor in enumerate(reader.input) if tensor == output)
 
 
 def _chain(graph: Graph, layers: Iterable[NodeProto], exclude: Collection[str]) -> dict[str, str]:

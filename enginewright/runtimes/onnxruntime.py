@@ -246,29 +246,15 @@ def in_precision(
         raise CalibrationMismatch(f"INT8 of {path} needs a calibration cache; run `dvc repro calibrate`")
     from enginewright.calibration.graph import Graph
     from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
+    from enginewright.calibration.simplify import simplified
 
     # By the inputs of the model as it is, so that a cache of another model is told from what pre-processing may rename.
     graph = Graph(model.graph)
     read = [node.input[0] for node in quantizable(model) if node.name not in floats and graph.constant(node.input[0]) is None]
     calibration.require(read, str(path))
-    prepared = preprocessed(path)
+    prepared = simplified(model)
     names = {node.name for node in prepared.graph.node}
     return insert_qdq(prepared, calibration, Placement.onnxruntime, [name for name in floats if name in names])
-
-
-def preprocessed(path: Path) -> onnx.ModelProto:
-    """Fold constants, BatchNorm and padding into the layers, so that Q/DQ nodes meet bare Conv and Gemm."""
-    import onnx
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "preprocessed.onnx"
-        quant_pre_process(str(path), str(result), skip_symbolic_shape=True)
-        model = onnx.load(result)
-    opset = [entry for entry in model.opset_import if entry.domain in ("", "ai.onnx")]  # it imports every domain that ONNX Runtime knows
-    del model.opset_import[:]
-    model.opset_import.extend(opset)
-    return model
 
 
 def _optimized(plan: bytes, source: Path) -> onnx.ModelProto:

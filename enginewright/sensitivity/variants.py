@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Optional
 
-from onnx import ModelProto
+import onnx
 
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.accuracy.tasks.base import AccuracyTask, Figures
@@ -16,10 +16,11 @@ from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.graph import Graph
 from enginewright.calibration.mixture import float_nodes
 from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
+from enginewright.calibration.simplify import simplified
 from enginewright.config import Precision
 from enginewright.data import ImageSet
 from enginewright.errors import ModelError
-from enginewright.runtimes.onnxruntime import OnnxRuntimeEngine, open_session, preprocessed
+from enginewright.runtimes.onnxruntime import OnnxRuntimeEngine, open_session
 from enginewright.sensitivity.journal import Journal
 
 
@@ -34,7 +35,7 @@ class Variants:
             CalibrationMismatch: the cache is of another model.
         """
         self._path, self._cache, self._evaluator, self._output = onnx_model, cache, evaluator, output_name
-        self._model = preprocessed(onnx_model)
+        self._model = simplified(onnx.load(str(onnx_model)))
         self._journal = journal
         self.layers = tuple(node.name for node in quantizable(self._model))
         if "" in self.layers or len(set(self.layers)) < len(self.layers):
@@ -57,7 +58,7 @@ class Variants:
 
     def traffic(self) -> dict[str, int]:
         """Of every layer, how many values it reads and writes for one image; weights, which a batch shares, are left out."""
-        model, graph = ModelProto.FromString(self._model.SerializeToString()), Graph(self._model.graph)
+        model, graph = onnx.ModelProto.FromString(self._model.SerializeToString()), Graph(self._model.graph)
         moved = {node.name: [tensor for tensor in (*node.input, *node.output) if tensor and graph.constant(tensor) is None] for node in quantizable(model)}
         feeds = self.images.feeds(self._input, self._evaluator.preprocessing, 1)
         values = next(tensor_values(model, sorted(set().union(*moved.values())), feeds))

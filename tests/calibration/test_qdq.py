@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, helper, numpy_helper
 
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
@@ -171,3 +171,28 @@ def test_fp16_of_a_quantized_model_keeps_float32_scales(network: ModelProto, cac
     assert {types[node.input[1]] for node in half.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")} == {onnx.TensorProto.FLOAT}
     assert types["b0"] == onnx.TensorProto.FLOAT16
     assert sqnr(run(quantized), run(half)) > 40
+
+
+def _depthwise(group: int) -> ModelProto:
+    """A 1x1, a 3x3 of `group` groups with Relu behind it, and a 1x1 convolution."""
+    random = np.random.default_rng(0)
+    shapes = {"w_expand": (4, 1, 1, 1), "w_depthwise": (4, 4 // group, 3, 3), "w_project": (2, 4, 1, 1)}
+    nodes = [
+        helper.make_node("Conv", ["input", "w_expand"], ["expanded"], name="expand"),
+        helper.make_node("Conv", ["expanded", "w_depthwise"], ["deep"], name="depthwise", group=group, pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["deep"], ["relu"], name="relu"),
+        helper.make_node("Conv", ["relu", "w_project"], ["output"], name="project"),
+    ]
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", channels, 8, 8]) for name, channels in (("input", 1), ("output", 2))]
+    weights = [numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name) for name, shape in shapes.items()]
+    return helper.make_model(helper.make_graph(nodes, "depthwise", ends[:1], ends[1:], weights), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize(("group", "quantized"), [(4, {"input", "expanded", "relu"}), (1, {"input", "expanded"})])
+def test_a_depthwise_convolution_in_front_of_a_float_layer_writes_int8(group: int, quantized: set[str]) -> None:
+    """TensorRT 8.6.0 has no INT8 kernel for it that writes floating point."""
+    cache = CalibrationCache(CalibrationAlgorithm.entropy, dict.fromkeys(["input", "expanded", "deep", "relu", "output"], 0.02))
+    model = insert_qdq(_depthwise(group), cache, Placement.tensorrt, exclude=["project"])
+    onnx.checker.check_model(model, full_check=True)
+    assert set(zero_points(model)) == quantized
+    assert zero_points(insert_qdq(_depthwise(group), cache, Placement.tensorrt)).keys() == {"input", "expanded", "relu"}

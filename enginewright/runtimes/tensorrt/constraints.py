@@ -32,6 +32,8 @@ def keep_in_half(trt: Bindings, network: tensorrt.INetworkDefinition, config: te
         if layer.name not in nodes:
             continue
         missing.discard(layer.name)
+        if layer.get_output(0).dtype not in (trt.DataType.FLOAT, trt.DataType.HALF):
+            continue  # of shapes and sizes: 8.6.0 refuses the network
         layer.precision = trt.DataType.HALF
         for output in range(layer.num_outputs):
             tensor = layer.get_output(output)

@@ -109,7 +109,7 @@ class ITensor:
 
 LayerType = enum.IntEnum("LayerType", ["CONSTANT", "ELEMENTWISE", "MATRIX_MULTIPLY", "SHUFFLE", "UNARY"], start=0)
 ElementWiseOperation = enum.IntEnum("ElementWiseOperation", ["SUM", "PROD"], start=0)
-DataType = enum.IntEnum("DataType", ["FLOAT", "HALF", "INT8"], start=0)
+DataType = enum.IntEnum("DataType", ["FLOAT", "HALF", "INT8", "INT32"], start=0)
 
 
 class ILayer:
@@ -122,6 +122,7 @@ class ILayer:
         self.name, self.type, self.num_inputs = name, kind, len(inputs)
         self._inputs = [ITensor(onnx.ValueInfoProto(name=tensor)) for tensor in inputs]
         self._output = ITensor(onnx.ValueInfoProto(name=output))
+        self._output.dtype = DataType.FLOAT
         self._output.is_network_output = last
         self._output_type: object = None
         self._weights: Optional[npt.NDArray[Any]] = None
@@ -162,7 +163,9 @@ def _layers(graph: onnx.GraphProto) -> Iterator[ILayer]:
     for node in graph.node:
         if node.op_type != "Gemm" or node.input[1] not in weights:
             next(count)
-            yield ILayer(node.name, [tensor for tensor in node.input if tensor not in weights], node.output[0], node.output[0] in results)
+            layer = ILayer(node.name, [tensor for tensor in node.input if tensor not in weights], node.output[0], node.output[0] in results)
+            layer.get_output(0).dtype = DataType.INT32 if node.op_type == "Shape" else DataType.FLOAT
+            yield layer
             continue
         matrix, bias = (unnamed(LayerType.CONSTANT, "Constant", [], weights[tensor]) for tensor in node.input[1:])
         product = unnamed(LayerType.MATRIX_MULTIPLY, "Matrix Multiply", [node.input[0], matrix.get_output(0).name])

@@ -321,6 +321,19 @@ def test_float_nodes_are_obliged_to_fp16_where_there_are_flags(model: Path, vers
     assert built.settings["float_nodes"] == [chosen, last]
 
 
+def test_what_computes_shapes_is_not_obliged_to_fp16(model: Path) -> None:
+    network, record = onnx.load(str(model)), Record()
+    network.graph.node.append(helper.make_node("Shape", ["input"], ["shape"], name="shape"))
+    onnx.save(network, model)
+    chosen = network.graph.node[0].name
+    assert _mixed("8.6.0", model, record, chosen, "shape").warnings == [f"{node.name} runs in float, not in INT8" for node in _layers(network)[1:]]
+    assert set(record.constrained) == {chosen}
+
+
+def _layers(network: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [node for node in network.graph.node if node.op_type in ("Conv", "Gemm")]
+
+
 def test_float_nodes_get_no_qdq_and_fp16_where_there_are_no_flags(model: Path) -> None:
     record, whole = Record(), Record()
     convolutions = [node.name for node in NETWORK.graph.node if node.op_type == "Conv"]
