@@ -280,7 +280,8 @@ def _layers(session: Session, plan: bytes, job: Job) -> tuple[list[engine_layers
     """The engine's layers from the inspector, else from the log, and the file to keep."""
     text = _inspect(session, plan) if job.inspect and not job.settings.version_compatible else ""
     if text:
-        found, kept = engine_layers.from_inspector(text), json.loads(text, strict=False)
+        kept = engine_layers.completed(text, session.log.layer_text)
+        found = engine_layers.from_inspector(json.dumps(kept))
     else:
         found = engine_layers.from_log(session.log.layer_text)
         kept = {"Layers": [layer.to_dict() for layer in found]}

@@ -79,6 +79,28 @@ def from_log(text: str) -> list[Layer]:
     return [_from_dict(_entry(line)) for line in text.splitlines() if line.startswith("Name: ")]
 
 
+def completed(inspected: str, logged: str) -> dict[str, Any]:
+    """The inspector's description with what only the log has said: a key Precision for layers that compute and whose type the inspector leaves out.
+
+    With a dynamic batch TensorRT 8.6 describes a tensor as "N/A due to dynamic shapes", and names the type of a layer's weights; of a convolution
+    fused with a pooling layer it names neither.
+
+    Args:
+        inspected: the inspector's JSON.
+        logged: the layers as the VERBOSE build log prints them, or nothing.
+
+    Raises:
+        EnginewrightError: as `from_inspector`.
+    """
+    known = {layer.name: layer.precision for layer in from_log(logged)}
+    found = from_inspector(inspected)
+    kept: dict[str, Any] = json.loads(inspected, strict=False)
+    for layer, entry in zip(found, kept["Layers"]):
+        if layer.precision is None and (precision := known.get(layer.name)):
+            entry["Precision"] = precision
+    return kept
+
+
 def by_precision(layers: Iterable[Layer]) -> dict[str, int]:
     """Layers that compute, counted by precision."""
     counted = Counter(layer.precision for layer in layers if layer.precision)
@@ -101,7 +123,7 @@ def _from_dict(entry: Mapping[str, Any]) -> Layer:
     return Layer(
         name=name,
         kind=kind,
-        precision=None if MOVES_ONLY.match(kind) else _computed_in(entry, inputs or outputs),
+        precision=None if MOVES_ONLY.match(kind) else entry.get("Precision") or _computed_in(entry, inputs or outputs),
         nodes=tuple(re.findall(r"\[ONNX Layer: ([^\]]*)\]", str(entry.get("Metadata", "")))),
         tactic=str(entry.get("TacticName", "")),
         inputs=inputs,

@@ -8,7 +8,7 @@ from typing import Optional
 import pytest
 
 from enginewright.errors import EnginewrightError
-from enginewright.runtimes.tensorrt.layers import by_precision, from_inspector, from_log, precision_of, running_in
+from enginewright.runtimes.tensorrt.layers import by_precision, completed, from_inspector, from_log, precision_of, running_in
 
 # NVIDIA, TensorRT Developer Guide, "Engine Inspector", with the metadata of 8.6 (raw 0x1e between nodes) and a reformat before it.
 INSPECTOR_8_6 = """{"Layers": [{
@@ -111,3 +111,24 @@ def test_an_engine_without_details_says_how_to_get_them(text: str) -> None:
 
 def test_a_log_without_layers_gives_none() -> None:
     assert from_log("") == []
+
+
+def test_what_the_inspector_leaves_out_comes_from_the_log() -> None:
+    """As TensorRT 8.6 describes engines with a dynamic batch; of a convolution with a pooling layer fused to it the weights' type is missing too."""
+    unknown = {"Inputs": [{"Name": "input", "Format/Datatype": "N/A due to dynamic shapes"}], "Outputs": []}
+    entries = [
+        {"Name": "stem + relu + pool", "LayerType": "CaskConvActPool", **unknown},
+        {"Name": "conv", "LayerType": "CaskConvolution", "Weights": {"Type": "Half", "Count": 8}, **unknown},
+        {"Name": "shuffled", "LayerType": "Shuffle", **unknown},
+    ]
+    log = """Engine Layer Information:
+Layer(CaskConvActPool): stem + relu + pool, Tactic: 0x1, input[Int8(1,3,8,8)] -> pooled[Int8(1,4,4,4)]
+Layer(CaskConvolution): conv, Tactic: 0x2, pooled[Int8(1,4,4,4)] -> conv_out[Half(1,4,4,4)]
+Layer(Shuffle): shuffled, Tactic: 0x3, conv_out[Half(1,4,4,4)] -> output[Half(1,64)]"""
+    inspected = json.dumps({"Layers": entries})
+    assert [layer.precision for layer in from_inspector(inspected)] == [None, "FP16", None]
+    kept = completed(inspected, log)
+    found = from_inspector(json.dumps(kept))
+    assert [layer.precision for layer in found] == ["INT8", "FP16", None]
+    assert running_in("INT8", ["stem", "conv"], found) == ["stem"]
+    assert completed(inspected, "") == json.loads(inspected)
