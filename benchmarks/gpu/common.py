@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import sys
 import time
 import traceback
@@ -113,6 +114,20 @@ def build(
         "first_warnings": [text[:160] for text in list(built.warnings)[:3]],
     }
     return path, said
+
+
+def take_timings(work: Path) -> bool:
+    """Start from the timing caches that an earlier session on such a GPU brought back into .gpu/timing, if it did; else from none."""
+    shutil.rmtree(work, ignore_errors=True)
+    kept = Path(".gpu/timing")
+    if kept.is_dir():
+        shutil.copytree(kept, work)
+    return kept.is_dir()
+
+
+def give_timings(work: Path) -> None:
+    """Into $OUT/timing, for the next session."""
+    shutil.copytree(work, OUT / "timing", dirs_exist_ok=True)
 
 
 def host_rss_mib() -> float:

@@ -17,7 +17,7 @@ from typing import Any, Optional
 import numpy as np
 import onnx
 
-from benchmarks.gpu.common import Report, build, machine, settings
+from benchmarks.gpu.common import Report, build, give_timings, machine, settings
 from benchmarks.gpu.measure import MADE, WORK, Network, against, drain, forever, gpu_state, on_device, open_engine, outputs
 from enginewright.calibration.mixture import Mixture
 from enginewright.calibration.qdq import quantizable
@@ -120,6 +120,7 @@ def main(budget: float) -> int:
         report.step(f"rates at batch {batch}", partial(rates, network, batch), 20)
     report.step("distance from FP32", partial(distance, network), 5)
     report.step("layers", partial(layer_times, network), 10)
+    give_timings(WORK / "timing")
     print("mixed failed:", report.failed() or "nothing", flush=True)
     return 1 if report.failed() else 0
 

@@ -2,7 +2,8 @@
 
 Run: python -m benchmarks.gpu.resnet50_int8 PART [BUDGET_SECONDS], PART in {engines, ways, large}, each in a process of its own.
 
-`engines`: FP16 and INT8 with inputs of their own type, one profile up to batch 1,024, built without a timing cache; rates with one and two contexts.
+`engines`: FP16 and INT8 with inputs of their own type, one profile up to batch 1,024, built without a timing cache unless .gpu/timing has one; rates
+with one and two contexts.
 `ways`: what `engines` built, built once more from its timing cache; explicit INT8; both of TensorRT's calibrators beside the portable cache.
 `large`: 640 pixels. Needs the folder that make_models.py filled.
 """
@@ -10,7 +11,6 @@ Run: python -m benchmarks.gpu.resnet50_int8 PART [BUDGET_SECONDS], PART in {engi
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from functools import partial
@@ -19,7 +19,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from benchmarks.gpu.common import OUT, Report, build, machine, settings
+from benchmarks.gpu.common import OUT, Report, build, give_timings, machine, settings, take_timings
 from benchmarks.gpu.measure import MADE, WORK, Network, against, curve, drain, forever, gpu_state, open_engine
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, InputType, Precision, PrecisionMode, Profile
@@ -82,7 +82,7 @@ def logits_of(engine: TensorRTEngine, network: Network) -> Any:
 
 def engines(report: Report, network: Network) -> None:
     """Cold builds; INT8 with a float32 input where TensorRT does not take int8."""
-    shutil.rmtree(WORK / "timing", ignore_errors=True)
+    report.step("builds start from earlier timings", lambda: take_timings(WORK / "timing"))
     report.step("build fp16", partial(make, "fp16", network, "fp16"))
     if report.step("build int8", partial(make, "int8", network, "int8")) is None:
         report.step("build int8 with float32 input", partial(make, "int8", network, "int8", input_type=InputType.float32))
@@ -96,10 +96,7 @@ def engines(report: Report, network: Network) -> None:
     RATES.write_text(json.dumps(fastest))
     reference = np.load(MADE / "resnet50_fp32.npz")["logits"]
     report.step("distance from FP32", lambda: {name: against(reference, logits(name, network)) for name in ("fp16", "int8")})
-    for file in (WORK / "timing").rglob("*"):  # the next session's builds start warm
-        if file.is_file():
-            (OUT / "timing" / file.parent.name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, OUT / "timing" / file.parent.name / file.name)
+    give_timings(WORK / "timing")
 
 
 def own_calibrator(network: Network, algorithm: CalibrationAlgorithm) -> CalibrationCache:
