@@ -1,6 +1,6 @@
 """Ranges of activations by entropy, min-max or percentile on what ONNX Runtime's calibrators collect: one symmetric scale a float tensor.
 
-Only functions import onnxruntime here, and only `enginewright.runtimes.onnxruntime` calls them: the target needs neither.
+Only functions import onnxruntime here, and only `enginewright.runtimes.onnxruntime` and `enginewright.sensitivity` call them: the target needs none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 
 from enginewright import artifacts
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.cache import CalibrationCache, scale_of
 from enginewright.calibration.graph import Graph
 from enginewright.calibration.ranges import TensorRange
 from enginewright.config import Calibration, CalibrationAlgorithm
@@ -30,8 +30,6 @@ Histogram = Sequence[Any]  # ONNX Runtime's: counts int64 [bins], edges float32 
 QUANTIZED_BINS = 128  # levels of |x| in INT8
 MOST_CLIPPED = 0.001
 CANDIDATES = 512  # thresholds that the entropy search tries over the whole histogram: finer ones change no scale by more than 0.2 %
-# A tensor that was zero in every image gets the range 1: zeros stay exact, and a value that does come is not cut to nothing.
-RANGE_OF_ZEROS = 1.0
 
 
 def calibrate(onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration) -> CalibrationCache:
@@ -81,13 +79,16 @@ def observe(onnx_model: Path, batches: Iterable[Mapping[str, Array]], cache: Cal
 
 
 def tensor_values(model: onnx.ModelProto, tensors: Collection[str], batches: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
-    """What a model's tensors hold, inputs among them, batch by batch. `model` gets them as outputs."""
+    """What a model's tensors hold, inputs among them, batch by batch."""
     import onnxruntime
 
-    results = [tensor for tensor in tensors if tensor not in {value.name for value in model.graph.input}]
+    inputs = {value.name for value in model.graph.input}
+    results = [tensor for tensor in tensors if tensor not in inputs]
     known = {output.name for output in model.graph.output}
-    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(tensor) for tensor in results if tensor not in known)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(model)
+    exposed.graph.output.extend(onnx.helper.make_empty_tensor_value_info(tensor) for tensor in results if tensor not in known)
+    session = onnxruntime.InferenceSession(exposed.SerializeToString(), providers=["CPUExecutionProvider"])
     for batch in batches:
         yield {**{tensor: values for tensor, values in batch.items() if tensor in tensors}, **dict(zip(results, session.run(results, dict(batch))))}
 
@@ -105,14 +106,6 @@ def activations(model: onnx.ModelProto) -> list[str]:
             dependent.update(node.output)
             ordered += [tensor for tensor in node.output if tensor]
     return [tensor for tensor in ordered if types.get(tensor) == onnx.TensorProto.FLOAT]
-
-
-def scale_of(tensor: str, amax: float) -> float:
-    """The float32 scale amax / 127. Raises CalibrationMismatch if the range is no number."""
-    if not np.isfinite(amax):
-        raise CalibrationMismatch(f"the values of {tensor} have the range {amax}; look for NaN or infinity in the weights and in the calibration images")
-    scale = float(np.float32(amax / 127))
-    return scale if scale >= np.finfo(np.float32).tiny else float(np.float32(RANGE_OF_ZEROS / 127))
 
 
 def entropy_range(counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float32]) -> float:

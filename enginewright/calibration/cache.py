@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from enginewright.config import CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch
 from enginewright.manifest import replacing
@@ -27,6 +29,9 @@ HEADER_NAMES = {
 }
 ALGORITHMS = {"EntropyCalibration2": CalibrationAlgorithm.entropy, "MinMaxCalibration": CalibrationAlgorithm.minmax}
 PORTABLE_VERSION = "8600"  # what a cache of ours is stamped with; `stamped` writes the version that builds
+
+# A tensor that was zero in every image gets the range 1: zeros stay exact, and a value that does come is not cut to nothing.
+RANGE_OF_ZEROS = 1.0
 
 
 @dataclass(frozen=True)
@@ -96,3 +101,11 @@ class CalibrationCache:
         if missing:
             shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise CalibrationMismatch(f"the calibration cache has no scale for {shown} of {model}: it belongs to another model; run `dvc repro calibrate`")
+
+
+def scale_of(tensor: str, amax: float) -> float:
+    """The float32 scale amax / 127. Raises CalibrationMismatch if the range is no number."""
+    if not np.isfinite(amax):
+        raise CalibrationMismatch(f"the values of {tensor} have the range {amax}; look for NaN or infinity in the weights and in the calibration images")
+    scale = float(np.float32(amax / 127))
+    return scale if scale >= np.finfo(np.float32).tiny else float(np.float32(RANGE_OF_ZEROS / 127))

@@ -26,7 +26,8 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         except (Fail, InvalidGraph, Unsupported):
             return model
         found = onnx.load(result)
-    opset = [entry for entry in found.opset_import if entry.domain in ("", "ai.onnx")]  # it imports every domain that ONNX Runtime knows
+    domains = {"", *(entry.domain for entry in model.opset_import)}  # what comes back imports every domain that ONNX Runtime knows
+    opset = [entry for entry in found.opset_import if entry.domain in domains]
     del found.opset_import[:]
     found.opset_import.extend(opset)
     return found

@@ -58,10 +58,10 @@ class Variants:
 
     def traffic(self) -> dict[str, int]:
         """Of every layer, how many values it reads and writes for one image; weights, which a batch shares, are left out."""
-        model, graph = onnx.ModelProto.FromString(self._model.SerializeToString()), Graph(self._model.graph)
-        moved = {node.name: [tensor for tensor in (*node.input, *node.output) if tensor and graph.constant(tensor) is None] for node in quantizable(model)}
+        graph, layers = Graph(self._model.graph), quantizable(self._model)
+        moved = {node.name: [tensor for tensor in (*node.input, *node.output) if tensor and graph.constant(tensor) is None] for node in layers}
         feeds = self.images.feeds(self._input, self._evaluator.preprocessing, 1)
-        values = next(tensor_values(model, sorted(set().union(*moved.values())), feeds))
+        values = next(tensor_values(self._model, sorted(set().union(*moved.values())), feeds))
         return {name: sum(values[tensor].size for tensor in tensors) for name, tensors in moved.items()}
 
     def figures(self, floats: Collection[str], operators: Collection[str] = ()) -> Figures:

@@ -8,7 +8,8 @@ import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
-from enginewright.calibration.algorithms import activations, calibrate, entropy_range, observe, scale_of
+from enginewright.calibration.algorithms import activations, calibrate, entropy_range, observe
+from enginewright.calibration.cache import scale_of
 from enginewright.config import Calibration, CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch
 from support.networks import images

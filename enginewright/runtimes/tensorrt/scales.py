@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.cache import CalibrationCache, scale_of
 from enginewright.runtimes.tensorrt.bindings import Bindings
 
 if TYPE_CHECKING:
     import tensorrt
-
-LEVELS = 127
 
 
 def complete(bindings: Bindings, network: tensorrt.INetworkDefinition, cache: CalibrationCache, floats: Collection[str] = ()) -> CalibrationCache:
@@ -67,7 +65,7 @@ def _follow(trt: Any, tensor: str, makers: Mapping[str, Any], scales: dict[str, 
         return
     if maker.type == trt.LayerType.CONSTANT:
         maker.__class__ = trt.IConstantLayer
-        scales[tensor] = float(np.max(np.abs(maker.weights), initial=0.0)) / LEVELS or 1 / LEVELS
+        scales[tensor] = scale_of(tensor, float(np.max(np.abs(maker.weights), initial=0.0)))
     elif maker.type == trt.LayerType.SHUFFLE:
         source = maker.get_input(0).name
         _follow(trt, source, makers, scales)
