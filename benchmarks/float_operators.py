@@ -116,7 +116,7 @@ def train(network: nn.Module, images: npt.NDArray[np.float32], labels: npt.NDArr
         rows = order[step * BATCH : (step + 1) * BATCH]
         loss = functional.cross_entropy(network(torch.from_numpy(images[rows])), torch.from_numpy(labels[rows]))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
+        torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
 

@@ -74,7 +74,7 @@ class Hostile:
             rows = order[step * BATCH : (step + 1) * BATCH]
             loss = functional.cross_entropy(self(torch.from_numpy(images[rows])), torch.from_numpy(labels[rows]))
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
         if self.kind != "residual":
