@@ -15,6 +15,7 @@ REFERENCE_WEIGHTS = ROOT / "reference/weights.pt"
 MODEL = ROOT / "onnx/model.onnx"
 CHECK_REPORT = ROOT / "checks/report.json"
 CALIBRATION_CACHE = ROOT / "calibration/calib.cache"
+BIAS_CORRECTION = ROOT / "calibration/bias_correction.json"  # only with calibration.bias_correction
 SENSITIVITY = ROOT / "sensitivity"  # ranking.csv
 MIXED_LAYERS = ROOT / "mixed/layers.yaml"
 DRIFT = ROOT / "drift"

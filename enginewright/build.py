@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from enginewright import artifacts, manifest, target
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.cache import CalibrationCache, calibration_files
 from enginewright.calibration.mixture import Mixture
 from enginewright.config import QUANTIZED, Precision, RuntimeName
 from enginewright.errors import CalibrationMismatch, StaleArtifact
@@ -41,7 +41,7 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
     floats: tuple[str, ...] = ()
     if precision in QUANTIZED:
         calibration = _calibration()
-        inputs.append(artifacts.CALIBRATION_CACHE)
+        inputs += calibration_files()
     if precision is Precision.int8_mixed:
         floats = _float_nodes()
         inputs.append(artifacts.MIXED_LAYERS)
@@ -79,10 +79,10 @@ def _runtime_for(where: TargetFingerprint, stage: Stage) -> Runtime:
 
 
 def _calibration() -> CalibrationCache:
-    """The scales, from a calib.cache that is whole and was made from the model that lies here."""
-    made = manifest.verify(artifacts.CALIBRATION_CACHE)
-    if str(artifacts.MODEL) not in made.inputs:
-        raise CalibrationMismatch(f"{artifacts.CALIBRATION_CACHE} does not say which model it was made from; run `dvc repro -f calibrate`")
+    """The scales and the bias correction, from files that are whole and were made from the model that lies here."""
+    for path in calibration_files():
+        if str(artifacts.MODEL) not in manifest.verify(path).inputs:
+            raise CalibrationMismatch(f"{path} does not say which model it was made from; run `dvc repro -f calibrate`")
     return CalibrationCache.read(artifacts.CALIBRATION_CACHE)
 
 

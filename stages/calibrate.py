@@ -4,13 +4,14 @@ import json
 import time
 from collections.abc import Iterator
 
-from enginewright import artifacts
+from enginewright import artifacts, manifest
 from enginewright.calibration import ranges
+from enginewright.calibration.bias import Shifts, to_text
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import RuntimeName
 from enginewright.data import ImageSet
 from enginewright.data.preprocessing import Batch
-from enginewright.errors import StaleArtifact
+from enginewright.errors import RuntimeUnavailable, StaleArtifact
 from enginewright.runtimes import get_runtime
 from enginewright.runtimes.base import Runtime, Task
 from enginewright.runtimes.checked import require_checked
@@ -25,15 +26,21 @@ def calibrate(stage: Stage) -> Metrics:
     images = ImageSet.open(artifacts.CALIBRATION_IMAGES)
     runtime = _calibrator()
     settings = stage.params.calibration
+    absent = OBSERVER.why_not(Task.run)
+    if settings.bias_correction and absent:
+        raise RuntimeUnavailable(f"calibration.bias_correction measures with ONNX Runtime: {absent}; or set it to false")
     start = time.perf_counter()
     cache = runtime.calibrate(artifacts.MODEL, _feeds(stage, images), settings)
+    shifts = OBSERVER.bias_shifts(artifacts.MODEL, _feeds(stage, images)) if settings.bias_correction else {}
     seconds = time.perf_counter() - start
+    _write_correction(stage, shifts, images)
     _write(stage, cache, images, runtime)
-    seen = OBSERVER.observe(artifacts.MODEL, _feeds(stage, images), cache) if OBSERVER.why_not(Task.run) is None else {}
+    seen = {} if absent else OBSERVER.observe(artifacts.MODEL, _feeds(stage, images), cache)
     table = ranges.table(cache, seen)
     for sentence in ranges.outlier_sentences(table):
         print(f"calibrate: {sentence}")
-    return {"images": len(images), "seconds": seconds, **ranges.write_report(artifacts.CALIBRATION_CACHE.parent, cache.algorithm, table)}
+    report = ranges.write_report(artifacts.CALIBRATION_CACHE.parent, cache.algorithm, table)
+    return {"images": len(images), "seconds": seconds, "corrected_layers": len(shifts), **report}
 
 
 def _calibrator() -> Runtime:
@@ -47,6 +54,16 @@ def _calibrator() -> Runtime:
 def _feeds(stage: Stage, images: ImageSet) -> Iterator[dict[str, Batch]]:
     params = stage.params
     return images.feeds(params.model.input_name, params.data.preprocessing, params.calibration.batch_size)
+
+
+def _write_correction(stage: Stage, shifts: Shifts, images: ImageSet) -> None:
+    """The file of an earlier run goes if there is nothing to correct."""
+    if not shifts:
+        for path in (artifacts.BIAS_CORRECTION, manifest.sidecar(artifacts.BIAS_CORRECTION)):
+            path.unlink(missing_ok=True)
+        return
+    with stage.output(artifacts.BIAS_CORRECTION, [artifacts.MODEL, images.files[0]], settings={"images": len(images), "layers": len(shifts)}) as temporary:
+        temporary.write_text(to_text(shifts))
 
 
 def _write(stage: Stage, cache: CalibrationCache, images: ImageSet, runtime: Runtime) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import io
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -18,8 +19,11 @@ import numpy.typing as npt
 import onnx
 
 from enginewright import artifacts
+from enginewright.calibration.bias import CORRECTED
 from enginewright.calibration.cache import CalibrationCache, scale_of
+from enginewright.calibration.fold import fold_batch_normalization
 from enginewright.calibration.graph import Graph
+from enginewright.calibration.qdq import quantizable, rounding_error
 from enginewright.calibration.ranges import TensorRange
 from enginewright.config import Calibration, CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch, ModelError
@@ -27,6 +31,7 @@ from enginewright.errors import CalibrationMismatch, ModelError
 Array = npt.NDArray[Any]
 Histogram = Sequence[Any]  # ONNX Runtime's: counts int64 [bins], edges float32 [bins + 1], least and greatest value, range
 
+NO_IMAGE = "there is no calibration image; set data.calibration_images to at least 1"
 QUANTIZED_BINS = 128  # levels of |x| in INT8
 MOST_CLIPPED = 0.001
 CANDIDATES = 512  # thresholds that the entropy search tries over the whole histogram: finer ones change no scale by more than 0.2 %
@@ -58,7 +63,7 @@ def calibrate(onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings
             _refuse_non_finite(batch)
             calibrator.collect_data(_OneBatch(batch))  # one at a time: it keeps every activation of what it is given
         if not fed:
-            raise CalibrationMismatch("there is no calibration image; set data.calibration_images to at least 1")
+            raise CalibrationMismatch(NO_IMAGE)
         amax = _ranges(calibrator, settings)
     missing = [tensor for tensor in tensors if tensor not in amax]
     if missing:
@@ -91,6 +96,45 @@ def tensor_values(model: onnx.ModelProto, tensors: Collection[str], batches: Ite
     session = onnxruntime.InferenceSession(exposed.SerializeToString(), providers=["CPUExecutionProvider"])
     for batch in batches:
         yield {**{tensor: values for tensor, values in batch.items() if tensor in tensors}, **dict(zip(results, session.run(results, dict(batch))))}
+
+
+def bias_shifts(onnx_model: Path, batches: Iterable[Mapping[str, Array]]) -> dict[str, npt.NDArray[np.float32]]:
+    """What rounding the weights of each Conv and Gemm to INT8 adds to its output on average, one channel at a time (`calibration.bias`).
+
+    Beside each layer a second one runs that has the rounding errors for weights and no bias: its mean is the shift, borders and strides included.
+
+    Args:
+        onnx_model: FP32; layers without a name of their own, and those whose weights are computed in the graph, are left out.
+        batches: input name -> float32 [N, ...], preprocessed.
+
+    Raises:
+        CalibrationMismatch: there is no batch.
+    """
+    model = fold_batch_normalization(onnx.load(onnx_model))
+    graph = Graph(model.graph)
+    names = Counter(node.name for node in graph.nodes)
+    watched: dict[str, str] = {}
+    for node in [node for node in quantizable(model) if node.op_type in CORRECTED and node.name and names[node.name] == 1]:
+        weight, bias = graph.constant(node.input[1]), node.input[2] if len(node.input) > 2 else ""
+        if weight is None or (bias and graph.constant(bias) is None):
+            continue
+        error = graph.add_constant(graph.unique(f"{node.input[1]}_error"), rounding_error(node, weight))
+        beside, shift = graph.unique(f"{node.output[0]}_error"), graph.unique(f"{node.output[0]}_shift")
+        attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute if each.name != "beta"}
+        added = [onnx.helper.make_node(node.op_type, [node.input[0], error], [beside], **attributes)]
+        added += [onnx.helper.make_node("GlobalAveragePool", [beside], [shift])] if node.op_type == "Conv" else []
+        graph.nodes += added
+        watched[node.name] = shift if node.op_type == "Conv" else beside
+    graph.replace_nodes(graph.nodes)
+    sums: dict[str, npt.NDArray[np.float64]] = {}
+    images = 0
+    for found in tensor_values(model, list(watched.values()), batches):
+        for name, tensor in watched.items():
+            sums[name] = sums.get(name, 0.0) + found[tensor].reshape(len(found[tensor]), -1).sum(axis=0, dtype=np.float64)
+        images += len(next(iter(found.values()), ()))
+    if not images and watched:
+        raise CalibrationMismatch(NO_IMAGE)
+    return {name: (total / images).astype(np.float32) for name, total in sums.items()}
 
 
 def activations(model: onnx.ModelProto) -> list[str]:

@@ -11,11 +11,14 @@ import math
 import re
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from enginewright import artifacts
+from enginewright.calibration import bias
+from enginewright.calibration.bias import Shifts
 from enginewright.config import CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch
 from enginewright.manifest import replacing
@@ -36,21 +39,22 @@ RANGE_OF_ZEROS = 1.0
 
 @dataclass(frozen=True)
 class CalibrationCache:
-    """INT8 scales of activation tensors in TensorRT's text format."""
+    """INT8 scales of activation tensors in TensorRT's text format, and the bias correction that lies beside the file."""
 
     algorithm: CalibrationAlgorithm  # percentile is read back as minmax; the sidecar's settings keep the name
     scales: Mapping[str, float]  # tensor name -> scale, a float32 value
     version: str = PORTABLE_VERSION
+    shifts: Shifts = field(default_factory=dict, compare=False)  # bias.py: subtracted from the biases of layers that run in INT8
 
     @classmethod
     def read(cls, path: Path) -> CalibrationCache:
-        """Read a cache written by TensorRT or by us.
+        """Read a cache written by TensorRT or by us, with the bias correction beside it if there is one.
 
         Raises:
-            CalibrationMismatch: with file and line number if a line is not `tensor: 1 to 8 hex digits`.
+            CalibrationMismatch: with file and line number if a line is not `tensor: 1 to 8 hex digits`, or the correction is not understood.
         """
         try:
-            return cls.parse(path.read_bytes(), str(path))
+            return replace(cls.parse(path.read_bytes(), str(path)), shifts=bias.read(path.with_name(bias.FILE)))
         except FileNotFoundError:
             raise CalibrationMismatch(f"{path} does not exist; run `dvc repro calibrate`") from None
 
@@ -89,7 +93,7 @@ class CalibrationCache:
 
     def stamped(self, version: str) -> CalibrationCache:
         """The same scales under another TensorRT version's header: TensorRT calibrates anew when its own is not there."""
-        return CalibrationCache(self.algorithm, self.scales, version)
+        return replace(self, version=version)
 
     def require(self, tensors: Iterable[str], model: str) -> None:
         """Check that this cache has a scale for each of the tensors.
@@ -101,6 +105,11 @@ class CalibrationCache:
         if missing:
             shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise CalibrationMismatch(f"the calibration cache has no scale for {shown} of {model}: it belongs to another model; run `dvc repro calibrate`")
+
+
+def calibration_files() -> list[Path]:
+    """calib.cache, and the bias correction beside it if `calibrate` made one."""
+    return [artifacts.CALIBRATION_CACHE, *(path for path in [artifacts.BIAS_CORRECTION] if path.exists())]
 
 
 def scale_of(tensor: str, amax: float) -> float:

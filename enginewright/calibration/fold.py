@@ -78,7 +78,7 @@ def _unfoldable_numbers(graph: Graph, node: NodeProto, layer: NodeProto, named: 
     factor, shift = _affine(graph, node)
     if not (np.isfinite(factor).all() and np.isfinite(shift).all()):
         return "its variance is not positive, or a number of it is no number"
-    bias = _bias(graph, layer)
+    bias = bias_of(graph, layer)
     if bias is not None and bias.size not in (1, factor.size):
         return f"the bias of {named} is not one value a channel"
     return None
@@ -97,21 +97,23 @@ def _fold(graph: Graph, node: NodeProto) -> None:
     assert layer is not None  # why_unfoldable saw both
     assert weight is not None
     factor, shift = _affine(graph, node)
-    bias = _bias(graph, layer)
+    bias = bias_of(graph, layer)
     new_bias = (np.zeros_like(factor) if bias is None else np.broadcast_to(bias.reshape(-1), factor.shape)) * factor + shift
     new_weight = weight.astype(np.float64) * _along_outputs(layer, weight, factor)
-    # New names: another layer may share the old weights.
-    names = [graph.unique(f"{layer.input[1]}_folded"), graph.unique(f"{layer.output[0]}_bias_folded")]
-    graph.add_constant(names[0], new_weight.astype(weight.dtype))
-    graph.add_constant(names[1], new_bias.astype(weight.dtype))
-    inputs = [layer.input[0], *names]
+    layer.input[1] = graph.add_constant(graph.unique(f"{layer.input[1]}_folded"), new_weight.astype(weight.dtype))  # another layer may share the old ones
+    set_bias(graph, layer, new_bias.astype(weight.dtype))
+    layer.output[0] = node.output[0]
+
+
+def set_bias(graph: Graph, layer: NodeProto, bias: npt.NDArray[Any]) -> None:
+    """Give a Conv, ConvTranspose or Gemm this bias, [channels], added as it is: under a new name, as another layer may share the old one."""
+    inputs = [*layer.input[:2], graph.add_constant(graph.unique(f"{layer.output[0]}_bias"), bias)]
     del layer.input[:]
     layer.input.extend(inputs)
     kept = [attribute for attribute in layer.attribute if attribute.name != "beta"]  # of Gemm: it is in the new bias
     attributes = [AttributeProto.FromString(attribute.SerializeToString()) for attribute in kept]
     del layer.attribute[:]
     layer.attribute.extend(attributes)
-    layer.output[0] = node.output[0]
 
 
 def _affine(graph: Graph, node: NodeProto) -> tuple[Floats, Floats]:
@@ -122,7 +124,7 @@ def _affine(graph: Graph, node: NodeProto) -> tuple[Floats, Floats]:
         return factor, shift - mean * factor
 
 
-def _bias(graph: Graph, layer: NodeProto) -> Optional[Floats]:
+def bias_of(graph: Graph, layer: NodeProto) -> Optional[Floats]:
     """The layer's bias as it is added, None without one."""
     if len(layer.input) < 3 or not layer.input[2]:
         return None

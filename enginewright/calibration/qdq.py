@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, helper
 
+from enginewright.calibration.bias import corrected
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.fold import fold_batch_normalization
 from enginewright.calibration.graph import Graph
 from enginewright.errors import CalibrationMismatch, ModelError, nearest
 
@@ -57,7 +57,7 @@ def quantizable(model: ModelProto) -> list[NodeProto]:
 def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement, exclude: Collection[str] = ()) -> ModelProto:
     """Return a copy of a float model with the cache's scales as Q/DQ nodes; the opset stays, inputs and outputs stay float32.
 
-    BatchNormalization is folded first where it can be, so that weights have the scales of the folded layer.
+    BatchNormalization is folded first where it can be, so that weights have the scales of the folded layer; then the cache's bias correction is made.
     Activations get one scale a tensor, weights one an output channel: max |w| / 127 (Conv: axis 0; Gemm: axis 0 if transB, else 1; MatMul: the last).
 
     Args:
@@ -71,7 +71,7 @@ def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement,
         ModelError: the opset is too old, the model carries Q/DQ nodes already, or `exclude` names a node that is not there.
     """
     _refuse(model, exclude)
-    result = fold_batch_normalization(model)
+    result = corrected(model, cache.shifts, exclude)
     graph = Graph(result.graph)
     layers = [node for node in quantizable(result) if node.name not in exclude and graph.constant(node.input[1]) is not None]
     activations = [node for node in quantizable(result) if node.name not in exclude and graph.constant(node.input[1]) is None and node.op_type == "MatMul"]
@@ -192,20 +192,17 @@ def _quantize_weight(graph: Graph, node: NodeProto, activation: Quantization, pl
     weight = graph.constant(node.input[1])
     assert weight is not None  # chosen by the caller
     axis = _channel_axis(node, weight.ndim)
-    others = tuple(other for other in range(weight.ndim) if other != axis)
-    scale = np.maximum(np.abs(weight).max(axis=others).astype(np.float64) / 127, 0)
+    exact = _weight_scale(weight, axis)
     bias = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-    integer_bias = placement is Placement.onnxruntime and bias is not None and bias.size == scale.size
+    integer_bias = placement is Placement.onnxruntime and bias is not None and bias.size == exact.size
     if integer_bias and bias is not None:
-        scale = np.maximum(scale, np.abs(bias.reshape(-1).astype(np.float64)) / activation.scale / INT32_MAX * 2)  # else the bias overflows
-    scale = np.where(scale < np.finfo(np.float32).tiny, 1.0, scale).astype(np.float32)  # a channel of zeros
+        exact = np.maximum(exact, np.abs(bias.reshape(-1).astype(np.float64)) / activation.scale / INT32_MAX * 2)  # else the bias overflows
+    scale = _not_zero(exact)
     prefix = graph.unique(f"{node.input[1]}_int8")
-    shape = [-1 if other == axis else 1 for other in range(weight.ndim)]
     parameters = [graph.add_constant(f"{prefix}_scale", scale), graph.add_constant(f"{prefix}_zero_point", np.zeros(scale.shape, np.int8))]
     nodes = _qdq(node.input[1], f"{prefix}_quantized", f"{prefix}_dequantized", parameters, axis)
     if placement is Placement.onnxruntime:  # stored as int8: a quarter of the file; TensorRT wants FP32 -> Q
-        integers = np.clip(np.rint(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
-        graph.add_constant(f"{prefix}_quantized", integers)
+        graph.add_constant(f"{prefix}_quantized", _integers(weight, scale, axis).astype(np.int8))
         nodes = nodes[1:]
     node.input[1] = nodes[-1].output[0]
     if node.op_type == "Conv" and not any(attribute.name == "kernel_shape" for attribute in node.attribute):
@@ -213,6 +210,34 @@ def _quantize_weight(graph: Graph, node: NodeProto, activation: Quantization, pl
     if integer_bias and bias is not None:
         nodes.append(_integer_bias(graph, node, bias, activation.scale * scale.astype(np.float64)))
     graph.insert_first(nodes)
+
+
+def rounding_error(node: NodeProto, weight: Floats) -> Floats:
+    """What INT8 adds to the weight of a Conv, Gemm or MatMul, in the weight's shape: dequantized less exact."""
+    axis = _channel_axis(node, weight.ndim)
+    scale = _not_zero(_weight_scale(weight, axis))
+    error: Floats = (_integers(weight, scale, axis) * _along(scale, weight.ndim, axis) - weight).astype(np.float32)
+    return error
+
+
+def _weight_scale(weight: Floats, axis: int) -> npt.NDArray[np.float64]:
+    others = tuple(other for other in range(weight.ndim) if other != axis)
+    scale: npt.NDArray[np.float64] = np.abs(weight).max(axis=others).astype(np.float64) / 127
+    return scale
+
+
+def _not_zero(scale: npt.NDArray[np.float64]) -> Floats:
+    """As float32; 1 for a channel of zeros."""
+    return np.where(scale < np.finfo(np.float32).tiny, 1.0, scale).astype(np.float32)
+
+
+def _integers(weight: Floats, scale: Floats, axis: int) -> Floats:
+    integers: Floats = np.clip(np.rint(weight / _along(scale, weight.ndim, axis)), -127, 127)
+    return integers
+
+
+def _along(scale: Floats, rank: int, axis: int) -> Floats:
+    return scale.reshape([-1 if other == axis else 1 for other in range(rank)])
 
 
 def _integer_bias(graph: Graph, node: NodeProto, bias: Floats, scale: npt.NDArray[np.float64]) -> NodeProto:

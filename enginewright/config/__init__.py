@@ -142,6 +142,7 @@ class Calibration:
     batch_size: int = 20
     percentile: float = 99.99  # of |x|, for algorithm percentile
     bins: int = 2048  # of the histogram of |x|, for entropy and percentile
+    bias_correction: bool = False  # take off what INT8 weights add to each layer's output on average; needs ONNX Runtime, whoever calibrates
 
 
 @dataclass

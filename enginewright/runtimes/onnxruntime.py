@@ -72,6 +72,13 @@ class OnnxRuntime:
         self._version()
         return observe(onnx_model, batches, cache)
 
+    def bias_shifts(self, onnx_model: Path, batches: Iterable[Mapping[str, Array]]) -> dict[str, npt.NDArray[np.float32]]:
+        """What INT8 weights add to each layer's output on average (`enginewright.calibration.bias`). Raises CalibrationMismatch, RuntimeUnavailable."""
+        from enginewright.calibration.algorithms import bias_shifts
+
+        self._version()
+        return bias_shifts(onnx_model, batches)
+
     def build(
         self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache], floats: Collection[str] = ()
     ) -> BuiltEngine:

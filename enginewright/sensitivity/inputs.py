@@ -8,7 +8,7 @@ from pathlib import Path
 from enginewright import __version__, artifacts, manifest
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.accuracy.tasks import get_task
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.cache import CalibrationCache, calibration_files
 from enginewright.data import ImageSet
 from enginewright.runtimes.checked import require_checked
 from enginewright.sensitivity.journal import FOLDER, Journal
@@ -18,7 +18,7 @@ from enginewright.stage import Stage
 
 def inputs(images: ImageSet) -> list[Path]:
     """The artifacts that the figures hang on, for manifests."""
-    return [artifacts.MODEL, artifacts.CALIBRATION_CACHE, *images.files]
+    return [artifacts.MODEL, *calibration_files(), *images.files]
 
 
 def open_variants(stage: Stage) -> tuple[Variants, Journal]:
@@ -29,7 +29,8 @@ def open_variants(stage: Stage) -> tuple[Variants, Journal]:
         ModelError: check_onnx did not pass the model, or it cannot run.
     """
     require_checked(artifacts.MODEL)
-    manifest.verify(artifacts.CALIBRATION_CACHE)
+    for path in calibration_files():
+        manifest.verify(path)
     images = ImageSet.open(artifacts.SENSITIVITY_IMAGES)
     preprocessing, model = stage.params.data.preprocessing, stage.params.model
     evaluator = Evaluator(get_task(model.task), images, preprocessing, stage.params.analyze_sensitivity.batch_size, shows_progress=False)

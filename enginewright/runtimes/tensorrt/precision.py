@@ -15,6 +15,7 @@ from typing import Optional
 import onnx
 from google.protobuf.message import DecodeError
 
+from enginewright.calibration.bias import corrected
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
 from enginewright.config import QUANTIZED, Precision, PrecisionMode
@@ -79,6 +80,8 @@ def make_plan(
         inputs = [value.name for value in model.graph.input if value.name not in {weight.name for weight in model.graph.initializer}]
         calibration.require(inputs, str(onnx_model))
     if mode is PrecisionMode.implicit:
+        if calibration is not None and calibration.shifts:
+            model = corrected(model, calibration.shifts, floats)
         return Plan(mode, model, flags, calibration, names, constrained=tuple(floats))
     converted, warned = _explicit(model, precision, calibration, floats, typed="FP16" not in flags)
     return Plan(mode, converted, flags, None, names, warned)
