@@ -27,9 +27,9 @@ from enginewright.accuracy.evaluate import Evaluator
 from enginewright.accuracy.tasks import get_task
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.mixture import float_nodes
-from enginewright.calibration.qdq import Placement, insert_qdq
+from enginewright.calibration.qdq import insert_qdq
 from enginewright.calibration.simplify import simplified
-from enginewright.config import Calibration, CalibrationAlgorithm, Export, Model, Precision, Preprocessing, TaskName
+from enginewright.config import Calibration, CalibrationAlgorithm, Export, Model, Placement, Precision, Preprocessing, TaskName
 from enginewright.data import ImageSet, to_input
 from enginewright.export import to_onnx
 from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session

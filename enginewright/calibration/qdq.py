@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from typing import Optional
 
 import numpy as np
@@ -20,6 +19,7 @@ from onnx import ModelProto, NodeProto, helper
 from enginewright.calibration.bias import corrected
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.graph import Graph
+from enginewright.config import Placement
 from enginewright.errors import CalibrationMismatch, ModelError, nearest
 
 Floats = npt.NDArray[np.float32]
@@ -31,13 +31,6 @@ SAME_SCALE = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueez
 COMPANIONS = ("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid", *SAME_SCALE)
 MINIMUM_OPSET = 13  # per-channel DequantizeLinear
 INT32_MAX = 2**31 - 1
-
-
-class Placement(Enum):
-    """Where Q/DQ pairs go and in which type."""
-
-    tensorrt = "tensorrt"  # symmetric int8, zero point 0; weights FP32 -> Q -> DQ; none between Conv and Relu
-    onnxruntime = "onnxruntime"  # uint8, zero point 0 after Relu, else 128; int8 weights; inputs and outputs of every quantized layer
 
 
 @dataclass(frozen=True)

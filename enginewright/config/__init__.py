@@ -42,6 +42,9 @@ from enginewright.config.choices import (
     Layout as Layout,
 )
 from enginewright.config.choices import (
+    Placement as Placement,
+)
+from enginewright.config.choices import (
     Precision as Precision,
 )
 from enginewright.config.choices import (
@@ -188,6 +191,7 @@ class AnalyzeSensitivity:
 
     batch_size: int = 50
     evaluations: int = 250  # the most Q/DQ models that are run over the sensitivity images: with too many layers, neighbours go together
+    placement: Placement = Placement.onnxruntime  # whose INT8 layers are judged by, in search_mixed too; TensorRT's is coarser and four times slower here
 
 
 @dataclass

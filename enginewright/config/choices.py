@@ -42,6 +42,13 @@ class Sparing(Enum):
     traffic = "traffic"  # the values that layers in FP16 read and write
 
 
+class Placement(Enum):
+    """Whose INT8 a Q/DQ model is for: where the pairs go, and in which type."""
+
+    tensorrt = "tensorrt"  # symmetric int8, zero point 0; weights FP32 -> Q -> DQ; none between Conv and Relu
+    onnxruntime = "onnxruntime"  # uint8, zero point 0 after Relu, else 128; int8 weights; inputs and outputs of every quantized layer
+
+
 class ScenarioName(Enum):
     """How queries arrive, by MLPerf Inference's names."""
 

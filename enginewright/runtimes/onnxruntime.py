@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from enginewright import artifacts, manifest
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.config import QUANTIZED, Build, Calibration, InputType, Precision
+from enginewright.config import QUANTIZED, Build, Calibration, InputType, Placement, Precision
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
 from enginewright.runtimes.base import Array, BuiltEngine, Feeds, LayerTime, Task, TensorSpec, check_feeds, in_batches, overlapped, plain_inputs
 from enginewright.target import TargetFingerprint, cpu_name, has_int8_dot_product, instruction_sets
@@ -252,7 +252,7 @@ def in_precision(
     if calibration is None:
         raise CalibrationMismatch(f"INT8 of {path} needs a calibration cache; run `dvc repro calibrate`")
     from enginewright.calibration.graph import Graph
-    from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
+    from enginewright.calibration.qdq import insert_qdq, quantizable
     from enginewright.calibration.simplify import simplified
 
     # By the inputs of the model as it is, so that a cache of another model is told from what pre-processing may rename.

@@ -32,12 +32,12 @@ def open_variants(stage: Stage) -> tuple[Variants, Journal]:
     for path in calibration_files():
         manifest.verify(path)
     images = ImageSet.open(artifacts.SENSITIVITY_IMAGES)
-    preprocessing, model = stage.params.data.preprocessing, stage.params.model
-    evaluator = Evaluator(get_task(model.task), images, preprocessing, stage.params.analyze_sensitivity.batch_size, shows_progress=False)
+    preprocessing, model, settings = stage.params.data.preprocessing, stage.params.model, stage.params.analyze_sensitivity
+    evaluator = Evaluator(get_task(model.task), images, preprocessing, settings.batch_size, shows_progress=False)
     # The journal knows each Q/DQ model by its bytes; these are what else its figures hang on.
     rest = [__version__, stage.name, repr(preprocessing), repr(model), *(manifest.sha256(path) for path in inputs(images))]
     journal = Journal(FOLDER / f"{hashlib.sha256(chr(10).join(rest).encode()).hexdigest()[:16]}.jsonl")
     if len(journal):
         print(f"{stage.name}: goes on after {len(journal)} models that an interrupted run measured", flush=True)
     cache = CalibrationCache.read(artifacts.CALIBRATION_CACHE)
-    return Variants(artifacts.MODEL, cache, evaluator, model.output_name, journal), journal
+    return Variants(artifacts.MODEL, cache, evaluator, model.output_name, journal, settings.placement), journal

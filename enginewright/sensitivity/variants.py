@@ -15,9 +15,9 @@ from enginewright.calibration.algorithms import tensor_values
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.graph import Graph
 from enginewright.calibration.mixture import float_nodes
-from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
+from enginewright.calibration.qdq import insert_qdq, quantizable
 from enginewright.calibration.simplify import simplified
-from enginewright.config import Precision
+from enginewright.config import Placement, Precision
 from enginewright.data import ImageSet
 from enginewright.errors import ModelError
 from enginewright.runtimes.onnxruntime import OnnxRuntimeEngine, open_session
@@ -27,8 +27,16 @@ from enginewright.sensitivity.journal import Journal
 class Variants:
     """The Q/DQ models of one ONNX and one calib.cache, differing in the layers that stay in float."""
 
-    def __init__(self, onnx_model: Path, cache: CalibrationCache, evaluator: Evaluator, output_name: str, journal: Optional[Journal] = None) -> None:
-        """Run FP32 once, which the others are compared with.
+    def __init__(
+        self,
+        onnx_model: Path,
+        cache: CalibrationCache,
+        evaluator: Evaluator,
+        output_name: str,
+        journal: Optional[Journal] = None,
+        placement: Placement = Placement.onnxruntime,
+    ) -> None:
+        """Run FP32 once, which the others are compared with. `placement`: whose INT8 the variants compute.
 
         Raises:
             ModelError: ONNX Runtime cannot run the model, or a Conv, Gemm or MatMul has no name of its own.
@@ -36,7 +44,7 @@ class Variants:
         """
         self._path, self._cache, self._evaluator, self._output = onnx_model, cache, evaluator, output_name
         self._model = simplified(onnx.load(str(onnx_model)))
-        self._journal = journal
+        self._journal, self._placement = journal, placement
         self.layers = tuple(node.name for node in quantizable(self._model))
         if "" in self.layers or len(set(self.layers)) < len(self.layers):
             raise ModelError(f"{onnx_model} has Conv, Gemm or MatMul nodes without a name of their own, so none can be told apart; name the nodes")
@@ -72,7 +80,7 @@ class Variants:
             operators: types of nodes that stay in float wherever they stand.
         """
         nodes = float_nodes(self._model, floats, tuple(operators))
-        plan = insert_qdq(self._model, self._cache, Placement.onnxruntime, nodes).SerializeToString(deterministic=True)
+        plan = insert_qdq(self._model, self._cache, self._placement, nodes).SerializeToString(deterministic=True)
         digest = hashlib.sha256(plan).hexdigest()
         if self._journal is not None and (known := self._journal.get(digest)) is not None:
             self.reused += 1

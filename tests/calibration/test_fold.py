@@ -14,8 +14,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from enginewright.calibration.algorithms import calibrate
 from enginewright.calibration.fold import fold_batch_normalization, why_unfoldable
 from enginewright.calibration.graph import Graph
-from enginewright.calibration.qdq import Placement, insert_qdq
-from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision
+from enginewright.calibration.qdq import insert_qdq
+from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision
 from enginewright.runtimes.onnxruntime import RUNTIME
 
 Array = np.ndarray[Any, np.dtype[np.float32]]

@@ -8,8 +8,8 @@ import pytest
 from onnx import ModelProto, helper, numpy_helper
 
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
-from enginewright.config import CalibrationAlgorithm
+from enginewright.calibration.qdq import insert_qdq, quantizable
+from enginewright.config import CalibrationAlgorithm, Placement
 from enginewright.errors import CalibrationMismatch, ModelError
 from enginewright.runtimes.precision import to_fp16
 from support.networks import images, residual_network

@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError
 
 from enginewright.calibration.bias import corrected
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.qdq import Placement, insert_qdq, quantizable
-from enginewright.config import QUANTIZED, Precision, PrecisionMode
+from enginewright.calibration.qdq import insert_qdq, quantizable
+from enginewright.config import QUANTIZED, Placement, Precision, PrecisionMode
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError
 from enginewright.runtimes.precision import to_fp16
 from enginewright.runtimes.tensorrt.bindings import Bindings
