@@ -117,3 +117,23 @@ def test_the_null_runtime_builds_too(ready: Path, run: Run, precision: Precision
     assert code == 0, printed
     with enginewright.load(artifacts.ENGINES / precision.name / "engine.null") as engine:
         assert [spec.name for spec in engine.outputs] == ["logits"]
+
+
+def test_a_bias_correction_goes_into_int8_and_its_hash_into_the_manifest(ready: Path, run: Run) -> None:
+    def answers() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        assert run(build_int8)[0] == 0
+        with enginewright.load(engine_of(Precision.int8)) as engine:
+            return engine.infer({"input": np.ones((2, 1, 28, 28), np.float32)})["logits"]
+
+    plain = answers()
+    params = ready / "params.yaml"
+    params.write_text(params.read_text().replace("bias_correction: false", "bias_correction: true"))
+    assert run(calibrate)[0] == 0
+    corrected = answers()
+    assert np.abs(corrected - plain).max() > 0
+    assert str(artifacts.BIAS_CORRECTION) in manifest.read(engine_of(Precision.int8)).inputs
+
+    artifacts.BIAS_CORRECTION.write_text("{}")
+    code, printed = run(build_int8)
+    assert code == 2
+    assert "bias_correction.json cannot be used: its bytes differ" in " ".join(printed.split())

@@ -10,6 +10,9 @@ import pytest
 
 from enginewright import artifacts, manifest
 from enginewright.calibration import ranges
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.runtimes.base import Task
+from enginewright.runtimes.onnxruntime import OnnxRuntime
 from stages.calibrate import calibrate
 from support.checked_model import COUNT, write_images, write_model, write_target
 
@@ -63,6 +66,32 @@ def test_a_second_run_is_byte_identical(ready: Path, run: Run) -> None:
     run(calibrate)
     assert {path.name: path.read_bytes() for path in artifacts.CALIBRATION_CACHE.parent.iterdir()} == first
     assert set(first) == {"calib.cache", "calib.cache.json", "report.json", "ranges.csv"}
+
+
+def test_bias_correction_is_a_sealed_file_that_goes_when_it_is_turned_off(ready: Path, run: Run) -> None:
+    params = ready / "params.yaml"
+    params.write_text(params.read_text().replace("bias_correction: false", "bias_correction: true"))
+    code, printed = run(calibrate)
+    assert code == 0, printed
+    assert set(manifest.verify(artifacts.BIAS_CORRECTION).inputs) == {str(artifacts.MODEL), str(artifacts.CALIBRATION_IMAGES / "images.npy")}
+    shifts = CalibrationCache.read(artifacts.CALIBRATION_CACHE).shifts
+    assert {name: shift.size for name, shift in shifts.items()} == {"Conv_0": 8, "Conv_1": 8, "Conv_2": 8, "Conv_3": 8, "Gemm_0": 5}
+    assert json.loads((artifacts.METRICS / "calibrate.json").read_text())["corrected_layers"] == 5
+
+    params.write_text(params.read_text().replace("bias_correction: true", "bias_correction: false"))
+    assert run(calibrate)[0] == 0
+    assert {path.name for path in artifacts.CALIBRATION_CACHE.parent.iterdir()} == {"calib.cache", "calib.cache.json", "report.json", "ranges.csv"}
+    assert CalibrationCache.read(artifacts.CALIBRATION_CACHE).shifts == {}
+
+
+def test_bias_correction_is_refused_where_nothing_can_measure_it(ready: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = ready / "params.yaml"
+    params.write_text(params.read_text().replace("bias_correction: false", "bias_correction: true"))
+    monkeypatch.setattr(OnnxRuntime, "why_not", lambda _self, task: "onnxruntime is not installed" if task is Task.run else None)
+    code, printed = run(calibrate)
+    assert code == 2
+    assert "calibration.bias_correction measures with ONNX Runtime: onnxruntime is not installed; or set it to false" in " ".join(printed.split())
+    assert not artifacts.CALIBRATION_CACHE.exists()
 
 
 @pytest.mark.parametrize(
