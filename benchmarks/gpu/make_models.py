@@ -2,8 +2,8 @@
 
 Run where PyTorch and ONNX Runtime are: python -m benchmarks.gpu.make_models .gpu PROJECT [SPARING]
 
-PROJECT is a checkout in which `experiment=efficientnet_lite0` ran up to search_mixed: its ONNX, scales and layers.yaml are what is measured. SPARING: one
-in which the same ran with search_mixed.spare=traffic, for its layers.yaml.
+PROJECT is a checkout in which `experiment=efficientnet_lite0 calibration.bias_correction=true` ran up to search_mixed: its ONNX, scales, bias correction
+and layers.yaml are what is measured. SPARING: one in which the same ran with search_mixed.spare=traffic, for its layers.yaml.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from benchmarks.gpu import resnet50
 from enginewright import artifacts, manifest
+from enginewright.calibration import bias
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Calibration, CalibrationAlgorithm, ChannelOrder, DataSource, Preprocessing, RuntimeName
 from enginewright.data import to_input
@@ -29,7 +30,7 @@ from enginewright.data.sources import open_source
 from enginewright.runtimes import runtime_named
 from enginewright.runtimes.onnxruntime import open_session
 
-CALIBRATION_IMAGES, VALIDATION_IMAGES = 64, 96
+CALIBRATION_IMAGES, VALIDATION_IMAGES = 64, 192
 EFFICIENTNET = Preprocessing(resize=224, crop=[224, 224], channels=ChannelOrder.rgb, scale=1.0, mean=[127.0] * 3, std=[128.0] * 3)
 IMAGENET = Preprocessing(resize=224, crop=[224, 224], channels=ChannelOrder.rgb, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 
@@ -64,7 +65,8 @@ def efficientnet(out: Path, project: Path, sparing: Optional[Path], validation: 
     if sparing is not None:
         manifest.verify(sparing / artifacts.MIXED_LAYERS)
         shutil.copy(sparing / artifacts.MIXED_LAYERS, out / "efficientnet_lite0.traffic.yaml")
-    for source, name in ((artifacts.MODEL, "onnx"), (artifacts.CALIBRATION_CACHE, "cache"), (artifacts.MIXED_LAYERS, "layers.yaml")):
+    made = {artifacts.MODEL: "onnx", artifacts.CALIBRATION_CACHE: "cache", artifacts.BIAS_CORRECTION: bias.FILE, artifacts.MIXED_LAYERS: "layers.yaml"}
+    for source, name in made.items():
         manifest.verify(project / source)
         shutil.copy(project / source, out / f"efficientnet_lite0.{name}")
     np.savez_compressed(out / "efficientnet_lite0_fp32.npz", logits=fp32_answers(project / artifacts.MODEL, validation, EFFICIENTNET))

@@ -2,14 +2,19 @@
 
 Run: python -m benchmarks.gpu.mixed [BUDGET_SECONDS]. Needs the folder that make_models.py filled from a project in which `search_mixed` ran.
 
-efficientnet_lite0 at FP16, INT8 and the mixtures of .gpu/efficientnet_lite0.layers.yaml (fewest layers) and .traffic.yaml (least traffic), by per-layer
-constraints (implicit) and by Q/DQ nodes left out (explicit): precision of every convolution and matrix product by the engine inspector, throughput in
-turns, distance from the FP32 of ONNX Runtime. All builds share a timing cache: how long they take is not the question here.
+efficientnet_lite0 at FP16, INT8 with and without bias correction, and the mixtures of .gpu/efficientnet_lite0.layers.yaml (fewest layers) and
+.traffic.yaml (least traffic), both corrected, by per-layer constraints (implicit) and by Q/DQ nodes left out (explicit): precision of every convolution and
+matrix product by the engine inspector, throughput in turns, distance from the FP32 of ONNX Runtime. `_obliged`: the layers that the mixture leaves in
+INT8 are constrained too. All builds share a timing cache: how long they take is not the question here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import unittest.mock
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Optional
@@ -19,10 +24,12 @@ import onnx
 
 from benchmarks.gpu.common import Report, build, give_timings, machine, settings
 from benchmarks.gpu.measure import MADE, WORK, Network, against, drain, forever, gpu_state, on_device, open_engine, outputs
+from enginewright.calibration import bias
 from enginewright.calibration.mixture import Mixture
 from enginewright.calibration.qdq import quantizable
 from enginewright.config import QUANTIZED, Precision, PrecisionMode
-from enginewright.runtimes.tensorrt import layers
+from enginewright.runtimes.tensorrt import builder, layers
+from enginewright.runtimes.tensorrt.constraints import keep_in_half
 
 NAME, LARGEST = "efficientnet_lite0", 128
 BATCHES, TURNS = (1, 8, 128), 3
@@ -30,12 +37,29 @@ LAYERS, TRAFFIC = MADE / f"{NAME}.layers.yaml", MADE / f"{NAME}.traffic.yaml"
 ENGINES: dict[str, tuple[PrecisionMode, Optional[Path]]] = {  # the mixture, None: INT8 throughout
     "fp16": (PrecisionMode.implicit, None),
     "int8": (PrecisionMode.implicit, None),
-    "traffic": (PrecisionMode.implicit, TRAFFIC),
+    "int8_corrected": (PrecisionMode.implicit, None),
     "layers": (PrecisionMode.implicit, LAYERS),
-    "int8_explicit": (PrecisionMode.explicit, None),
-    "traffic_explicit": (PrecisionMode.explicit, TRAFFIC),
+    "traffic": (PrecisionMode.implicit, TRAFFIC),
     "layers_explicit": (PrecisionMode.explicit, LAYERS),
+    "layers_obliged": (PrecisionMode.implicit, LAYERS),
+    "traffic_obliged": (PrecisionMode.implicit, TRAFFIC),
+    "traffic_explicit": (PrecisionMode.explicit, TRAFFIC),
+    "int8_corrected_explicit": (PrecisionMode.explicit, None),
 }
+
+
+@contextlib.contextmanager
+def obliged(names: Collection[str]) -> Iterator[None]:
+    """Within, the builder must compute in INT8 which of these layers it need not compute in FP16."""
+
+    def both(trt: Any, network: Any, config: Any, nodes: Collection[str]) -> list[str]:
+        for layer in (network.get_layer(index) for index in range(network.num_layers)):
+            if layer.name in names and layer.name not in nodes:
+                layer.precision = trt.DataType.INT8
+        return keep_in_half(trt, network, config, nodes)
+
+    with unittest.mock.patch.object(builder, "keep_in_half", both):
+        yield
 
 
 def make(key: str, network: Network) -> dict[str, Any]:
@@ -46,17 +70,14 @@ def make(key: str, network: Network) -> dict[str, Any]:
     mixture = Mixture.read(chosen_in) if chosen_in else Mixture(())
     mixture.require(model, str(chosen_in))
     timing = str(WORK / "timing" / f"{NAME}_mixed")
-    path, said = build(
-        network.onnx,
-        precision,
-        WORK / f"{NAME}_{key}",
-        settings(LARGEST, precision_mode=mode, timing_cache=timing),
-        network.cache if precision in QUANTIZED else None,
-        mixture.nodes(model),
-    )
+    shifts = {} if key == "int8" else bias.read(MADE / f"{NAME}.{bias.FILE}")
+    cache = replace(network.cache, shifts=shifts) if precision in QUANTIZED else None
+    names = [node.name for node in quantizable(model)]
+    chosen_settings = settings(LARGEST, precision_mode=mode, timing_cache=timing)
+    with obliged(names) if key.endswith("_obliged") else contextlib.nullcontext():
+        path, said = build(network.onnx, precision, WORK / f"{NAME}_{key}", chosen_settings, cache, mixture.nodes(model))
     if precision not in QUANTIZED:
         return said
-    names = [node.name for node in quantizable(model)]
     found = layers.from_inspector(path.with_name("layers.json").read_text())
     in_int8, chosen = set(layers.running_in("INT8", names, found)), set(mixture.names)
     return {
