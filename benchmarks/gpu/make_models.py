@@ -1,9 +1,9 @@
 """What the GPU machine needs and cannot make: models, images and portable calibration caches, into a folder of under 50 MiB.
 
-Run where PyTorch and ONNX Runtime are: python -m benchmarks.gpu.make_models .gpu PROJECT [SPARING]
+Run where PyTorch and ONNX Runtime are: python -m benchmarks.gpu.make_models .gpu PROJECT
 
 PROJECT is a checkout in which `experiment=efficientnet_lite0 calibration.bias_correction=true` ran up to search_mixed: its ONNX, scales, bias correction
-and layers.yaml are what is measured. SPARING: one in which the same ran with search_mixed.spare=traffic, for its layers.yaml.
+and layers.yaml are what is measured.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,11 +60,8 @@ def fp32_answers(model: Path, images: npt.NDArray[np.uint8], preprocessing: Prep
     return np.concatenate([session.run(None, feeds)[0] for feeds in batches(images, preprocessing, "input")])
 
 
-def efficientnet(out: Path, project: Path, sparing: Optional[Path], validation: npt.NDArray[np.uint8]) -> None:
+def efficientnet(out: Path, project: Path, validation: npt.NDArray[np.uint8]) -> None:
     """What the pipeline made of the ImageNet weights."""
-    if sparing is not None:
-        manifest.verify(sparing / artifacts.MIXED_LAYERS)
-        shutil.copy(sparing / artifacts.MIXED_LAYERS, out / "efficientnet_lite0.traffic.yaml")
     made = {artifacts.MODEL: "onnx", artifacts.CALIBRATION_CACHE: "cache", artifacts.BIAS_CORRECTION: bias.FILE, artifacts.MIXED_LAYERS: "layers.yaml"}
     for source, name in made.items():
         manifest.verify(project / source)
@@ -83,13 +80,13 @@ def resnet(out: Path, calibration: npt.NDArray[np.uint8], validation: npt.NDArra
         np.savez_compressed(out / "resnet50_fp32.npz", logits=fp32_answers(path, validation, IMAGENET))
 
 
-def main(out: Path, project: Path, sparing: Optional[Path] = None) -> None:
+def main(out: Path, project: Path) -> None:
     """Make everything; says how long each part took."""
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     calibration, validation = photographs(False, CALIBRATION_IMAGES), photographs(True, VALIDATION_IMAGES)
     np.savez_compressed(out / "images.npz", calibration=calibration, validation=validation)
-    efficientnet(out, project, sparing, validation)
+    efficientnet(out, project, validation)
     resnet(out, calibration, validation)
     print(f"{sum(file.stat().st_size for file in out.iterdir()) / 2**20:.1f} MiB in {out}, {time.monotonic() - began:.0f} s")
 
