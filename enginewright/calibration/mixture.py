@@ -18,7 +18,8 @@ from enginewright.errors import ConfigError, ModelError, nearest
 VERSION = 1
 SEARCH = "search"
 HEADER = """\
-# Layers that INT8 leaves in FP16 (FP32 on a CPU), each with the reason. All other Conv, Gemm and MatMul run in INT8.
+# Layers that INT8 leaves in FP16 (FP32 on a CPU), each with the reason. All other Conv, Gemm and MatMul may run in INT8: they do,
+# but for those that TensorRT computes faster in FP16 between two of these; build_int8_mixed names them.
 # To keep a choice of your own: copy this file, edit it, and run `enginewright configure search_mixed.layers=PATH && dvc repro`.
 """
 

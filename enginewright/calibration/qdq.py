@@ -73,6 +73,7 @@ def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement,
         uses += list(_residual_inputs(graph, exclude))
         uses += [use for use in _depthwise_outputs(graph, layers) if use not in uses]
         sources = {node.input[index]: node.input[index] for node, index in uses}
+        _leave_clipping_to_saturation(graph, uses, cache, exclude)
     else:
         sources = _chain(graph, layers + activations, exclude)
         uses = [(node, index) for node in graph.nodes for index, tensor in enumerate(node.input) if tensor in sources]
@@ -117,6 +118,23 @@ def _depthwise_outputs(graph: Graph, layers: Iterable[NodeProto]) -> Iterator[tu
         if any(attribute.name == "group" and attribute.i > 1 for attribute in layer.attribute):
             output = graph.behind_relu(layer.output[0])
             yield from ((reader, index) for reader in graph.consumers(output) for index, tensor in enumerate(reader.input) if tensor == output)
+
+
+def _leave_clipping_to_saturation(graph: Graph, uses: Iterable[tuple[NodeProto, int]], cache: CalibrationCache, exclude: Collection[str]) -> None:
+    """Make a Clip from 0 that stays in float and that INT8 alone reads a Relu, where the INT8 range ends no later: the same numbers.
+
+    TensorRT 8.6.0 moves the Q in front of such a Clip and then clips integers: on an H200 the answers were noise (docs/h200.md).
+    """
+    quantized = [node.input[index] for node, index in uses]
+    for tensor in dict.fromkeys(quantized):
+        clip = graph.producer(tensor)
+        if clip is None or clip.op_type != "Clip" or clip.name not in exclude or not graph.is_non_negative(tensor) or len(clip.input) < 3:
+            continue
+        limit = graph.constant(clip.input[2])
+        read_otherwise = tensor in graph.outputs or len(graph.consumers(tensor)) > quantized.count(tensor)
+        if limit is not None and not read_otherwise and 127 * cache.scales.get(tensor, math.inf) <= float(limit) * (1 + np.finfo(np.float32).eps * 4):
+            clip.op_type = "Relu"
+            del clip.input[1:]
 
 
 def _chain(graph: Graph, layers: Iterable[NodeProto], exclude: Collection[str]) -> dict[str, str]:

@@ -196,3 +196,32 @@ def test_a_depthwise_convolution_in_front_of_a_float_layer_writes_int8(group: in
     onnx.checker.check_model(model, full_check=True)
     assert set(zero_points(model)) == quantized
     assert zero_points(insert_qdq(_depthwise(group), cache, Placement.tensorrt)).keys() == {"input", "expanded", "relu"}
+
+
+def _kept_in_float(network: ModelProto, cache: CalibrationCache) -> ModelProto:
+    return insert_qdq(network, cache, Placement.tensorrt, ["Conv_1", "Clip_1"])
+
+
+def test_tensorrt_gets_no_clip_between_a_float_layer_and_a_quantizer(network: ModelProto, cache: CalibrationCache) -> None:
+    quantized = _kept_in_float(network, cache)
+    onnx.checker.check_model(quantized, full_check=True)
+    node = next(node for node in quantized.graph.node if node.name == "Clip_1")
+    assert (node.op_type, len(node.input)) == ("Relu", 1)
+    before = run(quantized)
+    node.op_type = "Clip"
+    node.input.extend(["zero", "six"])
+    quantized.graph.initializer.extend(tensor for tensor in network.graph.initializer if tensor.name in ("zero", "six"))
+    assert np.array_equal(run(quantized), before)
+
+
+def test_a_clip_below_the_int8_range_stays(network: ModelProto, cache: CalibrationCache) -> None:
+    wider = CalibrationCache(cache.algorithm, {**cache.scales, "relu1": 6.1 / 127})
+    assert next(node for node in _kept_in_float(network, wider).graph.node if node.name == "Clip_1").op_type == "Clip"
+    exact = CalibrationCache(cache.algorithm, {**cache.scales, "relu1": float(np.float32(6 / 127))})
+    assert next(node for node in _kept_in_float(network, exact).graph.node if node.name == "Clip_1").op_type == "Relu"
+
+
+def test_a_clip_that_a_float_layer_reads_too_stays(network: ModelProto, cache: CalibrationCache) -> None:
+    network.graph.node.append(helper.make_node("Relu", ["relu1"], ["again"], name="reader"))
+    network.graph.output.append(helper.make_empty_tensor_value_info("again"))
+    assert next(node for node in _kept_in_float(network, cache).graph.node if node.name == "Clip_1").op_type == "Clip"
