@@ -121,14 +121,17 @@ def _depthwise_outputs(graph: Graph, layers: Iterable[NodeProto]) -> Iterator[tu
 
 
 def _leave_clipping_to_saturation(graph: Graph, uses: Iterable[tuple[NodeProto, int]], cache: CalibrationCache, exclude: Collection[str]) -> None:
-    """Make a Clip from 0 that stays in float and that INT8 alone reads a Relu, where the INT8 range ends no later: the same numbers.
+    """Make a Clip from 0 behind a float layer that INT8 alone reads a Relu, where the INT8 range ends no later: the same numbers.
 
     TensorRT 8.6.0 moves the Q in front of such a Clip and then clips integers: on an H200 the answers were noise (docs/h200.md).
     """
     quantized = [node.input[index] for node, index in uses]
     for tensor in dict.fromkeys(quantized):
         clip = graph.producer(tensor)
-        if clip is None or clip.op_type != "Clip" or clip.name not in exclude or not graph.is_non_negative(tensor) or len(clip.input) < 3:
+        if clip is None or clip.op_type != "Clip" or not graph.is_non_negative(tensor) or len(clip.input) < 3:
+            continue
+        layer = graph.producer(clip.input[0])
+        if layer is None or layer.name not in exclude:  # a quantized layer takes the Clip into its kernel
             continue
         limit = graph.constant(clip.input[2])
         read_otherwise = tensor in graph.outputs or len(graph.consumers(tensor)) > quantized.count(tensor)

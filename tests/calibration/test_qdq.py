@@ -199,7 +199,7 @@ def test_a_depthwise_convolution_in_front_of_a_float_layer_writes_int8(group: in
 
 
 def _kept_in_float(network: ModelProto, cache: CalibrationCache) -> ModelProto:
-    return insert_qdq(network, cache, Placement.tensorrt, ["Conv_1", "Clip_1"])
+    return insert_qdq(network, cache, Placement.tensorrt, ["Conv_1"])
 
 
 def test_tensorrt_gets_no_clip_between_a_float_layer_and_a_quantizer(network: ModelProto, cache: CalibrationCache) -> None:
@@ -212,6 +212,10 @@ def test_tensorrt_gets_no_clip_between_a_float_layer_and_a_quantizer(network: Mo
     node.input.extend(["zero", "six"])
     quantized.graph.initializer.extend(tensor for tensor in network.graph.initializer if tensor.name in ("zero", "six"))
     assert np.array_equal(run(quantized), before)
+
+
+def test_a_clip_behind_a_quantized_layer_stays(network: ModelProto, cache: CalibrationCache) -> None:
+    assert next(node for node in insert_qdq(network, cache, Placement.tensorrt).graph.node if node.name == "Clip_1").op_type == "Clip"
 
 
 def test_a_clip_below_the_int8_range_stays(network: ModelProto, cache: CalibrationCache) -> None:
