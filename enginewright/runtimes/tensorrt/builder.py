@@ -113,7 +113,7 @@ def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache
         layers=engine_layers.by_precision(found),
         quantizable=len(plan.quantizable),
         quantized=len(in_int8),
-        warnings=[*plan.warnings, *unconstrained, *_unlike_chosen(job, plan, in_int8), *warnings, *session.log.warnings()],
+        warnings=[*plan.warnings, *unconstrained, *_unlike_chosen(job, plan, found, in_int8), *warnings, *session.log.warnings()],
         settings=settings,
         files=files,
     )
@@ -288,12 +288,15 @@ def _layers(session: Session, plan: bytes, job: Job) -> tuple[list[engine_layers
     return found, {"layers.json": (json.dumps(kept, indent=1) + "\n").encode()}
 
 
-def _unlike_chosen(job: Job, plan: Plan, in_int8: Sequence[str]) -> list[str]:
-    """The layers of an INT8 engine that run in another precision than was asked for."""
+def _unlike_chosen(job: Job, plan: Plan, found: Sequence[engine_layers.Layer], in_int8: Sequence[str]) -> list[str]:
+    """The layers of an INT8 engine that run in another precision than was asked for, or of which the library does not say."""
     if job.precision not in QUANTIZED:
         return []
     kept = [f"{name} runs in INT8, and was to stay in FP16" for name in in_int8 if name in job.floats]
-    return kept + [f"{name} runs in float, not in INT8" for name in plan.quantizable if name not in in_int8 and name not in job.floats]
+    others = [name for name in plan.quantizable if name not in in_int8 and name not in job.floats]
+    in_float = {name for precision in {layer.precision for layer in found} - {None, "INT8"} for name in engine_layers.running_in(str(precision), others, found)}
+    unlike = {True: "runs in float, not in INT8", False: "may run in float: TensorRT names no precision for it"}
+    return kept + [f"{name} {unlike[name in in_float]}" for name in others]
 
 
 def _inspect(session: Session, plan: bytes) -> str:

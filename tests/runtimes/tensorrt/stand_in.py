@@ -364,7 +364,8 @@ class EngineInspector:
     def get_engine_information(self, layer_information_format: object) -> str:  # noqa: ARG002
         layer = {"Name": "conv", "LayerType": "CaskConvolution", "Metadata": "[ONNX Layer: conv]", "Weights": {"Type": "Int8", "Count": 8}}
         tensors = {"Inputs": [{"Name": "input", "Format/Datatype": "Row major Int8 format"}], "Outputs": []}
-        return json.dumps({"Layers": [{**layer, **tensors}], "Bindings": ["input"]}).replace("conv]", "conv]\x1e")
+        half = {"Name": "in_half", "LayerType": "CaskConvolution", "Metadata": "[ONNX Layer: in_half]", "Weights": {"Type": "Half", "Count": 8}, **tensors}
+        return json.dumps({"Layers": [{**layer, **tensors}, half], "Bindings": ["input"]}).replace("conv]", "conv]\x1e")
 
 
 class ICudaEngine:

@@ -28,6 +28,7 @@ from enginewright.target import TargetFingerprint
 TARGET = TargetFingerprint("NVIDIA H100 80GB HBM3", "9.0", "tensorrt", "8.6.0")
 VERSIONS = ("8.6.0", "10.3.0", "11.4.0")
 NETWORK = resnet((1,), 4, 8, 10)
+UNKNOWN = "may run in float: TensorRT names no precision for it"
 
 
 @pytest.fixture
@@ -166,8 +167,8 @@ def test_a_progress_monitor_is_set_where_there_is_one_and_never_cancels(model: P
 
 def test_the_inspector_says_what_really_runs_in_int8(model: Path) -> None:
     built = build("8.6.0", model, Precision.int8, Record())
-    assert built.layers == {"INT8": 1}
-    assert (built.quantizable, built.quantized) == (6, 0)  # the stand-in's one layer is of no node of this model
+    assert built.layers == {"INT8": 1, "FP16": 1}
+    assert (built.quantizable, built.quantized) == (6, 0)  # the stand-in's layers are of no node of this model
     assert json.loads(built.files["layers.json"])["Layers"][0]["Metadata"] == "[ONNX Layer: conv]\x1e"
 
 
@@ -326,7 +327,7 @@ def test_what_computes_shapes_is_not_obliged_to_fp16(model: Path) -> None:
     network.graph.node.append(helper.make_node("Shape", ["input"], ["shape"], name="shape"))
     onnx.save(network, model)
     chosen = network.graph.node[0].name
-    assert _mixed("8.6.0", model, record, chosen, "shape").warnings == [f"{node.name} runs in float, not in INT8" for node in _layers(network)[1:]]
+    assert _mixed("8.6.0", model, record, chosen, "shape").warnings == [f"{node.name} {UNKNOWN}" for node in _layers(network)[1:]]
     assert set(record.constrained) == {chosen}
 
 
@@ -350,14 +351,14 @@ def test_a_float_node_that_became_no_layer_is_named(model: Path) -> None:
 
 
 def test_a_layer_that_runs_in_another_precision_than_was_asked_for_is_named(tmp_path: Path) -> None:
-    """The stand-in's engine computes `conv` in INT8 and nothing else."""
+    """The stand-in's engine computes `conv` in INT8, `in_half` in FP16, and says nothing of others."""
     network = onnx.ModelProto()
     network.CopyFrom(NETWORK)
     layers = [node for node in network.graph.node if node.op_type in ("Conv", "Gemm")]
-    layers[0].name, path = "conv", tmp_path / "model.onnx"
+    layers[0].name, layers[1].name, path = "conv", "in_half", tmp_path / "model.onnx"
     onnx.save(network, path)
     others = [layer.name for layer in layers[1:]]
     assert _mixed("8.6.0", path, Record(), *others).warnings == []
     assert _mixed("8.6.0", path, Record(), "conv", *others).warnings == ["conv runs in INT8, and was to stay in FP16"]
-    assert _mixed("8.6.0", path, Record(), *others[1:]).warnings == [f"{others[0]} runs in float, not in INT8"]
-    assert _mixed("8.6.0", path, Record()).warnings == [f"{name} runs in float, not in INT8" for name in others]
+    assert _mixed("8.6.0", path, Record(), *others[1:]).warnings == ["in_half runs in float, not in INT8"]
+    assert _mixed("8.6.0", path, Record()).warnings == ["in_half runs in float, not in INT8", *(f"{name} {UNKNOWN}" for name in others[1:])]
