@@ -13,7 +13,11 @@ from enginewright.errors import StaleArtifact
 from enginewright.manifest import Manifest
 
 # What the pipeline always seals: one of these without a sidecar is half-written, however whole it looks.
-ALWAYS_SEALED = (str(artifacts.MODEL), str(artifacts.CALIBRATION_CACHE), f"{artifacts.ENGINES}/*/engine.*", f"{artifacts.ROOT}/data/*/images.npy")
+ALWAYS_SEALED = (
+    *(str(path) for path in (artifacts.MODEL, artifacts.CALIBRATION_CACHE, artifacts.BIAS_CORRECTION)),
+    f"{artifacts.ENGINES}/*/engine.*",
+    f"{artifacts.ROOT}/data/*/images.npy",
+)
 
 
 @dataclass(frozen=True)
