@@ -11,14 +11,15 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto
 
-from enginewright.calibration.fold import bias_of, fold_batch_normalization, set_bias
-from enginewright.calibration.graph import Graph
 from enginewright.errors import CalibrationMismatch, nearest
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 FILE = "bias_correction.json"  # beside calib.cache
 CORRECTED = ("Conv", "Gemm")  # a MatMul has no bias
@@ -38,6 +39,10 @@ def corrected(model: ModelProto, shifts: Shifts, exclude: Collection[str] = ()) 
     Raises:
         CalibrationMismatch: a shift is of a layer that the model does not have, or has with another number of channels.
     """
+    # Who reads calib.cache alone, such as the command line, needs no ONNX.
+    from enginewright.calibration.fold import bias_of, fold_batch_normalization, set_bias
+    from enginewright.calibration.graph import Graph
+
     result = fold_batch_normalization(model)
     if not shifts:
         return result
