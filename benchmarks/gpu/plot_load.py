@@ -1,4 +1,4 @@
-"""Ten minutes of load as a picture: throughput, latency, clocks, power and temperature over time, from the timelines of benchmarks.gpu.sustained.
+"""Ten minutes of load as a picture: throughput, clock, temperature and power over time, from the timelines of benchmarks.gpu.sustained.
 
 Run where Matplotlib is: python -m benchmarks.gpu.plot_load FOLDER PICTURE, e.g. docs/measurements/h200-tensorrt-8.6.0 docs/images/h200_load.png
 """

@@ -121,11 +121,11 @@ def bias_shifts(onnx_model: Path, batches: Iterable[Mapping[str, Array]]) -> dic
         error = graph.add_constant(graph.unique(f"{node.input[1]}_error"), rounding_error(node, weight))
         beside, shift = graph.unique(f"{node.output[0]}_error"), graph.unique(f"{node.output[0]}_shift")
         attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute if each.name != "beta"}
-        added = [onnx.helper.make_node(node.op_type, [node.input[0], error], [beside], **attributes)]
-        added += [onnx.helper.make_node("GlobalAveragePool", [beside], [shift])] if node.op_type == "Conv" else []
-        graph.nodes += added
-        watched[node.name] = shift if node.op_type == "Conv" else beside
-    graph.replace_nodes(graph.nodes)
+        model.graph.node.append(onnx.helper.make_node(node.op_type, [node.input[0], error], [beside], **attributes))
+        watched[node.name] = beside
+        if node.op_type == "Conv":
+            model.graph.node.append(onnx.helper.make_node("GlobalAveragePool", [beside], [shift]))
+            watched[node.name] = shift
     sums: dict[str, npt.NDArray[np.float64]] = {}
     images = 0
     for found in tensor_values(model, list(watched.values()), batches):

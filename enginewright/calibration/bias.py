@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from enginewright import artifacts
 from enginewright.errors import CalibrationMismatch, nearest
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-FILE = "bias_correction.json"  # beside calib.cache
+FILE = artifacts.BIAS_CORRECTION.name  # beside calib.cache, wherever that lies
 CORRECTED = ("Conv", "Gemm")  # a MatMul has no bias
 REMEDY = "run `dvc repro calibrate`"
 
@@ -56,7 +57,6 @@ def corrected(model: ModelProto, shifts: Shifts, exclude: Collection[str] = ()) 
             raise CalibrationMismatch(f"the bias correction has {shift.size} channels for '{name}', which has {bias.size}; {REMEDY}")
         if name not in exclude:
             set_bias(graph, layers[name], ((0.0 if bias is None else bias.reshape(-1)) - shift).astype(np.float32))
-    graph.replace_nodes(graph.nodes)
     graph.drop_unused_initializers()
     return result
 

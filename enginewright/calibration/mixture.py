@@ -20,7 +20,8 @@ SEARCH = "search"
 HEADER = """\
 # Layers that INT8 leaves in FP16 (FP32 on a CPU), each with the reason. All other Conv, Gemm and MatMul may run in INT8: they do,
 # but for those that TensorRT computes faster in FP16 between two of these; build_int8_mixed names them.
-# To keep a choice of your own: copy this file, edit it, and run `enginewright configure search_mixed.layers=PATH && dvc repro`.
+# To keep a choice of your own: copy this file, edit it, and run `enginewright configure YOUR SETTINGS search_mixed.layers=PATH && dvc repro`;
+# settings that are not named there go back to their defaults.
 """
 
 

@@ -198,6 +198,12 @@ def test_a_depthwise_convolution_in_front_of_a_float_layer_writes_int8(group: in
     assert zero_points(insert_qdq(_depthwise(group), cache, Placement.tensorrt)).keys() == {"input", "expanded", "relu"}
 
 
+def _clip(model: ModelProto) -> onnx.NodeProto:
+    (node,) = (node for node in model.graph.node if node.name == "Clip_1")
+    assert isinstance(node, onnx.NodeProto)
+    return node
+
+
 def _kept_in_float(network: ModelProto, cache: CalibrationCache) -> ModelProto:
     return insert_qdq(network, cache, Placement.tensorrt, ["Conv_1"])
 
@@ -205,7 +211,7 @@ def _kept_in_float(network: ModelProto, cache: CalibrationCache) -> ModelProto:
 def test_tensorrt_gets_no_clip_between_a_float_layer_and_a_quantizer(network: ModelProto, cache: CalibrationCache) -> None:
     quantized = _kept_in_float(network, cache)
     onnx.checker.check_model(quantized, full_check=True)
-    node = next(node for node in quantized.graph.node if node.name == "Clip_1")
+    node = _clip(quantized)
     assert (node.op_type, len(node.input)) == ("Relu", 1)
     before = run(quantized)
     node.op_type = "Clip"
@@ -215,17 +221,17 @@ def test_tensorrt_gets_no_clip_between_a_float_layer_and_a_quantizer(network: Mo
 
 
 def test_a_clip_behind_a_quantized_layer_stays(network: ModelProto, cache: CalibrationCache) -> None:
-    assert next(node for node in insert_qdq(network, cache, Placement.tensorrt).graph.node if node.name == "Clip_1").op_type == "Clip"
+    assert _clip(insert_qdq(network, cache, Placement.tensorrt)).op_type == "Clip"
 
 
 def test_a_clip_below_the_int8_range_stays(network: ModelProto, cache: CalibrationCache) -> None:
     wider = CalibrationCache(cache.algorithm, {**cache.scales, "relu1": 6.1 / 127})
-    assert next(node for node in _kept_in_float(network, wider).graph.node if node.name == "Clip_1").op_type == "Clip"
+    assert _clip(_kept_in_float(network, wider)).op_type == "Clip"
     exact = CalibrationCache(cache.algorithm, {**cache.scales, "relu1": float(np.float32(6 / 127))})
-    assert next(node for node in _kept_in_float(network, exact).graph.node if node.name == "Clip_1").op_type == "Relu"
+    assert _clip(_kept_in_float(network, exact)).op_type == "Relu"
 
 
 def test_a_clip_that_a_float_layer_reads_too_stays(network: ModelProto, cache: CalibrationCache) -> None:
     network.graph.node.append(helper.make_node("Relu", ["relu1"], ["again"], name="reader"))
     network.graph.output.append(helper.make_empty_tensor_value_info("again"))
-    assert next(node for node in _kept_in_float(network, cache).graph.node if node.name == "Clip_1").op_type == "Clip"
+    assert _clip(_kept_in_float(network, cache)).op_type == "Clip"

@@ -295,8 +295,8 @@ def _unlike_chosen(job: Job, plan: Plan, found: Sequence[engine_layers.Layer], i
     kept = [f"{name} runs in INT8, and was to stay in FP16" for name in in_int8 if name in job.floats]
     others = [name for name in plan.quantizable if name not in in_int8 and name not in job.floats]
     in_float = {name for precision in {layer.precision for layer in found} - {None, "INT8"} for name in engine_layers.running_in(str(precision), others, found)}
-    unlike = {True: "runs in float, not in INT8", False: "may run in float: TensorRT names no precision for it"}
-    return kept + [f"{name} {unlike[name in in_float]}" for name in others]
+    unknown = "may run in float: TensorRT names no precision for it"
+    return kept + [f"{name} {'runs in float, not in INT8' if name in in_float else unknown}" for name in others]
 
 
 def _inspect(session: Session, plan: bytes) -> str:
