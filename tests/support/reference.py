@@ -35,7 +35,7 @@ def simulated(model: ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]
 
     wide = {name: values.astype(np.float64) if values.dtype == np.float32 else values for name, values in feeds.items()}
     with np.errstate(all="ignore"):
-        found: dict[str, Array] = ReferenceEvaluator(in_float64(model), new_ops=list(OPERATORS)).run(None, wide, intermediate=True)
+        found = dict(ReferenceEvaluator(in_float64(model), new_ops=list(OPERATORS)).run(None, wide, intermediate=True))
     return {**wide, **found}
 
 

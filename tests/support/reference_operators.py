@@ -17,7 +17,7 @@ class QuantizeLinear(OpRun):
     op_domain = ""
 
     def _run(self, x: Array, scale: Array, zero_point: Optional[Array] = None, axis: int = 1, **_: Any) -> tuple[Array]:
-        zero = np.uint8(0) if zero_point is None else zero_point
+        zero = np.array(0, np.uint8) if zero_point is None else zero_point
         limits = np.iinfo(zero.dtype)
         levels = np.rint(x.astype(np.float64) / _along(scale, x.ndim, axis)) + _along(zero, x.ndim, axis)
         return (np.clip(levels, limits.min, limits.max).astype(zero.dtype),)
