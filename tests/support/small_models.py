@@ -1,13 +1,14 @@
 """Nine tiny PyTorch networks whose ONNX holds what image models of today hold, as `enginewright.export` writes it.
 
-Attention (fused and by hand), windows that shift with their mask, learned queries, gates, transposed convolutions, norms by hand,
-mixing over tokens, and a grid of anchors that is computed from the input's size. The weights come from a seed; norms and biases are
-moved away from their identity, as training would.
+Attention (fused and by hand), windows that shift with their mask, learned queries, gates, transposed convolutions,
+norms by hand, mixing over tokens, and a grid of anchors that is computed from the input's size. The weights come from
+a seed; norms and biases are moved away from their identity, as training would.
 """
 
 from __future__ import annotations
 
 import functools
+import warnings
 import zlib
 from dataclasses import dataclass
 from typing import Callable
@@ -23,6 +24,11 @@ from enginewright.config import Export, Model
 from enginewright.export import to_onnx
 
 
+def perceptron(width: int, hidden: int) -> nn.Sequential:
+    """Two Linear layers with GELU between."""
+    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+
 class Attention(nn.Module):
     """Self-attention by `scaled_dot_product_attention`, as timm writes it."""
 
@@ -33,7 +39,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
-        q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         result: Tensor = self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width))
         return result
 
@@ -48,7 +55,7 @@ class VisionTransformer(nn.Module):
         self.positions = nn.Parameter(torch.randn(1, 17, width) * 0.2)
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for _ in range(2 * depth + 1))
         self.attentions = nn.ModuleList(Attention(width, heads) for _ in range(depth))
-        self.hidden = nn.ModuleList(nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)) for _ in range(depth))
+        self.hidden = nn.ModuleList(perceptron(width, 4 * width) for _ in range(depth))
         self.head = nn.Linear(width, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,7 +110,8 @@ class WindowAttention(nn.Module):
         side, tokens = self.side, self.size**2
         x = torch.roll(x, (-self.shift, -self.shift), (1, 2)) if self.shift else x
         x = windows(x, self.size)
-        q, k, v = self.qkv(x).reshape(-1, tokens, 3, self.heads, x.shape[-1] // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        qkv = self.qkv(x).reshape(-1, tokens, 3, self.heads, x.shape[-1] // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         scores = scores + self.table[self.index.view(-1)].view(tokens, tokens, -1).permute(2, 0, 1).unsqueeze(0)
         if self.shift:
@@ -123,8 +131,9 @@ class SwinTransformer(nn.Module):
         self.patches = nn.Conv2d(3, width, 2, 2)
         self.attentions = nn.ModuleList(WindowAttention(width, 3, size, shift, side) for shift in (0, size // 2))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(4))
-        self.hidden = nn.ModuleList(nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)) for _ in range(2))
-        self.merged = nn.Sequential(nn.LayerNorm(4 * width), nn.Linear(4 * width, 2 * width, bias=False), nn.LayerNorm(2 * width))
+        self.hidden = nn.ModuleList(perceptron(width, 2 * width) for _ in range(2))
+        merge = nn.Linear(4 * width, 2 * width, bias=False)
+        self.merged = nn.Sequential(nn.LayerNorm(4 * width), merge, nn.LayerNorm(2 * width))
         self.head = nn.Linear(2 * width, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -182,7 +191,13 @@ class SqueezeExcite(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.Hardswish())
         self.expand = nn.Sequential(nn.Conv2d(width, wide, 1), nn.BatchNorm2d(wide), nn.Hardswish())
         self.deep = nn.Sequential(nn.Conv2d(wide, wide, 3, 1, 1, groups=wide), nn.BatchNorm2d(wide), nn.Hardswish())
-        self.squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(wide, 8, 1), nn.ReLU(), nn.Conv2d(8, wide, 1), nn.Hardsigmoid())
+        self.squeeze = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(wide, 8, 1),
+            nn.ReLU(),
+            nn.Conv2d(8, wide, 1),
+            nn.Hardsigmoid(),
+        )
         self.project = nn.Sequential(nn.Conv2d(wide, width, 1), nn.BatchNorm2d(width))
         self.head = nn.Linear(width, 10)
 
@@ -201,7 +216,8 @@ class UNet(nn.Module):
         super().__init__()
         self.first, self.second = self._pair(3, width), self._pair(width, 2 * width)
         self.bottom = self._pair(2 * width, 4 * width)
-        self.up_second, self.up_first = nn.ConvTranspose2d(4 * width, 2 * width, 2, 2), nn.ConvTranspose2d(2 * width, width, 2, 2)
+        self.up_second = nn.ConvTranspose2d(4 * width, 2 * width, 2, 2)
+        self.up_first = nn.ConvTranspose2d(2 * width, width, 2, 2)
         self.down_second, self.down_first = self._pair(4 * width, 2 * width), self._pair(2 * width, width)
         self.head = nn.Conv2d(width, 4, 1)
 
@@ -246,8 +262,8 @@ class Mixer(nn.Module):
         super().__init__()
         self.patches = nn.Conv2d(3, width, 4, 4)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * depth + 1))
-        self.tokens = nn.ModuleList(nn.Sequential(nn.Linear(tokens, 32), nn.GELU(), nn.Linear(32, tokens)) for _ in range(depth))
-        self.channels = nn.ModuleList(nn.Sequential(nn.Linear(width, 48), nn.GELU(), nn.Linear(48, width)) for _ in range(depth))
+        self.tokens = nn.ModuleList(perceptron(tokens, 32) for _ in range(depth))
+        self.channels = nn.ModuleList(perceptron(width, 48) for _ in range(depth))
         self.head = nn.Linear(width, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -260,29 +276,30 @@ class Mixer(nn.Module):
 
 
 class YoloHead(nn.Module):
-    """Two scales of anchors on a grid that is computed from the input's size; [N, places, box + objectness + classes] in pixels."""
+    """Two scales of anchors on a grid computed from the input's size; [N, places, box + objectness + classes]."""
 
     def __init__(self, width: int = 16, classes: int = 3) -> None:
         super().__init__()
-        self.classes = classes
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.SiLU(), nn.Conv2d(width, width, 3, 2, 1), nn.SiLU())
+        first = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.SiLU())
+        self.stem = nn.Sequential(first, nn.Conv2d(width, width, 3, 2, 1), nn.SiLU())
         self.down = nn.Sequential(nn.Conv2d(width, width, 3, 2, 1), nn.SiLU())
         self.mixed = nn.Sequential(nn.Conv2d(2 * width, width, 1), nn.SiLU())
         self.heads = nn.ModuleList(nn.Conv2d(width, 5 + classes, 1) for _ in range(2))
 
     def _decoded(self, x: Tensor, stride: int) -> Tensor:
-        batch, _, height, width = x.shape
+        height, width = x.shape[2:]
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         grid = torch.stack([columns, rows], -1).view(1, -1, 2).to(x.dtype)
         x = x.flatten(2).transpose(1, 2)
-        centre, size, rest = x.split([2, 2, 1 + self.classes], -1)
+        centre, size, rest = x[..., :2], x[..., 2:4], x[..., 4:]
         return torch.cat([(centre.sigmoid() * 2 - 0.5 + grid) * stride, size.exp() * stride, rest.sigmoid()], -1)
 
     def forward(self, x: Tensor) -> Tensor:
         fine = self.stem(x)
         coarse = self.down(fine)
         fine = self.mixed(torch.cat([F.interpolate(coarse, scale_factor=2, mode="nearest"), fine], 1))
-        return torch.cat([self._decoded(head(x), stride) for head, x, stride in zip(self.heads, (fine, coarse), (4, 8))], 1)
+        decoded = [self._decoded(head(x), stride) for head, x, stride in zip(self.heads, (fine, coarse), (4, 8))]
+        return torch.cat(decoded, 1)
 
 
 @dataclass(frozen=True)
@@ -326,11 +343,13 @@ def network(name: str) -> nn.Module:
     return made
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _serialized(name: str) -> bytes:
     small = SMALL_MODELS[name]
     interface = Model(name=name, code=f"{name}.py", input_shape=list(small.input_shape), output_name=small.output_name)
-    return to_onnx(network(name), interface, Export())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit._trace.TracerWarning)  # of checks inside torch's own attention
+        return to_onnx(network(name), interface, Export())
 
 
 def exported(name: str) -> onnx.ModelProto:
@@ -341,4 +360,5 @@ def exported(name: str) -> onnx.ModelProto:
 def batches(name: str, count: int = 2, size: int = 4, seed: int = 1) -> list[dict[str, npt.NDArray[np.float32]]]:
     """Standard normal images, as normalized photographs are, batch by batch."""
     random = np.random.default_rng(seed)
-    return [{"input": random.standard_normal((size, *SMALL_MODELS[name].input_shape), dtype=np.float32)} for _ in range(count)]
+    shape = (size, *SMALL_MODELS[name].input_shape)
+    return [{"input": random.standard_normal(shape, dtype=np.float32)} for _ in range(count)]
