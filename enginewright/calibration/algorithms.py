@@ -34,6 +34,7 @@ Histogram = Sequence[Any]  # ONNX Runtime's: counts int64 [bins], edges float32 
 NO_IMAGE = "there is no calibration image; set data.calibration_images to at least 1"
 QUANTIZED_BINS = 128  # levels of |x| in INT8
 MOST_CLIPPED = 0.001
+AXES_ARE_AN_INPUT = 18  # the opset from which ReduceMean takes them so
 CANDIDATES = 512  # thresholds that the entropy search tries over the whole histogram: finer ones change no scale by more than 0.2 %
 
 
@@ -99,9 +100,10 @@ def tensor_values(model: onnx.ModelProto, tensors: Collection[str], batches: Ite
 
 
 def bias_shifts(onnx_model: Path, batches: Iterable[Mapping[str, Array]]) -> dict[str, npt.NDArray[np.float32]]:
-    """What rounding the weights of each Conv and Gemm to INT8 adds to its output on average, one channel at a time (`calibration.bias`).
+    """What rounding its weights to INT8 adds to a layer's output on average, one channel at a time (`calibration.bias`).
 
-    Beside each layer a second one runs that has the rounding errors for weights and no bias: its mean is the shift, borders and strides included.
+    Beside each layer a second one runs that has the rounding errors for weights and no bias: its mean is the shift, borders and
+    strides included. The mean is over every row and position that the layer gives, however many of them one image has.
 
     Args:
         onnx_model: FP32; layers without a name of their own, and those whose weights are computed in the graph, are left out.
@@ -113,28 +115,38 @@ def bias_shifts(onnx_model: Path, batches: Iterable[Mapping[str, Array]]) -> dic
     model = fold_batch_normalization(onnx.load(onnx_model))
     graph = Graph(model.graph)
     names = Counter(node.name for node in graph.nodes)
-    watched: dict[str, str] = {}
-    for node in [node for node in quantizable(model) if node.op_type in CORRECTED and node.name and names[node.name] == 1]:
-        weight, bias = graph.constant(node.input[1]), node.input[2] if len(node.input) > 2 else ""
-        if weight is None or (bias and graph.constant(bias) is None):
-            continue
-        error = graph.add_constant(graph.unique(f"{node.input[1]}_error"), rounding_error(node, weight))
-        beside, shift = graph.unique(f"{node.output[0]}_error"), graph.unique(f"{node.output[0]}_shift")
-        attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute if each.name != "beta"}
-        model.graph.node.append(onnx.helper.make_node(node.op_type, [node.input[0], error], [beside], **attributes))
-        watched[node.name] = beside
-        if node.op_type == "Conv":
-            model.graph.node.append(onnx.helper.make_node("GlobalAveragePool", [beside], [shift]))
-            watched[node.name] = shift
+    layers = [node for node in quantizable(model) if node.op_type in CORRECTED and node.name and names[node.name] == 1]
+    watched = {node.name: _watch_errors(model, graph, node) for node in layers if all(graph.constant(name) is not None for name in node.input[1:] if name)}
     sums: dict[str, npt.NDArray[np.float64]] = {}
-    images = 0
-    for found in tensor_values(model, list(watched.values()), batches):
-        for name, tensor in watched.items():
-            sums[name] = sums.get(name, 0.0) + found[tensor].reshape(len(found[tensor]), -1).sum(axis=0, dtype=np.float64)
-        images += len(next(iter(found.values()), ()))
-    if not images and watched:
+    counts: Counter[str] = Counter()
+    for found in tensor_values(model, [tensor for pair in watched.values() for tensor in pair], batches):
+        for name, (mean, shape) in watched.items():
+            rows = int(np.prod(found[shape])) // int(found[shape][1])  # of a Conv: images times positions
+            if rows:
+                sums[name] = sums.get(name, 0.0) + rows * found[mean].reshape(-1, found[shape][1]).mean(axis=0, dtype=np.float64)
+                counts[name] += rows
+    if watched and not sums:
         raise CalibrationMismatch(NO_IMAGE)
-    return {name: (total / images).astype(np.float32) for name, total in sums.items()}
+    return {name: (total / counts[name]).astype(np.float32) for name, total in sums.items()}
+
+
+def _watch_errors(model: onnx.ModelProto, graph: Graph, layer: onnx.NodeProto) -> tuple[str, str]:
+    """Add what computes a layer's output with the rounding errors for weights: the names of its mean, [rows or 1, channels, ...], and of its shape."""
+    weight = graph.constant(layer.input[1])
+    assert weight is not None  # chosen by the caller
+    error = graph.add_constant(graph.unique(f"{layer.input[1]}_error"), rounding_error(layer, weight))
+    beside, mean, shape = (graph.unique(f"{layer.output[0]}_{what}") for what in ("error", "error_mean", "error_shape"))
+    attributes = {each.name: onnx.helper.get_attribute_value(each) for each in layer.attribute if each.name != "beta"}
+    model.graph.node.append(onnx.helper.make_node(layer.op_type, [layer.input[0], error], [beside], **attributes))
+    model.graph.node.append(onnx.helper.make_node("Shape", [beside], [shape]))
+    if layer.op_type != "Gemm":
+        average = onnx.helper.make_node("GlobalAveragePool", [beside], [mean])
+    elif next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")) < AXES_ARE_AN_INPUT:
+        average = onnx.helper.make_node("ReduceMean", [beside], [mean], axes=[0])
+    else:
+        average = onnx.helper.make_node("ReduceMean", [beside, graph.add_constant(graph.unique(f"{mean}_axes"), np.array([0], np.int64))], [mean])
+    model.graph.node.append(average)
+    return mean, shape
 
 
 def activations(model: onnx.ModelProto) -> list[str]:

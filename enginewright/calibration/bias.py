@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 FILE = artifacts.BIAS_CORRECTION.name  # beside calib.cache, wherever that lies
-CORRECTED = ("Conv", "Gemm")  # a MatMul has no bias
+CORRECTED = ("Conv", "ConvTranspose", "Gemm")  # a MatMul has no bias
 REMEDY = "run `dvc repro calibrate`"
 
-Shifts = Mapping[str, npt.NDArray[np.float32]]  # name of a Conv or Gemm -> mean shift of each output channel, [channels]
+Shifts = Mapping[str, npt.NDArray[np.float32]]  # name of a layer -> mean shift of each output channel, [channels]
 
 
 def corrected(model: ModelProto, shifts: Shifts, exclude: Collection[str] = ()) -> ModelProto:
@@ -41,22 +41,24 @@ def corrected(model: ModelProto, shifts: Shifts, exclude: Collection[str] = ()) 
         CalibrationMismatch: a shift is of a layer that the model does not have, or has with another number of channels.
     """
     # Who reads calib.cache alone, such as the command line, needs no ONNX.
-    from enginewright.calibration.fold import bias_of, fold_batch_normalization, set_bias
+    from enginewright.calibration.fold import bias_of, fold_batch_normalization, output_channels, set_bias
     from enginewright.calibration.graph import Graph
 
     result = fold_batch_normalization(model)
     if not shifts:
         return result
     graph = Graph(result.graph)
-    layers = {node.name: node for node in graph.nodes if node.op_type in CORRECTED}
+    stored = [node for node in graph.nodes if node.op_type in CORRECTED and all(graph.constant(name) is not None for name in node.input[1:] if name)]
+    layers = {node.name: node for node in stored}
     for name, shift in shifts.items():
         if name not in layers:
             raise CalibrationMismatch(f"the bias correction is of a layer '{name}' that the model does not have{nearest(name, layers)}; {REMEDY}")
-        bias = bias_of(graph, layers[name])
-        if bias is not None and bias.size not in (1, shift.size):
-            raise CalibrationMismatch(f"the bias correction has {shift.size} channels for '{name}', which has {bias.size}; {REMEDY}")
+        weight, bias = graph.constant(layers[name].input[1]), bias_of(graph, layers[name])
+        assert weight is not None  # stored, as all of these
+        if (channels := output_channels(layers[name], weight.shape)) != shift.size:
+            raise CalibrationMismatch(f"the bias correction has {shift.size} channels for '{name}', which has {channels}; {REMEDY}")
         if name not in exclude:
-            set_bias(graph, layers[name], ((0.0 if bias is None else bias.reshape(-1)) - shift).astype(np.float32))
+            set_bias(graph, layers[name], ((0.0 if bias is None else bias) - shift).astype(weight.dtype))
     graph.drop_unused_initializers()
     return result
 

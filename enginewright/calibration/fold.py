@@ -8,6 +8,7 @@ for every INT8 graph alike, before a pair is placed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -78,10 +79,8 @@ def _unfoldable_numbers(graph: Graph, node: NodeProto, layer: NodeProto, named: 
     factor, shift = _affine(graph, node)
     if not (np.isfinite(factor).all() and np.isfinite(shift).all()):
         return "its variance is not positive, or a number of it is no number"
-    bias = bias_of(graph, layer)
-    if bias is not None and bias.size not in (1, factor.size):
-        return f"the bias of {named} is not one value a channel"
-    return None
+    channels = output_channels(layer, _constant(graph, layer.input[1]).shape)
+    return None if factor.size == channels else f"it has {factor.size} channels, and {named} makes {channels}"
 
 
 def foldable_into(graph: Graph, node: NodeProto) -> str:
@@ -98,7 +97,7 @@ def _fold(graph: Graph, node: NodeProto) -> None:
     assert weight is not None
     factor, shift = _affine(graph, node)
     bias = bias_of(graph, layer)
-    new_bias = (np.zeros_like(factor) if bias is None else np.broadcast_to(bias.reshape(-1), factor.shape)) * factor + shift
+    new_bias = shift if bias is None else bias * factor + shift
     new_weight = weight.astype(np.float64) * _along_outputs(layer, weight, factor)
     layer.input[1] = graph.add_constant(graph.unique(f"{layer.input[1]}_folded"), new_weight.astype(weight.dtype))  # another layer may share the old ones
     set_bias(graph, layer, new_bias.astype(weight.dtype))
@@ -106,7 +105,13 @@ def _fold(graph: Graph, node: NodeProto) -> None:
 
 
 def set_bias(graph: Graph, layer: NodeProto, bias: npt.NDArray[Any]) -> None:
-    """Give a Conv, ConvTranspose or Gemm this bias, [channels], added as it is: under a new name, as another layer may share the old one."""
+    """Give a Conv, ConvTranspose or Gemm this bias, added as it is: under a new name, as another layer may share the old one.
+
+    Args:
+        graph: which holds the layer.
+        layer: edited in place.
+        bias: [channels], in the type of the weights; of a Gemm [rows, channels] too.
+    """
     inputs = [*layer.input[:2], graph.add_constant(graph.unique(f"{layer.output[0]}_bias"), bias)]
     del layer.input[:]
     layer.input.extend(inputs)
@@ -125,10 +130,20 @@ def _affine(graph: Graph, node: NodeProto) -> tuple[Floats, Floats]:
 
 
 def bias_of(graph: Graph, layer: NodeProto) -> Optional[Floats]:
-    """The layer's bias as it is added, None without one."""
+    """The layer's bias as it is added, None without one: [channels], or [1] for all of them; of a Gemm whose rows differ, [rows, channels or 1]."""
     if len(layer.input) < 3 or not layer.input[2]:
         return None
-    return _constant(graph, layer.input[2]) * (float(_attribute(layer, "beta", 1.0)) if layer.op_type == "Gemm" else 1.0)
+    bias = _constant(graph, layer.input[2])
+    if bias.ndim < 2 or bias.shape[0] == 1:  # else a column or a matrix: a Gemm may add another value to each row
+        bias = bias.reshape(-1)
+    return bias * (float(_attribute(layer, "beta", 1.0)) if layer.op_type == "Gemm" else 1.0)
+
+
+def output_channels(layer: NodeProto, shape: Sequence[int]) -> int:
+    """How many channels a Conv, ConvTranspose or Gemm with a weight of this shape makes."""
+    if layer.op_type == "Gemm":
+        return shape[0] if _attribute(layer, "transB", 0) else shape[1]
+    return shape[0] if layer.op_type == "Conv" else shape[1] * int(_attribute(layer, "group", 1))
 
 
 def _constant(graph: Graph, tensor: str) -> Floats:
