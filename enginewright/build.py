@@ -105,6 +105,7 @@ def _write(stage: Stage, engine: Path, built: BuiltEngine, origin: tuple[list[Pa
         **built.settings,
         "layers": dict(built.layers),
         "int8_share": int8_share(built),
+        **({"left_in_float": dict(built.left_in_float)} if built.left_in_float else {}),
         "warnings": list(built.warnings),
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in built.files.items()},
     }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
 import numpy.typing as npt
 from onnx import AttributeProto, GraphProto, NodeProto, numpy_helper
+
+from enginewright.calibration.names import Names
 
 NON_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs")
 SIGN_KEEPING = ("MaxPool", "AveragePool", "GlobalAveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout")
@@ -17,9 +20,10 @@ SIGN_KEEPING_OF_ALL = ("Add", "Mul", "Concat")
 class Graph:
     """A view of a GraphProto that edits it in place. Of subgraphs (If, Loop, Scan) it knows only what they read."""
 
-    def __init__(self, proto: GraphProto) -> None:
-        """Index `proto`; the index holds for the graph as it is now."""
+    def __init__(self, proto: GraphProto, names: Optional[Names] = None) -> None:
+        """Index `proto`; the index holds for the graph as it is now. `names`: of the whole model, where `proto` is not all of it."""
         self._proto = proto
+        self._unique = names or Names(proto)
         self.nodes: list[NodeProto] = list(proto.node)
         self.outputs = {output.name for output in proto.output}
         self.captured = set(_captured(proto))  # tensors that inner graphs read: nobody's `consumers`
@@ -30,7 +34,7 @@ class Graph:
         for node in self.nodes:
             for tensor in node.input:
                 self._consumers.setdefault(tensor, []).append(node)
-        self._names = {tensor for node in self.nodes for tensor in (*node.input, *node.output)} | set(self._constants)
+        self._named = Counter(node.name for node in self.nodes)
         self._first: list[NodeProto] = []
 
     def constant(self, tensor: str) -> Optional[npt.NDArray[Any]]:
@@ -71,17 +75,16 @@ class Graph:
             return self.is_non_negative(producer.input[0])
         return producer.op_type in SIGN_KEEPING_OF_ALL and all(self.is_non_negative(source) for source in producer.input)
 
+    def key(self, node: NodeProto) -> str:
+        """What tells a node from all others: its name, or its first output where it has no name or shares it."""
+        return str(node.name if node.name and self._named[node.name] < 2 else next(filter(None, node.output), node.name))
+
     def unique(self, name: str) -> str:
-        """`name`, or `name` with a number, that no tensor has; it is taken from now on."""
-        candidate, number = name, 1
-        while candidate in self._names:
-            number += 1
-            candidate = f"{name}_{number}"
-        self._names.add(candidate)
-        return candidate
+        """`name`, or `name` with a number, that no tensor and no node of the model has; it is taken from now on."""
+        return self._unique.unique(name)
 
     def add_constant(self, name: str, value: npt.ArrayLike) -> str:
-        """Add an initializer and return its name."""
+        """Add an initializer under a name that `unique` gave, and return it."""
         self._proto.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 

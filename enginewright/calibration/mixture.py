@@ -12,7 +12,8 @@ import yaml
 from onnx import ModelProto
 
 from enginewright.calibration.graph import Graph
-from enginewright.calibration.qdq import COMPANIONS, QUANTIZABLE, quantizable
+from enginewright.calibration.qdq import quantizable
+from enginewright.calibration.reasons import COMPANIONS, QUANTIZABLE
 from enginewright.errors import ConfigError, ModelError, nearest
 
 VERSION = 1

@@ -19,16 +19,13 @@ from onnx import ModelProto, NodeProto, helper
 from enginewright.calibration.bias import corrected
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.graph import Graph
+from enginewright.calibration.names import Names
+from enginewright.calibration.reasons import COMPANIONS, SAME_SCALE, excluded, is_quantizable, left_in_float
 from enginewright.config import Placement
 from enginewright.errors import CalibrationMismatch, ModelError, nearest
 
 Floats = npt.NDArray[np.float32]
 
-QUANTIZABLE = ("Conv", "Gemm", "MatMul")
-# ONNX Runtime moves or drops a Q/DQ pair around these only if scale and zero point are the same on both sides.
-SAME_SCALE = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
-# ONNX Runtime has an integer kernel for these, so a chain of quantized layers stays in INT8 across them.
-COMPANIONS = ("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid", *SAME_SCALE)
 MINIMUM_OPSET = 13  # per-channel DequantizeLinear
 INT32_MAX = 2**31 - 1
 
@@ -44,7 +41,7 @@ class Quantization:
 
 def quantizable(model: ModelProto) -> list[NodeProto]:
     """The Conv, Gemm and MatMul nodes of a model's main graph, in its order: what INT8 is about."""
-    return [node for node in model.graph.node if node.op_type in QUANTIZABLE]
+    return [node for node in model.graph.node if is_quantizable(node)]
 
 
 def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement, exclude: Collection[str] = ()) -> ModelProto:
@@ -57,25 +54,28 @@ def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement,
         model: FP32, opset 13 or later, without Q/DQ nodes.
         cache: scales by the names of the model's tensors; further names are left alone, TensorRT writes some that ONNX does not know.
         placement: which backend's.
-        exclude: names of nodes that stay float.
+        exclude: names of nodes that stay float; one without a name of its own goes by its first output. Others stay float for the reasons that
+            `enginewright.calibration.reasons.left_in_float` gives for the same arguments.
 
     Raises:
         CalibrationMismatch: the cache lacks a tensor that needs a scale: it belongs to another model.
         ModelError: the opset is too old, the model carries Q/DQ nodes already, or `exclude` names a node that is not there.
     """
     _refuse(model, exclude)
-    result = corrected(model, cache.shifts, exclude)
-    graph = Graph(result.graph)
-    layers = [node for node in quantizable(result) if node.name not in exclude and graph.constant(node.input[1]) is not None]
-    activations = [node for node in quantizable(result) if node.name not in exclude and graph.constant(node.input[1]) is None and node.op_type == "MatMul"]
+    left = left_in_float(model, cache, placement, exclude)
+    result = corrected(model, cache.shifts, {*exclude, *left})
+    graph = Graph(result.graph, Names(result))
+    floats = excluded(graph, exclude) | set(left)
+    layers = [node for node in quantizable(result) if graph.key(node) not in floats and graph.constant(node.input[1]) is not None]
+    activations = [node for node in quantizable(result) if graph.key(node) not in floats and graph.constant(node.input[1]) is None]
     if placement is Placement.tensorrt:
         uses = [(node, 0) for node in layers] + [(node, index) for node in activations for index in (0, 1)]
-        uses += list(_residual_inputs(graph, exclude))
+        uses += list(_residual_inputs(graph, floats))
         uses += [use for use in _depthwise_outputs(graph, layers) if use not in uses]
         sources = {node.input[index]: node.input[index] for node, index in uses}
-        _leave_clipping_to_saturation(graph, uses, cache, exclude)
+        _leave_clipping_to_saturation(graph, uses, cache, excluded(graph, exclude))
     else:
-        sources = _chain(graph, layers + activations, exclude)
+        sources = _chain(graph, layers + activations, floats)
         uses = [(node, index) for node in graph.nodes for index, tensor in enumerate(node.input) if tensor in sources]
     cache.require(sorted(set(sources.values())), model.graph.name or "the model")
     formats = {tensor: _format(graph, source, cache.scales[source], placement) for tensor, source in sources.items()}
@@ -95,16 +95,17 @@ def _refuse(model: ModelProto, exclude: Collection[str]) -> None:
         raise ModelError(f"{model.graph.name} has opset {opset}, and per-channel Q/DQ needs {MINIMUM_OPSET}; raise export.opset_version")
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
         raise ModelError(f"{model.graph.name} carries Q/DQ nodes already; give the float model")
-    names = {node.name for node in model.graph.node}
+    graph = Graph(model.graph)
+    names = {name for node in graph.nodes for name in (node.name, graph.key(node)) if name}
     for name in exclude:
         if name not in names:
             raise ModelError(f"{model.graph.name} has no node '{name}' to leave in float{nearest(name, names)}")
 
 
-def _residual_inputs(graph: Graph, exclude: Collection[str]) -> Iterator[tuple[NodeProto, int]]:
+def _residual_inputs(graph: Graph, floats: Collection[str]) -> Iterator[tuple[NodeProto, int]]:
     """The skip input of each Add that joins a convolution: TensorRT fuses Conv + Add + Relu into one INT8 kernel if the skip is quantized."""
     for node in graph.nodes:
-        if node.op_type != "Add" or node.name in exclude or any(graph.constant(tensor) is not None for tensor in node.input):
+        if node.op_type != "Add" or graph.key(node) in floats or any(graph.constant(tensor) is not None for tensor in node.input):
             continue
         convolutions = [index for index, tensor in enumerate(node.input) if graph.is_conv_output(tensor) and len(graph.consumers(tensor)) == 1]
         if convolutions:
@@ -120,7 +121,7 @@ def _depthwise_outputs(graph: Graph, layers: Iterable[NodeProto]) -> Iterator[tu
             yield from ((reader, index) for reader in graph.consumers(output) for index, tensor in enumerate(reader.input) if tensor == output)
 
 
-def _leave_clipping_to_saturation(graph: Graph, uses: Iterable[tuple[NodeProto, int]], cache: CalibrationCache, exclude: Collection[str]) -> None:
+def _leave_clipping_to_saturation(graph: Graph, uses: Iterable[tuple[NodeProto, int]], cache: CalibrationCache, floats: Collection[str]) -> None:
     """Make a Clip from 0 behind a float layer that INT8 alone reads a Relu, where the INT8 range ends no later: the same numbers.
 
     TensorRT 8.6.0 moves the Q in front of such a Clip and then clips integers: on an H200 the answers were noise (docs/h200.md).
@@ -131,7 +132,7 @@ def _leave_clipping_to_saturation(graph: Graph, uses: Iterable[tuple[NodeProto, 
         if clip is None or clip.op_type != "Clip" or not graph.is_non_negative(tensor) or len(clip.input) < 3:
             continue
         layer = graph.producer(clip.input[0])
-        if layer is None or layer.name not in exclude:  # a quantized layer takes the Clip into its kernel
+        if layer is None or graph.key(layer) not in floats:  # a quantized layer takes the Clip into its kernel
             continue
         limit = graph.constant(clip.input[2])
         read_otherwise = tensor in graph.outputs or len(graph.consumers(tensor)) > quantized.count(tensor)
@@ -140,7 +141,7 @@ def _leave_clipping_to_saturation(graph: Graph, uses: Iterable[tuple[NodeProto, 
             del clip.input[1:]
 
 
-def _chain(graph: Graph, layers: Iterable[NodeProto], exclude: Collection[str]) -> dict[str, str]:
+def _chain(graph: Graph, layers: Iterable[NodeProto], floats: Collection[str]) -> dict[str, str]:
     """Tensors that ONNX Runtime must see quantized so that every layer runs as an integer kernel -> the tensor whose scale each takes.
 
     A layer's inputs and its output, the latter behind a fused Relu or Clip. Companions between quantized tensors join the chain.
@@ -156,7 +157,7 @@ def _chain(graph: Graph, layers: Iterable[NodeProto], exclude: Collection[str]) 
             chain.setdefault(output, output)
     for node in graph.nodes:
         tensors = [tensor for tensor in node.input if tensor and graph.constant(tensor) is None]
-        if node.op_type not in COMPANIONS or node.name in exclude or not tensors or any(tensor not in chain for tensor in tensors):
+        if node.op_type not in COMPANIONS or graph.key(node) in floats or not tensors or any(tensor not in chain for tensor in tensors):
             continue
         if node.op_type in ("Add", "Mul") and len(tensors) < 2:
             continue
@@ -182,19 +183,24 @@ def _format(graph: Graph, tensor: str, scale: float, placement: Placement) -> Qu
 
 def _pair(graph: Graph, tensor: str, form: Quantization, keeps_name: bool) -> list[NodeProto]:
     """Q and DQ for an activation. If `keeps_name`, a graph output stays the name of the dequantized tensor: its producer must feed Q alone."""
-    source, result = tensor, f"{tensor}_dequantized"
+    source, result = tensor, tensor
     if keeps_name and tensor in graph.outputs:
-        source, result = f"{tensor}_float", tensor
+        source = graph.unique(f"{tensor}_float")
         graph.rename_output(tensor, source)
-    scale = graph.add_constant(f"{tensor}_scale", np.float32(form.scale))
-    zero_point = graph.add_constant(f"{tensor}_zero_point", np.array(form.zero_point, form.dtype))
-    return _qdq(source, f"{tensor}_quantized", result, [scale, zero_point], None)
+    else:
+        result = graph.unique(f"{tensor}_dequantized")
+    scale = graph.add_constant(graph.unique(f"{tensor}_scale"), np.float32(form.scale))
+    zero_point = graph.add_constant(graph.unique(f"{tensor}_zero_point"), np.array(form.zero_point, form.dtype))
+    return _qdq(graph, (source, graph.unique(f"{tensor}_quantized"), result), [scale, zero_point], None)
 
 
-def _qdq(source: str, quantized: str, result: str, parameters: list[str], axis: Optional[int]) -> list[NodeProto]:
+def _qdq(graph: Graph, tensors: tuple[str, str, str], parameters: list[str], axis: Optional[int]) -> list[NodeProto]:
+    """Q and DQ between the real, the quantized and the dequantized tensor."""
+    source, quantized, result = tensors
+    names = [graph.unique(f"{quantized}_{operator}") for operator in ("QuantizeLinear", "DequantizeLinear")]
     nodes = [
-        helper.make_node("QuantizeLinear", [source, *parameters], [quantized], name=f"{quantized}_QuantizeLinear"),
-        helper.make_node("DequantizeLinear", [quantized, *parameters], [result], name=f"{quantized}_DequantizeLinear"),
+        helper.make_node("QuantizeLinear", [source, *parameters], [quantized], name=names[0]),
+        helper.make_node("DequantizeLinear", [quantized, *parameters], [result], name=names[1]),
     ]
     for node in nodes if axis is not None else []:
         node.attribute.append(helper.make_attribute("axis", axis))
@@ -213,10 +219,12 @@ def _quantize_weight(graph: Graph, node: NodeProto, activation: Quantization, pl
         exact = np.maximum(exact, np.abs(bias.reshape(-1).astype(np.float64)) / activation.scale / INT32_MAX * 2)  # else the bias overflows
     scale = _not_zero(exact)
     prefix = graph.unique(f"{node.input[1]}_int8")
-    parameters = [graph.add_constant(f"{prefix}_scale", scale), graph.add_constant(f"{prefix}_zero_point", np.zeros(scale.shape, np.int8))]
-    nodes = _qdq(node.input[1], f"{prefix}_quantized", f"{prefix}_dequantized", parameters, axis)
+    zeros = np.zeros(scale.shape, np.int8)
+    parameters = [graph.add_constant(graph.unique(f"{prefix}_{what}"), value) for what, value in (("scale", scale), ("zero_point", zeros))]
+    quantized, result = (graph.unique(f"{prefix}_{what}") for what in ("quantized", "dequantized"))
+    nodes = _qdq(graph, (node.input[1], quantized, result), parameters, axis)
     if placement is Placement.onnxruntime:  # stored as int8: a quarter of the file; TensorRT wants FP32 -> Q
-        graph.add_constant(f"{prefix}_quantized", _integers(weight, scale, axis).astype(np.int8))
+        graph.add_constant(quantized, _integers(weight, scale, axis).astype(np.int8))
         nodes = nodes[1:]
     node.input[1] = nodes[-1].output[0]
     if node.op_type == "Conv" and not any(attribute.name == "kernel_shape" for attribute in node.attribute):
@@ -257,9 +265,9 @@ def _along(scale: Floats, rank: int, axis: int) -> Floats:
 def _integer_bias(graph: Graph, node: NodeProto, bias: Floats, scale: npt.NDArray[np.float64]) -> NodeProto:
     prefix = graph.unique(f"{node.input[2]}_int32")
     integers = np.clip(np.rint(bias.reshape(-1) / scale), -INT32_MAX, INT32_MAX).astype(np.int32)
-    inputs = [graph.add_constant(prefix, integers), graph.add_constant(f"{prefix}_scale", scale.astype(np.float32))]
-    node.input[2] = f"{prefix}_dequantized"
-    return helper.make_node("DequantizeLinear", inputs, [node.input[2]], name=f"{prefix}_DequantizeLinear", axis=0)
+    inputs = [graph.add_constant(prefix, integers), graph.add_constant(graph.unique(f"{prefix}_scale"), scale.astype(np.float32))]
+    node.input[2] = graph.unique(f"{prefix}_dequantized")
+    return helper.make_node("DequantizeLinear", inputs, [node.input[2]], name=graph.unique(f"{prefix}_DequantizeLinear"), axis=0)
 
 
 def _channel_axis(node: NodeProto, rank: int) -> int:

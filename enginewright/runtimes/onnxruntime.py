@@ -100,19 +100,20 @@ class OnnxRuntime:
         model = onnx.load(onnx_model)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            result = in_precision(onnx_model, model, precision, calibration, floats)
+            result, left = in_precision(onnx_model, model, precision, calibration, floats)
         plan = result.SerializeToString(deterministic=True)
         optimized = _optimized(plan, onnx_model)
         integer = [node for node in optimized.graph.node if node.op_type in INTEGER_KERNELS]
         real = [node for node in optimized.graph.node if node.op_type in FLOAT_KERNELS]
         said = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
         if precision in QUANTIZED:
-            said += [f"{node.name or node.output[0]} ({node.op_type}) runs in float" for node in real if node.name not in floats]
+            said += [_in_float(node, left) for node in real if node.name not in floats]
         return BuiltEngine(
             plan=plan,
             layers=_by_precision(integer, real, optimized.graph),
             quantizable=len(quantizable(model)),
             quantized=len(integer),
+            left_in_float=left,
             warnings=said,
             settings={
                 "precision": precision.name,
@@ -241,18 +242,24 @@ def open_session(model: Union[str, bytes], options: Optional[onnxruntime.Session
 
 def in_precision(
     path: Path, model: onnx.ModelProto, precision: Precision, calibration: Optional[CalibrationCache], floats: Collection[str] = ()
-) -> onnx.ModelProto:
-    """The model of `path`, read as `model`, as a session shall run it. Raises CalibrationMismatch, ModelError."""
+) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """The model of `path`, read as `model`, as a session shall run it, and what of it INT8 leaves in float, with the reasons.
+
+    Raises:
+        CalibrationMismatch: INT8 without a cache, or with that of another model.
+        ModelError: the model cannot be converted.
+    """
     if precision is Precision.fp32:
-        return model
+        return model, {}
     if precision is Precision.fp16:
         from enginewright.runtimes.precision import to_fp16
 
-        return to_fp16(model)
+        return to_fp16(model), {}
     if calibration is None:
         raise CalibrationMismatch(f"INT8 of {path} needs a calibration cache; run `dvc repro calibrate`")
     from enginewright.calibration.graph import Graph
     from enginewright.calibration.qdq import insert_qdq, quantizable
+    from enginewright.calibration.reasons import left_in_float
     from enginewright.calibration.simplify import simplified
 
     # By the inputs of the model as it is, so that a cache of another model is told from what pre-processing may rename.
@@ -261,7 +268,17 @@ def in_precision(
     calibration.require(read, str(path))
     prepared = simplified(model)
     names = {node.name for node in prepared.graph.node}
-    return insert_qdq(prepared, calibration, Placement.onnxruntime, [name for name in floats if name in names])
+    kept = [name for name in floats if name in names]
+    left = left_in_float(prepared, calibration, Placement.onnxruntime, kept)
+    return insert_qdq(prepared, calibration, Placement.onnxruntime, kept), left
+
+
+def _in_float(node: onnx.NodeProto, left: Mapping[str, str]) -> str:
+    """The warning about a layer that an INT8 engine computes in float, with the reason where `left` has one."""
+    from enginewright.calibration.reasons import explained
+
+    name = node.name or node.output[0]
+    return explained(f"{name} ({node.op_type}) runs in float", name, left)
 
 
 def _optimized(plan: bytes, source: Path) -> onnx.ModelProto:

@@ -12,20 +12,7 @@ from enginewright.calibration.qdq import insert_qdq, quantizable
 from enginewright.config import CalibrationAlgorithm, Placement
 from enginewright.errors import CalibrationMismatch, ModelError
 from enginewright.runtimes.precision import to_fp16
-from support.networks import images, residual_network
-
-PLACEMENTS = pytest.mark.parametrize("placement", list(Placement), ids=lambda placement: placement.name)
-
-
-def run(model: ModelProto) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    import onnxruntime
-
-    result: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"input": images()})[0]
-    return result
-
-
-def sqnr(reference: np.ndarray[tuple[int, ...], np.dtype[np.float32]], other: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> float:
-    return float(10 * np.log10((reference**2).sum() / ((reference - other) ** 2).sum()))
+from support.networks import PLACEMENTS, residual_network, run, sqnr
 
 
 def zero_points(model: ModelProto) -> dict[str, tuple[str, int]]:

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
+import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from enginewright.config import Placement
+
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+PLACEMENTS = pytest.mark.parametrize("placement", list(Placement), ids=lambda placement: placement.name)
 
 
 def residual_network(seed: int = 0, prefix: str = "", shape: Sequence[int] = (3, 12, 12)) -> ModelProto:
@@ -55,3 +61,16 @@ def residual_network(seed: int = 0, prefix: str = "", shape: Sequence[int] = (3,
 
 def images(count: int = 8, seed: int = 1) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return np.random.default_rng(seed).normal(size=(count, 3, 12, 12)).astype(np.float32)
+
+
+def run(model: ModelProto) -> Floats:
+    """The first output of a model on `images()`."""
+    import onnxruntime
+
+    result: Floats = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"input": images()})[0]
+    return result
+
+
+def sqnr(reference: Floats, other: Floats) -> float:
+    """Signal to quantization noise in dB."""
+    return float(10 * np.log10((reference**2).sum() / ((reference - other) ** 2).sum()))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Optional, cast
 import numpy.typing as npt
 
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.reasons import explained
 from enginewright.config import QUANTIZED, Build, Calibration, CalibrationAlgorithm, Precision, Profile
 from enginewright.errors import CalibrationMismatch, ConfigError, EnginewrightError, ModelError, RuntimeUnavailable, nearest
 from enginewright.runtimes.base import BuiltEngine
@@ -113,6 +114,7 @@ def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache
         layers=engine_layers.by_precision(found),
         quantizable=len(plan.quantizable),
         quantized=len(in_int8),
+        left_in_float=plan.left_in_float,
         warnings=[*plan.warnings, *unconstrained, *_unlike_chosen(job, plan, found, in_int8), *warnings, *session.log.warnings()],
         settings=settings,
         files=files,
@@ -296,7 +298,8 @@ def _unlike_chosen(job: Job, plan: Plan, found: Sequence[engine_layers.Layer], i
     others = [name for name in plan.quantizable if name not in in_int8 and name not in job.floats]
     in_float = {name for precision in {layer.precision for layer in found} - {None, "INT8"} for name in engine_layers.running_in(str(precision), others, found)}
     unknown = "may run in float: TensorRT names no precision for it"
-    return kept + [f"{name} {'runs in float, not in INT8' if name in in_float else unknown}" for name in others]
+    said = [(f"{name} {'runs in float, not in INT8' if name in in_float else unknown}", name) for name in others]
+    return kept + [explained(warning, name, plan.left_in_float) for warning, name in said]
 
 
 def _inspect(session: Session, plan: bytes) -> str:

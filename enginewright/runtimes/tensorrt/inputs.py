@@ -14,6 +14,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.names import Names
 from enginewright.config import InputType, Precision, PrecisionMode
 from enginewright.runtimes.tensorrt.bindings import Bindings
 from enginewright.runtimes.tensorrt.precision import Plan
@@ -75,12 +76,13 @@ def _retype(model: ModelProto, name: str, scale: Optional[float]) -> None:
     readers = [node for node in graph.node if name in node.input and node.op_type != "DequantizeLinear"] if scale is not None else []
     if not readers:
         return
-    real, parameters = f"{name}_real", [f"{name}_input_scale", f"{name}_input_zero_point"]
+    names = Names(model)
+    real, *parameters = (names.unique(f"{name}_{what}") for what in ("real", "input_scale", "input_zero_point"))
     for tensor, content in zip(parameters, (np.float32(scale), np.int8(0))):
         graph.initializer.append(numpy_helper.from_array(np.asarray(content), tensor))
     for node in readers:
         _replace(node.input, name, real)
-    graph.node.insert(0, helper.make_node("DequantizeLinear", [name, *parameters], [real], name=f"{name}_DequantizeLinear"))
+    graph.node.insert(0, helper.make_node("DequantizeLinear", [name, *parameters], [real], name=names.unique(f"{name}_DequantizeLinear")))
 
 
 def _rename(graph: GraphProto, old: str, new: str) -> None:

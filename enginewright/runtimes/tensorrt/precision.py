@@ -7,8 +7,8 @@ one alone (docs/decisions/0009-precision-by-hasattr.md).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from enginewright.calibration.bias import corrected
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.qdq import insert_qdq, quantizable
+from enginewright.calibration.reasons import left_in_float
 from enginewright.config import QUANTIZED, Placement, Precision, PrecisionMode
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError
 from enginewright.runtimes.precision import to_fp16
@@ -39,6 +40,7 @@ class Plan:
     quantizable: tuple[str, ...] = ()  # convolutions and matrix products of the model as exported, by the parser's names
     warnings: tuple[str, ...] = ()
     constrained: tuple[str, ...] = ()  # nodes that implicit INT8 must compute in FP16
+    left_in_float: Mapping[str, str] = field(default_factory=dict)  # what explicit INT8 leaves without Q/DQ nodes of itself, by the parser's names -> why
 
 
 def supports_implicit(trt: Bindings) -> bool:
@@ -83,8 +85,10 @@ def make_plan(
         if calibration is not None and calibration.shifts:
             model = corrected(model, calibration.shifts, floats)
         return Plan(mode, model, flags, calibration, names, constrained=tuple(floats))
+    left = {} if calibration is None else left_in_float(model, calibration, Placement.tensorrt, floats)
     converted, warned = _explicit(model, precision, calibration, floats, typed="FP16" not in flags)
-    return Plan(mode, converted, flags, None, names, warned)
+    parsed = {node.output[0]: node_name(node) for node in model.graph.node if not node.name}
+    return Plan(mode, converted, flags, None, names, warned, left_in_float={parsed.get(name, name): why for name, why in left.items()})
 
 
 def _explicit(
