@@ -1,18 +1,14 @@
-"""Ranges of activations by entropy, min-max or percentile on what ONNX Runtime's calibrators collect: one symmetric scale a float tensor.
+"""Ranges of activations by entropy, min-max or percentile, on values that ONNX Runtime computes: one symmetric scale a float tensor.
 
 Only functions import onnxruntime here, and only `enginewright.runtimes.onnxruntime` and `enginewright.sensitivity` call them: the target needs none.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +19,13 @@ from enginewright.calibration.bias import CORRECTED
 from enginewright.calibration.cache import CalibrationCache, scale_of
 from enginewright.calibration.fold import fold_batch_normalization
 from enginewright.calibration.graph import Graph
+from enginewright.calibration.histogram import Magnitudes
 from enginewright.calibration.qdq import quantizable, rounding_error
 from enginewright.calibration.ranges import TensorRange
 from enginewright.config import Calibration, CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch, ModelError
 
 Array = npt.NDArray[Any]
-Histogram = Sequence[Any]  # ONNX Runtime's: counts int64 [bins], edges float32 [bins + 1], least and greatest value, range
 
 NO_IMAGE = "there is no calibration image; set data.calibration_images to at least 1"
 QUANTIZED_BINS = 128  # levels of |x| in INT8
@@ -52,25 +48,21 @@ def calibrate(onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings
         CalibrationMismatch: there is no batch, one holds a NaN or infinity, or an activation does.
         ModelError: ONNX Runtime cannot run the model.
     """
-    tensors = activations(onnx.load(onnx_model))
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # the calibrators print
-        copy = Path(folder) / "model.onnx"  # they write beside the model that they are given
-        shutil.copyfile(onnx_model, copy)
-        calibrator = _calibrator(copy, settings)
-        calibrator.infer_session = FiniteSession(calibrator.infer_session)
-        fed = False
-        for batch in batches:
-            fed = True
-            _refuse_non_finite(batch)
-            calibrator.collect_data(_OneBatch(batch))  # one at a time: it keeps every activation of what it is given
-        if not fed:
-            raise CalibrationMismatch(NO_IMAGE)
-        amax = _ranges(calibrator, settings)
-    missing = [tensor for tensor in tensors if tensor not in amax]
-    if missing:
-        raise ModelError(
-            f"no range was found for {', '.join(missing[:5])} of {onnx_model}: shape inference does not reach them; see artifacts/checks/report.json"
-        )
+    model = onnx.load(onnx_model)
+    tensors = activations(model)
+    seen = {tensor: Magnitudes(settings.bins) for tensor in tensors}
+    fed = False
+    for found in _run(model, tensors, _finite(batches), optimized=False):
+        fed = True
+        for tensor, values in found.items():
+            if not np.isfinite(values).all():
+                raise CalibrationMismatch(
+                    f"the tensor {tensor} holds a NaN or infinity on the calibration images; look at the weights of the layer that makes it"
+                )
+            seen[tensor].add(values)
+    if not fed:
+        raise CalibrationMismatch(NO_IMAGE)
+    amax = {tensor: _range(magnitudes, settings) for tensor, magnitudes in seen.items()}
     return CalibrationCache(settings.algorithm, {tensor: scale_of(tensor, amax[tensor]) for tensor in tensors})
 
 
@@ -86,7 +78,14 @@ def observe(onnx_model: Path, batches: Iterable[Mapping[str, Array]], cache: Cal
 
 def tensor_values(model: onnx.ModelProto, tensors: Collection[str], batches: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
     """What a model's tensors hold, inputs among them, batch by batch."""
+    return _run(model, tensors, batches, optimized=True)
+
+
+def _run(model: onnx.ModelProto, tensors: Collection[str], batches: Iterable[Mapping[str, Array]], optimized: bool) -> Iterator[dict[str, Array]]:
+    """As `tensor_values`; calibration takes the graph as it is, so that no fusion rounds otherwise. Raises ModelError."""
     import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph  # fmt: skip
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
 
     inputs = {value.name for value in model.graph.input}
     results = [tensor for tensor in tensors if tensor not in inputs]
@@ -94,9 +93,18 @@ def tensor_values(model: onnx.ModelProto, tensors: Collection[str], batches: Ite
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
     exposed.graph.output.extend(onnx.helper.make_empty_tensor_value_info(tensor) for tensor in results if tensor not in known)
-    session = onnxruntime.InferenceSession(exposed.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(exposed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except (Fail, InvalidGraph, Unsupported) as fault:
+        raise ModelError(f"ONNX Runtime cannot run the model: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}") from None
     for batch in batches:
-        yield {**{tensor: values for tensor, values in batch.items() if tensor in tensors}, **dict(zip(results, session.run(results, dict(batch))))}
+        yield {
+            **{tensor: values for tensor, values in batch.items() if tensor in tensors},
+            **dict(zip(results, session.run(results, dict(batch)))),
+        }
 
 
 def bias_shifts(onnx_model: Path, batches: Iterable[Mapping[str, Array]]) -> dict[str, npt.NDArray[np.float32]]:
@@ -164,7 +172,7 @@ def activations(model: onnx.ModelProto) -> list[str]:
     return [tensor for tensor in ordered if types.get(tensor) == onnx.TensorProto.FLOAT]
 
 
-def entropy_range(counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float32]) -> float:
+def entropy_range(counts: npt.NDArray[np.int64], edges: npt.NDArray[np.floating[Any]]) -> float:
     """The amax of least KL divergence between a tensor's magnitudes and their 128 quantized levels.
 
     Migacz, "8-bit Inference with TensorRT", GTC 2017, in the form of NVIDIA's pytorch-quantization (`calib/histogram.py`): on |x|, and
@@ -203,73 +211,17 @@ def _quantized(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(occupied, means[level], 0.0)
 
 
-def _of_magnitudes(histogram: Histogram) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """ONNX Runtime's histogram over symmetric edges, folded: counts and edges of |x|."""
-    counts, edges = histogram[:2]
-    half = counts.size // 2
-    return counts[half:] + counts[:half][::-1], edges[half:]
-
-
-def _calibrator(model: Path, settings: Calibration) -> Any:
-    """ONNX Runtime's calibrator for the algorithm, its session open. Raises ModelError if the model does not run."""
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph  # fmt: skip
-    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
-    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
-
-    method = {
-        CalibrationAlgorithm.entropy: CalibrationMethod.Entropy,
-        CalibrationAlgorithm.minmax: CalibrationMethod.MinMax,
-        CalibrationAlgorithm.percentile: CalibrationMethod.Percentile,
-    }[settings.algorithm]
-    options = {"symmetric": True, "num_bins": 2 * settings.bins, "percentile": settings.percentile}  # over -amax to amax
-    try:
-        return create_calibrator(str(model), augmented_model_path=str(model.with_name("augmented.onnx")), calibrate_method=method, extra_options=options)
-    except (Fail, InvalidGraph, Unsupported) as fault:
-        raise ModelError(f"ONNX Runtime cannot run the model: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}") from None
-
-
-def _ranges(calibrator: Any, settings: Calibration) -> dict[str, float]:
-    """Tensor -> the amax that the calibrator chose."""
+def _range(seen: Magnitudes, settings: Calibration) -> float:
+    """The amax that an algorithm chooses."""
     if settings.algorithm is CalibrationAlgorithm.entropy:
-        return {tensor: entropy_range(*_of_magnitudes(histogram)) for tensor, histogram in calibrator.collector.histogram_dict.items()}
-    found = calibrator.compute_data()
-    return {tensor: float(np.abs(data.range_value).max()) for tensor, data in found.items()}
+        return entropy_range(seen.counts, seen.edges())
+    return seen.amax if settings.algorithm is CalibrationAlgorithm.minmax else seen.percentile(settings.percentile)
 
 
-class FiniteSession:
-    """A session whose results are refused if they hold a NaN or infinity: ONNX Runtime's calibrators skip these silently."""
-
-    def __init__(self, session: Any) -> None:
-        """`session` is an onnxruntime.InferenceSession."""
-        self._session = session
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
-
-    def run(self, names: Optional[Sequence[str]], feeds: Mapping[str, Array]) -> list[Array]:
-        """As InferenceSession.run. Raises CalibrationMismatch naming the tensor."""
-        results: list[Array] = self._session.run(names, feeds)
-        for output, values in zip(self._session.get_outputs(), results):
-            if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-                raise CalibrationMismatch(
-                    f"the tensor {output.name} holds a NaN or infinity on the calibration images; look at the weights of the layer that makes it"
-                )
-        return results
-
-
-def _refuse_non_finite(batch: Mapping[str, Array]) -> None:
-    for name, values in batch.items():
-        if not np.isfinite(values).all():
-            raise CalibrationMismatch(f"a calibration batch of the input '{name}' holds a NaN or infinity; check data.preprocessing and the images")
-
-
-class _OneBatch:
-    """What ONNX Runtime calls a CalibrationDataReader, over one batch."""
-
-    def __init__(self, batch: Mapping[str, Array]) -> None:
-        self._batches: Iterator[Mapping[str, Array]] = iter([batch])
-
-    def get_next(self) -> Optional[dict[str, Array]]:
-        """The batch, then None."""
-        batch = next(self._batches, None)
-        return None if batch is None else dict(batch)
+def _finite(batches: Iterable[Mapping[str, Array]]) -> Iterator[Mapping[str, Array]]:
+    """The batches, refused if they hold a NaN or infinity."""
+    for batch in batches:
+        for name, values in batch.items():
+            if not np.isfinite(values).all():
+                raise CalibrationMismatch(f"a calibration batch of the input '{name}' holds a NaN or infinity; check data.preprocessing and the images")
+        yield batch
