@@ -1,9 +1,10 @@
-"""export: PyTorch to one ONNX file with a dynamic batch, compared with PyTorch on batch 1, 2 and 7."""
+"""export: PyTorch to one ONNX file with a dynamic batch, compared with PyTorch on 1, 2 and 7 calibration images."""
 
 from pathlib import Path
 
 from enginewright import artifacts
-from enginewright.export import compare, metrics, require_equal, to_onnx
+from enginewright.data import ImageSet
+from enginewright.export import BATCHES, compare, metrics, require_equal, to_onnx
 from enginewright.models.loading import load_model
 from enginewright.stage import Stage, script
 
@@ -14,7 +15,8 @@ def export(stage: Stage) -> None:
     interface, settings = stage.params.model, stage.params.export
     model = load_model(interface)
     exported = to_onnx(model, interface, settings)
-    comparison = compare(model, exported, interface, stage.params.seed)
+    images = next(ImageSet.open(artifacts.CALIBRATION_IMAGES).batches(stage.params.data.preprocessing, max(BATCHES)), None)
+    comparison = compare(model, exported, interface, stage.params.seed, images=images, tolerance=settings.tolerance)
     stage.write_metrics(metrics(exported, comparison))
     require_equal(comparison, interface, settings.tolerance)
     inputs = [Path(interface.code), Path(interface.weights)]

@@ -1,6 +1,9 @@
 """Export of small modules, and what a user reads when a model cannot be exported."""
 
+from typing import Optional
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 import torch
@@ -8,7 +11,7 @@ from torch import nn
 
 from enginewright import config
 from enginewright.errors import ModelError
-from enginewright.export import Comparison, compare, metrics, require_equal, to_onnx
+from enginewright.export import Comparison, Judged, compare, metrics, require_equal, to_onnx
 
 INTERFACE = config.Model(name="tiny", code="tiny.py", weights="tiny.pt", input_name="pixels", output_name="scores", input_shape=[1, 8, 8])
 
@@ -155,7 +158,6 @@ def test_channels_last_models_keep_their_layout() -> None:
     [
         pytest.param(TwoOutputs, r"tiny \(tiny.py\) returns a tuple and must return one tensor", id="two outputs"),
         pytest.param(RepeatedRows, r"returns \[4, 3\] for a batch of 2", id="output without the batch"),
-        pytest.param(with_nan, r"returns NaN or infinity on random input in PyTorch itself; look at the weights in tiny.pt", id="NaN weights"),
         pytest.param(lambda: nn.Linear(5, 3), r"cannot run on a float32 input \[2, 1, 8, 8\]: .*model.input_shape must be", id="wrong input shape"),
         pytest.param(NoOnnxForm, r"tiny has no ONNX form at opset 17: .*bessel_j0", id="operation without ONNX form"),
         pytest.param(
@@ -166,6 +168,100 @@ def test_channels_last_models_keep_their_layout() -> None:
 def test_a_model_that_cannot_be_exported_is_one_sentence(model: type[Tiny], text: str) -> None:
     with pytest.raises(ModelError, match=text):
         to_onnx(model(), INTERFACE, config.Export())
+
+
+@pytest.mark.parametrize(
+    ("images", "where"),
+    [
+        pytest.param(None, "random input in PyTorch itself; look at the weights in tiny.pt", id="random"),
+        pytest.param(
+            np.ones((3, 1, 8, 8), np.float32),
+            "images of the data set in PyTorch itself; look at the weights in tiny.pt and at data.preprocessing",
+            id="images",
+        ),
+    ],
+)
+def test_nan_in_pytorch_itself_is_one_sentence(images: Optional[npt.NDArray[np.float32]], where: str) -> None:
+    model = with_nan()
+    with pytest.raises(ModelError, match=f"returns NaN or infinity on {where}"):
+        compare(model, to_onnx(model, INTERFACE, config.Export()), INTERFACE, seed=0, images=images)
+
+
+class CachedAnchors(Tiny):
+    """As YOLO heads do: a grid made in `forward` once for each shape, and kept."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = self.features(x)
+        if getattr(self, "shape", None) != features.shape[2:]:
+            self.shape = features.shape[2:]
+            self.anchors = torch.stack(torch.meshgrid(torch.arange(6.0), torch.arange(6.0), indexing="ij"))
+        return self.scores((features * self.anchors.sum(0)).mean((2, 3)))
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor to a Python boolean:torch.jit.TracerWarning")
+def test_what_a_model_caches_in_forward_can_be_traced() -> None:
+    model = CachedAnchors()
+    assert compare(model, to_onnx(model, INTERFACE, config.Export()), INTERFACE, seed=0).largest < 1e-5
+
+
+class Logarithm(Tiny):
+    """Right on images, which are positive, and NaN on normal noise."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.log())
+
+
+def test_the_comparison_takes_the_images_that_there_are() -> None:
+    model, images = Logarithm(), np.random.default_rng(0).uniform(0.1, 1, (3, 1, 8, 8)).astype(np.float32)
+    exported = to_onnx(model, INTERFACE, config.Export())
+    comparison = compare(model, exported, INTERFACE, seed=0, images=images)
+    assert set(comparison.differences) == {1, 2, 7}
+    assert comparison.largest < 1e-5
+    with pytest.raises(ModelError, match="NaN or infinity on random input"):
+        compare(model, exported, INTERFACE, seed=0)
+
+
+class Unstable(Tiny):
+    """The difference of two large numbers that nearly cancel, summed in an order that each library chooses."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        large = self.features(x) + 3000.0
+        return self.scores(large.mean((2, 3)) - 3000.0)
+
+
+def test_float64_judges_where_float32_itself_is_unstable() -> None:
+    model = Unstable()
+    exported = to_onnx(model, INTERFACE, config.Export())
+    unstable = compare(model, exported, INTERFACE, seed=0, tolerance=1e-6)
+    assert unstable.largest > 1e-6
+    assert unstable.float64, "PyTorch in float64 was asked"
+    require_equal(unstable, INTERFACE, 1e-6)
+    figures = metrics(exported, unstable)
+    assert set(figures["pytorch_from_float64"]) == set(figures["onnxruntime_from_float64"])
+    other = Unstable()
+    with torch.no_grad():
+        other.head.bias.add_(0.05)
+    with pytest.raises(ModelError, match=r"PyTorch in float32 is itself .* from float64 and ONNX Runtime .*: the model is unst"):
+        require_equal(compare(other, exported, INTERFACE, seed=0, tolerance=1e-6), INTERFACE, 1e-6)
+
+
+def test_random_numbers_are_no_instability() -> None:
+    model = Noise()
+    assert not compare(model, to_onnx(model, INTERFACE, config.Export()), INTERFACE, seed=0, tolerance=1e-6).float64
+
+
+@pytest.mark.parametrize(
+    ("pytorch", "onnxruntime", "explained"),
+    [
+        pytest.param(2e-4, 3e-4, True, id="as wrong as PyTorch"),
+        pytest.param(2e-4, 9e-4, False, id="more wrong"),
+        pytest.param(1e-5, 2e-5, False, id="float32 is stable"),
+        pytest.param(0.1, 0.1, False, id="float32 says nothing"),
+    ],
+)
+def test_what_instability_explains(pytorch: float, onnxruntime: float, explained: bool) -> None:
+    comparison = Comparison({2: 5e-4}, {2: Judged(pytorch, onnxruntime)})
+    assert (comparison.excess(1e-4) is None) is explained
 
 
 @pytest.mark.filterwarnings("ignore:Converting a tensor to a Python integer:torch.jit.TracerWarning")
@@ -194,7 +290,7 @@ def test_comparison_sees_another_model(exported: bytes) -> None:
     other = Tiny()
     with torch.no_grad():
         other.head.bias.add_(1)
-    difference = compare(other, exported, INTERFACE, seed=0, batches=[2]).largest
+    difference = compare(other, exported, INTERFACE, seed=0).differences[2]
     images = np.random.default_rng([0, 2]).standard_normal((2, 1, 8, 8), dtype=np.float32)
     with torch.inference_mode():  # compare() has put the model into evaluation mode
         largest = other(torch.from_numpy(images)).abs().max().item()

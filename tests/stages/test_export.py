@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
 import yaml
 
 from enginewright import artifacts, manifest
+from enginewright.data.imageset import write_classes, write_labels
 from support.project import ROOT
 
 CODE = """
@@ -40,7 +42,18 @@ def project(configured: Path) -> Path:
     torch.manual_seed(0)
     torch.save(names["Net"]().state_dict(), configured / "net.pt")
     configure(configured)
+    write_images(configured / artifacts.CALIBRATION_IMAGES)
     return configured
+
+
+def write_images(folder: Path) -> None:
+    """Nine of them, without labels."""
+    folder.mkdir(parents=True)
+    np.save(folder / "images.npy", np.random.default_rng(0).integers(0, 256, (9, 28, 28, 1), dtype=np.uint8))
+    write_labels(folder / "labels.csv", [f"{index}.png" for index in range(9)], [-1] * 9)
+    write_classes(folder / "classes.json", [])
+    for name in ("images.npy", "labels.csv", "classes.json"):
+        manifest.seal(folder / name, "prepare_data", [])
 
 
 def configure(project: Path, **arguments: float) -> None:
