@@ -36,7 +36,7 @@ def simulated(model: ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]
     wide = {name: values.astype(np.float64) if values.dtype == np.float32 else values for name, values in feeds.items()}
     with np.errstate(all="ignore"):
         found = dict(ReferenceEvaluator(in_float64(model), new_ops=list(OPERATORS)).run(None, wide, intermediate=True))
-    return {**wide, **found}
+    return {**wide, **{name: np.asarray(values) for name, values in found.items() if name}}
 
 
 def sqnr_db(reference: Array, got: Array) -> float:
