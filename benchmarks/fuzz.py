@@ -18,10 +18,9 @@ from benchmarks.project_copy import ROOT, write_result
 
 sys.path.insert(0, str(ROOT / "tests"))
 
+from enginewright.calibration.reasons import COMPANIONS, QUANTIZABLE
 from support.fuzz import sample
 from support.fuzz_trial import Outcome, trial
-
-from enginewright.calibration.qdq import COMPANIONS, QUANTIZABLE
 
 RTX_EVERY = 25
 SHOWN = 5

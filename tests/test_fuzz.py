@@ -6,7 +6,7 @@ from collections import Counter
 
 import onnx
 
-from enginewright.calibration.qdq import COMPANIONS, QUANTIZABLE
+from enginewright.calibration.reasons import COMPANIONS, QUANTIZABLE
 from support.fuzz import sample
 
 
