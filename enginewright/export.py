@@ -145,10 +145,12 @@ def _session(exported: bytes, interface: Model) -> onnxruntime.InferenceSession:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
+    from enginewright.runtimes.onnxruntime import DISABLED
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it has to say comes back as an exception
     try:
-        return onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(DISABLED))
     except (faults.Fail, faults.InvalidGraph, faults.NotImplemented) as fault:
         raise ModelError(
             f"ONNX Runtime {onnxruntime.__version__} refuses the ONNX of {interface.name}: {_first_line(fault)}; lower export.opset_version or upgrade it"

@@ -12,7 +12,7 @@ from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision, Profile
 from enginewright.errors import CalibrationMismatch, EngineInputError, ModelError, StaleArtifact
 from enginewright.runtimes.base import BuiltEngine, Task
-from enginewright.runtimes.onnxruntime import RUNTIME, needs_exact_products, session_options
+from enginewright.runtimes.onnxruntime import RUNTIME, needs_exact_products, open_session, session_options
 from enginewright.target import TargetFingerprint
 from support.networks import images, residual_network
 
@@ -152,3 +152,22 @@ def test_an_engine_is_gone_after_its_block(model: Path) -> None:
 def test_the_calibrator_moves_between_versions() -> None:
     assert RUNTIME.calibrator() == {}
     assert all(RUNTIME.why_not(task) is None for task in Task)
+
+
+def test_a_transposed_map_by_a_vector_is_not_the_map_by_that_vector() -> None:
+    """ONNX Runtime 1.32 drops the Transpose in one of its fusions."""
+    vector = np.linspace(-1, 2, 5, dtype=np.float32)
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Transpose", ["input"], ["turned"], perm=[0, 2, 1]),
+            onnx.helper.make_node("MatMul", ["turned", "vector"], ["output"]),
+        ],
+        "vector",
+        [onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, ["n", 5, 10])],
+        [onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ["n", 10])],
+        [onnx.numpy_helper.from_array(vector, "vector")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    pixels = np.random.default_rng(0).normal(size=(2, 5, 10)).astype(np.float32)
+    (answer,) = open_session(model.SerializeToString()).run(None, {"input": pixels})
+    np.testing.assert_allclose(answer, pixels.transpose(0, 2, 1) @ vector, rtol=1e-4, atol=1e-5)
