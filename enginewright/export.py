@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from enginewright.calibration.simplify import simplified
+from enginewright.calibration.simplify import WRONG_FUSIONS, simplified
 from enginewright.config import Export, Model
 from enginewright.errors import ModelError
 
@@ -145,12 +145,10 @@ def _session(exported: bytes, interface: Model) -> onnxruntime.InferenceSession:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
-    from enginewright.runtimes.onnxruntime import DISABLED
-
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it has to say comes back as an exception
     try:
-        return onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(DISABLED))
+        return onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(WRONG_FUSIONS))
     except (faults.Fail, faults.InvalidGraph, faults.NotImplemented) as fault:
         raise ModelError(
             f"ONNX Runtime {onnxruntime.__version__} refuses the ONNX of {interface.name}: {_first_line(fault)}; lower export.opset_version or upgrade it"

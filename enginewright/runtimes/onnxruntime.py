@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from enginewright import artifacts, manifest
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.simplify import WRONG_FUSIONS
 from enginewright.config import QUANTIZED, Build, Calibration, InputType, Placement, Precision
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
 from enginewright.runtimes.base import Array, BuiltEngine, Feeds, LayerTime, Task, TensorSpec, check_feeds, in_batches, overlapped, plain_inputs
@@ -36,9 +37,6 @@ EXACT_PRODUCTS = "session.x64quantprecision"
 # It puts the weights of a float Conv or Gemm between quantized tensors into INT8, one scale a tensor: efficientnet_lite0 with its first
 # depthwise convolution left in float fell from an SQNR of 15.7 dB to 4.9 dB (docs/decisions/0014-mixed-precision.md).
 QUANTIZES_BY_ITSELF = "WeightBiasQuantization"
-# ONNX Runtime 1.32 computes Transpose -> MatMul by a stored vector as if nothing were transposed: -2 dB in FP32, without a word.
-MISTAKES_VECTORS = "MatmulTransposeFusion"
-DISABLED = (QUANTIZES_BY_ITSELF, MISTAKES_VECTORS)
 
 
 class OnnxRuntime:
@@ -240,7 +238,7 @@ def open_session(model: Union[str, bytes], options: Optional[onnxruntime.Session
     import onnxruntime
 
     chosen = options or session_options(instruction_sets())
-    return onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=list(DISABLED))
+    return onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=[QUANTIZES_BY_ITSELF, *WRONG_FUSIONS])
 
 
 def in_precision(
