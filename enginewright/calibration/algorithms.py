@@ -121,7 +121,7 @@ def bias_shifts(onnx_model: Path, batches: Iterable[Mapping[str, Array]]) -> dic
         CalibrationMismatch: there is no batch.
     """
     model = fold_batch_normalization(onnx.load(onnx_model))
-    graph = Graph(model.graph)
+    graph = Graph(model)
     names = Counter(node.name for node in graph.nodes)
     layers = [node for node in quantizable(model) if node.op_type in CORRECTED and node.name and names[node.name] == 1]
     watched = {node.name: _watch_errors(model, graph, node) for node in layers if all(graph.constant(name) is not None for name in node.input[1:] if name)}
@@ -160,7 +160,7 @@ def _watch_errors(model: onnx.ModelProto, graph: Graph, layer: onnx.NodeProto) -
 def activations(model: onnx.ModelProto) -> list[str]:
     """The float tensors that depend on the input, in the order of the graph: inputs first, then what each node gives."""
     inferred = onnx.shape_inference.infer_shapes(model)
-    graph = Graph(model.graph)
+    graph = Graph(model)
     values = [*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]
     types = {value.name: value.type.tensor_type.elem_type for value in values}
     dependent = {value.name for value in model.graph.input if graph.constant(value.name) is None}

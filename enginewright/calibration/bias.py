@@ -47,7 +47,7 @@ def corrected(model: ModelProto, shifts: Shifts, exclude: Collection[str] = ()) 
     result = fold_batch_normalization(model)
     if not shifts:
         return result
-    graph = Graph(result.graph)
+    graph = Graph(result)
     stored = [node for node in graph.nodes if node.op_type in CORRECTED and all(graph.constant(name) is not None for name in node.input[1:] if name)]
     layers = {node.name: node for node in stored}
     for name, shift in shifts.items():

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from onnx import AttributeProto, ModelProto, NodeProto, helper
 
 from enginewright.calibration.graph import Graph
-from enginewright.calibration.names import Names
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,7 +32,7 @@ def fold_batch_normalization(model: ModelProto) -> ModelProto:
     """
     result = ModelProto()
     result.CopyFrom(model)
-    graph = Graph(result.graph, Names(result))
+    graph = Graph(result)
     folded = [node for node in graph.nodes if node.op_type == BATCH_NORMALIZATION and why_unfoldable(graph, node) is None]
     for node in folded:
         _fold(graph, node)

@@ -115,7 +115,7 @@ def float_nodes(model: ModelProto, layers: Collection[str], operators: Sequence[
         layers: names of Conv, Gemm and MatMul nodes; unknown ones are ignored.
         operators: types, such as Sigmoid, that stay in float wherever they stand.
     """
-    graph = Graph(model.graph)
+    graph = Graph(model)
     kept = {node.name for node in graph.nodes if node.op_type in operators}
     for node in graph.nodes:
         if node.name in layers:

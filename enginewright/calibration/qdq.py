@@ -19,7 +19,6 @@ from onnx import ModelProto, NodeProto, helper
 from enginewright.calibration.bias import corrected
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.graph import Graph
-from enginewright.calibration.names import Names
 from enginewright.calibration.reasons import COMPANIONS, SAME_SCALE, excluded, is_quantizable, left_in_float
 from enginewright.config import Placement
 from enginewright.errors import CalibrationMismatch, ModelError, nearest
@@ -64,7 +63,7 @@ def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement,
     _refuse(model, exclude)
     left = left_in_float(model, cache, placement, exclude)
     result = corrected(model, cache.shifts, {*exclude, *left})
-    graph = Graph(result.graph, Names(result))
+    graph = Graph(result)
     floats = excluded(graph, exclude) | set(left)
     layers = [node for node in quantizable(result) if graph.key(node) not in floats and graph.constant(node.input[1]) is not None]
     activations = [node for node in quantizable(result) if graph.key(node) not in floats and graph.constant(node.input[1]) is None]
@@ -95,7 +94,7 @@ def _refuse(model: ModelProto, exclude: Collection[str]) -> None:
         raise ModelError(f"{model.graph.name} has opset {opset}, and per-channel Q/DQ needs {MINIMUM_OPSET}; raise export.opset_version")
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
         raise ModelError(f"{model.graph.name} carries Q/DQ nodes already; give the float model")
-    graph = Graph(model.graph)
+    graph = Graph(model)
     names = {name for node in graph.nodes for name in (node.name, graph.key(node)) if name}
     for name in exclude:
         if name not in names:

@@ -15,7 +15,6 @@ from onnx import ModelProto, NodeProto
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.fold import fold_batch_normalization
 from enginewright.calibration.graph import Graph
-from enginewright.calibration.names import Names
 from enginewright.config import Placement
 
 QUANTIZABLE = ("Conv", "Gemm", "MatMul")
@@ -62,7 +61,7 @@ def left_in_float(model: ModelProto, cache: CalibrationCache, placement: Placeme
         A node's name (its first output where it has no name of its own, or shares it) -> the reason in one short clause that follows "runs in float:".
     """
     folded = fold_batch_normalization(model)
-    graph = Graph(folded.graph, Names(folded))
+    graph = Graph(folded)
     case, chosen = Case(graph, cache, placement), excluded(graph, exclude)
     found: dict[str, str] = {}
     for node in graph.nodes:

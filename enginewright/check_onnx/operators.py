@@ -112,7 +112,7 @@ def findings(model: onnx.ModelProto) -> Iterator[Finding]:
 
 def batch_normalizations(model: onnx.ModelProto) -> list[BatchNormalization]:
     """Every BatchNormalization that the exporter left, in stored order: what INT8 builds (calibration/fold.py) do with it."""
-    graph, found = Graph(model.graph), []
+    graph, found = Graph(model), []
     for node in walk(model.graph):
         if node.proto.op_type == BATCH_NORMALIZATION and node.proto.domain in STANDARD_DOMAINS and node.proto.output and len(node.proto.input) == 5:
             why = why_unfoldable(graph, node.proto)

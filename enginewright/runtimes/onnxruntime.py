@@ -264,7 +264,7 @@ def in_precision(
     from enginewright.calibration.simplify import simplified
 
     # By the inputs of the model as it is, so that a cache of another model is told from what pre-processing may rename.
-    graph = Graph(model.graph)
+    graph = Graph(model)
     read = [node.input[0] for node in quantizable(model) if node.name not in floats and graph.constant(node.input[0]) is None]
     calibration.require(read, str(path))
     prepared = simplified(model)

@@ -66,7 +66,7 @@ class Variants:
 
     def traffic(self) -> dict[str, int]:
         """Of every layer, how many values it reads and writes for one image; weights, which a batch shares, are left out."""
-        graph, layers = Graph(self._model.graph), quantizable(self._model)
+        graph, layers = Graph(self._model), quantizable(self._model)
         moved = {node.name: [tensor for tensor in (*node.input, *node.output) if tensor and graph.constant(tensor) is None] for node in layers}
         feeds = self.images.feeds(self._input, self._evaluator.preprocessing, 1)
         values = next(tensor_values(self._model, sorted(set().union(*moved.values())), feeds))

@@ -115,13 +115,25 @@ def test_weights_that_another_layer_shares_stay_its_own() -> None:
 
 
 def computed(name: str) -> Callable[[ModelProto], None]:
-    """Make a stored tensor a computed one."""
+    """Make a stored tensor one that depends on the input."""
 
     def change(model: ModelProto) -> None:
-        model.graph.node.insert(0, helper.make_node("Identity", [f"{name}_stored"], [name], f"make_{name}"))
+        model.graph.node.insert(0, helper.make_node("Mul", [f"{name}_stored", "mean_of_input"], [name], f"make_{name}"))
+        model.graph.node.insert(0, helper.make_node("ReduceMean", ["input"], ["mean_of_input"], "look", keepdims=0))
         next(tensor for tensor in model.graph.initializer if tensor.name == name).name = f"{name}_stored"
 
     return change
+
+
+def test_weights_behind_other_constants_are_folded_too() -> None:
+    model = conv()
+    for tensor in model.graph.initializer:
+        model.graph.node.insert(0, helper.make_node("Identity", [f"{tensor.name}_stored"], [tensor.name], f"make_{tensor.name}"))
+        tensor.name = f"{tensor.name}_stored"
+    folded = fold_batch_normalization(model)
+    onnx.checker.check_model(folded, full_check=True)
+    assert [node.op_type for node in folded.graph.node] == ["Conv", "Relu"]
+    np.testing.assert_allclose(run(folded, feed_of(model)), run(model, feed_of(model)), rtol=1e-4, atol=1e-4)
 
 
 def read_twice(model: ModelProto) -> None:
