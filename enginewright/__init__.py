@@ -15,7 +15,8 @@ __version__ = "0.1.0"
 def load(path: Union[str, Path]) -> Engine:
     """Load an engine that the pipeline built, for use in an application: `with enginewright.load(path) as engine: engine.infer(feeds)`.
 
-    Its sidecar says which backend it is for; hash, versions and GPU are checked before anything is deserialized.
+    Its sidecar says which backend it is for; hash, versions and GPU are checked before anything is deserialized. Neither the current folder nor
+    the project that the engine comes from matters.
 
     Raises:
         StaleArtifact: the engine or its sidecar is missing, changed, or made for another machine.

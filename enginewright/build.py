@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 from enginewright import artifacts, manifest, target
-from enginewright.calibration.cache import CalibrationCache, calibration_files
+from enginewright.calibration.cache import CalibrationCache, calibration_files, read_calibration
 from enginewright.calibration.mixture import Mixture
 from enginewright.config import QUANTIZED, Precision, RuntimeName
-from enginewright.errors import CalibrationMismatch, StaleArtifact
+from enginewright.errors import StaleArtifact
 from enginewright.runtimes import runtime_named
 from enginewright.runtimes.base import BuiltEngine, Runtime, Task
 from enginewright.runtimes.checked import require_checked
@@ -40,7 +40,7 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
     calibration: Optional[CalibrationCache] = None
     floats: tuple[str, ...] = ()
     if precision in QUANTIZED:
-        calibration = _calibration()
+        calibration = read_calibration(artifacts.MODEL)
         inputs += calibration_files()
     if precision is Precision.int8_mixed:
         floats = _float_nodes()
@@ -76,14 +76,6 @@ def _runtime_for(where: TargetFingerprint, stage: Stage) -> Runtime:
     if differences := where.differences(runtime.fingerprint(stage.params.build)):
         raise StaleArtifact(f"{artifacts.TARGET} describes another machine: {', '.join(differences)}; run `dvc repro`, which probes first")
     return runtime
-
-
-def _calibration() -> CalibrationCache:
-    """The scales and the bias correction, from files that are whole and were made from the model that lies here."""
-    for path in calibration_files():
-        if str(artifacts.MODEL) not in manifest.verify(path).inputs:
-            raise CalibrationMismatch(f"{path} does not say which model it was made from; run `dvc repro -f calibrate`")
-    return CalibrationCache.read(artifacts.CALIBRATION_CACHE)
 
 
 def _float_nodes() -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Sidecars: `<artifact>.json`, written last, is the sign that an artifact is whole, and says what it was made from.
 
 The chain image folder -> ONNX -> calib.cache -> engine -> metrics can be checked link by link: each manifest holds the
-sha256 of its inputs. Paths are as given, relative to the project's root.
+sha256 of its inputs. Paths are relative to the project's root, that of the artifact included: an artifact that lies elsewhere than where it was made,
+such as the INT8 engine in the folder of the FP32 one, is told from the right one, and inputs are looked for in the artifact's own project.
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ class Manifest:
     inputs: Mapping[str, str]  # path -> sha256
     target: Optional[TargetFingerprint]  # None for portable artifacts (ONNX, calib.cache)
     settings: Mapping[str, Any] = field(default_factory=dict)  # versions, profile shapes, precision, ...
+    path: str = ""  # where the artifact was made, relative to the project's root
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Files that were written beside the artifact and belong to it: name -> sha256."""
+        found = self.settings.get("files", {})
+        return found if isinstance(found, Mapping) else {}
 
 
 def sidecar(artifact: Path) -> Path:
@@ -90,9 +98,24 @@ def seal(
     settings: Optional[Mapping[str, Any]] = None,
 ) -> Manifest:
     """Hash artifact and inputs, write the sidecar last: a sidecar that exists means a whole artifact."""
-    manifest = Manifest(sha256(artifact), made_by, {str(path): sha256(path) for path in inputs}, target, dict(settings or {}))
+    made_from = {str(path): sha256(path) for path in inputs}
+    manifest = Manifest(sha256(artifact), made_by, made_from, target, dict(settings or {}), _place(artifact))
     write_json(sidecar(artifact), {**asdict(manifest), "target": target.to_dict() if target else None})
     return manifest
+
+
+def _place(artifact: Path) -> str:
+    absolute, root = Path(os.path.abspath(artifact)), Path.cwd()  # stages run in the project's root
+    return absolute.relative_to(root).as_posix() if root in absolute.parents else absolute.name
+
+
+def root_of(artifact: Path, manifest: Manifest) -> Optional[Path]:
+    """The root of the project that the artifact lies in, or None if it does not lie where it was made."""
+    place = Path(manifest.path).parts
+    for parts in (artifact.parts, Path(os.path.abspath(artifact)).parts):
+        if place and parts[-len(place) :] == place:
+            return Path(*parts[: -len(place)])
+    return None
 
 
 def read(artifact: Path) -> Manifest:
@@ -102,18 +125,30 @@ def read(artifact: Path) -> Manifest:
         StaleArtifact: the sidecar is missing or is no manifest.
     """
     try:
-        content = json.loads(sidecar(artifact).read_text())
-        target = content.pop("target")
-        return Manifest(**content, target=TargetFingerprint.from_dict(target) if target else None)
+        manifest = _parsed(sidecar(artifact).read_text())
     except FileNotFoundError:
         missing = "it does not exist" if not artifact.exists() else f"its sidecar {sidecar(artifact).name} is missing, so it may be half-written"
         raise StaleArtifact(f"{artifact} cannot be used: {missing}; run `dvc repro` to make it again") from None
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise StaleArtifact(f"{sidecar(artifact)} is not a manifest; remove it and run `dvc repro` to make {artifact.name} again") from None
+        manifest = None
+    if manifest is None:
+        raise StaleArtifact(f"{sidecar(artifact)} is not a manifest; remove it and run `dvc repro` to make {artifact.name} again")
+    return manifest
+
+
+def _parsed(text: str) -> Optional[Manifest]:
+    content = json.loads(text)
+    target = content.pop("target")
+    manifest = Manifest(**content, target=TargetFingerprint.from_dict(target) if target else None)
+    texts = (manifest.path, manifest.sha256, manifest.made_by)
+    typed = all(isinstance(value, str) for value in texts) and all(isinstance(value, dict) for value in (manifest.inputs, manifest.settings))
+    return manifest if typed else None
 
 
 def verify(artifact: Path, here: Optional[TargetFingerprint] = None) -> Manifest:
-    """Return the manifest if bytes, recorded inputs that are present, and target match.
+    """Return the manifest of an artifact of the pipeline if it is the one that was made here, from what lies here.
+
+    Its bytes, its place, the files beside it, the recorded inputs that are present, and the target must match.
 
     Args:
         artifact: the file that the sidecar lies beside.
@@ -122,15 +157,38 @@ def verify(artifact: Path, here: Optional[TargetFingerprint] = None) -> Manifest
     Raises:
         StaleArtifact: naming what differs and the stage to run again.
     """
-    manifest = read(artifact)
-    again = f"run `dvc repro {manifest.made_by}` to make it again (`dvc repro -f` if DVC calls it up to date)"
-    if not artifact.exists():
-        raise StaleArtifact(f"{artifact} cannot be used: it does not exist, only its sidecar; {again}")
-    if sha256(artifact) != manifest.sha256:
-        raise StaleArtifact(f"{artifact} cannot be used: its bytes differ from the sha256 in {sidecar(artifact).name}; {again}")
+    manifest = verify_alone(artifact, here)
+    root = root_of(artifact, manifest)
+    if root is None:
+        made_as = f"that of {manifest.path}" if manifest.path else "of an earlier version and does not say where it was made"
+        raise StaleArtifact(f"{artifact} cannot be used: its sidecar is {made_as}; {_again(manifest)}")
+    for name in manifest.files:
+        if not artifact.with_name(name).exists():
+            raise StaleArtifact(f"{artifact} cannot be used: {name} is missing beside it; {_again(manifest)}")
     for name, digest in manifest.inputs.items():
-        if Path(name).exists() and sha256(Path(name)) != digest:
-            raise StaleArtifact(f"{artifact} cannot be used: it was made from another {name}; {again}")
-    if here and manifest.target and (differences := manifest.target.differences(here)):
-        raise StaleArtifact(f"{artifact} cannot be used on this machine: {', '.join(differences)}; {again}")
+        if (root / name).exists() and sha256(root / name) != digest:
+            raise StaleArtifact(f"{artifact} cannot be used: it was made from another {name}; {_again(manifest)}")
     return manifest
+
+
+def verify_alone(artifact: Path, here: Optional[TargetFingerprint] = None) -> Manifest:
+    """As `verify`, for an artifact that may have been carried elsewhere: the project around it, if there is one, does not matter.
+
+    Raises:
+        StaleArtifact: naming what differs and the stage to run again.
+    """
+    manifest = read(artifact)
+    if not artifact.exists():
+        raise StaleArtifact(f"{artifact} cannot be used: it does not exist, only its sidecar; {_again(manifest)}")
+    if sha256(artifact) != manifest.sha256:
+        raise StaleArtifact(f"{artifact} cannot be used: its bytes differ from the sha256 in {sidecar(artifact).name}; {_again(manifest)}")
+    for name, digest in manifest.files.items():
+        if artifact.with_name(name).exists() and sha256(artifact.with_name(name)) != digest:
+            raise StaleArtifact(f"{artifact} cannot be used: {name} beside it was changed; {_again(manifest)}")
+    if here and manifest.target and (differences := manifest.target.differences(here)):
+        raise StaleArtifact(f"{artifact} cannot be used on this machine: {', '.join(differences)}; {_again(manifest)}")
+    return manifest
+
+
+def _again(manifest: Manifest) -> str:
+    return f"run `dvc repro {manifest.made_by}` to make it again (`dvc repro -f` if DVC calls it up to date)"

@@ -70,6 +70,11 @@ class Stage:
         """Write artifacts/metrics/<stage>.json now; a stage whose gate fails calls this before it raises."""
         manifest.write_json(artifacts.METRICS / f"{self.name}.json", metrics)
 
+    def seal_metrics(self, artifact: Path, metrics: Metrics, inputs: Iterable[Path], target: TargetFingerprint) -> None:
+        """Write the same metrics among the stage's outputs, sealed: artifacts/metrics/ is git's, and whoever computes with figures reads these."""
+        with self.output(artifact, inputs, target) as temporary:
+            manifest.write_json(temporary, metrics)
+
     @contextlib.contextmanager
     def device(self, device: str) -> Iterator[None]:
         """Hold the machine-wide lock of a device, so that no other build or measurement disturbs this one; waits for it, and says so."""

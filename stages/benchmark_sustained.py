@@ -10,6 +10,7 @@ from enginewright.benchmark.observer import Observer
 from enginewright.benchmark.telemetry import rss_mib
 from enginewright.data import ImageSet
 from enginewright.runtimes import built_engines
+from enginewright.runtimes.checked import require_engines
 from enginewright.stage import Stage, script
 from enginewright.target import read_target
 
@@ -20,7 +21,7 @@ def benchmark_sustained(stage: Stage) -> None:
     settings, target = stage.params.benchmark, read_target()
     runtime, engines = built_engines(target)
     images = ImageSet.open(artifacts.VALIDATION)
-    manifests = {precision.value: manifest.verify(path, target) for precision, path in engines.items()}
+    manifests = {precision.value: made for precision, made in require_engines(engines, target).items()}
 
     measured = {}
     gpu = target.device if target.compute_capability else None
@@ -49,6 +50,7 @@ def benchmark_sustained(stage: Stage) -> None:
     # Last, and sealed: its sidecar names the engines and the images that all the series come from.
     with stage.output(artifacts.BENCHMARK / last, [*engines.values(), *images.files], target) as temporary:
         windows.to_csv(temporary, index=False)
+    stage.seal_metrics(artifacts.BENCHMARK / "metrics.json", metrics, [*engines.values(), *images.files], target)
     stage.write_metrics(metrics)
 
 

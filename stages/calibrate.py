@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from typing import Optional
 
 from enginewright import artifacts, manifest
 from enginewright.calibration import ranges
@@ -24,8 +25,8 @@ def calibrate(stage: Stage) -> Metrics:
     """Whoever calibrates, the report is made by ONNX Runtime where it is installed."""
     require_checked(artifacts.MODEL)
     images = ImageSet.open(artifacts.CALIBRATION_IMAGES)
-    runtime = _calibrator()
     settings = stage.params.calibration
+    runtime = _calibrator(settings.runtime)
     absent = OBSERVER.why_not(Task.run)
     if settings.bias_correction and absent:
         raise RuntimeUnavailable(f"calibration.bias_correction measures with ONNX Runtime: {absent}; or set it to false")
@@ -33,8 +34,7 @@ def calibrate(stage: Stage) -> Metrics:
     cache = runtime.calibrate(artifacts.MODEL, _feeds(stage, images), settings)
     shifts = OBSERVER.bias_shifts(artifacts.MODEL, _feeds(stage, images)) if settings.bias_correction else {}
     seconds = time.perf_counter() - start
-    _write_correction(stage, shifts, images)
-    _write(stage, cache, images, runtime)
+    _write(stage, cache, images, runtime, _write_correction(stage, shifts, images))
     seen = {} if absent else OBSERVER.observe(artifacts.MODEL, _feeds(stage, images), cache)
     table = ranges.table(cache, seen)
     for sentence in ranges.outlier_sentences(table):
@@ -43,12 +43,17 @@ def calibrate(stage: Stage) -> Metrics:
     return {"images": len(images), "seconds": seconds, "corrected_layers": len(shifts), **report}
 
 
-def _calibrator() -> Runtime:
+def _calibrator(wanted: RuntimeName) -> Runtime:
+    """What probe_target found, if that is still what is configured and installed."""
     try:
-        name = json.loads(artifacts.CALIBRATOR.read_text())["runtime"]
-    except (OSError, ValueError, KeyError):
+        found = json.loads(artifacts.CALIBRATOR.read_text())
+        name = RuntimeName[found["runtime"]]
+    except (OSError, ValueError, KeyError, TypeError):
         raise StaleArtifact(f"{artifacts.CALIBRATOR} is missing or no description of a calibrator; run `dvc repro probe_target`") from None
-    return get_runtime(RuntimeName[name], Task.calibrate)
+    runtime = get_runtime(name, Task.calibrate)
+    if found != {"runtime": runtime.name, **runtime.calibrator()} or wanted not in (RuntimeName.auto, name):
+        raise StaleArtifact(f"{artifacts.CALIBRATOR} names another calibrator than is configured and installed; run `dvc repro`, which probes first")
+    return runtime
 
 
 def _feeds(stage: Stage, images: ImageSet) -> Iterator[dict[str, Batch]]:
@@ -56,18 +61,21 @@ def _feeds(stage: Stage, images: ImageSet) -> Iterator[dict[str, Batch]]:
     return images.feeds(params.model.input_name, params.data.preprocessing, params.calibration.batch_size)
 
 
-def _write_correction(stage: Stage, shifts: Shifts, images: ImageSet) -> None:
-    """The file of an earlier run goes if there is nothing to correct."""
+def _write_correction(stage: Stage, shifts: Shifts, images: ImageSet) -> Optional[str]:
+    """Write the file and return its sha256; that of an earlier run goes if there is nothing to correct."""
     if not shifts:
         for path in (artifacts.BIAS_CORRECTION, manifest.sidecar(artifacts.BIAS_CORRECTION)):
             path.unlink(missing_ok=True)
-        return
+        return None
     with stage.output(artifacts.BIAS_CORRECTION, [artifacts.MODEL, images.files[0]], settings={"images": len(images), "layers": len(shifts)}) as temporary:
         temporary.write_text(to_text(shifts))
+    return manifest.sha256(artifacts.BIAS_CORRECTION)
 
 
-def _write(stage: Stage, cache: CalibrationCache, images: ImageSet, runtime: Runtime) -> None:
+def _write(stage: Stage, cache: CalibrationCache, images: ImageSet, runtime: Runtime, correction: Optional[str]) -> None:
     settings = {"algorithm": cache.algorithm.name, "images": len(images), "runtime": runtime.name, **runtime.calibrator()}
+    if correction:
+        settings["bias_correction"] = correction
     with stage.output(artifacts.CALIBRATION_CACHE, [artifacts.MODEL, images.files[0]], settings=settings) as temporary:
         temporary.write_bytes(cache.to_bytes())
 

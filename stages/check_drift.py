@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from enginewright import artifacts, drift, manifest
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.cache import read_calibration
 from enginewright.data import ImageSet
 from enginewright.errors import GateFailed, RuntimeUnavailable
 from enginewright.runtimes.base import Task
@@ -25,8 +25,7 @@ def check_drift(stage: Stage) -> None:
         _not_observed(stage, why)
         return
     require_checked(artifacts.MODEL)
-    manifest.verify(artifacts.CALIBRATION_CACHE)
-    cache = CalibrationCache.read(artifacts.CALIBRATION_CACHE)
+    cache = read_calibration(artifacts.MODEL)
     sets = {name: _at_most(ImageSet.open(folder), settings.images) for name, folder in _folders().items()}
     reading = stage.params.model.input_name, stage.params.data.preprocessing, stage.params.calibration.batch_size
     seen = {name: OBSERVER.observe(artifacts.MODEL, images.feeds(*reading), cache) for name, images in sets.items()}

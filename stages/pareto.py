@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from enginewright import artifacts
+from enginewright import artifacts, manifest
 from enginewright import pareto as front
 from enginewright.stage import Metrics, Stage, script
 
-ACCURACY, BENCHMARK = (artifacts.METRICS / f"{stage}.json" for stage in ("validate_accuracy", "benchmark_sustained"))
+ACCURACY, BENCHMARK = (folder / "metrics.json" for folder in (artifacts.ACCURACY, artifacts.BENCHMARK))
 
 
 @script
@@ -16,6 +16,8 @@ def pareto(stage: Stage) -> Metrics:
     """Reads the metrics of both stages; nothing is measured here."""
     from rich.console import Console
 
+    for path in (ACCURACY, BENCHMARK):
+        manifest.verify(path)
     calibration = front.calibration_name(stage.params.calibration, stage.params.data)
     table = front.table(json.loads(ACCURACY.read_text()), json.loads(BENCHMARK.read_text()), calibration)
     with stage.output(artifacts.PARETO, [ACCURACY, BENCHMARK]) as temporary:

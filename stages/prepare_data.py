@@ -1,7 +1,10 @@
 """prepare_data: real images into disjoint training, calibration, sensitivity and validation sets, preprocessed to pixels."""
 
-from functools import partial
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from enginewright import artifacts
 from enginewright.data.preparation import prepare
@@ -21,7 +24,12 @@ def prepare_data(stage: Stage) -> Metrics:
     """The same bytes for the same source, seed and settings."""
     data, seed = stage.params.data, stage.params.seed
     # only what decides every set: the training set must not change with the number of calibration images
-    output = partial(stage.output, settings={"source": data.source.name, "root": data.root, "seed": seed})
+    origin = {"source": data.source.name, "root": data.root, "seed": seed}
+
+    def output(artifact: Path, settings: dict[str, Any]) -> AbstractContextManager[Path]:
+        settings.update(origin)
+        return stage.output(artifact, settings=settings)
+
     return prepare(open_source(data.source, Path(data.root)), data, seed, FOLDERS, output)
 
 

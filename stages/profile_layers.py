@@ -6,6 +6,7 @@ from enginewright import artifacts, manifest
 from enginewright.benchmark import layers
 from enginewright.data import ImageSet
 from enginewright.runtimes import built_engines
+from enginewright.runtimes.checked import require_engines
 from enginewright.stage import Metrics, Stage, script
 from enginewright.target import read_target
 
@@ -17,6 +18,7 @@ def profile_layers(stage: Stage) -> Metrics:
 
     settings, target = stage.params.profile_layers, read_target()
     runtime, engines = built_engines(target)
+    require_engines(engines, target)
     images = ImageSet.open(artifacts.VALIDATION)
     profiles, batch = {}, settings.batch_size
     with stage.device(target.device):

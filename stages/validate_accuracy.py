@@ -14,6 +14,7 @@ from enginewright.config import Precision
 from enginewright.data import ImageSet
 from enginewright.errors import GateFailed
 from enginewright.runtimes import built_engines
+from enginewright.runtimes.checked import require_engines
 from enginewright.stage import Stage, script
 from enginewright.target import TargetFingerprint, read_target
 
@@ -28,7 +29,7 @@ def validate_accuracy(stage: Stage) -> None:
     runtime, engines = built_engines(target)
     images = ImageSet.open(artifacts.VALIDATION)
     evaluator = Evaluator(task, images, stage.params.data.preprocessing, settings.batch_size)
-    manifests = {precision: manifest.verify(path, target) for precision, path in engines.items()}
+    manifests = require_engines(engines, target)
 
     evaluations, reference = {}, None
     with stage.device(target.device):
@@ -49,6 +50,7 @@ def validate_accuracy(stage: Stage) -> None:
         "target": report.identity(target),
     }
     stage.write_metrics(metrics)
+    stage.seal_metrics(artifacts.ACCURACY / "metrics.json", metrics, [*engines.values(), *images.files], target)
     report.show(task, metrics, manifests, verdicts)
     failed = {precision: verdict for precision, verdict in verdicts.items() if precision in settings.gated and not verdict.passed}
     if failed:

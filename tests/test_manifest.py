@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -57,6 +58,10 @@ def strange_sidecar(engine: Path) -> None:
     manifest.sidecar(engine).write_text('{"sha256": "0", "made_by": "x", "inputs": {}, "target": {"colour": "red"}, "settings": {}}')
 
 
+def strange_types(engine: Path) -> None:
+    manifest.sidecar(engine).write_text('{"sha256": 1, "made_by": "x", "inputs": [], "target": null, "settings": null, "path": 3}')
+
+
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
@@ -67,6 +72,7 @@ def strange_sidecar(engine: Path) -> None:
         pytest.param(lambda engine: manifest.sidecar(engine).unlink(), "its sidecar engine.onnx.json is missing, so it may be half-written", id="no-sidecar"),
         pytest.param(cut_the_sidecar, "engine.onnx.json is not a manifest", id="sidecar-cut-short"),
         pytest.param(strange_sidecar, "engine.onnx.json is not a manifest", id="another-json"),
+        pytest.param(strange_types, "engine.onnx.json is not a manifest", id="other-types"),
         pytest.param(lambda _: Path("model.onnx").write_bytes(b"other"), "it was made from another model.onnx", id="another-model"),
         pytest.param(lambda _: Path("calib.cache").write_bytes(b"other"), "it was made from another calib.cache", id="another-cache"),
     ],
@@ -186,3 +192,47 @@ manifest.seal(engine, "build_fp32", [])
     assert (here / "engine.trt").exists() == (moment == "before the sidecar")
     with pytest.raises(StaleArtifact, match="cannot be used"):
         manifest.verify(here / "engine.trt")
+
+
+def test_an_artifact_that_lies_where_another_was_made_is_refused(engine: Path) -> None:
+    other = Path("engines/fp32/engine.onnx")
+    other.parent.mkdir()
+    other.write_bytes(engine.read_bytes())
+    manifest.sidecar(other).write_bytes(manifest.sidecar(engine).read_bytes())
+    with pytest.raises(StaleArtifact, match=r"engines/fp32/engine\.onnx cannot be used: its sidecar is that of engines/int8/engine\.onnx; run `dvc repro"):
+        manifest.verify(other)
+    assert manifest.verify_alone(other, CPU).made_by == "build_int8"
+
+
+def test_a_sidecar_that_names_no_place_is_of_an_earlier_version(engine: Path) -> None:
+    content = json.loads(manifest.sidecar(engine).read_text())
+    del content["path"]
+    manifest.sidecar(engine).write_text(json.dumps(content))
+    with pytest.raises(StaleArtifact, match="of an earlier version"):
+        manifest.verify(engine)
+    assert manifest.verify_alone(engine)
+
+
+def test_inputs_are_those_of_the_artifacts_own_project(engine: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "model.onnx").write_bytes(b"of somebody else")
+    path = engine.absolute()
+    monkeypatch.chdir(elsewhere)
+    assert manifest.verify(path)
+    path.parents[2].joinpath("model.onnx").write_bytes(b"other")
+    with pytest.raises(StaleArtifact, match=r"it was made from another model\.onnx"):
+        manifest.verify(path)
+
+
+def test_a_file_that_belongs_to_an_artifact_is_verified_with_it(engine: Path) -> None:
+    beside = engine.with_name("layers.json")
+    beside.write_text("[]")
+    manifest.seal(engine, "build_int8", [], CPU, {"files": {"layers.json": manifest.sha256(beside)}})
+    assert manifest.verify(engine)
+    beside.write_text("[1]")
+    with pytest.raises(StaleArtifact, match=r"layers\.json beside it was changed"):
+        manifest.verify_alone(engine)
+    beside.unlink()
+    assert manifest.verify_alone(engine)  # carried without it
+    with pytest.raises(StaleArtifact, match=r"layers\.json is missing beside it"):
+        manifest.verify(engine)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from enginewright import artifacts
+from enginewright import artifacts, manifest
 from enginewright.calibration import bias
 from enginewright.calibration.bias import Shifts
 from enginewright.config import CalibrationAlgorithm
-from enginewright.errors import CalibrationMismatch
+from enginewright.errors import CalibrationMismatch, StaleArtifact
 from enginewright.manifest import replacing
 
 # TensorRT refuses a cache whose header names another algorithm or version. It knows no percentile; to its MinMax calibrator any scale is
@@ -110,6 +110,26 @@ class CalibrationCache:
 def calibration_files() -> list[Path]:
     """calib.cache, and the bias correction beside it if `calibrate` made one."""
     return [artifacts.CALIBRATION_CACHE, *(path for path in [artifacts.BIAS_CORRECTION] if path.exists())]
+
+
+def read_calibration(model: Path) -> CalibrationCache:
+    """The scales and the bias correction, from files that are whole, belong together, and were made from this model.
+
+    Raises:
+        StaleArtifact: one is missing, changed, or made from something else.
+        CalibrationMismatch: one does not say which model it was made from, or cannot be read.
+    """
+    made = {path: manifest.verify(path) for path in calibration_files()}
+    for path, found in made.items():
+        if str(model) not in found.inputs:
+            raise CalibrationMismatch(f"{path} does not say which model it was made from; run `dvc repro -f calibrate`")
+    corrected, correction = made[artifacts.CALIBRATION_CACHE].settings.get("bias_correction"), made.get(artifacts.BIAS_CORRECTION)
+    if corrected != (correction.sha256 if correction else None):
+        said = "another bias correction than lies beside it" if correction else "a bias correction, which is missing"
+        raise StaleArtifact(
+            f"{artifacts.CALIBRATION_CACHE} was made with {said if corrected else 'none, and one lies beside it'}; run `dvc repro -f calibrate`"
+        )
+    return CalibrationCache.read(artifacts.CALIBRATION_CACHE)
 
 
 def scale_of(tensor: str, amax: float) -> float:

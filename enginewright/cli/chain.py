@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,6 @@ from typing import Optional
 from enginewright import artifacts, manifest
 from enginewright.errors import StaleArtifact
 from enginewright.manifest import Manifest
-
-# What the pipeline always seals: one of these without a sidecar is half-written, however whole it looks.
-ALWAYS_SEALED = (
-    *(str(path) for path in (artifacts.MODEL, artifacts.CALIBRATION_CACHE, artifacts.BIAS_CORRECTION)),
-    f"{artifacts.ENGINES}/*/engine.*",
-    f"{artifacts.ROOT}/data/*/images.npy",
-)
 
 
 @dataclass(frozen=True)
@@ -62,13 +56,22 @@ def sealed(roots: Iterable[Path]) -> list[Path]:
 
 
 def _sealed(roots: Iterable[Path]) -> Iterator[Path]:
-    due = {found for pattern in ALWAYS_SEALED for found in Path().glob(pattern) if found.suffix != ".json"}
     for root in roots:
         if root.is_dir():
             yield from (path.with_suffix("") for path in root.rglob("*.json") if _is_sidecar(path))
-            yield from (found for found in due if root.resolve() in found.resolve().parents)
+            yield from _due(root)
         else:
             yield artifact_of(root)
+
+
+def _due(folder: Path) -> Iterator[Path]:
+    """The files below a folder that the pipeline seals, in whatever project they lie."""
+    for path in folder.rglob("*"):
+        parts = Path(os.path.abspath(path)).parts
+        if artifacts.ROOT.name in parts and path.is_file() and not (path.suffix == ".json" and _is_sidecar(path)):
+            place = Path(*parts[len(parts) - 1 - parts[::-1].index(artifacts.ROOT.name) :])
+            if any(place.match(pattern) for pattern in artifacts.SEALED):
+                yield path
 
 
 def _is_sidecar(path: Path) -> bool:
@@ -85,6 +88,7 @@ def trace(artifact: Path, recorded: Optional[str] = None, above: Sequence[Path] 
         state = "missing"
     elif expected and manifest.sha256(artifact) != expected:
         state = "changed"
+    root = manifest.root_of(artifact, sealed_here) if sealed_here else None
     inputs = dict(sealed_here.inputs) if sealed_here and artifact not in above else {}
-    links = tuple(trace(Path(name), digest, [*above, artifact]) for name, digest in inputs.items())
+    links = tuple(Link(Path(name), "missing", None, ()) if root is None else trace(root / name, digest, [*above, artifact]) for name, digest in inputs.items())
     return Link(artifact, state, sealed_here, links)

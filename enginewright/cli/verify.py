@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from enginewright import artifacts, manifest
+from enginewright.cli import chain
 from enginewright.cli.chain import sealed
 from enginewright.errors import StaleArtifact
 
@@ -29,7 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     found = sealed(root for root in roots if root != artifacts.ROOT or root.exists())
     if not found:
         raise StaleArtifact(f"nothing sealed lies under {', '.join(map(str, roots))}; run `dvc repro` first")
-    faults = {artifact: _fault(artifact) for artifact in found}
+    named = [chain.artifact_of(path) for path in roots if not path.is_dir()]
+    faults = {artifact: _fault(artifact, artifact in named) for artifact in found}
     for artifact, fault in faults.items():
         if fault:
             print(f"error: {fault}", file=sys.stderr)
@@ -40,9 +42,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if whole == len(found) else 2
 
 
-def _fault(artifact: Path) -> Optional[str]:
+def _fault(artifact: Path, named: bool) -> Optional[str]:
+    """What is wrong. A file that is named may have been carried to another machine, without what it was made from."""
     try:
-        manifest.verify(artifact)
+        made = manifest.read(artifact)
+        carried = named and made.path and manifest.root_of(artifact, made) is None and artifacts.ROOT.name not in artifact.absolute().parts
+        (manifest.verify_alone if carried else manifest.verify)(artifact)
     except StaleArtifact as fault:
         return str(fault)
     return None

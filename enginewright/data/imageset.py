@@ -1,12 +1,14 @@
 """A set of preprocessed images on disk: images.npy, labels.csv, classes.json, each sealed. Memory stays flat both ways.
 
-Where the source knows a class for each pixel, targets.npy lies beside them.
+Where the source knows a class for each pixel, targets.npy lies beside them. The sidecar of each file holds the same hash over all of them, so that
+the images of one run are never taken for those that the labels of another belong to.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +20,11 @@ import numpy.typing as npt
 from enginewright import manifest
 from enginewright.config import Preprocessing
 from enginewright.data.preprocessing import Batch, Pixels, to_input
-from enginewright.errors import DataError
+from enginewright.errors import DataError, StaleArtifact
+from enginewright.manifest import Manifest
 
 IMAGES, LABELS, CLASSES, TARGETS = "images.npy", "labels.csv", "classes.json", "targets.npy"
+ORIGIN = ("set", "source", "root", "seed")  # settings in the sidecars that are the same for all files of a set
 UNLABELLED = -1
 IGNORED = 255  # a pixel whose class is unknown or shall not count, as in PASCAL VOC
 
@@ -41,19 +45,18 @@ class ImageSet:
 
     @classmethod
     def open(cls, folder: Path) -> ImageSet:
-        """Verify the sidecars, then map the pixels.
+        """Verify the sidecars, and that the files belong together; then map the pixels.
 
         Raises:
-            StaleArtifact: a file or its sidecar is missing or changed.
-            DataError: the files do not belong together.
+            StaleArtifact: a file or its sidecar is missing or changed, or two files are of different sets.
+            DataError: there are more labels than images, or fewer.
         """
         import pandas as pd
 
         files = [folder / name for name in (IMAGES, LABELS, CLASSES)]
         by_pixel = (folder / TARGETS).exists() or manifest.sidecar(folder / TARGETS).exists()  # one without the other is refused below
         files += [folder / TARGETS] if by_pixel else []
-        for file in files:
-            manifest.verify(file)
+        _require_one_set(folder, {file: manifest.verify(file) for file in files})
         pixels, targets = _mapped(files[0]), _mapped(files[-1]) if by_pixel else None
         table = pd.read_csv(files[1], dtype={"name": str, "label": np.int64}, keep_default_na=False)
         classes = tuple(json.loads(files[2].read_text()))
@@ -73,6 +76,19 @@ class ImageSet:
         """The same as what a model with this one input is fed."""
         for batch in self.batches(preprocessing, batch_size):
             yield {input_name: batch}
+
+
+def _require_one_set(folder: Path, made: Mapping[Path, Manifest]) -> None:
+    first, *others = made
+    for other in others:
+        differing = [name for name in ORIGIN if made[first].settings.get(name) != made[other].settings.get(name)]
+        if differing:
+            raise StaleArtifact(f"{other} does not belong to {first} ({', '.join(differing)} differ); run `dvc repro -f prepare_data` to make {folder} again")
+
+
+def set_digest(files: Iterable[Path]) -> str:
+    """What the sidecar of each file of a set holds: one hash over all of them."""
+    return hashlib.sha256("".join(manifest.sha256(file) for file in files).encode()).hexdigest()
 
 
 def _mapped(path: Path) -> Pixels:

@@ -18,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.config import Data, Preprocessing
-from enginewright.data.imageset import CLASSES, IMAGES, LABELS, TARGETS, RowWriter, write_classes, write_labels
+from enginewright.data.imageset import CLASSES, IMAGES, LABELS, TARGETS, RowWriter, set_digest, write_classes, write_labels
 from enginewright.data.preprocessing import Pixels, pixel_shape, to_pixels, to_target
 from enginewright.data.selection import Embedding, Rows, coverage_radius, interleave, select, thumbnail
 from enginewright.data.sources import Sample, Source
 from enginewright.errors import DataError
 
 DIGEST_BYTES = 16  # 2^64 images before a collision is likely
-Output = Callable[[Path], "AbstractContextManager[Path]"]  # Stage.output, which seals
+Output = Callable[[Path, "dict[str, Any]"], "AbstractContextManager[Path]"]  # Stage.output, which seals with the settings that it finds at the end
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], out
         data: sizes, selection and preprocessing.
         seed: of the split, and of the selection where `data.selection_seed` is None.
         folders: "training", "calibration", "sensitivity" and "validation" -> folder.
-        output: yields a temporary path for an artifact, then renames and seals it.
+        output: yields a temporary path for an artifact, then renames it and seals it with the given settings, which are filled in until then.
 
     Returns:
         Counts for the metrics.
@@ -156,28 +156,31 @@ def _write_sets(source: Source, data: Data, sets: dict[Path, Rows], output: Outp
     thumbnails: dict[int, Embedding] = {}
     names = {folder: [""] * len(rows) for folder, rows in sets.items()}
     labels = {folder: [0] * len(rows) for folder, rows in sets.items()}
-    with ExitStack() as stack:
+    files = (IMAGES, LABELS, CLASSES, *([TARGETS] if source.by_pixel else []))
+    with ExitStack() as sealing:
+        belongs: dict[Path, dict[str, Any]] = {folder: {} for folder in sets}
+        paths = {folder: {name: sealing.enter_context(output(folder / name, belongs[folder])) for name in files} for folder in sets}
+        with ExitStack() as stack:
 
-        def writer(folder: Path, name: str, shape: Sequence[int]) -> RowWriter:
-            return stack.enter_context(RowWriter(stack.enter_context(output(folder / name)), len(names[folder]), shape))
+            def writer(folder: Path, name: str, shape: Sequence[int]) -> RowWriter:
+                return stack.enter_context(RowWriter(paths[folder][name], len(names[folder]), shape))
 
-        shape = pixel_shape(data.preprocessing)
-        writers = {folder: writer(folder, IMAGES, shape) for folder in sets}
-        target_writers = {folder: writer(folder, TARGETS, shape[:2]) for folder in sets if source.by_pixel}
-        for position, sample in enumerate(_progress(source.samples(), "writing")):
-            if position in place:
-                folder, row = place[position]
-                names[folder][row], labels[folder][row] = sample.name, sample.label
-                writers[folder].write(row, _pixels(sample, data.preprocessing))
-                if sample.target is not None:
-                    target_writers[folder].write(row, to_target(sample.target(), data.preprocessing, sample.name))
-            elif position in watched:
-                thumbnails[watched[position]] = thumbnail(_pixels(sample, data.preprocessing))
-    for folder in sets:
-        with output(folder / LABELS) as path:
-            write_labels(path, names[folder], labels[folder])
-        with output(folder / CLASSES) as path:
-            write_classes(path, source.classes)
+            shape = pixel_shape(data.preprocessing)
+            writers = {folder: writer(folder, IMAGES, shape) for folder in sets}
+            target_writers = {folder: writer(folder, TARGETS, shape[:2]) for folder in sets if source.by_pixel}
+            for position, sample in enumerate(_progress(source.samples(), "writing")):
+                if position in place:
+                    folder, row = place[position]
+                    names[folder][row], labels[folder][row] = sample.name, sample.label
+                    writers[folder].write(row, _pixels(sample, data.preprocessing))
+                    if sample.target is not None:
+                        target_writers[folder].write(row, to_target(sample.target(), data.preprocessing, sample.name))
+                elif position in watched:
+                    thumbnails[watched[position]] = thumbnail(_pixels(sample, data.preprocessing))
+        for folder, written in paths.items():
+            write_labels(written[LABELS], names[folder], labels[folder])
+            write_classes(written[CLASSES], source.classes)
+            belongs[folder]["set"] = set_digest(written.values())
     return np.array([thumbnails[row] for row in range(len(thumbnails))])
 
 

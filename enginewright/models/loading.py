@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from enginewright import artifacts, manifest
-from enginewright.config import Model
+from enginewright import manifest
+from enginewright.config import Model, WeightsFrom
 from enginewright.errors import ModelError
 
 if TYPE_CHECKING:
@@ -96,8 +96,10 @@ def load_weights(network: nn.Module, weights: Path, model: Model) -> None:
         ModelError: the file is missing or damaged, or its keys or shapes are not the model's, naming the first of them.
         StaleArtifact: weights that the pipeline made were changed since.
     """
-    if artifacts.REFERENCE_WEIGHTS.parent in weights.parents and weights.exists():
+    if model.weights_from is not WeightsFrom.file and weights.exists():
         manifest.verify(weights)
+    elif manifest.sidecar(weights).exists() and weights.exists():  # made by a pipeline, and maybe carried here
+        manifest.verify_alone(weights)
     state = read_state_dict(weights)
     wanted = network.state_dict()
     missing, unexpected = [key for key in wanted if key not in state], [key for key in state if key not in wanted]

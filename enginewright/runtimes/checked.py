@@ -1,20 +1,66 @@
-"""What may be calibrated and built: a whole ONNX that check_onnx passed."""
+"""What may be calibrated, built and measured: a whole ONNX that check_onnx passed, and engines that belong to it and to each other."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Optional
 
 from enginewright import artifacts, manifest
+from enginewright.config import Precision
 from enginewright.errors import ModelError, StaleArtifact
+from enginewright.manifest import Manifest
+from enginewright.target import TargetFingerprint
 
 
 def require_checked(model: Path) -> None:
-    """Check that a model is whole and passed check_onnx. Raises StaleArtifact, ModelError."""
-    manifest.verify(model)
+    """Check that a model is whole and that check_onnx passed this one. Raises StaleArtifact, ModelError."""
+    made, report = manifest.verify(model), manifest.verify(artifacts.CHECK_REPORT)
+    if report.inputs.get(str(model)) != made.sha256:
+        raise StaleArtifact(f"{artifacts.CHECK_REPORT} is not the report on {model}; run `dvc repro -f check_onnx`")
     try:
         verdict = json.loads(artifacts.CHECK_REPORT.read_text())["verdict"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise StaleArtifact(f"{artifacts.CHECK_REPORT} is missing or no report; run `dvc repro check_onnx`") from None
     if verdict != "pass":
         raise ModelError(f"{model} did not pass check_onnx; read {artifacts.CHECK_REPORT}, mend the model or its export, and run `dvc repro`")
+
+
+def require_engine(engine: Path, here: Optional[TargetFingerprint]) -> Manifest:
+    """Check an engine before it is loaded, wherever it was carried: bytes, machine, and that no folder of another precision holds it.
+
+    The project around it does not matter, nor does the current folder.
+
+    Raises:
+        StaleArtifact: naming what differs.
+    """
+    made = manifest.verify_alone(engine, here)
+    _require_precision(engine, made)
+    return made
+
+
+def require_engines(engines: Mapping[Precision, Path], target: TargetFingerprint) -> dict[Precision, Manifest]:
+    """Check the engines of a project before they are measured side by side: each is the one of its folder, and all come from the same files.
+
+    Returns:
+        The manifest of each.
+
+    Raises:
+        StaleArtifact: naming what differs, and the stage to run again.
+    """
+    made = {precision: manifest.verify(path, target) for precision, path in engines.items()}
+    seen: dict[str, tuple[Path, str]] = {}
+    for precision, path in engines.items():
+        _require_precision(path, made[precision])
+        for name, digest in made[precision].inputs.items():
+            other, known = seen.setdefault(name, (path, digest))
+            if known != digest:
+                raise StaleArtifact(f"{path} and {other} were built from two versions of {name}; run `dvc repro {made[precision].made_by}`")
+    return made
+
+
+def _require_precision(engine: Path, made: Manifest) -> None:
+    folder, says = Path(engine).absolute().parent.name, made.settings.get("precision")
+    if says and folder in Precision.__members__ and folder != says:
+        raise StaleArtifact(f"{engine} lies in the folder of {folder} and is the engine of {says}; run `dvc repro build_{folder}` to make the right one")

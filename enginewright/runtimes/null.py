@@ -11,11 +11,12 @@ from typing import Any, Optional
 import numpy as np
 import numpy.typing as npt
 
-from enginewright import __version__, manifest
+from enginewright import __version__
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import RuntimeUnavailable
 from enginewright.runtimes.base import Array, BuiltEngine, Feeds, LayerTime, Task, TensorSpec, check_feeds, plain_inputs
+from enginewright.runtimes.checked import require_engine
 from enginewright.target import TargetFingerprint, cpu_name
 
 
@@ -58,7 +59,7 @@ class Null:
 
     def load(self, engine: Path) -> NullEngine:
         """Verify the sidecar, then read the shapes. Raises StaleArtifact."""
-        made = manifest.verify(engine, here=self.fingerprint(Build()))
+        made = require_engine(engine, self.fingerprint(Build()))
         interface = json.loads(engine.read_text())
         return NullEngine(
             [_spec(value) for value in interface["inputs"]], [_spec(value) for value in interface["outputs"]], int(made.settings["profile"]["max"])

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 import numpy as np
 import numpy.typing as npt
 
-from enginewright import artifacts, manifest
+from enginewright import artifacts
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.simplify import WRONG_FUSIONS
 from enginewright.config import QUANTIZED, Build, Calibration, InputType, Placement, Precision
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
 from enginewright.runtimes.base import Array, BuiltEngine, Feeds, LayerTime, Task, TensorSpec, check_feeds, in_batches, overlapped, plain_inputs
+from enginewright.runtimes.checked import require_engine
 from enginewright.target import TargetFingerprint, cpu_name, has_int8_dot_product, instruction_sets
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class OnnxRuntime:
 
     def load(self, engine: Path) -> OnnxRuntimeEngine:
         """Verify the sidecar, then open a session. Raises StaleArtifact, RuntimeUnavailable."""
-        made = manifest.verify(engine, here=self.fingerprint(Build()))
+        made = require_engine(engine, self.fingerprint(Build()))
         self._version()
         return OnnxRuntimeEngine(engine, open_session(str(engine)), int(made.settings["profile"]["max"]))
 

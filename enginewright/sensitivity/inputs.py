@@ -8,7 +8,7 @@ from pathlib import Path
 from enginewright import __version__, artifacts, manifest
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.accuracy.tasks import get_task
-from enginewright.calibration.cache import CalibrationCache, calibration_files
+from enginewright.calibration.cache import calibration_files, read_calibration
 from enginewright.data import ImageSet
 from enginewright.runtimes.checked import require_checked
 from enginewright.sensitivity.journal import FOLDER, Journal
@@ -26,11 +26,11 @@ def open_variants(stage: Stage) -> tuple[Variants, Journal]:
 
     Raises:
         StaleArtifact: an artifact is not whole, or not made from the others.
+        CalibrationMismatch: the scales are of another model.
         ModelError: check_onnx did not pass the model, or it cannot run.
     """
     require_checked(artifacts.MODEL)
-    for path in calibration_files():
-        manifest.verify(path)
+    cache = read_calibration(artifacts.MODEL)
     images = ImageSet.open(artifacts.SENSITIVITY_IMAGES)
     preprocessing, model, settings = stage.params.data.preprocessing, stage.params.model, stage.params.analyze_sensitivity
     evaluator = Evaluator(get_task(model.task), images, preprocessing, settings.batch_size, shows_progress=False)
@@ -39,5 +39,4 @@ def open_variants(stage: Stage) -> tuple[Variants, Journal]:
     journal = Journal(FOLDER / f"{hashlib.sha256(chr(10).join(rest).encode()).hexdigest()[:16]}.jsonl")
     if len(journal):
         print(f"{stage.name}: goes on after {len(journal)} models that an interrupted run measured", flush=True)
-    cache = CalibrationCache.read(artifacts.CALIBRATION_CACHE)
     return Variants(artifacts.MODEL, cache, evaluator, model.output_name, journal, settings.placement), journal

@@ -26,10 +26,10 @@ SETS = ("training", "calibration", "sensitivity", "validation")
 
 
 @contextmanager
-def output(artifact: Path) -> Iterator[Path]:
+def output(artifact: Path, settings: dict[str, Any]) -> Iterator[Path]:
     with manifest.replacing(artifact) as temporary:
         yield temporary
-    manifest.seal(artifact, "prepare_data", [])
+    manifest.seal(artifact, "prepare_data", [], settings=settings)
 
 
 def settings(**changes: Any) -> Data:
@@ -63,8 +63,8 @@ def run(data: Data, out: str = "out", seed: int = 0) -> dict[str, Any]:
 
 
 def digest(folder: Path) -> str:
-    """Of all files in it, sidecars included."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.iterdir()))).hexdigest()
+    """Of all files in it, sidecars included, but for the place that these name."""
+    return hashlib.sha256(b"".join(path.read_bytes().replace(str(folder).encode(), b"") for path in sorted(folder.iterdir()))).hexdigest()
 
 
 def test_sets_are_disjoint_stratified_and_what_the_files_hold(images: Path) -> None:
@@ -231,6 +231,31 @@ def test_targets_of_another_size_are_refused(here: Path) -> None:
     prepare(strokes(), settings(), 0, {name: Path("out") / name for name in SETS}, output)
     path = Path("out") / "validation/targets.npy"
     np.save(path, np.zeros((8, 3, 6), np.uint8))
-    manifest.seal(path, "prepare_data", [])
+    manifest.seal(path, "prepare_data", [], settings=manifest.read(path).settings)
     with pytest.raises(DataError, match=r"holds images \[8, 6, 6, 1\] and targets \[8, 3, 6\]"):
         ImageSet.open(Path("out") / "validation")
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.csv", "classes.json"])
+@pytest.mark.parametrize("other", ["another seed", "other images"])
+def test_files_of_two_runs_are_no_set(images: Path, name: str, other: str) -> None:
+    run(settings(), "first")
+    whole = Path("first/validation")
+    before = {path: path.read_bytes() for path in whole.iterdir()}
+    if other == "other images":
+        write(images / "cat/00.png", 1000)
+        write(images / "bird/00.png", 1001)
+    run(settings(), "first", seed=1 if other == "another seed" else 0)
+    for path in (whole / name, manifest.sidecar(whole / name)):
+        path.write_bytes(before[path])
+    with pytest.raises(StaleArtifact, match=r"does not belong to .*; run `dvc repro -f prepare_data`") as fault:
+        ImageSet.open(whole)
+    assert "\n" not in str(fault.value)
+
+
+def test_the_validation_set_is_not_taken_for_the_calibration_set(images: Path) -> None:
+    run(settings())
+    for path in Path("out/validation").iterdir():
+        (Path("out/calibration") / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(StaleArtifact, match=r"out/calibration/images\.npy cannot be used: its sidecar is that of out/validation/images\.npy"):
+        ImageSet.open(Path("out/calibration"))

@@ -107,7 +107,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
             engine = artifacts.ENGINES / precision.value / LinearRuntime.engine_file
             engine.parent.mkdir(parents=True)
             np.save(engine, weights[precision.value])
-            manifest.seal(engine, f"build_{precision.value}", [], TARGET)
+            manifest.seal(engine, f"build_{precision.value}", [], TARGET, {"precision": precision.value})
         return tmp_path
 
     return make

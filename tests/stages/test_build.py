@@ -19,7 +19,7 @@ from stages.build_fp32 import build_fp32
 from stages.build_int8 import build_int8
 from stages.build_int8_mixed import build_int8_mixed
 from stages.calibrate import calibrate
-from support.checked_model import write_images, write_model, write_target
+from support.checked_model import write_images, write_model, write_report, write_target
 
 Run = Callable[[Callable[[], None]], tuple[int, str]]
 STAGES = {Precision.fp32: build_fp32, Precision.fp16: build_fp16, Precision.int8: build_int8, Precision.int8_mixed: build_int8_mixed}
@@ -92,7 +92,7 @@ def flip(path: Path) -> None:
         pytest.param(artifacts.CALIBRATION_CACHE.unlink, "calib.cache cannot be used: it does not exist", id="no cache"),
         pytest.param(lambda: manifest.sidecar(artifacts.CALIBRATION_CACHE).unlink(), "may be half-written", id="no sidecar"),
         pytest.param(lambda: manifest.seal(artifacts.CALIBRATION_CACHE, "calibrate", []), "does not say which model", id="a cache of unknown origin"),
-        pytest.param(lambda: manifest.write_json(artifacts.CHECK_REPORT, {"verdict": "fail"}), "did not pass check_onnx", id="not passed"),
+        pytest.param(lambda: write_report("fail"), "did not pass check_onnx", id="not passed"),
         pytest.param(artifacts.TARGET.unlink, "run `dvc repro probe_target`", id="no target"),
     ],
 )

@@ -17,9 +17,9 @@ from typing import Any, Optional, cast
 import numpy as np
 import numpy.typing as npt
 
-from enginewright import manifest
 from enginewright.errors import EngineInputError, StaleArtifact
 from enginewright.runtimes.base import Array, LayerTime, TensorSpec, check_feeds, in_batches
+from enginewright.runtimes.checked import require_engine
 from enginewright.runtimes.tensorrt import graph, memory
 from enginewright.runtimes.tensorrt.bindings import Bindings
 from enginewright.runtimes.tensorrt.contexts import Program, Worker, largest_batch
@@ -63,7 +63,7 @@ def load_engine(
             and no device memory taken: a serialized engine is executable code (NVIDIA TensorRT documentation, "Security").
         RuntimeUnavailable: no GPU, or too little memory.
     """
-    made = manifest.verify(engine_path, here)
+    made = require_engine(engine_path, here)
     module = cast(ModuleType, trt)
     held = replace(options or LoadOptions(), input_scales=made.settings.get("input_scales", {}))
     return TensorRTEngine(module, engine_path, held, logger or _default_logger(module))

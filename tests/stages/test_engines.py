@@ -1,0 +1,86 @@
+"""What the three stages that measure engines refuse before they measure: engines that are not those of their folders, or not of one model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from enginewright import artifacts, manifest
+from enginewright.target import read_target
+from stages.benchmark_sustained import benchmark_sustained
+from stages.profile_layers import profile_layers
+from stages.validate_accuracy import validate_accuracy
+
+Run = Callable[[Callable[[], None]], tuple[int, str]]
+READERS = [pytest.param(stage, id=stage.__name__) for stage in (validate_accuracy, profile_layers, benchmark_sustained)]
+
+
+def engine(precision: str) -> Path:
+    return artifacts.ENGINES / precision / "engine.npy"
+
+
+def swap_with_sidecars() -> None:
+    (artifacts.ENGINES / "fp32").rename("aside")
+    (artifacts.ENGINES / "int8").rename(artifacts.ENGINES / "fp32")
+    Path("aside").rename(artifacts.ENGINES / "int8")
+
+
+def swap_and_rename_in_the_sidecars() -> None:
+    swap_with_sidecars()
+    for here, there in (("fp32", "int8"), ("int8", "fp32")):
+        sidecar = manifest.sidecar(engine(here))
+        sidecar.write_text(sidecar.read_text().replace(f"engines/{there}/engine.npy", f"engines/{here}/engine.npy"))
+
+
+def of_another_model() -> None:
+    for precision, model in (("fp32", b"one"), ("int8", b"two")):
+        artifacts.MODEL.parent.mkdir(exist_ok=True)
+        artifacts.MODEL.write_bytes(model)
+        manifest.seal(engine(precision), f"build_{precision}", [artifacts.MODEL], read_target(), {"precision": precision})
+    artifacts.MODEL.unlink()  # as on a target, to which the engines alone were carried
+
+
+def flipped() -> None:
+    path = engine("int8")
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        pytest.param(swap_with_sidecars, "engines/fp32/engine.npy cannot be used: its sidecar is that of artifacts/engines/int8/engine.npy", id="swapped"),
+        pytest.param(swap_and_rename_in_the_sidecars, "lies in the folder of fp32 and is the engine of int8; run `dvc repro build_fp32`", id="renamed"),
+        pytest.param(of_another_model, "were built from two versions of artifacts/onnx/model.onnx; run `dvc repro build_int8`", id="two models"),
+        pytest.param(flipped, "int8/engine.npy cannot be used: its bytes differ", id="flipped byte"),
+        pytest.param(lambda: manifest.sidecar(engine("fp16")).unlink(), "engine.npy.json is missing, so it may be half-written", id="no sidecar"),
+        pytest.param(lambda: shutil.rmtree(artifacts.ENGINES / "int8_mixed"), "int8_mixed/engine.npy cannot be used: it does not exist", id="no engine"),
+    ],
+)
+def test_engines_that_do_not_belong_together_are_not_measured(
+    project: Callable[..., Path], weights: dict[str, Any], run: Run, reader: Callable[[], None], damage: Callable[[], object], text: str
+) -> None:
+    project(weights)
+    damage()
+    code, printed = run(reader)
+    assert code == 2, printed
+    assert text in printed
+    assert not artifacts.METRICS.exists()
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_images_of_one_run_beside_labels_of_another_are_not_measured(
+    project: Callable[..., Path], weights: dict[str, Any], run: Run, reader: Callable[[], None]
+) -> None:
+    project(weights)
+    folder = artifacts.VALIDATION
+    for name, seed in (("images.npy", 1), ("labels.csv", 0), ("classes.json", 0)):
+        manifest.seal(folder / name, "prepare_data", [], settings={"seed": seed, "set": f"of seed {seed}"})
+    code, printed = run(reader)
+    assert code == 2, printed
+    assert "labels.csv does not belong to artifacts/data/validation/images.npy (set, seed differ)" in printed
+    assert not artifacts.METRICS.exists()
