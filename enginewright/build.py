@@ -25,7 +25,7 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
     The engine's manifest holds the sha256 of the ONNX and, for INT8, of calib.cache; calib.cache itself is only read.
 
     Returns:
-        seconds, size_mib, layers by precision, int8_share (of Conv, Gemm and MatMul), warnings.
+        seconds, size_mib, layers by precision, int8_share (of Conv, Gemm and MatMul), int8 (what runs in INT8, in float and unknown), findings, warnings.
 
     Raises:
         ModelError: check_onnx did not pass the model, or the backend cannot take it.
@@ -60,12 +60,14 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
         "layers": dict(built.layers),
         "quantizable": built.quantizable,
         "int8_share": int8_share(built),
+        **({"int8": dict(built.int8)} if built.int8 else {}),
+        "findings": list(built.findings),
         "warnings": len(built.warnings),
     }
 
 
 def int8_share(built: BuiltEngine) -> float:
-    """The share of the model's Conv, Gemm and MatMul that really run in INT8, 0 to 1."""
+    """The share of the model's Conv, Gemm and MatMul that are known to run in INT8, 0 to 1."""
     return built.quantized / built.quantizable if built.quantizable else 0.0
 
 
@@ -98,6 +100,8 @@ def _write(stage: Stage, engine: Path, built: BuiltEngine, origin: tuple[list[Pa
         "layers": dict(built.layers),
         "int8_share": int8_share(built),
         **({"left_in_float": dict(built.left_in_float)} if built.left_in_float else {}),
+        **({"int8": dict(built.int8)} if built.int8 else {}),
+        "findings": list(built.findings),
         "warnings": list(built.warnings),
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in built.files.items()},
     }

@@ -1,5 +1,7 @@
 """Constants, BatchNormalization and padding folded into the layers, by ONNX Runtime's basic optimizations, which give standard ONNX again.
 
+Shape arithmetic over fixed axes, which these leave where the batch is dynamic, is folded after them (`enginewright.calibration.shapes`).
+
 A Pad that PyTorch's exporter writes as thirteen nodes of shape arithmetic is in the way of everything behind it: TensorRT 8.6.0 refuses precision
 constraints near it, runs it as an INT8 layer of its own in front of a layer in FP16, and gave engines whose answers were noise (docs/h200.md).
 """
@@ -10,6 +12,8 @@ import tempfile
 from pathlib import Path
 
 import onnx
+
+from enginewright.calibration.shapes import fold_static_shapes
 
 # ONNX Runtime 1.32 computes Transpose -> MatMul by a stored vector as if nothing were transposed: -2 dB in FP32, without a word.
 WRONG_FUSIONS = ("MatmulTransposeFusion",)
@@ -27,13 +31,13 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         try:
             quant_pre_process(str(source), str(result), skip_symbolic_shape=True)
         except (Fail, InvalidGraph, Unsupported):
-            return model
+            return fold_static_shapes(model)
         found = onnx.load(result)
     domains = {"", *(entry.domain for entry in model.opset_import)}  # what comes back imports every domain that ONNX Runtime knows
     opset = [entry for entry in found.opset_import if entry.domain in domains]
     del found.opset_import[:]
     found.opset_import.extend(opset)
-    return found
+    return fold_static_shapes(found)
 
 
 def _without_empty_values(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -47,9 +47,11 @@ class BuiltEngine:
     plan: bytes
     layers: Mapping[str, int] = field(default_factory=dict)  # precision ("INT8", "FP16", "FP32", ...) -> layers that really run in it
     quantizable: int = 0  # Conv, Gemm and MatMul of the model
-    quantized: int = 0  # of those, the ones that really run in INT8
+    quantized: int = 0  # of those, the ones that are known to run in INT8
     left_in_float: Mapping[str, str] = field(default_factory=dict)  # node -> why INT8 left it in float (`enginewright.calibration.reasons`)
     warnings: Sequence[str] = ()
+    findings: Sequence[str] = ()  # what whoever trusts the engine has to know, a sentence each (`enginewright.runtimes.int8`)
+    int8: Mapping[str, Any] = field(default_factory=dict)  # of INT8 engines: layers and multiplications in INT8, in float, and unknown
     settings: Mapping[str, Any] = field(default_factory=dict)  # versions, flags, profile shapes: what goes into the manifest
     files: Mapping[str, bytes] = field(default_factory=dict)  # written beside the engine: inspector JSON, build log
 

@@ -21,6 +21,7 @@ from enginewright.config import QUANTIZED, Build, Calibration, InputType, Placem
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
 from enginewright.runtimes.base import Array, BuiltEngine, Feeds, LayerTime, Task, TensorSpec, check_feeds, in_batches, overlapped, plain_inputs
 from enginewright.runtimes.checked import require_engine
+from enginewright.runtimes.int8 import FLOAT, INT8, UNKNOWN, Int8Share, findings, int8_share, refusal
 from enginewright.target import TargetFingerprint, cpu_name, has_int8_dot_product, instruction_sets
 
 if TYPE_CHECKING:
@@ -110,12 +111,17 @@ class OnnxRuntime:
         said = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
         if precision in QUANTIZED:
             said += [_in_float(node, left) for node in real if node.name not in floats]
+        share = _int8_share(model, integer, floats) if precision in QUANTIZED else None
+        if share is not None and share.none:
+            raise ModelError(f"{onnx_model}: {refusal(share, f'ONNX Runtime {version}', _remedy(left))}")
         return BuiltEngine(
             plan=plan,
             layers=_by_precision(integer, real, optimized.graph),
             quantizable=len(quantizable(model)),
             quantized=len(integer),
             left_in_float=left,
+            int8=share.to_dict() if share is not None else {},
+            findings=findings(share, _remedy(left)) if share is not None else (),
             warnings=said,
             settings={
                 "precision": precision.name,
@@ -306,6 +312,27 @@ def _by_precision(integer: Sequence[onnx.NodeProto], floats: Sequence[onnx.NodeP
     fp16 = sum(any(tensor in half for tensor in node.input) for node in floats)
     counts = {"INT8": len(integer), "FP16": fp16, "FP32": len(floats) - fp16}
     return {precision: count for precision, count in counts.items() if count}
+
+
+def _int8_share(model: onnx.ModelProto, integer: Sequence[onnx.NodeProto], floats: Collection[str]) -> Int8Share:
+    """What of a model runs in an integer kernel. Kernels bear the names of their nodes, some with a number behind them."""
+    from enginewright.calibration.multiplications import multiplications
+    from enginewright.calibration.qdq import quantizable
+
+    kernels = {re.sub(r"_token_\d+$", "", node.name) for node in integer}
+    layers = {node.name or node.output[0]: node for node in quantizable(model)}
+    ran = {name: INT8 if name in kernels else FLOAT for name in layers}
+    if sum(kind == INT8 for kind in ran.values()) == len(integer):
+        counted = multiplications(model)
+        return int8_share(ran, {name: counted.get(node.output[0]) for name, node in layers.items()}, floats)
+    asked = sum(name not in floats for name in layers)  # kernels without a name of their own: how many, but not which
+    return Int8Share({INT8: min(len(integer), asked), FLOAT: max(asked - len(integer), 0), UNKNOWN: 0}, {})
+
+
+def _remedy(left: Mapping[str, str]) -> str:
+    """What to try where INT8 does not come about on a CPU."""
+    reasons = "; ".join(dict.fromkeys(left.values()))
+    return f"keep fewer layers in float{f' (left in float: {reasons})' if reasons else ''}, or use the FP32 engine"
 
 
 def _spec(value: Any) -> TensorSpec:

@@ -8,6 +8,7 @@ a seed; norms and biases are moved away from their identity, as training would.
 from __future__ import annotations
 
 import functools
+import unittest.mock
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -355,6 +356,17 @@ def _serialized(name: str) -> bytes:
 def exported(name: str) -> onnx.ModelProto:
     """What the export stage writes for one of SMALL_MODELS: opset 17, the input `input`, a dynamic batch."""
     return onnx.load_model_from_string(_serialized(name))
+
+
+@functools.cache
+def _with_shape_arithmetic(name: str) -> bytes:
+    with unittest.mock.patch("enginewright.calibration.simplify.fold_static_shapes", lambda model: model):
+        return _serialized.__wrapped__(name)
+
+
+def with_shape_arithmetic(name: str) -> onnx.ModelProto:
+    """The same before shape arithmetic over fixed axes is folded, as an ONNX file of other origin has it: Cast to float32, Sqrt and Range of a Shape."""
+    return onnx.load_model_from_string(_with_shape_arithmetic(name))
 
 
 def batches(name: str, count: int = 2, size: int = 4, seed: int = 1) -> list[dict[str, npt.NDArray[np.float32]]]:

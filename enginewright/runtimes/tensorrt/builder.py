@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, cast
 
 import numpy.typing as npt
 
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.reasons import explained
-from enginewright.config import QUANTIZED, Build, Calibration, CalibrationAlgorithm, Precision, Profile
+from enginewright.calibration.shapes import fold_static_shapes
+from enginewright.config import QUANTIZED, Build, Calibration, CalibrationAlgorithm, Precision, PrecisionMode, Profile
 from enginewright.errors import CalibrationMismatch, ConfigError, EnginewrightError, ModelError, RuntimeUnavailable, nearest
 from enginewright.runtimes.base import BuiltEngine
+from enginewright.runtimes.int8 import INT8, refusal
 from enginewright.runtimes.tensorrt import layers as engine_layers
 from enginewright.runtimes.tensorrt.bindings import Bindings, version_stamp
 from enginewright.runtimes.tensorrt.calibrator import GONE, PERCENTILE, CacheSource, ImageSource, Source, as_calibrator
@@ -25,6 +26,7 @@ from enginewright.runtimes.tensorrt.precision import Plan, make_plan, node_name,
 from enginewright.runtimes.tensorrt.progress import follow
 from enginewright.runtimes.tensorrt.scales import complete
 from enginewright.runtimes.tensorrt.timing_cache import TimingCache
+from enginewright.runtimes.tensorrt.verdict import judge, remedy
 from enginewright.target import TargetFingerprint
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]  # 
 
 MIB = 1 << 20
 PARSER_ERRORS_SHOWN = 10
+SHOWN = 3  # warnings in the sentence that refuses an engine without INT8
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,36 @@ class Session:
 def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache]) -> BuiltEngine:
     """Parse, configure, build, and read what the engine really does.
 
+    Where `build.precision_mode` is auto and an implicit INT8 build fails, or gives no layer in INT8, the explicit way is tried.
+
     Raises:
         CalibrationMismatch: INT8 without scales that fit.
         ConfigError: a setting names what this library does not know.
-        ModelError: the library cannot parse or build the model; with node, operator and its message.
+        ModelError: the library cannot parse or build the model, with node, operator and its message; or INT8 was asked for and no layer runs in it.
         RuntimeUnavailable: the library does not start.
     """
-    plan = make_plan(trt, job.onnx_model, job.precision, job.settings.precision_mode, calibration, job.floats)
+    wanted = job.settings.precision_mode
+    plan = make_plan(trt, job.onnx_model, job.precision, wanted, calibration, job.floats)
+    has_another = wanted is PrecisionMode.auto and plan.mode is PrecisionMode.implicit and job.precision in QUANTIZED
+    try:
+        return _build(trt, job, plan, calibration)
+    except BuildFailed as failed:
+        if not has_another:
+            raise
+        first = str(failed)
+    try:
+        built = _build(trt, job, make_plan(trt, job.onnx_model, job.precision, PrecisionMode.explicit, calibration, job.floats), calibration)
+    except ModelError as failed:
+        raise ModelError(f"both ways to INT8 failed; implicit: {first}; explicit: {failed}") from None
+    fallback = f"the implicit way failed and the engine is built with Q/DQ nodes (explicit): {first}"
+    return replace(built, findings=[fallback, *built.findings])
+
+
+class BuildFailed(ModelError):
+    """The library parsed the model and made no engine of it, or one without INT8."""
+
+
+def _build(trt: Bindings, job: Job, plan: Plan, calibration: Optional[CalibrationCache]) -> BuiltEngine:
     inputs = native_inputs(plan, job.precision, job.settings.input_type, calibration)
     session = Session(trt)
     network = parse(session, plan.model, job.onnx_model)
@@ -91,34 +117,47 @@ def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache
     chosen = configure(trt, config, job)
     for name in plan.flags:
         config.set_flag(getattr(trt.BuilderFlag, name))
-    unconstrained = keep_in_half(trt, network, config, plan.constrained) if plan.constrained else []
+    warned = list(plan.warnings) + (keep_in_half(trt, network, config, plan.constrained) if plan.constrained else [])
     shapes = _profile_shapes(network, job.settings.profile)
     add_profile(session, config, shapes)
     source, calibrator = _wire_scales(trt, network, config, plan)
-    warnings = job.timing_cache.attach(config) if job.timing_cache else []
-    with follow(trt, config, session.log, f"{job.precision.name} engine of {job.onnx_model.name}"):
-        plan_bytes = cast("Optional[tensorrt.IHostMemory]", session.builder.build_serialized_network(network, config))
+    timings = job.timing_cache.attach(config) if job.timing_cache else []
+    serialized = _serialize(session, network, config, job)
     del calibrator  # TensorRT holds no reference of its own to it
     if source:
         source.reraise()
-    if plan_bytes is None:
-        raise ModelError(f"TensorRT {trt.__version__} could not build the {job.precision.name} engine of {job.onnx_model}: {session.log.reason()}")
+    if serialized is None:
+        raise BuildFailed(f"TensorRT {trt.__version__} could not build the {job.precision.name} engine of {job.onnx_model}: {session.log.reason()}")
     if job.timing_cache:
         job.timing_cache.store(config)
-    serialized = bytes(memoryview(plan_bytes))
     found, files = _layers(session, serialized, job)
-    in_int8 = engine_layers.running_in("INT8", plan.quantizable, found)
     settings = {**chosen, **_describe(trt, job, plan, shapes), **inputs.settings()}
-    return BuiltEngine(
-        plan=serialized,
-        layers=engine_layers.by_precision(found),
-        quantizable=len(plan.quantizable),
-        quantized=len(in_int8),
+    built = BuiltEngine(serialized, engine_layers.by_precision(found), len(plan.quantizable), settings=settings, files=files)
+    if job.precision not in QUANTIZED:
+        return replace(built, warnings=[*warned, *timings, *session.log.warnings()])
+    verdict = judge(plan, found, job.floats)
+    if verdict.share.none:
+        why = "; ".join([f"precision_mode {plan.mode.name}", *session.log.warnings()[:SHOWN]])
+        raise BuildFailed(f"{job.onnx_model}: {refusal(verdict.share, f'TensorRT {trt.__version__}', remedy(plan))} ({why})")
+    return replace(
+        built,
+        quantized=sum(ran == INT8 for ran in verdict.ran.values()),
         left_in_float=plan.left_in_float,
-        warnings=[*plan.warnings, *unconstrained, *_unlike_chosen(job, plan, found, in_int8), *warnings, *session.log.warnings()],
-        settings=settings,
-        files=files,
+        int8=verdict.share.to_dict(),
+        findings=verdict.findings,
+        warnings=[*warned, *verdict.warnings, *timings, *session.log.warnings()],
     )
+
+
+def _serialize(session: Session, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig, job: Job) -> Optional[bytes]:
+    """The engine; None where the library gave none, and the log has the reason. An assertion of the library may come as an exception too."""
+    with follow(session.trt, config, session.log, f"{job.precision.name} engine of {job.onnx_model.name}"):
+        try:
+            plan = cast("Optional[tensorrt.IHostMemory]", session.builder.build_serialized_network(network, config))
+        except RuntimeError as fault:  # what the bindings make of a C++ exception
+            session.log.add("ERROR", str(fault))
+            return None
+    return None if plan is None else bytes(memoryview(plan))
 
 
 def calibrate(trt: Bindings, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration) -> CalibrationCache:
@@ -137,7 +176,7 @@ def calibrate(trt: Bindings, onnx_model: Path, batches: Iterable[Mapping[str, Ar
     if settings.algorithm is CalibrationAlgorithm.percentile:
         raise RuntimeUnavailable(PERCENTILE)
     session = Session(trt)
-    network = parse(session, read_model(onnx_model), onnx_model)
+    network = parse(session, fold_static_shapes(read_model(onnx_model)), onnx_model)
     config = session.builder.create_builder_config()
     config.set_flag(trt.BuilderFlag.INT8)
     config.clear_flag(trt.BuilderFlag.TF32)
@@ -290,18 +329,6 @@ def _layers(session: Session, plan: bytes, job: Job) -> tuple[list[engine_layers
     return found, {"layers.json": (json.dumps(kept, indent=1) + "\n").encode()}
 
 
-def _unlike_chosen(job: Job, plan: Plan, found: Sequence[engine_layers.Layer], in_int8: Sequence[str]) -> list[str]:
-    """The layers of an INT8 engine that run in another precision than was asked for, or of which the library does not say."""
-    if job.precision not in QUANTIZED:
-        return []
-    kept = [f"{name} runs in INT8, and was to stay in FP16" for name in in_int8 if name in job.floats]
-    others = [name for name in plan.quantizable if name not in in_int8 and name not in job.floats]
-    in_float = {name for precision in {layer.precision for layer in found} - {None, "INT8"} for name in engine_layers.running_in(str(precision), others, found)}
-    unknown = "may run in float: TensorRT names no precision for it"
-    said = [(f"{name} {'runs in float, not in INT8' if name in in_float else unknown}", name) for name in others]
-    return kept + [explained(warning, name, plan.left_in_float) for warning, name in said]
-
-
 def _inspect(session: Session, plan: bytes) -> str:
     """The inspector's JSON. Raises EnginewrightError if the engine that was just built does not load."""
     runtime = session.trt.Runtime(session.logger)
@@ -319,6 +346,7 @@ def _describe(trt: Bindings, job: Job, plan: Plan, shapes: Shapes) -> dict[str, 
         "compute_capability": job.target.compute_capability,
         "precision": job.precision.name,
         "precision_mode": plan.mode.name,
+        **({"precision_mode_because": plan.chosen} if plan.chosen else {}),
         **({"float_nodes": list(job.floats)} if job.floats else {}),
         "flags": sorted(plan.flags),
         "profile": {"min": profile.min, "opt": profile.opt, "max": profile.max},

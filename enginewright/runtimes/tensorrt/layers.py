@@ -28,6 +28,17 @@ MOVES_ONLY = re.compile(r"^(reformat|noop|no_op|copy|move|signal|wait|constant|s
 # A generated kernel bears the names of all the nodes that it touches, so that one which only rescales a convolution's result names it too.
 GENERATED = re.compile(r"kgen", re.IGNORECASE)
 GENERATED_PRODUCT = re.compile(r"Fc|Conv|Gemm|Dot|MatMul|Corr")
+# Layer types that compute a product: what they say of a node's precision counts before what a layer says that only touches it.
+PRODUCT = re.compile(r"conv|corr|gemm|matrixmultiply|matmul|fullyconnected|mha|dot", re.IGNORECASE)
+# Up to TensorRT 10.0 a part of the network that Myelin compiles is one layer; of what runs inside, its types of inputs and outputs say nothing.
+OPAQUE = re.compile(r"ForeignNode\[")
+FUSED = "FUSED"  # stands for the precision of these in counts
+# Tactics are named after the types that a kernel multiplies; with a dynamic batch 8.6 names no other type for some layers.
+TACTICS = (
+    ("INT8", re.compile(r"i8i8|_i8_|int8|imma|i8816|i16832", re.IGNORECASE)),
+    ("FP16", re.compile(r"f16f16|_f16_|fp16|hmma|h884|h1688|h16816|_half", re.IGNORECASE)),
+    ("FP32", re.compile(r"f32f32|_f32_|tf32|sgemm|scudnn|ffma", re.IGNORECASE)),
+)
 
 
 @dataclass(frozen=True)
@@ -101,20 +112,55 @@ def completed(inspected: str, logged: str) -> dict[str, Any]:
     return kept
 
 
+def is_opaque(layer: Layer) -> bool:
+    """Whether a layer is a part of the network that was compiled as one, of which nothing is said but the types that it reads and writes."""
+    return bool(OPAQUE.search(layer.name)) and not MOVES_ONLY.match(layer.kind)
+
+
 def by_precision(layers: Iterable[Layer]) -> dict[str, int]:
     """Layers that compute, counted by precision."""
-    counted = Counter(layer.precision for layer in layers if layer.precision)
-    return dict(sorted(counted.items()))
+    counted = Counter(FUSED if is_opaque(layer) else layer.precision for layer in layers)
+    return dict(sorted((precision, count) for precision, count in counted.items() if precision))
+
+
+def precisions(nodes: Iterable[str], layers: Sequence[Layer]) -> dict[str, Optional[str]]:
+    """Of ONNX nodes (convolutions and matrix products) the precision that the product is really computed in.
+
+    Returns:
+        Node -> "INT8", "FP16", ...; None if it lies inside a fused node, of which TensorRT says nothing. A node that no layer bears is left out where there is
+        no fused node that could hold it.
+    """
+    wanted, products, touched, inside = set(nodes), dict[str, set[str]](), dict[str, set[str]](), set[str]()
+    for layer in layers:
+        named = wanted.intersection((*layer.nodes, *_parts(layer.name)))
+        if is_opaque(layer):
+            inside |= named
+        elif layer.precision and not GENERATED.search(layer.kind):
+            for node in named:
+                (products if PRODUCT.search(layer.kind) else touched).setdefault(node, set()).add(layer.precision)
+        elif layer.precision and GENERATED_PRODUCT.search(layer.name):
+            for node in named:
+                products.setdefault(node, set()).add(layer.precision)
+    found: dict[str, Optional[str]] = {}
+    for node in wanted:
+        said = products.get(node) or touched.get(node)
+        if said:  # a product in two layers of which one is float is not in INT8
+            found[node] = min(said - {"INT8"}, default="INT8")
+        elif node in inside or any(is_opaque(layer) for layer in layers):
+            found[node] = None
+    return found
 
 
 def running_in(precision: str, nodes: Iterable[str], layers: Sequence[Layer]) -> list[str]:
-    """Those ONNX nodes (convolutions and matrix products) whose product is really computed in `precision`."""
-    computed: set[str] = set()
-    for layer in layers:
-        if layer.precision == precision and (not GENERATED.search(layer.kind) or GENERATED_PRODUCT.search(layer.name)):
-            computed.update(layer.nodes)
-            computed.update(re.sub(r"^PWN\((.*)\)$", r"\1", part.strip()) for part in layer.name.split(" + "))
-    return [node for node in nodes if node in computed]
+    """Those ONNX nodes (convolutions and matrix products) whose product is known to be computed in `precision`."""
+    wanted = list(nodes)
+    found = precisions(wanted, layers)
+    return [node for node in wanted if found.get(node) == precision]
+
+
+def _parts(name: str) -> list[str]:
+    """`conv_a + PWN(relu_a) || conv_b` as its nodes: fusion joins names by a plus sign, and layers that read the same tensor by two bars."""
+    return [re.sub(r"^(?:PWN\()+(.*?)\)*$", r"\1", part.strip()) for part in re.split(r" \+ | \|\| ", name)]
 
 
 def _from_dict(entry: Mapping[str, Any]) -> Layer:
@@ -123,7 +169,7 @@ def _from_dict(entry: Mapping[str, Any]) -> Layer:
     return Layer(
         name=name,
         kind=kind,
-        precision=None if MOVES_ONLY.match(kind) else entry.get("Precision") or _computed_in(entry, inputs or outputs),
+        precision=None if MOVES_ONLY.match(kind) or OPAQUE.search(name) else entry.get("Precision") or _computed_in(entry, inputs or outputs),
         nodes=tuple(re.findall(r"\[ONNX Layer: ([^\]]*)\]", str(entry.get("Metadata", "")))),
         tactic=str(entry.get("TacticName", "")),
         inputs=inputs,
@@ -136,9 +182,10 @@ def _computed_in(entry: Mapping[str, Any], tensors: Sequence[Mapping[str, Any]])
     weights = entry.get("Weights")
     if isinstance(weights, Mapping) and (precision := precision_of(str(weights.get("Type", "")))):
         return precision
-    if not tensors:
-        return None
-    return next((found for key in ("DataType", "Datatype", "Format/Datatype") if (found := precision_of(str(tensors[0].get(key, ""))))), None)
+    for key in ("DataType", "Datatype", "Format/Datatype"):
+        if tensors and (found := precision_of(str(tensors[0].get(key, "")))):
+            return found
+    return next((name for name, pattern in TACTICS if pattern.search(str(entry.get("TacticName", "")))), None)
 
 
 def _entry(line: str) -> dict[str, Any]:

@@ -13,8 +13,26 @@ if TYPE_CHECKING:
 
 MAXIMUM_WARNINGS = 50  # distinct ones that are kept; TensorRT repeats itself by layer
 LAYER_HEADS = ("Layers:", "Engine Layer Information:")  # TensorRT 10 and later, 8.6: the layers of the finished engine, one a line
-# Said of the machine that builds, not of the engine; without a GPU TensorRT-RTX says it at every build.
-NOT_ABOUT_THE_ENGINE = re.compile(r"Unable to determine GPU memory usage|CUDA lazy loading|cudaGetDeviceCount|Functionality provided through tensorrt")
+# What TensorRT says at warning or error level and what says nothing about the engine: each with the reason. Texts as 8.6, 10 and TensorRT-RTX 1.7 write them.
+HARMLESS = (
+    ("Unable to determine GPU memory usage", "of the machine that builds: TensorRT-RTX without a GPU"),
+    ("CUDA lazy loading", "of the machine that builds: a setting that saves memory"),
+    ("cudaGetDeviceCount", "of the machine that builds: there is no GPU, and TensorRT-RTX needs none"),
+    ("Functionality provided through tensorrt", "a deprecation in the bindings, of what we do not use"),
+    (r"myelinCache\.h::deserializeFromBuffer", "8.6 cannot read Myelin's part of a stored timing cache (docs/h100.md)"),
+    ("The timing cache will not be used", "says the same again; the rest of the cache is used (docs/h200.md)"),
+    ("generated with INT64 weights", "indices and sizes, which fit into INT32; others have a warning of their own"),
+    ("Check verbose logs for the list of affected weights", "points to a log that nobody keeps"),
+    ("If this is not the desired behavior, please modify the weights", "advice for the lines beside it"),
+    ("encountered issues when converting weights between types", "heads the lines that name the issues"),
+    (r"Using kFASTER_DYNAMIC_SHAPES\w* preview feature", "the default of 8.6 for a dynamic batch"),
+    ("Calibrator won't be used in explicit precision mode", "the scales are in the Q/DQ nodes"),
+    ("Calibrator is not being used", "the scales are in the Q/DQ nodes; a build without any is refused before"),
+    ("[Rr]unning layernorm after self-attention in FP16", "8.6 says it of every transformer; the accuracy gate judges"),
+)
+# A kernel that was left out is no reason for a build to fail: it stands among the warnings, and not in front of the cause.
+SKIPPED = re.compile(r"insufficient to use tactic|[Ss]kipping tactic|Tactic Device request|due to insufficient memory on requested size")
+_HARMLESS = re.compile("|".join(f"(?:{pattern})" for pattern, _ in HARMLESS))
 
 
 class BuildLog:
@@ -33,9 +51,11 @@ class BuildLog:
         if severity == "VERBOSE" and self.listen is None:
             return  # hundred thousands of them
         text = " ".join(message.split())
-        if severity in ("ERROR", "INTERNAL_ERROR"):
+        if _HARMLESS.search(text):
+            pass
+        elif severity in ("ERROR", "INTERNAL_ERROR"):
             self.errors.append(text)
-        elif severity == "WARNING" and not NOT_ABOUT_THE_ENGINE.search(text):
+        elif severity == "WARNING":
             self._warnings.append(text)
         if self.listen:
             self.listen(severity, text)
@@ -45,8 +65,9 @@ class BuildLog:
         return fold([f"error: {text}" for text in self.errors] + self._warnings)
 
     def reason(self) -> str:
-        """The first and the last error in one line: the cause is mostly the first, unless a tactic was skipped before."""
-        ends = dict.fromkeys([*self.errors[:1], *self.errors[-1:]])
+        """The first and the last error in one line, as the cause is mostly the first; of kernels that were skipped only if there is nothing else."""
+        causes = [text for text in self.errors if not SKIPPED.search(text)] or self.errors
+        ends = dict.fromkeys([*causes[:1], *causes[-1:]])
         return "; ".join(re.sub(r"^\[?[\w.:]*::\w+::\d+\]?\s*", "", text).rstrip(". ") for text in ends) or "it gave no reason"
 
 

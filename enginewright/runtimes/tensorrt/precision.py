@@ -1,14 +1,14 @@
 """How an engine gets its precision: by builder flags and a calibrator (implicit), or from the ONNX itself (explicit).
 
 What the library has decides, never its version: TensorRT 8.6 to 10 have both ways, TensorRT 11 and TensorRT-RTX the explicit
-one alone (docs/decisions/0009-precision-by-hasattr.md).
+one alone (docs/decisions/0009-precision-by-hasattr.md). Where both are to be had, `auto` goes by the graph (docs/decisions/0020-precision-mode.md).
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional
 
@@ -17,13 +17,16 @@ from google.protobuf.message import DecodeError
 
 from enginewright.calibration.bias import corrected
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.multiplications import multiplications
 from enginewright.calibration.qdq import insert_qdq, quantizable
 from enginewright.calibration.reasons import left_in_float
+from enginewright.calibration.shapes import fold_static_shapes
 from enginewright.config import QUANTIZED, Placement, Precision, PrecisionMode
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError
 from enginewright.runtimes.precision import to_fp16
 from enginewright.runtimes.tensorrt.bindings import Bindings
 from enginewright.runtimes.tensorrt.log import fold
+from enginewright.runtimes.tensorrt.mode import recommended
 
 # With INT8, what has no INT8 kernel runs in FP16.
 FLAGS = {Precision.fp32: (), Precision.fp16: ("FP16",), **dict.fromkeys(QUANTIZED, ("INT8", "FP16"))}
@@ -40,6 +43,9 @@ class Plan:
     quantizable: tuple[str, ...] = ()  # convolutions and matrix products of the model as exported, by the parser's names
     warnings: tuple[str, ...] = ()
     constrained: tuple[str, ...] = ()  # nodes that implicit INT8 must compute in FP16
+    multiplications: Mapping[str, Optional[int]] = field(default_factory=dict)  # of each of `quantizable` for one image; INT8 engines alone have it
+    chosen: str = ""  # why `auto` chose the mode of an INT8 engine, in words
+    quantized_inputs: frozenset[str] = frozenset()  # explicit: those of `quantizable` that read what a DequantizeLinear makes
     left_in_float: Mapping[str, str] = field(default_factory=dict)  # what explicit INT8 leaves without Q/DQ nodes of itself, by the parser's names -> why
 
 
@@ -48,17 +54,19 @@ def supports_implicit(trt: Bindings) -> bool:
     return hasattr(trt, "IInt8EntropyCalibrator2") and hasattr(trt.BuilderFlag, "INT8")
 
 
-def choose_mode(trt: Bindings, wanted: PrecisionMode) -> PrecisionMode:
-    """Resolve `auto`: implicit where the library has it, as DLA takes no Q/DQ and both are equally fast (docs/decisions/0009-precision-by-hasattr.md).
+def choose_mode(trt: Bindings, wanted: PrecisionMode, model: Optional[onnx.ModelProto] = None) -> tuple[PrecisionMode, str]:
+    """Resolve `auto`, and say why: for an INT8 engine of `model` by its graph where the library has both ways, else implicit where there is that one.
 
     Raises:
         ConfigError: implicit is asked for and this library has it no longer.
     """
     if wanted is PrecisionMode.implicit and not supports_implicit(trt):
         raise ConfigError(f"build.precision_mode: implicit is not in {trt.__name__} {trt.__version__}, which has neither INT8 flag nor calibrator; set auto")
-    if wanted is PrecisionMode.auto:
-        return PrecisionMode.implicit if supports_implicit(trt) else PrecisionMode.explicit
-    return wanted
+    if wanted is not PrecisionMode.auto:
+        return wanted, ""
+    if not supports_implicit(trt):
+        return PrecisionMode.explicit, "this library has no other way"
+    return (PrecisionMode.implicit, "") if model is None else recommended(model)
 
 
 def make_plan(
@@ -71,9 +79,11 @@ def make_plan(
         ConfigError: the mode is not to be had.
         ModelError: the ONNX cannot be read or converted.
     """
-    model, mode = read_model(onnx_model), choose_mode(trt, wanted)
-    names = tuple(node_name(node) for node in quantizable(model))
+    model = fold_static_shapes(read_model(onnx_model))
+    mode, why = choose_mode(trt, wanted, model if precision in QUANTIZED else None)
+    layers = quantizable(model)
     flags = tuple(name for name in FLAGS[precision] if hasattr(trt.BuilderFlag, name))
+    plan = Plan(mode, model, flags, None, tuple(map(node_name, layers)), chosen=why)
     if precision not in QUANTIZED:
         calibration = None
     elif calibration is None:
@@ -81,14 +91,24 @@ def make_plan(
     else:
         inputs = [value.name for value in model.graph.input if value.name not in {weight.name for weight in model.graph.initializer}]
         calibration.require(inputs, str(onnx_model))
+        counted = multiplications(model)
+        plan = replace(plan, multiplications={node_name(node): counted.get(node.output[0]) for node in layers})
     if mode is PrecisionMode.implicit:
         if calibration is not None and calibration.shifts:
             model = corrected(model, calibration.shifts, floats)
-        return Plan(mode, model, flags, calibration, names, constrained=tuple(floats))
+        return replace(plan, model=model, scales=calibration, constrained=tuple(floats))
     left = {} if calibration is None else left_in_float(model, calibration, Placement.tensorrt, floats)
     converted, warned = _explicit(model, precision, calibration, floats, typed="FP16" not in flags)
     parsed = {node.output[0]: node_name(node) for node in model.graph.node if not node.name}
-    return Plan(mode, converted, flags, None, names, warned, left_in_float={parsed.get(name, name): why for name, why in left.items()})
+    reasons = {parsed.get(name, name): reason for name, reason in left.items()}
+    return replace(plan, model=converted, warnings=warned, left_in_float=reasons, quantized_inputs=_quantized_inputs(converted))
+
+
+def _quantized_inputs(model: onnx.ModelProto) -> frozenset[str]:
+    """The layers that read a dequantized tensor, by the parser's names."""
+    dequantized = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    casts = {node.output[0] for node in model.graph.node if node.op_type == "Cast" and node.input[0] in dequantized}  # of a model in FP16
+    return frozenset(node_name(node) for node in quantizable(model) if node.input[0] in dequantized | casts)
 
 
 def _explicit(

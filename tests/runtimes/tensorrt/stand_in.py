@@ -67,6 +67,11 @@ class Record:
     refuses_timings: bool = False
     refuses_cache: bool = False
     fails: bool = False
+    fails_without: str = ""  # an operator: models without it fail to build, as an implicit build does that an explicit one survives
+    raises: bool = False  # a failed build raises, as TensorRT's assertions do, and does not return None
+    described: Optional[list[dict[str, Any]]] = None  # the inspector's layers; None: one a convolution or product, in what was asked for
+    model: onnx.ModelProto = field(default_factory=onnx.ModelProto)  # as it was built last
+    builds: int = 0
     on_batch: Callable[[dict[str, int]], None] = lambda _: None
     phases: list[str] = field(default_factory=list)
 
@@ -277,7 +282,7 @@ def _calibrate(record: Record, calibrator: Any, version: str) -> None:
     calibrator.write_calibration_cache(header + b"\n" + scales.encode())
 
 
-def _builder(record: Record, version: str, config: type) -> type:
+def _builder(record: Record, version: str, config: type) -> type:  # noqa: C901
     class Builder:
         def __init__(self, logger: ILogger) -> None:
             self._logger = logger
@@ -311,7 +316,13 @@ def _builder(record: Record, version: str, config: type) -> type:
             record.inputs = {tensor.name: (getattr(tensor.dtype, "name", tensor.dtype), tensor.allowed_formats) for tensor in inputs}
             if (cache := config.get_timing_cache()) is not None:
                 cache.content = record.stored_timings = cache.content + b"measured;"
-            return None if record.fails else b"plan of " + version.encode()
+            record.builds += 1
+            record.model = network.model
+            if record.fails or (record.fails_without and record.fails_without not in record.operators):
+                if record.raises:
+                    raise RuntimeError("Assertion engine failed")
+                return None
+            return b"plan of " + version.encode()
 
     return Builder
 
@@ -357,31 +368,46 @@ def _parser(family: str) -> type:  # noqa: C901
     return OnnxParser
 
 
-class EngineInspector:
-    def __init__(self, plan: bytes) -> None:
-        self._plan = plan
-
-    def get_engine_information(self, layer_information_format: object) -> str:  # noqa: ARG002
-        layer = {"Name": "conv", "LayerType": "CaskConvolution", "Metadata": "[ONNX Layer: conv]", "Weights": {"Type": "Int8", "Count": 8}}
-        tensors = {"Inputs": [{"Name": "input", "Format/Datatype": "Row major Int8 format"}], "Outputs": []}
-        half = {"Name": "in_half", "LayerType": "CaskConvolution", "Metadata": "[ONNX Layer: in_half]", "Weights": {"Type": "Half", "Count": 8}, **tensors}
-        return json.dumps({"Layers": [{**layer, **tensors}, half], "Bindings": ["input"]}).replace("conv]", "conv]\x1e")
-
-
-class ICudaEngine:
-    def __init__(self, plan: bytes) -> None:
-        self._plan = plan
-
-    def create_engine_inspector(self) -> EngineInspector:
-        return EngineInspector(self._plan)
+def _described(record: Record) -> list[dict[str, Any]]:
+    """One layer a convolution or matrix product, in the precision that was asked for."""
+    nodes = record.model.graph.node
+    dequantized = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    dequantized |= {node.output[0] for node in nodes if node.op_type == "Cast" and node.input[0] in dequantized}
+    explicit, layers = bool(dequantized), []
+    for node in nodes:
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            continue
+        in_int8 = node.input[0] in dequantized if explicit else "INT8" in record.flags and node.name not in record.constrained
+        kind = "Int8" if in_int8 else "Half"
+        tensors = {"Inputs": [{"Name": node.input[0], "Format/Datatype": f"Row major {kind} format"}], "Outputs": []}
+        layers.append({"Name": node.name, "LayerType": "CaskConvolution", "Metadata": f"[ONNX Layer: {node.name}]", "Weights": {"Type": kind}, **tensors})
+    return layers
 
 
-class Runtime:
-    def __init__(self, logger: ILogger) -> None:
-        pass
+def _runtime(record: Record) -> dict[str, type]:
+    class EngineInspector:
+        def __init__(self, plan: bytes) -> None:
+            self._plan = plan
 
-    def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine:
-        return ICudaEngine(serialized_engine)
+        def get_engine_information(self, layer_information_format: object) -> str:  # noqa: ARG002
+            layers = _described(record) if record.described is None else record.described
+            return json.dumps({"Layers": layers, "Bindings": ["input"]}).replace(']"', ']\x1e"')
+
+    class ICudaEngine:
+        def __init__(self, plan: bytes) -> None:
+            self._plan = plan
+
+        def create_engine_inspector(self) -> EngineInspector:
+            return EngineInspector(self._plan)
+
+    class Runtime:
+        def __init__(self, logger: ILogger) -> None:
+            pass
+
+        def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine:
+            return ICudaEngine(serialized_engine)
+
+    return {"EngineInspector": EngineInspector, "ICudaEngine": ICudaEngine, "Runtime": Runtime}
 
 
 def _calibrator(name: str) -> type:
@@ -415,11 +441,9 @@ def stand_in(version: str, record: Record) -> Bindings:
         "OnnxParser": (parser := _parser(family)),
         "ParserError": parser.Error,  # type: ignore[attr-defined]
         "ProfilingVerbosity": enum.IntEnum("ProfilingVerbosity", ["DETAILED"], start=0),
-        "Runtime": Runtime,
         "TacticSource": enum.IntEnum("TacticSource", TACTIC_SOURCES[family], start=0),
         "TensorFormat": enum.IntEnum("TensorFormat", ["LINEAR"], start=0),
-        "EngineInspector": EngineInspector,
-        "ICudaEngine": ICudaEngine,
+        **_runtime(record),
         "INetworkDefinition": INetworkDefinition,
         "IOptimizationProfile": IOptimizationProfile,
         "ITensor": ITensor,
