@@ -30,7 +30,10 @@ def prepare_data(stage: Stage) -> Metrics:
         settings.update(origin)
         return stage.output(artifact, settings=settings)
 
-    return prepare(open_source(data.source, Path(data.root)), data, seed, FOLDERS, output)
+    source = open_source(data.source, Path(data.root))
+    for note in source.notes:
+        print(f"prepare_data: {note}")
+    return prepare(source, data, seed, FOLDERS, output)
 
 
 if __name__ == "__main__":

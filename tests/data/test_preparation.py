@@ -19,7 +19,8 @@ from enginewright.config import ChannelOrder, Data, DataSource, Preprocessing, S
 from enginewright.data import ImageSet
 from enginewright.data.imageset import UNLABELLED
 from enginewright.data.preparation import prepare
-from enginewright.data.sources import Sample, Source, open_source
+from enginewright.data.samples import Sample, Source
+from enginewright.data.sources import open_source
 from enginewright.errors import DataError, StaleArtifact
 
 SETS = ("training", "calibration", "sensitivity", "validation")

@@ -1,0 +1,35 @@
+"""What a source of images is: samples in a fixed order, and what they are labelled with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Optional, Union
+
+from enginewright.data.preprocessing import Pixels
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Sample(NamedTuple):
+    """One image of a source. `load` is called only for images that are needed, so skipping costs nothing."""
+
+    name: str
+    label: int  # index into the source's classes, or UNLABELLED
+    load: Callable[[], Union[Path, Image, Pixels]]
+    held_out: bool = False  # the source itself sets this image apart for validation
+    target: Optional[Callable[[], Pixels]] = None  # uint8 [H, W] of the image's size: an index into the source's classes, or IGNORED, for each pixel
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images in a fixed order; `samples` starts anew at each call."""
+
+    classes: tuple[str, ...]  # empty when unlabelled
+    samples: Callable[[], Iterator[Sample]]
+    where: str  # for messages
+    by_pixel: bool = False  # every sample has a target
+    ignored: int = 0  # files that lie among the images and are none
+    notes: tuple[str, ...] = ()  # sentences about what was left out

