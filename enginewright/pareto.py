@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
-from enginewright.accuracy import gate
-from enginewright.accuracy.tasks.base import AGREEMENT, FP32
+from enginewright.accuracy.gate import Outcome, sections
+from enginewright.accuracy.tasks.base import FP32
 from enginewright.config import QUANTIZED, Calibration, Data, Precision, ScenarioName
 from enginewright.errors import StaleArtifact
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NOT_CALIBRATED = "none"
+MARKS = {Outcome.passed.value: "", Outcome.undecided.value: "UNDECIDED", Outcome.failed.value: "FAILED"}
 Metrics = Mapping[str, Any]  # of a stage, as artifacts/metrics/<stage>.json holds them
 
 
@@ -28,8 +29,9 @@ def table(accuracy: Metrics, benchmark: Metrics, calibration: str) -> pd.DataFra
 
     Returns:
         A row a precision, FP32 first: precision, engine_sha256, calibration (NOT_CALIBRATED for engines without scales), scenario,
-        throughput_images_per_s, speedup (to FP32), figure (the task's, or agreement), value, low and high (see `_interval`), bound (the gate's,
-        the same in every row), holds, front (no other engine is as good in one and better in the other).
+        throughput_images_per_s, speedup (to FP32), figure (what the gate judges), value, low and high (the interval that it judges; paired with FP32,
+        so that it is FP32's point that the engine is told apart from), bound (the gate's, the same in every row), verdict (the gate's; FP32 passes),
+        holds (it passed), front (no other engine is as good in one and better in the other).
 
     Raises:
         StaleArtifact: the two were not measured on the same engines, or on the same target.
@@ -39,12 +41,13 @@ def table(accuracy: Metrics, benchmark: Metrics, calibration: str) -> pd.DataFra
     _require_the_same(accuracy, benchmark)
     scenario = _scenario(benchmark)
     figure = accuracy["gate"]["figure"]
-    bound = next(iter(gate.sections(accuracy["gate"]).values()))["bound"]
+    verdicts = sections(accuracy["gate"])
+    bound = next(iter(verdicts.values()))["bound"]
     rows = []
     for precision in (one for one in Precision if one.value in accuracy):
         found = accuracy[precision.value]
         value = found.get(figure, 1.0)  # FP32 agrees with itself
-        low, high = _interval(figure, found, accuracy[FP32]) or (value, value)
+        judged = verdicts.get(precision.value, {"verdict": (Outcome.passed if value >= bound else Outcome.failed).value})  # FP32 is not judged
         throughput = benchmark[precision.value][scenario]["throughput_images_per_s"]
         rows.append(
             {
@@ -56,10 +59,11 @@ def table(accuracy: Metrics, benchmark: Metrics, calibration: str) -> pd.DataFra
                 "speedup": throughput / benchmark[FP32][scenario]["throughput_images_per_s"],
                 "figure": figure,
                 "value": value,
-                "low": low,
-                "high": high,
+                "low": judged.get("low", value),
+                "high": judged.get("high", value),
                 "bound": bound,
-                "holds": gate.reaches(value, bound),
+                "verdict": judged["verdict"],
+                "holds": judged["verdict"] == Outcome.passed.value,
             }
         )
     frame = pd.DataFrame(rows)
@@ -79,7 +83,14 @@ def metrics(frame: pd.DataFrame) -> dict[str, Any]:
         same = frame["engine_sha256"] == passing["engine_sha256"].iloc[0]  # a mixture without float layers is the INT8 engine: one name for both
         best = frame[same].iloc[0]
         chosen = {"fastest_that_holds": best["precision"], "speedup": float(best["speedup"]), "value": float(best["value"])}
-    return {**chosen, "figure": frame["figure"][0], "bound": float(frame["bound"][0]), "front": " ".join(frame[frame["front"]]["precision"])}
+    undecided = " ".join(frame[frame["verdict"] == Outcome.undecided.value]["precision"]) or "none"
+    return {
+        **chosen,
+        "undecided": undecided,
+        "figure": frame["figure"][0],
+        "bound": float(frame["bound"][0]),
+        "front": " ".join(frame[frame["front"]]["precision"]),
+    }
 
 
 def show(frame: pd.DataFrame, console: Console) -> None:
@@ -94,7 +105,7 @@ def show(frame: pd.DataFrame, console: Console) -> None:
     for name in ("images/s", "to fp32", first["figure"], "interval", ""):
         rich.add_column(name, justify="right")
     for row in frame.to_dict(orient="records"):
-        mark = " ".join(word for word, said in (("fails", not row["holds"]), ("front", row["front"])) if said)
+        mark = " ".join(word for word, said in ((MARKS[row["verdict"]], not row["holds"]), ("front", row["front"])) if said)
         interval = f"{row['low']:.4f} to {row['high']:.4f}" if row["low"] < row["high"] else ""
         speed = f"{row['throughput_images_per_s']:,.0f}"
         rich.add_row(row["precision"], speed, f"{row['speedup']:.2f}", f"{row['value']:.4f}", interval, mark)
@@ -104,6 +115,9 @@ def show(frame: pd.DataFrame, console: Console) -> None:
         console.print(f"The fastest engine that passes the gate is {chosen['fastest_that_holds']}: {chosen['speedup']:.2f} x FP32", highlight=False)
     else:
         console.print("No engine passes the gate")
+    undecided = [str(name) for name in frame[frame["verdict"] == Outcome.undecided.value]["precision"]]
+    if undecided:
+        console.print(f"Undecided, and so not chosen: {', '.join(undecided)}; validate_accuracy says how many images would decide", highlight=False)
 
 
 def _require_the_same(accuracy: Metrics, benchmark: Metrics) -> None:
@@ -119,14 +133,6 @@ def _scenario(benchmark: Metrics) -> str:
     """Offline, whose figure is throughput, if it was measured."""
     measured: list[str] = benchmark["settings"]["scenarios"]
     return ScenarioName.offline.value if ScenarioName.offline.value in measured else measured[0]
-
-
-def _interval(figure: str, found: Metrics, fp32: Metrics) -> Optional[tuple[float, float]]:
-    """Of the agreement; or FP32's figure plus the interval of the paired difference, so that it is FP32's point that the engine is told apart from."""
-    key, origin = (AGREEMENT, 0.0) if figure == AGREEMENT else (f"{figure}_difference", float(fp32[figure]))
-    if f"{key}_low" not in found:
-        return None
-    return origin + float(found[f"{key}_low"]), origin + float(found[f"{key}_high"])
 
 
 def _front(frame: pd.DataFrame) -> list[bool]:

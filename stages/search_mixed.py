@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from enginewright import artifacts, manifest
-from enginewright.accuracy import gate
+from enginewright.accuracy.gate import Verdict, name_of
 from enginewright.accuracy.tasks.base import Figures
 from enginewright.calibration.mixture import FloatLayer, Mixture
 from enginewright.sensitivity.analysis import SEPARATOR, ranked, traffic_of
 from enginewright.sensitivity.inputs import inputs, open_variants
+from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.sensitivity.search import Search, most_floats, search, table_rows
+from enginewright.sensitivity.variants import Variants
 from enginewright.stage import Metrics, Stage, script
 
 RANKING = artifacts.SENSITIVITY / "ranking.csv"
@@ -19,18 +22,19 @@ RANKING = artifacts.SENSITIVITY / "ranking.csv"
 
 @script
 def search_mixed(stage: Stage) -> Metrics:
-    """The gate of `accuracy` is held on the sensitivity images; validate_accuracy holds it on those that nothing was chosen by."""
+    """The gate of `accuracy` is rehearsed on the sensitivity images; validate_accuracy holds it on those that nothing was chosen by."""
     import pandas as pd
 
     settings, accuracy = stage.params.search_mixed, stage.params.accuracy
     asked = Mixture.read(Path(settings.layers))
     manifest.verify(RANKING)
-    variants, journal = open_variants(stage)
+    rehearsal = Rehearsal(accuracy, stage.params.data.validation_images, settings.margin)
+    variants, journal = open_variants(stage, rehearsal)
+    equal = rehearsal.verdict(variants.task, variants.equal(), variants.evaluated)
     operators = tuple(dict.fromkeys((*asked.operators, *settings.float_operators)))
 
     def holds(figures: Figures) -> bool:
-        verdict = gate.judge(variants.task, figures, variants.fp32, accuracy)
-        return gate.reaches(verdict.value, verdict.bound + settings.margin)
+        return rehearsal.holds(figures, decidable=equal.passed)
 
     ranking = pd.read_csv(RANKING)
     if asked.layers is None:
@@ -43,12 +47,11 @@ def search_mixed(stage: Stage) -> Metrics:
         found, mixture = Search(asked.names), Mixture(asked.layers, operators)
         found.holds = found.add("pinned", asked.names, figures, holds(figures)).holds
 
-    verdict = gate.judge(variants.task, found.last.figures, variants.fp32, accuracy)
     figures_of_choice: dict[str, Any] = {
         "holds": found.holds,
-        "figure": verdict.figure,
-        "value": verdict.value,
-        "bound": verdict.bound + settings.margin,
+        "decidable": equal.passed,
+        **{name: found.last.figures[name] for name in ("verdict", "figure", "value", "low", "bound")},
+        "validation_images": rehearsal.images,
         "images": len(variants.images),
         "layers": len(variants.layers),
         "float_layers": len(found.chosen),
@@ -58,11 +61,13 @@ def search_mixed(stage: Stage) -> Metrics:
         "pinned": asked.layers is not None,
     }
     with manifest.replacing(artifacts.MIXED_LAYERS.parent / "trials.csv") as temporary:
-        pd.DataFrame(table_rows(found, len(variants.layers), verdict.figure)).to_csv(temporary, index=False)
+        pd.DataFrame(table_rows(found, len(variants.layers), figures_of_choice["figure"])).to_csv(temporary, index=False)
     with stage.output(artifacts.MIXED_LAYERS, [*inputs(variants.images), Path(settings.layers)], settings=figures_of_choice) as temporary:
         temporary.write_text(mixture.to_text(), encoding="utf-8")
     journal.finish()
     _show(figures_of_choice, found)
+    if not equal.passed:
+        _warn(variants, equal, rehearsal)
     return figures_of_choice
 
 
@@ -81,6 +86,18 @@ def _reason(name: str, ranking: Any) -> str:
     return f"rank {row['rank']} of {len(ranking)}{together}: {noise}, {moved}{alone}"
 
 
+def _warn(variants: Variants, equal: Verdict, rehearsal: Rehearsal) -> None:
+    """Few images: no engine can pass on them."""
+    needed = max((held.needed or 0 for held in equal.held), default=0)
+    ask = f"raise data.validation_images to {needed:,} at least, or move the bound" if needed else "move the bound"
+    print(
+        f"search_mixed: the mixture was searched by point values. On {rehearsal.images} validation images even an engine that answers as fp32 "
+        f"does is undecided ({name_of(variants.task, equal.metric.figure)}, bound {equal.metric.bound:.4f}); {ask}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
 def _show(figures: dict[str, Any], found: Search) -> None:
     from rich.console import Console
 
@@ -88,9 +105,9 @@ def _show(figures: dict[str, Any], found: Search) -> None:
     first, layers, name = found.trials[0], figures["layers"], figures["figure"]
     if first.step == "int8":
         console.print(f"{name} on {figures['images']} images, all {layers} layers in INT8: {first.figures[name]:.4f}", highlight=False)
-    chosen, value, bound = f"{figures['float_layers']} of {layers}", f"{figures['value']:.4f}", f"{figures['bound']:.4f}"
-    moved = f"{figures['float_traffic']:.0%} of the values moved"
-    console.print(f"with {chosen} in float ({moved}): {value}, bound {bound}, after {figures['evaluations']} evaluations", highlight=False)
+    chosen, moved = f"{figures['float_layers']} of {layers}", f"{figures['float_traffic']:.0%} of the values moved"
+    value = f"{figures['value']:.4f} (lower limit on {figures['validation_images']} images {figures['low']:.4f}), bound {figures['bound']:.4f}"
+    console.print(f"with {chosen} in float ({moved}): {value}, {figures['verdict']}, after {figures['evaluations']} evaluations", highlight=False)
     if not found.holds:
         console.print(
             "No mixture that was tried passes the gate; see artifacts/mixed/trials.csv, then lower search_mixed.minimum_int8_share, raise "

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from enginewright import artifacts, manifest
 from enginewright.accuracy import gate, report
-from enginewright.accuracy.evaluate import Evaluation, Evaluator
+from enginewright.accuracy.evaluate import Evaluator
 from enginewright.accuracy.tasks import get_task
+from enginewright.accuracy.tasks.base import Evaluation
 from enginewright.config import Precision
 from enginewright.data import ImageSet
 from enginewright.errors import GateFailed
@@ -36,11 +37,14 @@ def validate_accuracy(stage: Stage) -> None:
         for precision, path in engines.items():  # FP32 comes first
             with runtime.load(path) as engine:
                 evaluations[precision] = evaluator.evaluate(engine, precision, stage.params.model.output_name, reference)
-            reference = evaluations[Precision.fp32].outputs
+            if precision is Precision.fp32:
+                reference = evaluations[precision].outputs
+                if settings.require_signal:
+                    gate.require_signal(task, evaluations[precision], evaluator.targets, settings.confidence)
 
     classes = _write_tables(stage, evaluator, evaluations, [*engines.values(), *images.files], target)
     figures = report.precision_metrics(task, evaluations, manifests, settings.confidence)
-    verdicts = gate.judge_all(task, figures, settings)
+    verdicts = gate.judge_all(task, evaluations, settings)
     metrics = {
         **figures,
         "gate": gate.metrics(verdicts, settings),
@@ -52,9 +56,9 @@ def validate_accuracy(stage: Stage) -> None:
     stage.write_metrics(metrics)
     stage.seal_metrics(artifacts.ACCURACY / "metrics.json", metrics, [*engines.values(), *images.files], target)
     report.show(task, metrics, manifests, verdicts)
-    failed = {precision: verdict for precision, verdict in verdicts.items() if precision in settings.gated and not verdict.passed}
-    if failed:
-        raise GateFailed("; ".join(gate.failure(task, verdict, precision, classes, settings) for precision, verdict in failed.items()))
+    stopping = gate.stops(verdicts, settings)
+    if stopping:
+        raise GateFailed("; ".join(gate.failure(task, verdict, precision, classes, settings) for precision, verdict in stopping.items()))
 
 
 def _write_tables(

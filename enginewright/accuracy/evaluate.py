@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional
 
 import numpy as np
 import numpy.typing as npt
 
-from enginewright.accuracy.tasks.base import AccuracyTask, Outputs
+from enginewright.accuracy.tasks.base import AccuracyTask, Evaluation, Outputs
 from enginewright.config import Precision, Preprocessing
 from enginewright.data import ImageSet
 from enginewright.errors import DataError, ModelError
 from enginewright.runtimes.base import Engine, as_input
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
 IN_MEMORY = 256 * 2**20  # bytes of FP32's outputs; answers by pixel may be larger than the machine's memory
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one engine made of all images."""
-
-    rows: pd.DataFrame  # of the task's `per_image`, in the order of the images
-    classes: int
-    outputs: Optional[npt.NDArray[np.float32]]  # [images, ...] if they were asked for
 
 
 class Evaluator:
@@ -43,13 +29,13 @@ class Evaluator:
         self.task, self.images, self.targets, self.batch_size = task, images, task.targets(images), batch_size
         self.preprocessing, self._shows_progress = preprocessing, shows_progress
 
-    def evaluate(self, engine: Engine, precision: Precision, output_name: str, reference: Optional[npt.NDArray[np.float32]] = None) -> Evaluation:
+    def evaluate(self, engine: Engine, precision: Precision, output_name: str, reference: Optional[Outputs] = None) -> Evaluation:
         """Feed every image once.
 
         Args:
             engine: with one input.
             precision: for error messages and the progress bar.
-            output_name: the output that the task judges, [n, ...] as it expects.
+            output_name: the output that the task judges, [n, ...] as it expects; a task of `every_output` judges all that there are.
             reference: [images, ...] outputs of FP32; without it the outputs of this engine are kept to serve as such.
 
         Raises:
@@ -59,25 +45,38 @@ class Evaluator:
         import pandas as pd
 
         rows, broken = [], []
-        kept: Optional[npt.NDArray[np.float32]] = None
+        kept: Optional[Outputs] = None
+        mean = mean_of(reference) if self.task.every_output and reference is not None else None
         start = 0
         for outputs in self._outputs(engine, precision, output_name):
             piece = slice(start, start + len(outputs))
             start = piece.stop
-            finite = np.isfinite(outputs).all(axis=tuple(range(1, outputs.ndim)))
+            finite = _finite(outputs)
             broken += [self.images.names[piece.start + index] for index in np.flatnonzero(~finite)]
             if broken:
                 continue  # count them all, judge none
             targets = None if self.targets is None else np.asarray(self.targets[piece])
             if targets is not None:
                 self.task.check(outputs, targets, self.images.names[piece])
-            rows.append(self.task.per_image(outputs, targets, None if reference is None else reference[piece]))
+            rows.append(self.task.per_image(outputs, targets, None if reference is None else reference[piece], mean))
             if reference is None:
-                kept = _room((len(self.images), *outputs.shape[1:])) if kept is None else kept
+                kept = _room((len(self.images), *outputs.shape[1:]), outputs.dtype) if kept is None else kept
                 kept[piece] = outputs
         if broken:
             raise ModelError(_broken(precision, broken, len(self.images)))
-        return Evaluation(pd.concat(rows, ignore_index=True), outputs.shape[1], kept)
+        return Evaluation(pd.concat(rows, ignore_index=True), outputs.shape[1] if outputs.ndim > 1 else 0, kept)
+
+    def equal(self, reference: Outputs) -> Evaluation:
+        """What an engine would make of the images that answers as FP32 does, whose outputs these are."""
+        import pandas as pd
+
+        mean = mean_of(reference) if self.task.every_output else None
+        rows = []
+        for start in range(0, len(reference), self.batch_size):
+            piece = slice(start, start + self.batch_size)
+            targets = None if self.targets is None else np.asarray(self.targets[piece])
+            rows.append(self.task.per_image(reference[piece], targets, reference[piece], mean))
+        return Evaluation(pd.concat(rows, ignore_index=True), reference.shape[1] if reference.ndim > 1 else 0)
 
     def _outputs(self, engine: Engine, precision: Precision, output_name: str) -> Iterator[Outputs]:
         from rich.console import Console
@@ -87,24 +86,58 @@ class Evaluator:
         batches = self.images.batches(self.preprocessing, self.batch_size)
         total = -(-len(self.images) // self.batch_size)
         for batch in track(batches, f"{precision.value:>4}: {len(self.images)} images", total, console=Console(stderr=True), disable=not self._shows_progress):
-            outputs: npt.NDArray[Any] = engine.infer({spec.name: as_input(batch, spec)})[output_name]
-            if not self.task.accepts(outputs.shape) or len(outputs) != len(batch):
-                raise ModelError(
-                    f"the output '{output_name}' of the {precision.value} engine has shape {list(outputs.shape)} for {len(batch)} images, "
-                    f"and {self.task.title} is measured on {self.task.expects}; set model.task to what the model does, or model.output_name to the right output"
-                )
-            yield outputs
+            answered = engine.infer({spec.name: as_input(batch, spec)})
+            judged = answered if self.task.every_output else {output_name: answered[output_name]}
+            for name, output in judged.items():
+                if not self.task.accepts(output.shape) or len(output) != len(batch):
+                    raise ModelError(
+                        f"the output '{name}' of the {precision.value} engine has shape {list(output.shape)} for {len(batch)} images, " + refusal(self.task)
+                    )
+            yield together(judged) if self.task.every_output else np.asarray(judged[output_name], np.float32)
 
 
-def _room(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """A float32 array; beyond IN_MEMORY in a file without a name, which is gone with the process. Raises DataError if the disk is full."""
-    size = 4 * int(np.prod(shape, dtype=np.int64))
+def refusal(task: AccuracyTask) -> str:
+    """What to do about an output that is not what the task expects."""
+    return (
+        f"and {task.title} is measured on {task.expects}; set model.task to what the model does (outputs, where it answers neither classes nor "
+        "pixels), or model.output_name to the right output"
+    )
+
+
+def together(outputs: Mapping[str, npt.NDArray[Any]]) -> Outputs:
+    """Outputs [n, ...] of the same images as one structured array, [n], with a float32 field for each."""
+    first = next(iter(outputs.values()))
+    found = np.empty(len(first), [(name, np.float32, output.shape[1:]) for name, output in outputs.items()])
+    for name, output in outputs.items():
+        found[name] = output
+    return found
+
+
+def mean_of(outputs: Outputs) -> Outputs:
+    """The mean over the images of every field of a structured array, as one of a single image, in float64."""
+    fields = outputs.dtype.names or ()
+    found = np.empty(1, [(name, np.float64, outputs.dtype[name].shape) for name in fields])
+    for name in fields:
+        found[name] = outputs[name].mean(axis=0, dtype=np.float64)
+    return found
+
+
+def _finite(outputs: Outputs) -> npt.NDArray[np.bool_]:
+    """Whether each image's outputs are numbers, [n]."""
+    fields = [outputs] if outputs.dtype.names is None else [outputs[name] for name in outputs.dtype.names]
+    found: npt.NDArray[np.bool_] = np.logical_and.reduce([np.isfinite(field).reshape(len(field), -1).all(axis=1) for field in fields])
+    return found
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """An array; beyond IN_MEMORY in a file without a name, which is gone with the process. Raises DataError if the disk is full."""
+    size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
     if size <= IN_MEMORY:
-        return np.empty(shape, np.float32)
+        return np.empty(shape, dtype)
     try:
         with tempfile.TemporaryFile() as stream:
             os.posix_fallocate(stream.fileno(), 0, size)  # else a full disk is a SIGBUS in the middle
-            return np.memmap(stream, np.float32, "r+", shape=shape)
+            return np.memmap(stream, dtype, "r+", shape=shape)
     except OSError as fault:
         raise DataError(
             f"FP32's outputs for {shape[0]} images take {size / 2**30:.1f} GiB, and {tempfile.gettempdir()} has no room ({fault.strerror}); "

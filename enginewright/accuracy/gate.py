@@ -1,99 +1,260 @@
-"""The accuracy gate: whether an engine keeps enough of FP32."""
+"""The accuracy gate: whether an engine keeps enough of FP32, and whether the images can tell.
+
+A point says nothing about the next image, so the gate judges intervals: an engine passes if the lower limit reaches the bound, fails if the upper
+limit is below it, and is undecided otherwise (docs/decisions/0022-gate-by-interval.md).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Optional
 
 from enginewright import artifacts
-from enginewright.accuracy.tasks.base import AGREEMENT, AccuracyTask, Figures
-from enginewright.config import QUANTIZED, Accuracy, GateMode, Precision
+from enginewright.accuracy.statistics import Estimate
+from enginewright.accuracy.tasks.base import AGREEMENT, FP32, AccuracyTask, Evaluation, Targets
+from enginewright.config import Accuracy, GateMode, Precision, Undecided
+from enginewright.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROUNDING = 1e-9  # a bound such as 0.99 x 0.98 is no exact binary fraction; no image counts as little
 WORST_CLASSES = 3
+MOST_IMAGES = 10_000_000  # that a verdict asks for; beyond, the metric lies on its bound
+SQNR = "sqnr_db"
+
+
+class Outcome(Enum):
+    """What an interval says of a bound; the worst comes last."""
+
+    passed = "passed"
+    undecided = "undecided"
+    failed = "failed"
+
+
+@dataclass(frozen=True)
+class Held:
+    """One metric of an engine held against its bound."""
+
+    outcome: Outcome
+    figure: str  # the task's, what it has without targets, or SQNR
+    value: float
+    low: float
+    high: float
+    bound: float
+    rule: str  # how the bound came about, in words
+    images: int
+    needed: Optional[int]  # images that would decide, if they are like these; None where it is decided, or where MOST_IMAGES would not
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A figure of an engine held against its bound."""
+    """What the gate says of an engine: the task's metric, and the SQNR where accuracy.minimum_sqnr_db asks for one and anything differs from FP32."""
 
-    passed: bool
-    figure: str  # the task's, or "agreement" where there are no targets
-    value: float
-    bound: float
-    rule: str  # how the bound came about, in words
+    metric: Held
+    noise: Optional[Held] = None
 
+    @property
+    def held(self) -> tuple[Held, ...]:
+        """What was judged."""
+        return (self.metric,) if self.noise is None else (self.metric, self.noise)
 
-def metrics(verdicts: Mapping[Precision, Verdict], settings: Accuracy) -> dict[str, Any]:
-    """What dvc metrics shows of it: whether every gated engine passed, and a section for each engine that was judged."""
-    each = {precision.value: {"passed": verdict.passed, "value": verdict.value, "bound": verdict.bound} for precision, verdict in verdicts.items()}
-    passed = all(verdict.passed for precision, verdict in verdicts.items() if precision in settings.gated)
-    return {"passed": passed, "mode": settings.gate.name, "figure": next(iter(verdicts.values())).figure, **each}
+    @property
+    def outcome(self) -> Outcome:
+        """The worst of what was judged."""
+        return max((held.outcome for held in self.held), key=list(Outcome).index)
 
-
-def sections(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The verdicts in what `metrics` returned or a file holds of it: precision -> passed, value, bound."""
-    return {name: section for name, section in found.items() if isinstance(section, Mapping)}
-
-
-def reaches(value: float, bound: float) -> bool:
-    """Whether a figure is at its bound or beyond."""
-    return value >= bound - ROUNDING
+    @property
+    def passed(self) -> bool:
+        """Whether every metric passed; an undecided engine did not."""
+        return self.outcome is Outcome.passed
 
 
-def judge_all(task: AccuracyTask, figures: Mapping[str, Figures], settings: Accuracy) -> dict[Precision, Verdict]:
-    """Judge every INT8 engine and every gated one, in the order of `figures`, which holds the metrics by precision."""
-    judged = {*QUANTIZED, *settings.gated}
-    return {Precision[name]: judge(task, found, figures["fp32"], settings) for name, found in figures.items() if Precision[name] in judged}
+def judge_all(task: AccuracyTask, evaluations: Mapping[Precision, Evaluation], settings: Accuracy) -> dict[Precision, Verdict]:
+    """Judge every engine but FP32's, in the order of `evaluations`."""
+    fp32 = evaluations[Precision.fp32]
+    return {precision: judge(task, found, fp32, settings) for precision, found in evaluations.items() if precision is not Precision.fp32}
 
 
-def judge(task: AccuracyTask, candidate: Figures, fp32: Figures, settings: Accuracy) -> Verdict:
-    """Hold an engine's figure of the task against FP32's; without targets its agreement with FP32, whose own agreement is 1.
+def judge(task: AccuracyTask, candidate: Evaluation, fp32: Evaluation, settings: Accuracy, *, images: Optional[int] = None, margin: float = 0.0) -> Verdict:
+    """Hold an engine's metric of the task against FP32's; without targets what it has of FP32's answers, which is 1 for FP32.
+
+    The interval is one of the quantity that is judged, paired over images: of value - minimum_ratio x FP32 (MLPerf Inference asks for 99 %)
+    in relative mode, of value - FP32 in absolute mode.
 
     Args:
-        task: whose figure it is.
-        candidate: the task's summary of the engine; it holds the task's figure if there are targets, else "agreement".
-        fp32: the same of FP32, over the same images.
-        settings: mode and bounds. Relative: value >= minimum_ratio x FP32 (MLPerf Inference asks for 99 %); absolute: value >= FP32 - maximum_loss.
+        task: whose metric it is.
+        candidate: the engine's rows.
+        fp32: FP32's, over the same images.
+        settings: mode, bounds, confidence.
+        images: judge as so many images like these would; without it, as these do.
+        margin: what the bound is raised by.
     """
-    figure = task.figure if task.figure in fp32 else AGREEMENT
-    reference = 1.0 if figure == AGREEMENT else float(fp32[figure])
-    if settings.gate is GateMode.relative:
-        bound, rule = settings.minimum_ratio * reference, f"{settings.minimum_ratio:g} x {reference:.4f}"
-    else:
-        bound, rule = reference - settings.maximum_loss, f"{reference:.4f} - {settings.maximum_loss:g}"
-    value = float(candidate[figure])
-    return Verdict(reaches(value, bound), figure, value, bound, rule)
+    reference = task.summary(fp32.rows, fp32.classes)
+    figure = task.figure if task.figure in reference else task.without_targets
+    of_fp32 = float(reference.get(figure, 1.0))
+    relative = settings.gate is GateMode.relative
+    difference = task.estimate(candidate.rows, fp32.rows, settings.minimum_ratio if relative else 1.0)
+    least = margin if relative else margin - settings.maximum_loss
+    rule = f"{settings.minimum_ratio:g} x {of_fp32:.4f}" if relative else f"{of_fp32:.4f} - {settings.maximum_loss:g}"
+    bound = of_fp32 * settings.minimum_ratio if relative else of_fp32 - settings.maximum_loss
+    held = _held(figure, difference, least, settings.confidence, images)
+    shift = bound + margin - least  # from the difference, which is judged, to the metric, which people read
+    high = min(held.high + shift, 1.0)  # of the difference more is possible, of the metric not
+    metric = Held(held.outcome, figure, held.value + shift, held.low + shift, high, bound + margin, rule, held.images, held.needed)
+    noise = None if settings.minimum_sqnr_db is None else task.noise(candidate.rows)
+    if noise is None or settings.minimum_sqnr_db is None:
+        return Verdict(metric)
+    return Verdict(metric, _held(SQNR, noise, settings.minimum_sqnr_db, settings.confidence, images))
 
 
-def failure(task: AccuracyTask, verdict: Verdict, precision: Precision, classes: pd.DataFrame, settings: Accuracy) -> str:
-    """The sentence of GateFailed.
+def require_signal(task: AccuracyTask, fp32: Evaluation, targets: Optional[Targets], confidence: float) -> None:
+    """Refuse to hold anything against an FP32 that knows no more than the commonest answer.
 
-    Args:
-        task: whose figure did not pass.
-        verdict: the one that did not pass.
-        precision: of the engine that was judged.
-        classes: the task's table classes.csv.
-        settings: the configured bounds.
+    Raises:
+        DataError: where targets exist, FP32's lower limit does not exceed what always giving the commonest answer reaches.
     """
-    knob = "accuracy.minimum_ratio" if settings.gate is GateMode.relative else "accuracy.maximum_loss"
-    remedy = "try another calibration.algorithm or more data.calibration_images"
-    if precision is Precision.int8_mixed:
-        remedy += ", raise search_mixed.margin so that more layers stay in FP16"
-    name = f"agreement of {precision.value} with fp32" if verdict.figure == AGREEMENT else f"{task.title} of {precision.value}"
-    return (
-        f"{name} is {verdict.value:.4f}, under the bound {verdict.bound:.4f} (fp32: {verdict.rule}); "
-        f"{_lost_most(task, verdict, precision, classes)} ({artifacts.ACCURACY / 'classes.csv'}); "
-        f"{remedy}, or move {knob}"
+    commonest = None if targets is None else task.baseline(targets)
+    if commonest is None:
+        return
+    estimate = task.estimate(fp32.rows, fp32.rows, 0.0)
+    low, high = estimate.interval(confidence)
+    if low > commonest + ROUNDING:
+        return
+    what = f"fp32 itself has {task.title} {estimate.value:.4f} ({low:.4f} to {high:.4f} at {confidence:.0%}) on {estimate.images} images"
+    if commonest >= 1:
+        raise DataError(f"{what}, which all have the same answer: nothing can be told from them; use images of several classes")
+    raise DataError(
+        f"{what}, and always giving the commonest answer has {commonest:.4f}: an engine that keeps that keeps nothing. Likely causes are wrong labels, "
+        "classes in another order than the model's outputs (class folders are sorted by name), data.preprocessing other than in training, or too few "
+        "images; accuracy.require_signal=false measures all the same"
     )
 
 
-def _lost_most(task: AccuracyTask, verdict: Verdict, precision: Precision, classes: pd.DataFrame) -> str:
-    agreement = verdict.figure == AGREEMENT
+def metrics(verdicts: Mapping[Precision, Verdict], settings: Accuracy) -> dict[str, Any]:
+    """What dvc metrics shows of it: the worst verdict of the gated engines, and a section for each engine that was judged."""
+    gated = [verdict.outcome for precision, verdict in verdicts.items() if precision in settings.gated]
+    outcome = max(gated, key=list(Outcome).index, default=Outcome.passed)
+    return {
+        "verdict": outcome.value,
+        "passed": outcome is Outcome.passed,
+        "mode": settings.gate.name,
+        "figure": next(iter(verdicts.values())).metric.figure,
+        "if_undecided": settings.undecided.name,
+        **{precision.value: section(verdict) for precision, verdict in verdicts.items()},
+    }
+
+
+def section(verdict: Verdict) -> dict[str, Any]:
+    """One engine's part of `metrics`, JSON-ready."""
+    metric, noise = verdict.metric, verdict.noise
+    found: dict[str, Any] = {"verdict": verdict.outcome.value, "passed": verdict.passed}
+    found.update(value=metric.value, low=metric.low, high=metric.high, bound=metric.bound)
+    needed = [held.needed for held in verdict.held if held.needed is not None]
+    if needed and verdict.outcome is Outcome.undecided:
+        found["images_to_decide"] = max(needed)
+    if noise is not None:
+        found.update({f"{SQNR}_verdict": noise.outcome.value, f"minimum_{SQNR}": noise.bound})
+        found.update({key: value for key, value in ((f"{SQNR}_low", noise.low), (f"{SQNR}_high", noise.high)) if abs(value) != float("inf")})
+    return found
+
+
+def sections(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The verdicts in what `metrics` returned or a file holds of it: precision -> verdict, value, low, high, bound."""
+    return {name: section for name, section in found.items() if isinstance(section, Mapping)}
+
+
+def stops(verdicts: Mapping[Precision, Verdict], settings: Accuracy) -> dict[Precision, Verdict]:
+    """The verdicts that stop the pipeline: of gated engines, those that failed, and the undecided ones unless accuracy.undecided is warn."""
+    stopping = {Outcome.failed, Outcome.undecided} if settings.undecided is Undecided.fail else {Outcome.failed}
+    return {precision: verdict for precision, verdict in verdicts.items() if precision in settings.gated and verdict.outcome in stopping}
+
+
+def sentence(task: AccuracyTask, verdict: Verdict, precision: str) -> str:
+    """What the gate found of an engine, and what would decide it, in one line."""
+    return "; ".join(_words(task, held, precision) for held in verdict.held)
+
+
+def failure(task: AccuracyTask, verdict: Verdict, precision: Precision, classes: Optional[pd.DataFrame], settings: Accuracy) -> str:
+    """The sentence of GateFailed.
+
+    Args:
+        task: whose metric did not pass.
+        verdict: the one that did not pass.
+        precision: of the engine that was judged.
+        classes: the task's table classes.csv, None if it has none.
+        settings: the configured bounds.
+    """
+    knob = "accuracy.minimum_ratio" if settings.gate is GateMode.relative else "accuracy.maximum_loss"
+    missed = [held for held in verdict.held if held.outcome is not Outcome.passed]
+    knobs = " or ".join("accuracy.minimum_sqnr_db" if held.figure == SQNR else knob for held in missed)
+    what = "; ".join(_words(task, held, precision.value) for held in missed)
+    if verdict.metric in missed and classes is not None:
+        what += f"; {_lost_most(task, verdict.metric.figure, precision, classes)} ({artifacts.ACCURACY / 'classes.csv'})"
+    if verdict.outcome is Outcome.undecided:
+        return f"{what}; raise data.validation_images, move {knobs}, or let undecided engines go on with accuracy.undecided=warn"
+    remedy = "try another calibration.algorithm or more data.calibration_images"
+    if precision is Precision.int8_mixed:
+        remedy += ", raise search_mixed.margin so that more layers stay in FP16"
+    if verdict.metric.figure == AGREEMENT:
+        remedy += ", set model.task=outputs if the model's output is no class scores (an embedding, a regression)"
+    return f"{what}; {remedy}, or move {knobs}"
+
+
+def _held(figure: str, estimate: Estimate, bound: float, confidence: float, images: Optional[int]) -> Held:
+    low, high = estimate.interval(confidence, images)
+    outcome = _outcome(low, high, bound)
+    needed = _needed(estimate, bound, confidence) if outcome is Outcome.undecided else None
+    return Held(outcome, figure, estimate.value, low, high, bound, "accuracy.minimum_sqnr_db", images or estimate.images, needed)
+
+
+def _outcome(low: float, high: float, bound: float) -> Outcome:
+    if low >= bound - ROUNDING:
+        return Outcome.passed
+    return Outcome.failed if high < bound - ROUNDING else Outcome.undecided
+
+
+def _needed(estimate: Estimate, bound: float, confidence: float) -> Optional[int]:
+    """The fewest images that decide if they are like these, to a tenth of a percent."""
+
+    def decides(images: int) -> bool:
+        return _outcome(*estimate.interval(confidence, images), bound) is not Outcome.undecided
+
+    few, many = estimate.images, 2 * estimate.images
+    while not decides(many):
+        few, many = many, 2 * many
+        if many > MOST_IMAGES:
+            return None
+    while many - few > max(1, many // 1000):
+        middle = (few + many) // 2
+        few, many = (few, middle) if decides(middle) else (middle, many)
+    return many
+
+
+def _words(task: AccuracyTask, held: Held, precision: str) -> str:
+    form = ".1f" if held.figure == SQNR else ".4f"
+    value, low, high, bound = (format(number, form) for number in (held.value, held.low, held.high, held.bound))
+    unit = " dB" if held.figure == SQNR else ""
+    interval = f"{low} to {high}{unit}" if held.low < held.high else f"{value}{unit}"
+    says = {Outcome.passed: "reaches", Outcome.failed: "is below", Outcome.undecided: "is undecided against"}[held.outcome]
+    rule = held.rule if held.figure == SQNR else f"fp32: {held.rule}"
+    text = f"{name_of(task, held.figure)} of {precision} is {value}{unit} ({interval}), which {says} the bound {bound}{unit} ({rule})"
+    if held.outcome is not Outcome.undecided:
+        return text
+    if held.needed is None:
+        return f"{text}: the value lies so close to the bound that no number of images up to {MOST_IMAGES:,} would decide"
+    return f"{text}: about {held.needed:,} images like these {held.images:,} would decide"
+
+
+def name_of(task: AccuracyTask, figure: str) -> str:
+    """A metric of the gate for people."""
+    return {AGREEMENT: f"agreement with {FP32}", SQNR: "SQNR"}.get(figure, task.title)
+
+
+def _lost_most(task: AccuracyTask, figure: str, precision: Precision, classes: pd.DataFrame) -> str:
+    agreement = figure == AGREEMENT
     column = f"agreement_{precision.value}" if agreement else f"{task.class_figure}_delta_{precision.value}"
     worst = classes.sort_values(column, kind="stable").head(WORST_CLASSES)
     losses = worst[column] - 1 if agreement else worst[column]

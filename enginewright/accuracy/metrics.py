@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 import numpy.typing as npt
 
+from enginewright.accuracy.statistics import Estimate, Floats, resampled
+
 if TYPE_CHECKING:
     import pandas as pd
 
 TOP = 5
+SILENCE = 1e-30  # the power of a signal of zeros, so that noise upon nothing has a number
 
 Outputs = npt.NDArray[Any]  # float [n, classes], logits
 Labels = npt.NDArray[np.int64]  # [n], indices of classes
@@ -74,6 +77,18 @@ def noise_figures(rows: pd.DataFrame) -> dict[str, Any]:
     signal, noise = float(rows["signal"].sum()), float(rows["noise"].sum())
     ratio = {"sqnr_db": float(10 * np.log10(signal / noise))} if noise > 0 and signal > 0 else {}
     return {"identical_to_fp32": noise == 0, **ratio}
+
+
+def noise_estimate(signal: npt.NDArray[Any], noise: npt.NDArray[Any]) -> Optional[Estimate]:
+    """The SQNR in dB of images with these sums of squares, [n] each; None where nothing differs from FP32. Where FP32 answers zeros, it is very low."""
+    if not noise.any():
+        return None
+
+    def decibel(times: Floats) -> Floats:
+        with np.errstate(divide="ignore"):  # of a draw without noise
+            return np.asarray(10 * np.log10(np.maximum(times @ signal, SILENCE) / (times @ noise)))
+
+    return resampled(decibel, len(noise), -np.inf, np.inf)
 
 
 def summary(rows: pd.DataFrame, classes: int) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from enginewright.accuracy.evaluate import Evaluation
+from enginewright.accuracy import gate
 from enginewright.accuracy.gate import Verdict
-from enginewright.accuracy.tasks.base import AccuracyTask
+from enginewright.accuracy.tasks.base import AccuracyTask, Evaluation
 from enginewright.config import Precision
 from enginewright.manifest import Manifest
 from enginewright.target import TargetFingerprint
@@ -57,12 +57,16 @@ def show(task: AccuracyTask, metrics: Mapping[str, Any], manifests: Mapping[Prec
     for precision, made in manifests.items():
         console.print(f"{precision.value} was made from " + ", ".join(f"{name} {digest[:DIGEST]}" for name, digest in made.inputs.items()), highlight=False)
     if not labelled:
-        console.print(f"The validation images have no targets for this task: there is no {task.title}, and the gate holds the agreement with FP32.")
+        stand_in = gate.name_of(task, task.without_targets)
+        console.print(
+            f"The validation images have no targets for this task: the gate judges the {stand_in}."
+            if task.every_output
+            else f"The validation images have no targets for this task: there is no {task.title}, and the gate judges the {stand_in}."
+        )
     if target["runtime"] == "null":
         console.print("The null runtime computes nothing: these are the figures of zeros, whatever the model.")
     for precision, verdict in verdicts.items():
-        outcome = "holds" if verdict.passed else "fails"
-        console.print(f"Gate {outcome}: {verdict.figure} of {precision.value} {verdict.value:.4f}, bound {verdict.bound:.4f} ({verdict.rule})", highlight=False)
+        console.print(f"Gate {verdict.outcome.value.upper()}: {gate.sentence(task, verdict, precision.value)}", highlight=False, soft_wrap=True)
 
 
 def _difference(figures: Mapping[str, Any], key: str) -> str:

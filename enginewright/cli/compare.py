@@ -205,10 +205,19 @@ def _gate(accuracy: Mapping[str, Any]) -> list[str]:
     if not gate:
         return []
     figure = "agreement with fp32" if gate["figure"] == AGREEMENT else TASKS[gate["figure"]].title if gate["figure"] in TASKS else gate["figure"]
-    return [
-        f"the gate {'holds' if found['passed'] else 'FAILS'}: {figure} of {name} is {found['value']:.4f}, the bound {found['bound']:.4f} ({gate['mode']})"
-        for name, found in sections(gate).items()
-    ]
+    return [_verdict(name, found, figure, gate["mode"]) for name, found in sections(gate).items()]
+
+
+def _verdict(precision: str, found: Mapping[str, Any], figure: str, mode: str) -> str:
+    outcome = found.get("verdict", "passed" if found["passed"] else "failed")
+    says = {"passed": "passes", "failed": "FAILS", "undecided": "is UNDECIDED"}[outcome]
+    interval = f" ({found['low']:.4f} to {found['high']:.4f})" if "low" in found else ""
+    text = f"{precision} {says}: {figure} is {found['value']:.4f}{interval}, the bound {found['bound']:.4f} ({mode})"
+    if "minimum_sqnr_db" in found:
+        sqnr = f"{found['sqnr_db_low']:.1f} to {found['sqnr_db_high']:.1f} dB" if "sqnr_db_low" in found else "of too few images"
+        text += f"; SQNR {sqnr}, the floor {found['minimum_sqnr_db']:.1f} dB"
+        text += "" if found["sqnr_db_verdict"] == "passed" else f" ({found['sqnr_db_verdict'].upper()})"
+    return text + (f"; about {found['images_to_decide']:,} images would decide" if "images_to_decide" in found else "")
 
 
 def _notes(metrics: Metrics) -> Iterator[str]:

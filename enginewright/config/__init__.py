@@ -66,6 +66,9 @@ from enginewright.config.choices import (
     TaskName as TaskName,
 )
 from enginewright.config.choices import (
+    Undecided as Undecided,
+)
+from enginewright.config.choices import (
     WeightsFrom as WeightsFrom,
 )
 from enginewright.errors import ConfigError, nearest
@@ -215,7 +218,10 @@ class Accuracy:
     gate: GateMode = GateMode.relative
     minimum_ratio: float = 0.99  # relative gate: the task's figure (top-1, mean IoU) of INT8 / that of FP32
     maximum_loss: float = 0.01  # absolute gate: that of FP32 - that of INT8
-    confidence: float = 0.95  # of the paired interval of the difference
+    confidence: float = 0.95  # of the paired interval, whose lower limit must reach the bound
+    undecided: Undecided = Undecided.fail  # a gated engine whose interval holds the bound: stop, or report it and go on
+    minimum_sqnr_db: Optional[float] = 10.0  # of the outputs against FP32's, beside the metric: at 10 dB a tenth of their power is noise; null asks for none
+    require_signal: bool = True  # where there are labels, FP32 must be better than always giving the commonest answer
 
 
 @dataclass

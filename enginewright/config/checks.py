@@ -81,6 +81,8 @@ def faults_of(params: Params) -> list[tuple[str, str]]:
         need(key, 0 <= ratio <= 1, f"{ratio} is a fraction, 0 to 1")
     need("analyze_sensitivity.evaluations", params.analyze_sensitivity.evaluations >= 3, "must be at least 3: all layers in INT8, one block alone, all but it")
     need("accuracy.gated", {Precision.fp32}.isdisjoint(params.accuracy.gated), "holds fp32, which the others are measured against")
+    floor = params.accuracy.minimum_sqnr_db
+    need("accuracy.minimum_sqnr_db", floor is None or math.isfinite(floor), f"{floor} is no number of decibels; null asks for none")
     need("accuracy.confidence", 0 < params.accuracy.confidence < 1, f"{params.accuracy.confidence} is a fraction, over 0 and under 1")
     for key, batch in {
         "accuracy.batch_size": params.accuracy.batch_size,

@@ -86,6 +86,7 @@ class TaskName(Enum):
 
     classification = "classification"
     segmentation = "segmentation"
+    outputs = "outputs"  # any numbers: every output is held against FP32's; for embeddings, regressions, random weights, and what has no task of its own
 
 
 class DataSource(Enum):
@@ -122,15 +123,23 @@ class Layout(Enum):
 
 
 class WeightsFrom(Enum):
-    """Who makes the file `model.weights`: training here, an installed package, or the user."""
+    """Who makes the file `model.weights`: training here, an installed package, chance (a new model's, drawn from `seed`), or the user."""
 
     training = "training"
     package = "package"
+    random = "random"
     file = "file"
 
 
 class GateMode(Enum):
-    """`relative`: INT8 >= minimum x FP32; `absolute`: INT8 >= FP32 - maximum loss."""
+    """`relative`: INT8 >= minimum x FP32; `absolute`: INT8 >= FP32 - maximum loss; both of the interval's lower limit."""
 
     relative = "relative"
     absolute = "absolute"
+
+
+class Undecided(Enum):
+    """What becomes of a gated engine whose interval holds the bound: it stops the pipeline, or is only reported."""
+
+    fail = "fail"
+    warn = "warn"

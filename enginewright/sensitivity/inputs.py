@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Optional
 
 from enginewright import __version__, artifacts, manifest
+from enginewright.accuracy import gate
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.accuracy.tasks import get_task
 from enginewright.calibration.cache import calibration_files, read_calibration
 from enginewright.data import ImageSet
 from enginewright.runtimes.checked import require_checked
 from enginewright.sensitivity.journal import FOLDER, Journal
+from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.sensitivity.variants import Variants
 from enginewright.stage import Stage
 
@@ -21,13 +24,16 @@ def inputs(images: ImageSet) -> list[Path]:
     return [artifacts.MODEL, *calibration_files(), *images.files]
 
 
-def open_variants(stage: Stage) -> tuple[Variants, Journal]:
+def open_variants(stage: Stage, rehearsal: Optional[Rehearsal] = None) -> tuple[Variants, Journal]:
     """Verify the artifacts, run FP32, and take up the journal of an interrupted run of this stage on the same ones.
+
+    `rehearsal` is the gate that judges each variant, if one is to.
 
     Raises:
         StaleArtifact: an artifact is not whole, or not made from the others.
         CalibrationMismatch: the scales are of another model.
         ModelError: check_onnx did not pass the model, or it cannot run.
+        DataError: there are labels, and FP32 is no better than always giving the commonest one.
     """
     require_checked(artifacts.MODEL)
     cache = read_calibration(artifacts.MODEL)
@@ -35,8 +41,12 @@ def open_variants(stage: Stage) -> tuple[Variants, Journal]:
     preprocessing, model, settings = stage.params.data.preprocessing, stage.params.model, stage.params.analyze_sensitivity
     evaluator = Evaluator(get_task(model.task), images, preprocessing, settings.batch_size, shows_progress=False)
     # The journal knows each Q/DQ model by its bytes; these are what else its figures hang on.
-    rest = [__version__, stage.name, repr(preprocessing), repr(model), *(manifest.sha256(path) for path in inputs(images))]
+    rest = [__version__, stage.name, repr(preprocessing), repr(model), repr(rehearsal), *(manifest.sha256(path) for path in inputs(images))]
     journal = Journal(FOLDER / f"{hashlib.sha256(chr(10).join(rest).encode()).hexdigest()[:16]}.jsonl")
     if len(journal):
         print(f"{stage.name}: goes on after {len(journal)} models that an interrupted run measured", flush=True)
-    return Variants(artifacts.MODEL, cache, evaluator, model.output_name, journal, settings.placement), journal
+    variants = Variants(artifacts.MODEL, cache, evaluator, model.output_name, journal, settings.placement)
+    variants.rehearsal = rehearsal
+    if stage.params.accuracy.require_signal:
+        gate.require_signal(variants.task, variants.evaluated, variants.targets, stage.params.accuracy.confidence)
+    return variants, journal

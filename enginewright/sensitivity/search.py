@@ -136,7 +136,7 @@ def _keep(found: Search) -> None:
 
 
 def table_rows(found: Search, layers: int, figure: str) -> list[dict[str, Any]]:
-    """A row a trial, for trials.csv: trial, step, float_layers, int8_share, the gate's figure, sqnr_db, passes, holds, layers (names)."""
+    """A row a trial, for trials.csv: trial, step, float_layers, int8_share, the gate's figure, sqnr_db, verdict, passes, holds, layers (names)."""
     return [
         {
             "trial": number,
@@ -145,6 +145,7 @@ def table_rows(found: Search, layers: int, figure: str) -> list[dict[str, Any]]:
             "int8_share": 1 - len(trial.floats) / layers if layers else 0.0,
             figure: trial.figures[figure],
             "sqnr_db": trial.figures.get("sqnr_db"),
+            "verdict": trial.figures.get("verdict"),
             "passes": trial.passes,
             "holds": trial.holds,
             "layers": SEPARATOR.join(trial.floats),

@@ -10,7 +10,7 @@ from typing import Optional
 import onnx
 
 from enginewright.accuracy.evaluate import Evaluator
-from enginewright.accuracy.tasks.base import AccuracyTask, Figures
+from enginewright.accuracy.tasks.base import AccuracyTask, Evaluation, Figures, Targets
 from enginewright.calibration.algorithms import tensor_values
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.graph import Graph
@@ -22,6 +22,7 @@ from enginewright.data import ImageSet
 from enginewright.errors import ModelError
 from enginewright.runtimes.onnxruntime import OnnxRuntimeEngine, open_session
 from enginewright.sensitivity.journal import Journal
+from enginewright.sensitivity.rehearsal import Rehearsal
 
 
 class Variants:
@@ -36,7 +37,9 @@ class Variants:
         journal: Optional[Journal] = None,
         placement: Placement = Placement.onnxruntime,
     ) -> None:
-        """Run FP32 once, which the others are compared with. `placement`: whose INT8 the variants compute.
+        """Run FP32 once, which the others are compared with.
+
+        `placement`: whose INT8 the variants compute.
 
         Raises:
             ModelError: ONNX Runtime cannot run the model, or a Conv, Gemm or MatMul has no name of its own.
@@ -45,14 +48,15 @@ class Variants:
         self._path, self._cache, self._evaluator, self._output = onnx_model, cache, evaluator, output_name
         self._model = simplified(onnx.load(str(onnx_model)))
         self._journal, self._placement = journal, placement
+        self.rehearsal: Optional[Rehearsal] = None  # the gate that judges each variant, if one is to
         self.layers = tuple(node.name for node in quantizable(self._model))
         if "" in self.layers or len(set(self.layers)) < len(self.layers):
             raise ModelError(f"{onnx_model} has Conv, Gemm or MatMul nodes without a name of their own, so none can be told apart; name the nodes")
         self.reused = 0
         with OnnxRuntimeEngine(onnx_model, open_session(str(onnx_model)), evaluator.batch_size) as engine:
             self._input = engine.inputs[0].name
-            fp32 = evaluator.evaluate(engine, Precision.fp32, output_name)
-        self._reference, self.fp32 = fp32.outputs, self.task.summary(fp32.rows, fp32.classes)
+            self.evaluated = evaluator.evaluate(engine, Precision.fp32, output_name)
+        self.fp32 = self.task.summary(self.evaluated.rows, self.evaluated.classes)
 
     @property
     def task(self) -> AccuracyTask:
@@ -64,6 +68,16 @@ class Variants:
         """What the figures are measured on."""
         return self._evaluator.images
 
+    @property
+    def targets(self) -> Optional[Targets]:
+        """What the images should be answered with, if it is known."""
+        return self._evaluator.targets
+
+    def equal(self) -> Evaluation:
+        """What an engine would make of the images that answers as FP32 does."""
+        assert self.evaluated.outputs is not None  # FP32's are kept
+        return self._evaluator.equal(self.evaluated.outputs)
+
     def traffic(self) -> dict[str, int]:
         """Of every layer, how many values it reads and writes for one image; weights, which a batch shares, are left out."""
         graph, layers = Graph(self._model), quantizable(self._model)
@@ -73,7 +87,7 @@ class Variants:
         return {name: sum(values[tensor].size for tensor in tensors) for name, tensors in moved.items()}
 
     def figures(self, floats: Collection[str], operators: Collection[str] = ()) -> Figures:
-        """Agreement with FP32, SQNR, KL divergence and, with labels, top-1 of the model with `floats` left in float.
+        """The metrics of the task (agreement with FP32, SQNR, with labels top-1) and of the rehearsal, of the model with `floats` left in float.
 
         Args:
             floats: names of layers; what belongs to them stays in float too (`float_nodes`).
@@ -86,8 +100,10 @@ class Variants:
             self.reused += 1
             return known
         with OnnxRuntimeEngine(self._path, open_session(plan), self._evaluator.batch_size) as engine:
-            evaluation = self._evaluator.evaluate(engine, Precision.int8_mixed, self._output, self._reference)
+            evaluation = self._evaluator.evaluate(engine, Precision.int8_mixed, self._output, self.evaluated.outputs)
         found = self.task.summary(evaluation.rows, evaluation.classes)
+        if self.rehearsal is not None:
+            found.update(self.rehearsal.figures(self.task, evaluation, self.evaluated))
         if self._journal is not None:
             self._journal.add(digest, found)
         return found

@@ -14,6 +14,9 @@ from enginewright.cli import main
 METRICS = Path("artifacts/metrics")
 CPU = {"device": "EPYC", "instruction_sets": "avx2", "runtime": "onnxruntime", "runtime_version": "1.32.0"}
 
+UNDECIDED = {"verdict": "undecided", "passed": False, "value": 0.992, "low": 0.988, "high": 0.996, "bound": 0.99, "images_to_decide": 1234}
+UNDECIDED.update({"sqnr_db_low": 9.0, "sqnr_db_high": 9.5, "minimum_sqnr_db": 10.0, "sqnr_db_verdict": "failed"})
+
 
 def call(*arguments: object) -> int:
     with pytest.raises(SystemExit) as ended:
@@ -53,7 +56,12 @@ def write_all(throughput: float = 100.0, target: dict[str, str] = CPU, folder: P
             "fp16": {"top1": 0.98, "engine_sha256": "fp16"},
             "int8": {"top1": 0.97, "sqnr_db": 30.0, **paired, "engine_sha256": "int8"},
             "int8_mixed": {"top1": 0.98, "engine_sha256": "int8_mixed"},
-            "gate": {"passed": True, "figure": "top1", "mode": "relative", "int8": {"passed": True, "value": 0.97, "bound": 0.9702}},
+            "gate": {
+                "passed": True,
+                "figure": "top1",
+                "mode": "relative",
+                "int8": {"verdict": "passed", "passed": True, "value": 0.979, "low": 0.974, "high": 0.984, "bound": 0.9702},
+            },
             "images": 1000,
             "labels": True,
             "target": target,
@@ -95,7 +103,7 @@ def test_the_precisions_stand_side_by_side(here: Path, capsys: pytest.CaptureFix
     assert cells(printed, "images/s / fp32's") == ["-", "1.00", "2.50", "2.00"]
     assert cells(printed, "layers in INT8 (%)") == ["0", "0", "90", "80"]
     assert "latency p50" not in printed  # none was measured
-    for text in ("EPYC, onnxruntime 1.32.0", "batches of 32), 20 s", "the gate holds: top-1 of int8 is 0.9700, the bound 0.9702 (relative)"):
+    for text in ("EPYC, onnxruntime 1.32.0", "batches of 32), 20 s", "int8 passes: top-1 is 0.9790 (0.9740 to 0.9840), the bound 0.9702 (relative)"):
         assert text in printed
     assert "HEAD" not in printed
 
@@ -158,8 +166,14 @@ def test_figures_from_another_folder(committed: Path, tmp_path: Path, capsys: py
         pytest.param({"int8": {"engine_sha256": "int8", "identical_to_fp32": True}}, "int8 answers bit for bit as fp32 does", id="identical"),
         pytest.param(
             {"gate": {"passed": False, "figure": "agreement", "mode": "relative", "int8": {"passed": False, "value": 0.9, "bound": 0.99}}},
-            "the gate FAILS: agreement with fp32 of int8 is 0.9000, the bound 0.9900",
+            "int8 FAILS: agreement with fp32 is 0.9000, the bound 0.9900",
             id="gate",
+        ),
+        pytest.param(
+            {"gate": {"passed": False, "figure": "cosine", "mode": "relative", "int8": UNDECIDED}},
+            "int8 is UNDECIDED: cosine of the worst output is 0.9920 (0.9880 to 0.9960), the bound 0.9900 (relative); SQNR 9.0 to 9.5 dB, "
+            "the floor 10.0 dB (FAILED); about 1,234 images would decide",
+            id="undecided",
         ),
     ],
 )
@@ -206,5 +220,5 @@ def test_the_figure_of_another_task_takes_the_place_of_top1(here: Path, capsys: 
     printed = capsys.readouterr().out
     assert cells(printed, "mean IoU") == ["0.8020", "0.8020", "0.8000", "0.8020"]
     assert cells(printed, "interval (pp)") == ["-", "-", "-0.30 to -0.10", "-"]
-    assert "the gate holds: mean IoU of int8 is 0.8000" in printed
+    assert "int8 passes: mean IoU is 0.8000" in printed
     assert "top-1" not in printed

@@ -81,7 +81,7 @@ def test_a_mixture_that_passes_with_more_noise_than_one_that_failed_is_not_trust
 def test_the_log_has_a_row_for_each_trial() -> None:
     rows = table_rows(look({"conv1"}), 20, "top1")
     assert [row["trial"] for row in rows] == list(range(1, len(rows) + 1))
-    verdict = {"top1": 0.0, "sqnr_db": None, "passes": False, "holds": False}
+    verdict = {"top1": 0.0, "sqnr_db": None, "verdict": None, "passes": False, "holds": False}
     assert rows[0] == {"trial": 1, "step": "int8", "float_layers": 0, "int8_share": 1.0, **verdict, "layers": ""}
     assert rows[-1]["step"] == "restore"
     assert rows[-1]["layers"] == "conv1"

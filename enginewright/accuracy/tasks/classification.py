@@ -1,4 +1,7 @@
-"""One class an image: top-1 against the labels, agreement with FP32 where there are none."""
+"""One class an image: top-1 against the labels, agreement with FP32 where there are none.
+
+The answer is the largest of an image's outputs. One output has no largest, so a regression is refused here; an embedding cannot be told from scores.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from enginewright.accuracy import metrics, statistics, tables
-from enginewright.accuracy.tasks.base import FP32, Outputs, Shown, Tables, Targets
+from enginewright.accuracy.statistics import Estimate, PairedCounts, proportion
+from enginewright.accuracy.tasks.base import AGREEMENT, FP32, Outputs, Shown, Tables, Targets
 from enginewright.data import ImageSet
 from enginewright.errors import DataError
 
@@ -21,8 +25,10 @@ class Classification:
 
     figure = "top1"
     title = "top-1"
-    expects = "[N, classes]"
+    expects = "[N, classes], two classes at least"
     class_figure = "recall"
+    without_targets = AGREEMENT
+    every_output = False
     shown: Sequence[Shown] = (
         Shown("top1", "top-1", ".4f", of_targets=True),
         Shown("top5", "top-5", ".4f", of_targets=True),
@@ -34,8 +40,8 @@ class Classification:
     )
 
     def accepts(self, shape: Sequence[int]) -> bool:
-        """[n, classes]."""
-        return len(shape) == 2
+        """[n, classes]; of one class the largest is always the same."""
+        return len(shape) == 2 and shape[1] > 1
 
     def targets(self, images: ImageSet) -> Optional[Targets]:
         """The labels."""
@@ -50,8 +56,13 @@ class Classification:
                 f"{names[index]} has the label {targets[index]}, and the model knows {outputs.shape[1]} classes; labels must be the indices of its outputs"
             )
 
-    def per_image(self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs]) -> pd.DataFrame:
+    def baseline(self, targets: Targets) -> Optional[float]:
+        """The share of the most frequent label."""
+        return float(np.bincount(targets).max() / len(targets))
+
+    def per_image(self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None) -> pd.DataFrame:
         """See `metrics.per_image`."""
+        del mean
         return metrics.per_image(outputs, targets, reference)
 
     def summary(self, rows: pd.DataFrame, classes: int) -> dict[str, Any]:
@@ -59,11 +70,21 @@ class Classification:
         return metrics.summary(rows, classes)
 
     def compare(self, rows: pd.DataFrame, fp32: pd.DataFrame, confidence: float) -> dict[str, Any]:
-        """See `statistics.compare`; Wilson's interval of the agreement."""
+        """See `statistics.compare`; the interval of the agreement."""
         found = statistics.compare(rows["correct"].to_numpy(), fp32["correct"].to_numpy(), confidence) if "correct" in rows else {}
         if "agrees" in rows:
-            found["agreement_low"], found["agreement_high"] = statistics.proportion_interval(int(rows["agrees"].sum()), len(rows), confidence)
+            found["agreement_low"], found["agreement_high"] = proportion(int(rows["agrees"].sum()), len(rows)).interval(confidence)
         return found
+
+    def estimate(self, rows: pd.DataFrame, fp32: pd.DataFrame, ratio: float) -> Estimate:
+        """Of the paired 2 x 2 table of who was right, or of the share of answers that are FP32's."""
+        if "correct" in fp32:
+            return PairedCounts.of(rows["correct"].to_numpy(), fp32["correct"].to_numpy()).difference(ratio)
+        return proportion(int(rows["agrees"].sum()) if "agrees" in rows else len(rows), len(rows), minus=ratio)
+
+    def noise(self, rows: pd.DataFrame) -> Optional[Estimate]:
+        """See `metrics.noise_estimate`."""
+        return metrics.noise_estimate(rows["signal"].to_numpy(), rows["noise"].to_numpy())
 
     def tables(self, images: ImageSet, rows: Mapping[str, pd.DataFrame], classes: int) -> Tables:
         """Recall of each class, images answered otherwise than by FP32, label and answer of each image."""

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 import numpy.typing as npt
 
-from enginewright.accuracy.metrics import noise_figures
+from enginewright.accuracy.metrics import noise_estimate, noise_figures
+from enginewright.accuracy.statistics import Estimate, resampled
 from enginewright.accuracy.tables import CONFUSION_CLASSES, OTHER, class_names, recall_series
-from enginewright.accuracy.tasks.base import FP32, Outputs, Shown, Tables, Targets
+from enginewright.accuracy.tasks.base import AGREEMENT, FP32, Outputs, Shown, Tables, Targets
 from enginewright.data import ImageSet
 from enginewright.data.imageset import IGNORED
 from enginewright.errors import DataError
@@ -21,7 +22,6 @@ from enginewright.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-RESAMPLES = 2000  # of the bootstrap: the standard error of a 95 % bound is then a sixtieth of the interval
 CONFUSION_ROWS = 10_000  # DVC's template counts rows, and a row a pixel would be millions
 
 Counts = npt.NDArray[np.int64]
@@ -32,8 +32,10 @@ class Segmentation:
 
     figure = "mean_iou"
     title = "mean IoU"
-    expects = "[N, classes, H, W]"
+    expects = "[N, classes, H, W], two classes at least"
     class_figure = "iou"
+    without_targets = AGREEMENT
+    every_output = False
     shown: Sequence[Shown] = (
         Shown("mean_iou", "mean IoU", ".4f", of_targets=True),
         Shown("pixel_accuracy", "pixel accuracy", ".4f", of_targets=True),
@@ -42,8 +44,8 @@ class Segmentation:
     )
 
     def accepts(self, shape: Sequence[int]) -> bool:
-        """[n, classes, H, W]."""
-        return len(shape) == 4
+        """[n, classes, H, W]; of one class the largest is always the same."""
+        return len(shape) == 4 and shape[1] > 1
 
     def targets(self, images: ImageSet) -> Optional[Targets]:
         """The targets by pixel. Labels of whole images say nothing of pixels."""
@@ -63,13 +65,20 @@ class Segmentation:
             found = int(targets[index][targets[index] != IGNORED].max())
             raise DataError(f"{names[index]} has a pixel of class {found}, and the model knows {classes}; targets must be the indices of its outputs")
 
-    def per_image(self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs]) -> pd.DataFrame:
+    def baseline(self, targets: Targets) -> Optional[float]:
+        """Mean IoU where every pixel is answered with the most frequent class; None where all are ignored."""
+        pixels = sum(np.bincount(target[target != IGNORED].ravel(), minlength=IGNORED) for target in targets)
+        total, present = int(np.sum(pixels)), int(np.count_nonzero(pixels))
+        return float(np.max(pixels)) / total / present if total else None
+
+    def per_image(self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None) -> pd.DataFrame:
         """Judge a batch of finite outputs.
 
         Args:
             outputs: [n, classes, H, W] logits of the engine under test.
             targets: uint8 [n, H, W], or None; FP32's answers then stand in for them in `cells`, or the engine's own without those.
             reference: [n, classes, H, W] logits of FP32 for the same images.
+            mean: nothing is asked of it.
 
         Returns:
             A row an image: `pixels`; `cells` (int64 [k, 3]: true class, answered class, pixels); with targets `iou` (mean over the classes in the image,
@@ -77,6 +86,7 @@ class Segmentation:
         """
         import pandas as pd
 
+        del mean
         answers = outputs.argmax(axis=1)
         wanted = answers if reference is None else np.asarray(reference).argmax(axis=1)
         columns: dict[str, Any] = {"pixels": np.full(len(outputs), answers[0].size)}
@@ -108,34 +118,36 @@ class Segmentation:
         return found
 
     def compare(self, rows: pd.DataFrame, fp32: pd.DataFrame, confidence: float) -> dict[str, Any]:
-        """The difference in mean IoU, engine minus FP32, and percentile intervals of it and of the agreement by the (paired) bootstrap over images.
-
-        Pixels of an image are not independent, so images are what is drawn (B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993,
-        chapter 13). One image cannot be resampled: then there is no interval.
-        """
+        """The difference in mean IoU, engine minus FP32, and intervals of it and of the agreement by the (paired) bootstrap over images."""
         found: dict[str, Any] = {}
-        if "agreeing" in rows and len(rows) > 1:
-            shares = (rows["agreeing"] / rows["pixels"]).to_numpy()
-            found["agreement_low"], found["agreement_high"] = _interval(lambda drawn, axis=-1: shares[drawn].mean(axis=axis), len(rows), confidence)
+        if "agreeing" in rows:
+            found["agreement_low"], found["agreement_high"] = _agreement(rows, 0.0).interval(confidence)
         if "iou" not in rows or rows["iou"].isna().all():
             return found
+        better = rows["iou"].to_numpy() - fp32["iou"].to_numpy()
+        difference = self.estimate(rows, fp32, 1.0)
+        found["mean_iou_difference"] = difference.value
+        found.update(images_better=int((better > 0).sum()), images_worse=int((better < 0).sum()))  # by their own IoU
+        found["mean_iou_difference_low"], found["mean_iou_difference_high"] = difference.interval(confidence)
+        return found
+
+    def estimate(self, rows: pd.DataFrame, fp32: pd.DataFrame, ratio: float) -> Estimate:
+        """By the paired bootstrap over images, see `statistics.Resampled`."""
+        if "iou" not in fp32 or fp32["iou"].isna().all():
+            return _agreement(rows, ratio)
         classes = 1 + max(int(cells[:, :2].max()) for frame in (rows, fp32) for cells in frame["cells"] if len(cells))
         areas = [*_areas(list(rows["cells"]), classes), *_areas(list(fp32["cells"]), classes)]
 
-        def difference(drawn: Counts, axis: int = -1) -> npt.NDArray[np.float64]:
-            """Of [..., N] indices of images: how often each was drawn, times its areas."""
-            drawn = np.moveaxis(drawn, axis, -1)
-            flat = drawn.reshape(-1, drawn.shape[-1])
-            times = np.stack([np.bincount(indices, minlength=len(rows)) for indices in flat]).astype(np.float64)
+        def difference(times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+            """How often each image was drawn, times its areas."""
             sums = [times @ area for area in areas]
-            return np.asarray((_mean_iou(*sums[:2]) - _mean_iou(*sums[2:])).reshape(drawn.shape[:-1]))
+            return np.asarray(_mean_iou(*sums[:2]) - ratio * _mean_iou(*sums[2:]))
 
-        better = rows["iou"].to_numpy() - fp32["iou"].to_numpy()
-        found["mean_iou_difference"] = float(difference(np.arange(len(rows))))
-        found.update(images_better=int((better > 0).sum()), images_worse=int((better < 0).sum()))  # by their own IoU
-        if len(rows) > 1:
-            found["mean_iou_difference_low"], found["mean_iou_difference_high"] = _interval(difference, len(rows), confidence)
-        return found
+        return resampled(difference, len(rows), -ratio, 1.0)
+
+    def noise(self, rows: pd.DataFrame) -> Optional[Estimate]:
+        """See `metrics.noise_estimate`."""
+        return noise_estimate(rows["signal"].to_numpy(), rows["noise"].to_numpy())
 
     def tables(self, images: ImageSet, rows: Mapping[str, pd.DataFrame], classes: int) -> Tables:
         """IoU of each class, images with pixels that FP32 answers otherwise, pixels confused, IoU of each image."""
@@ -213,13 +225,10 @@ def _mean_iou(intersection: npt.NDArray[Any], union: npt.NDArray[Any]) -> npt.ND
     return mean
 
 
-def _interval(statistic: Any, images: int, confidence: float) -> tuple[float, float]:
-    from scipy.stats import bootstrap
-
-    drawn = bootstrap(
-        (np.arange(images),), statistic, n_resamples=RESAMPLES, batch=100, vectorized=True, confidence_level=confidence, method="percentile", random_state=0
-    )
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+def _agreement(rows: pd.DataFrame, minus: float) -> Estimate:
+    """The mean over images of their pixels that are answered as by FP32, less a constant."""
+    shares = (rows["agreeing"] / rows["pixels"]).to_numpy() if "agreeing" in rows else np.ones(len(rows))
+    return resampled(lambda times: times @ shares / len(shares) - minus, len(shares), -minus, 1 - minus)
 
 
 def _confusion(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from enginewright.accuracy.statistics import Resampled, unseen
 from enginewright.accuracy.tables import CONFUSION_CLASSES, OTHER
 from enginewright.accuracy.tasks.segmentation import CONFUSION_ROWS, TASK
 from enginewright.data import ImageSet
@@ -90,8 +91,12 @@ def test_bootstrap_equals_drawing_the_images_themselves() -> None:
         differences.append(by_hand(INT8[drawn].argmax(axis=1), TARGETS[drawn]) - by_hand(FP32[drawn].argmax(axis=1), TARGETS[drawn]))
     low, high = np.quantile(differences, [0.05, 0.95])
     width = high - low
-    assert found["mean_iou_difference_low"] == pytest.approx(low, abs=0.15 * width)
-    assert found["mean_iou_difference_high"] == pytest.approx(high, abs=0.15 * width)
+    estimate = TASK.estimate(engine, fp32, 1.0)
+    assert isinstance(estimate, Resampled)
+    assert np.quantile(estimate.drawn, [0.05, 0.95]) == pytest.approx([low, high], abs=0.15 * width)
+    room = unseen(0.9, 30)  # wider than what was drawn: 30 images say little
+    assert found["mean_iou_difference_low"] == pytest.approx(estimate.value - room)
+    assert found["mean_iou_difference_high"] == pytest.approx(estimate.value + room)
     assert found["mean_iou_difference_high"] < 0  # the noise costs more than chance
     assert found == TASK.compare(engine, fp32, 0.9)  # the same twice
     assert found["images_worse"] > found["images_better"]
@@ -103,19 +108,24 @@ def test_interval_of_the_agreement_is_that_of_scipy_over_images() -> None:
     expected = stats.bootstrap((shares,), np.mean, confidence_level=0.9, method="percentile", random_state=1).confidence_interval
     width = expected.high - expected.low
     assert set(found) == {"agreement_low", "agreement_high"}  # without targets nothing else
-    assert (found["agreement_low"], found["agreement_high"]) == pytest.approx((expected.low, expected.high), abs=0.1 * width)
+    estimate = TASK.estimate(TASK.per_image(INT8, None, FP32), TASK.per_image(FP32, None, None), 0.0)
+    assert isinstance(estimate, Resampled)
+    assert np.quantile(estimate.drawn, [0.05, 0.95]) == pytest.approx([expected.low, expected.high], abs=0.1 * width)
+    room = unseen(0.9, 30)
+    assert (found["agreement_low"], found["agreement_high"]) == pytest.approx((estimate.value - room, estimate.value + room))
 
 
-def test_one_image_has_a_difference_and_no_interval() -> None:
+def test_one_image_has_a_difference_and_leaves_everything_open() -> None:
     found = TASK.compare(TASK.per_image(INT8[:1], TARGETS[:1], None), TASK.per_image(FP32[:1], TARGETS[:1], None), 0.95)
     assert "mean_iou_difference" in found
-    assert "mean_iou_difference_low" not in found
+    assert (found["mean_iou_difference_low"], found["mean_iou_difference_high"]) == (-1.0, 1.0)
 
 
-def test_equal_engines_have_an_interval_of_zero() -> None:
+def test_equal_engines_leave_room_for_the_images_that_were_not_seen() -> None:
     rows = TASK.per_image(FP32, TARGETS, FP32)
     found = TASK.compare(rows, rows, 0.95)
-    assert (found["mean_iou_difference_low"], found["mean_iou_difference_high"], found["images_worse"]) == (0, 0, 0)
+    assert (found["mean_iou_difference"], found["images_worse"]) == (0, 0)
+    assert (found["mean_iou_difference_low"], found["mean_iou_difference_high"]) == pytest.approx((-unseen(0.95, 30), unseen(0.95, 30)))
     assert TASK.summary(rows, CLASSES)["identical_to_fp32"] is True
 
 
