@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Optional, Protocol
+from typing import Any, Optional, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,12 @@ import numpy.typing as npt
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import EngineInputError, nearest
+from enginewright.runtimes.feeds import require_iterable, require_mapping, require_plain_array, wrong_dtype
 from enginewright.target import TargetFingerprint
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]  # input name -> [N, ...]
+Under = TypeVar("Under")  # a batch under way
 
 
 class Task(Enum):
@@ -156,40 +158,89 @@ def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> int:
     Raises:
         EngineInputError: naming the input, what it should be and what it is.
     """
+    require_mapping(feeds)
+    for name, value in feeds.items():
+        require_plain_array(name, value)
+    return check_shapes(specs, feeds)
+
+
+def check_shapes(specs: Sequence[TensorSpec], feeds: Mapping[str, Any]) -> int:
+    """`check_feeds` of what is known to be arrays, in host memory or not. Raises EngineInputError."""
     names = [spec.name for spec in specs]
     for name in feeds:
         if name not in names:
-            raise EngineInputError(f"the engine has no input '{name}'{nearest(name, names)}")
+            raise EngineInputError(f"the engine has no input '{name}'{nearest(str(name), names)}")
     batches: dict[str, int] = {}
     for spec in specs:
         if spec.name not in feeds:
             raise EngineInputError(f"the input '{spec.name}' {spec.dtype} {list(spec.shape)} is missing")
         array = feeds[spec.name]
         if array.dtype != spec.dtype:
-            raise EngineInputError(f"the input '{spec.name}' must be {spec.dtype} and is {array.dtype}; convert it with .astype")
+            raise wrong_dtype(spec.name, spec.dtype, array.dtype)
         wrong = len(array.shape) != len(spec.shape) or any(want is not None and want != have for want, have in zip(spec.shape, array.shape))
         if wrong:
             want = [axis if axis is not None else "N" for axis in spec.shape]
             raise EngineInputError(f"the input '{spec.name}' must have shape {want} and has {list(array.shape)}")
-        batches[spec.name] = array.shape[0] if array.shape else 1
+        if array.shape:
+            batches[spec.name] = array.shape[0]
     if len(set(batches.values())) > 1:
         raise EngineInputError(f"the inputs disagree on the batch: {batches}")
-    batch = next(iter(batches.values()))
+    batch = next(iter(batches.values()), 1)
     if batch < 1:
         raise EngineInputError("the batch is empty; feed at least one image")
     return batch
 
 
-def overlapped(infer: Callable[[Feeds], dict[str, Array]], batches: Iterable[Feeds], depth: int = 2) -> Iterator[dict[str, Array]]:
-    """`infer_many` for a backend whose `infer` blocks and lets other threads run: `depth` batches under way, a thread each."""
+def in_order(batches: Iterable[Feeds], start: Callable[[Feeds], Under], depth: int) -> Iterator[Under]:
+    """Start one batch after the other, `depth` ahead of the one that is handed out, in order.
+
+    What fails for a batch, in the caller's generator or in `start`, is raised in that batch's turn, after the outputs of those before it.
+    """
+    require_iterable(batches)
+    source, under_way = iter(batches), deque[Under]()
+    fault: Optional[Exception] = None
+    while fault is None:
+        try:
+            feeds = next(source)
+        except StopIteration:
+            break
+        except Exception as raised:  # noqa: BLE001 - the caller's own; it is raised below
+            fault = raised
+            break
+        try:
+            under_way.append(start(feeds))
+        except Exception as raised:  # noqa: BLE001 - raised below
+            fault = raised
+        while len(under_way) >= depth and fault is None:
+            yield under_way.popleft()
+    while under_way:
+        yield under_way.popleft()
+    if fault is not None:
+        raise fault
+
+
+def overlapped(
+    infer: Callable[[Feeds], dict[str, Array]], batches: Iterable[Feeds], depth: int = 2, live: Callable[[], object] = lambda: None
+) -> Iterator[dict[str, Array]]:
+    """`infer_many` for a backend whose `infer` blocks and lets other threads run: `depth` batches under way, a thread each.
+
+    Args:
+        infer: answers one batch.
+        batches: feeds; arrays are copied when they are drawn, so that the caller may fill them again for the next batch.
+        depth: batches under way.
+        live: raises EngineInputError once the engine is closed.
+    """
+
+    def start(feeds: Feeds) -> Future[dict[str, Array]]:
+        require_mapping(feeds)
+        return threads.submit(infer, {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in feeds.items()})
+
+    live()
     with ThreadPoolExecutor(depth) as threads:
-        under_way: deque[Future[dict[str, Array]]] = deque()
-        for feeds in batches:
-            under_way.append(threads.submit(infer, feeds))
-            if len(under_way) == depth:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+        for under_way in in_order(batches, start, depth):
+            live()
+            yield under_way.result()
+            live()
 
 
 def plain_inputs(specs: Sequence[TensorSpec], batch: int) -> dict[str, Array]:
@@ -200,4 +251,4 @@ def plain_inputs(specs: Sequence[TensorSpec], batch: int) -> dict[str, Array]:
 def in_batches(feeds: Mapping[str, Array], batch: int, limit: int) -> Iterable[dict[str, Array]]:
     """Split feeds of `batch` rows into pieces of at most `limit` rows, in order: what lies beyond the profile runs in several goes."""
     for start in range(0, batch, limit):
-        yield {name: array[start : start + limit] for name, array in feeds.items()}
+        yield {name: array[start : start + limit] if array.shape else array for name, array in feeds.items()}

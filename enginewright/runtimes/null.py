@@ -17,6 +17,7 @@ from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import RuntimeUnavailable
 from enginewright.runtimes.base import Array, BuiltEngine, Feeds, LayerTime, Task, TensorSpec, check_feeds, plain_inputs
 from enginewright.runtimes.checked import require_engine
+from enginewright.runtimes.feeds import engine_closed, require_iterable
 from enginewright.target import TargetFingerprint, cpu_name
 
 
@@ -62,30 +63,37 @@ class Null:
         made = require_engine(engine, self.fingerprint(Build()))
         interface = json.loads(engine.read_text())
         return NullEngine(
-            [_spec(value) for value in interface["inputs"]], [_spec(value) for value in interface["outputs"]], int(made.settings["profile"]["max"])
+            [_spec(value) for value in interface["inputs"]],
+            [_spec(value) for value in interface["outputs"]],
+            int(made.settings["profile"]["max"]),
+            engine,
         )
 
 
 class NullEngine:
-    """Answers views of zeros that were made once."""
+    """Answers views of zeros that were made once; they cannot be written to."""
 
-    def __init__(self, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec], max_batch: int) -> None:
+    def __init__(self, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec], max_batch: int, path: Path = Path("engine.null")) -> None:
         """An axis of an output that is dynamic beside the batch has length 1."""
+        self._path, self._closed = path, False
         self.inputs, self.outputs, self.max_batch = tuple(inputs), tuple(outputs), max_batch
         self._answers = {spec.name: np.zeros((max_batch, *(axis or 1 for axis in spec.shape[1:])), spec.dtype) for spec in self.outputs}
+        for zeros in self._answers.values():
+            zeros.flags.writeable = False  # else one caller could change what another is answered
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Zeros, [N, ...] each. Raises EngineInputError on a wrong name, dtype or shape."""
-        batch = check_feeds(self.inputs, feeds)
+        batch = self._check(feeds)
         return {name: zeros[:batch] if batch <= self.max_batch else np.zeros((batch, *zeros.shape[1:]), zeros.dtype) for name, zeros in self._answers.items()}
 
     def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
         """What reading the clock costs, in seconds. Shape [repeats]. Raises EngineInputError."""
-        check_feeds(self.inputs, feeds)
+        self._check(feeds)
         return np.array([-time.perf_counter() + time.perf_counter() for _ in range(repeats)])
 
     def infer_many(self, batches: Iterable[Feeds]) -> Iterator[dict[str, Array]]:
         """See `Engine`. Nothing takes time, so nothing overlaps."""
+        require_iterable(batches)
         return map(self.infer, batches)
 
     def pinned_inputs(self, batch: int) -> dict[str, Array]:
@@ -93,21 +101,27 @@ class NullEngine:
         return plain_inputs(self.inputs, batch)
 
     def phase_seconds(self, feeds: Feeds, repeats: int) -> dict[str, npt.NDArray[np.float64]]:
-        """Nothing to tell apart: there is one clock and one memory."""
-        del feeds, repeats
+        """Nothing to tell apart: there is one clock and one memory. Raises EngineInputError."""
+        del repeats
+        self._check(feeds)
         return {}
 
     def layer_times(self, feeds: Mapping[str, Array], runs: int) -> list[LayerTime]:
         """Nothing: it has no layers. Raises EngineInputError."""
         del runs
-        check_feeds(self.inputs, feeds)
+        self._check(feeds)
         return []
+
+    def _check(self, feeds: Feeds) -> int:
+        if self._closed:
+            raise engine_closed(self._path)
+        return check_feeds(self.inputs, feeds)
 
     def __enter__(self) -> NullEngine:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """There is nothing to give back."""
+        self._closed = True
 
 
 def _described(value: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from enginewright.config import QUANTIZED, Build, Calibration, InputType, Placem
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
 from enginewright.runtimes.base import Array, BuiltEngine, Feeds, LayerTime, Task, TensorSpec, check_feeds, in_batches, overlapped, plain_inputs
 from enginewright.runtimes.checked import require_engine
+from enginewright.runtimes.feeds import engine_closed, joined, refuse_nan
 from enginewright.runtimes.int8 import FLOAT, INT8, UNKNOWN, Int8Share, findings, int8_share, refusal
 from enginewright.target import TargetFingerprint, cpu_name, has_int8_dot_product, instruction_sets
 
@@ -136,7 +137,8 @@ class OnnxRuntime:
         """Verify the sidecar, then open a session. Raises StaleArtifact, RuntimeUnavailable."""
         made = require_engine(engine, self.fingerprint(Build()))
         self._version()
-        return OnnxRuntimeEngine(engine, open_session(str(engine)), int(made.settings["profile"]["max"]))
+        quantized = made.settings.get("precision") in {precision.name for precision in QUANTIZED}
+        return OnnxRuntimeEngine(engine, open_session(str(engine)), int(made.settings["profile"]["max"]), quantized)
 
     def _stated_version(self) -> str:
         """What `_version` returns, read from the package's source: loading its library would make every `dvc repro` wait for the probe."""
@@ -156,26 +158,27 @@ class OnnxRuntime:
 class OnnxRuntimeEngine:
     """A session on the CPU."""
 
-    def __init__(self, path: Path, session: onnxruntime.InferenceSession, max_batch: int) -> None:
-        """`session` is held until the `with` block ends; batches beyond `max_batch` run in several goes."""
-        self._path = path
+    def __init__(self, path: Path, session: onnxruntime.InferenceSession, max_batch: int, quantized: bool = False) -> None:
+        """`session` is held until the `with` block ends; batches beyond `max_batch` run in several goes; INT8 (`quantized`) refuses NaN."""
+        self._path, self._quantized = path, quantized
         self._session: Optional[onnxruntime.InferenceSession] = session
         self.max_batch = max_batch
         self.inputs = tuple(_spec(value) for value in session.get_inputs())
         self.outputs = tuple(_spec(value) for value in session.get_outputs())
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Return new host arrays, [N, ...] each. Raises EngineInputError on a wrong name, dtype or shape."""
-        batch = check_feeds(self.inputs, feeds)
+        """Return new host arrays, [N, ...] each. Raises EngineInputError on a wrong name, dtype or shape, or NaN fed to INT8."""
+        session, batch = self._live(), self._check(feeds)
         names = [output.name for output in self.outputs]
-        pieces = [self._live().run(names, piece) for piece in in_batches(feeds, batch, self.max_batch)]
-        return {name: np.concatenate([piece[index] for piece in pieces]) if len(pieces) > 1 else pieces[0][index] for index, name in enumerate(names)}
+        pieces = []
+        for start, piece in zip(range(0, batch, self.max_batch), in_batches(feeds, batch, self.max_batch)):
+            pieces.append((dict(zip(names, session.run(names, piece))), min(self.max_batch, batch - start)))
+        return joined(pieces)
 
     def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
         """Wall time of each of `repeats` runs in seconds: host and device are one. Shape [repeats]. Raises EngineInputError."""
-        batch = check_feeds(self.inputs, feeds)
+        session, batch = self._live(), self._check(feeds)
         pieces = list(in_batches(feeds, batch, self.max_batch))
-        session = self._live()
         seconds = np.empty(repeats)
         for repeat in range(repeats):
             start = time.perf_counter()
@@ -186,23 +189,25 @@ class OnnxRuntimeEngine:
 
     def infer_many(self, batches: Iterable[Feeds]) -> Iterator[dict[str, Array]]:
         """See `Engine`. `session.run` lets other threads run."""
-        return overlapped(self.infer, batches)
+        return overlapped(self.infer, batches, live=self._live)
 
     def pinned_inputs(self, batch: int) -> dict[str, Array]:
         """Arrays in ordinary memory, which host and device share."""
         return plain_inputs(self.inputs, batch)
 
     def phase_seconds(self, feeds: Feeds, repeats: int) -> dict[str, npt.NDArray[np.float64]]:
-        """Nothing to tell apart: there is one clock and one memory."""
-        del feeds, repeats
+        """Nothing to tell apart: there is one clock and one memory. Raises EngineInputError."""
+        del repeats
+        self._live()
+        self._check(feeds)
         return {}
 
     def layer_times(self, feeds: Mapping[str, Array], runs: int) -> list[LayerTime]:
         """Mean time of each node over `runs`, in a session of its own with ONNX Runtime's profiler on. Raises EngineInputError."""
         from enginewright.runtimes.onnxruntime_profile import layer_times
 
-        check_feeds(self.inputs, feeds)
         self._live()
+        self._check(feeds)
         return layer_times(self._path, session_options(instruction_sets()), feeds, runs)
 
     def __enter__(self) -> OnnxRuntimeEngine:
@@ -213,8 +218,14 @@ class OnnxRuntimeEngine:
 
     def _live(self) -> onnxruntime.InferenceSession:
         if self._session is None:
-            raise RuntimeError("this engine was used after its `with` block")
+            raise engine_closed(self._path)
         return self._session
+
+    def _check(self, feeds: Feeds) -> int:
+        batch = check_feeds(self.inputs, feeds)
+        if self._quantized:
+            refuse_nan(feeds)
+        return batch
 
 
 def needs_exact_products(available: tuple[str, ...]) -> bool:

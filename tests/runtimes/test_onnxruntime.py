@@ -145,7 +145,7 @@ def test_a_wrong_shape_is_named(model: Path) -> None:
 def test_an_engine_is_gone_after_its_block(model: Path) -> None:
     with load(sealed(model, Precision.fp32)) as engine:
         pass
-    with pytest.raises(RuntimeError, match="after its `with` block"):
+    with pytest.raises(EngineInputError, match=r"engine.onnx is closed: its `with` block has ended; load it again"):
         engine.infer({"input": images()})
 
 

@@ -94,8 +94,8 @@ class DeviceAllocation:
     def __init__(self, nbytes: int) -> None:
         if nbytes > GPU.room - sum(GPU.live.values()):
             raise CudaMemoryError("cuMemAlloc failed: out of memory")
-        self._memory = np.full(nbytes, 0xCD, np.uint8)
-        self._address = self._memory.ctypes.data
+        self._memory = np.full(nbytes + 512, 0xCD, np.uint8)
+        self._address = -(-self._memory.ctypes.data // 512) * 512  # as cuMemAlloc aligns
         GPU.live[self._address] = nbytes
 
     def __int__(self) -> int:
@@ -169,6 +169,8 @@ def make_pycuda() -> ModuleType:
         "memcpy_htod": copy,
         "memcpy_dtoh": read_back,
         "memcpy_htod_async": lambda dest, src, stream: stream.put(lambda: copy(dest, src)),
+        "memcpy_dtod_async": lambda dest, src, size, stream: stream.put(lambda: copy(dest, view(src, (size,), np.dtype(np.uint8)))),
+        "memset_d8_async": lambda dest, value, size, stream: stream.put(lambda: fill(dest, value, size)),
         "memcpy_dtoh_async": lambda dest, src, stream: stream.put(lambda: read_back(dest, src)),
         "Error": CudaError,
         "MemoryError": CudaMemoryError,
@@ -237,6 +239,7 @@ def install(patch: pytest.MonkeyPatch, refuse_capture: bool = False) -> Gpu:
     for name in ("cuda", "cuda.bindings"):
         patch.setitem(sys.modules, name, ModuleType(name))
     patch.setattr(memory, "_contexts", {})
+    patch.setattr(memory, "_held", {})
     patch.setattr(fake_tensorrt, "on_stream", lambda handle, work: GPU.streams[handle].put(work))
     patch.setattr(fake_tensorrt, "profile_sharing", True)
     fake_tensorrt.deserialized.clear()

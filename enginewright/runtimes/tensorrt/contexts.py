@@ -8,7 +8,7 @@ engine was built with PreviewFeature.PROFILE_SHARING_0806; without it inferences
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Optional, Union
 
@@ -48,13 +48,17 @@ def scratch_bytes(engine: Any) -> int:
 class Program:
     """A context set to one shape and one set of addresses, and its graph."""
 
-    def __init__(self, context: Any, stream: Any) -> None:
+    def __init__(self, context: Any, stream: Any, prepare: Optional[Callable[[], None]] = None) -> None:
+        """`prepare` sets shapes and addresses before each run of a context that others use too."""
         self.context = context
-        self._stream = stream
+        self._stream, self._prepare = stream, prepare
         self.graph: Optional[graph.Graph] = None
+        self.lease: object = None  # of the slot that the addresses belong to, where the program outlives the call that made it
 
     def run(self) -> None:
         """Put one inference on the stream. Raises RuntimeUnavailable if TensorRT or the driver refuses it."""
+        if self._prepare is not None:
+            self._prepare()
         if self.graph is not None:
             self.graph.launch()
         elif not self.context.execute_async_v3(self._stream.handle):
@@ -120,16 +124,21 @@ class Worker:
         self._set_addresses(self.loose.context, addresses)
         return self.loose
 
-    def own_context(self) -> Any:
-        """A context beside the others, for a profiler; the loose one where the engine allows no other."""
-        self._loose_shapes = {}
-        return new_context(self._trt, self._engine, self._profile, self.scratch, self.stream) or self.loose.context
+    def own_program(self, shapes: Mapping[str, Shape], addresses: Mapping[str, int]) -> Program:
+        """Runs one inference on a context beside the others, for a profiler. Raises RuntimeUnavailable if TensorRT refuses a shape.
 
-    def prepare(self, context: Any, shapes: Mapping[str, Shape], addresses: Mapping[str, int]) -> None:
-        """Set shapes and addresses of a context from `own_context`. Raises RuntimeUnavailable if TensorRT refuses one."""
-        for name, shape in shapes.items():
-            _accept(context.set_input_shape(name, shape), name)
-        self._set_addresses(context, addresses)
+        Where the engine allows no other context it is the loose one, which the next inference sets to something else: `Program.run` sets it again.
+        """
+        context = new_context(self._trt, self._engine, self._profile, self.scratch, self.stream)
+
+        def prepare() -> None:
+            self._loose_shapes = {}
+            for name, shape in shapes.items():
+                _accept((context or self.loose.context).set_input_shape(name, shape), name)
+            self._set_addresses(context or self.loose.context, addresses)
+
+        prepare()
+        return Program(context or self.loose.context, self.stream, prepare if context is None else None)
 
     def close(self) -> None:
         """Wait for the stream; free graphs, contexts and scratch, in this order. A second call does nothing."""
@@ -153,7 +162,9 @@ class Worker:
             self.why_no_graph = "the engine's optimization profile allows one context only (TensorRT 8.6 without profile sharing)"
             return None
         program = Program(context, self.stream)
-        self.prepare(context, shapes, addresses)
+        for name, shape in shapes.items():
+            _accept(context.set_input_shape(name, shape), name)
+        self._set_addresses(context, addresses)
         program.run()  # after a change of shape TensorRT does work that cannot be captured
         self.stream.synchronize()
         assert not isinstance(self._cuda, str)  # why_no_graph would say so
@@ -177,6 +188,7 @@ class Worker:
 
     def _set_shapes(self, context: Any, shapes: Mapping[str, Shape]) -> None:
         if shapes != self._loose_shapes:
+            self._loose_shapes = {}  # a refusal half way leaves neither the old shapes nor the new ones
             for name, shape in shapes.items():
                 _accept(context.set_input_shape(name, shape), name)
             self._loose_shapes = dict(shapes)

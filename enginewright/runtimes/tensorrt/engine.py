@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -17,20 +17,19 @@ from typing import Any, Optional, cast
 import numpy as np
 import numpy.typing as npt
 
+from enginewright.config import QUANTIZED
 from enginewright.errors import EngineInputError, StaleArtifact
-from enginewright.runtimes.base import Array, LayerTime, TensorSpec, check_feeds, in_batches
+from enginewright.runtimes.base import Array, LayerTime, TensorSpec, check_shapes, in_batches, in_order
 from enginewright.runtimes.checked import require_engine
+from enginewright.runtimes.feeds import engine_closed, joined, refuse_nan, require_mapping
 from enginewright.runtimes.tensorrt import graph, memory
 from enginewright.runtimes.tensorrt.bindings import Bindings
 from enginewright.runtimes.tensorrt.contexts import Program, Worker, largest_batch
 from enginewright.runtimes.tensorrt.interop import DeviceArray, Feed, to_feed
+from enginewright.runtimes.tensorrt.pool import Piece, Pool
 from enginewright.runtimes.tensorrt.profiler import LAYERS_FILE, profile_layers
-from enginewright.runtimes.tensorrt.streams import Slot
 from enginewright.runtimes.tensorrt.tensors import check_profile
 from enginewright.target import TargetFingerprint
-
-EVENTS = 256  # pairs of timing events that one pass of `device_seconds` takes
-
 
 _loggers: dict[str, Any] = {}
 
@@ -39,11 +38,12 @@ _loggers: dict[str, Any] = {}
 class LoadOptions:
     """How an engine is held in memory; each setting trades memory for overlap."""
 
-    depth: int = 3  # batches under way in `infer_many`, each with its own buffers
+    depth: int = 3  # batches under way, each with its own buffers; all open `infer_many` share them
     contexts: int = 1  # workers that compute at the same time, each with its own stream and scratch memory; at most `depth`
     graphs: bool = True
     device: int = 0  # CUDA ordinal
     input_scales: Mapping[str, float] = field(default_factory=dict)  # of int8 inputs; `load_engine` takes them from the sidecar
+    quantized: bool = False  # computes in INT8, which would hide NaN; `load_engine` takes it from the sidecar
 
 
 def load_engine(
@@ -65,7 +65,8 @@ def load_engine(
     """
     made = require_engine(engine_path, here)
     module = cast(ModuleType, trt)
-    held = replace(options or LoadOptions(), input_scales=made.settings.get("input_scales", {}))
+    quantized = made.settings.get("precision") in {precision.name for precision in QUANTIZED}
+    held = replace(options or LoadOptions(), input_scales=made.settings.get("input_scales", {}), quantized=quantized)
     return TensorRTEngine(module, engine_path, held, logger or _default_logger(module))
 
 
@@ -78,6 +79,7 @@ class TensorRTEngine:
     """A live engine, used in a `with` block; at its end every byte of device and pinned memory is given back.
 
     Threads: load, use and leave an engine in one thread. Other threads load engines of their own; the memory of the weights is then taken again.
+    Within the thread any calls may be interleaved: several open iterators of `infer_many`, and anything else between two of their outputs.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -86,7 +88,7 @@ class TensorRTEngine:
 
     def __init__(self, trt: ModuleType, path: Path, options: LoadOptions, logger: Any) -> None:
         """Deserialize without a check of the sidecar: use `load_engine`."""
-        self._trt, self._path, self._thread = trt, path, threading.get_ident()
+        self._trt, self._path, self._options, self._thread = trt, path, options, threading.get_ident()
         self._closing = contextlib.ExitStack()
         with self._closing:
             memory.push_primary_context(options.device)
@@ -109,81 +111,80 @@ class TensorRTEngine:
                 beyond `max_batch` runs in several goes, overlapped.
 
         Raises:
-            EngineInputError: a wrong name, dtype or shape, or a call from another thread.
+            EngineInputError: a wrong name, dtype or shape, NaN in a host array for an INT8 engine, or a call from another thread. Arrays of
+                `pinned_inputs` and CUDA arrays are not searched for NaN: reading them would cost more than copying them.
         """
         checked, batch = self._check(feeds)
         if batch <= self.max_batch:
-            return self._slots[0].run(checked, batch)
-        pieces = list(self._pipeline((piece, rows) for piece, rows in self._split(checked, batch)))
-        return {spec.name: np.concatenate([piece[spec.name] for piece in pieces]) for spec in self.outputs}
+            with self._pool.borrowed() as slot:
+                return slot.run(checked, batch)
+        return self._collect(self._submit(checked, batch, on_device=False))
 
     def infer_many(self, batches: Iterable[Mapping[str, Any]], on_device: bool = False) -> Iterator[dict[str, Any]]:
         """Run many batches, overlapping copy in, compute and copy out; yield the outputs in order, one dictionary a batch.
 
+        What fails for a batch is raised in that batch's turn. An iterator that is left unfinished needs no care.
+
         Args:
             batches: feeds as for `infer`. Host arrays in memory of `pinned_inputs` are copied from where they lie: leave them alone until their
-                outputs came back. Others are copied to pinned memory first.
-            on_device: yield `DeviceArray`s, valid until the next but `depth - 2` is asked for, and copy nothing back.
+                outputs came back. Others are copied to pinned memory when they are drawn.
+            on_device: yield `DeviceArray`s and copy nothing back. Their memory is theirs for as long as one of them lives, and at least until the
+                next but `depth - 2` is asked for; keep few, as each that is kept beyond takes the memory of a further batch.
 
         Raises:
-            EngineInputError: as `infer`; with `on_device` also a batch beyond `max_batch`.
+            EngineInputError: as `infer`; with `on_device` also a batch beyond `max_batch`; the engine was closed meanwhile.
         """
-        if on_device:
-            yield from self._pipeline(((self._fits(feeds)) for feeds in batches), on_device=True)
-            return
-        sizes: deque[int] = deque()  # of each batch, the pieces under way
+        depth, under_way = max(1, self._options.depth), deque[list[Piece]]()
 
-        def pieces() -> Iterator[tuple[dict[str, Feed], int]]:
-            for feeds in batches:
-                checked, batch = self._check(feeds)
-                sizes.append(-(-batch // self.max_batch))
-                yield from self._split(checked, batch)
+        def start(feeds: Mapping[str, Any]) -> list[Piece]:
+            under_way.append(self._submit(*(self._fits if on_device else self._check)(feeds), on_device))
+            return under_way[-1]
 
-        gathered: list[dict[str, Array]] = []
-        with contextlib.closing(self._pipeline(pieces())) as outputs:
-            for piece in outputs:
-                gathered.append(piece)
-                if len(gathered) == sizes[0]:
-                    sizes.popleft()
-                    yield gathered[0] if len(gathered) == 1 else {name: np.concatenate([part[name] for part in gathered]) for name in piece}
-                    gathered = []
+        self._live()
+        handed: deque[dict[str, Any]] = deque()
+        try:
+            for pieces in in_order(batches, start, max(1, depth - 1) if on_device else depth + 1):
+                outputs = self._collect(pieces)
+                under_way.popleft()
+                if on_device:
+                    handed.append(outputs)
+                yield outputs
+                self._live()
+                while len(handed) > max(0, depth - 2):
+                    handed.popleft()
+                del outputs
+        finally:
+            for pieces in under_way:
+                for piece in pieces:
+                    piece.wanted = False
 
     def pinned_inputs(self, batch: int) -> dict[str, Array]:
         """New arrays in page-locked memory for one batch, freed with the engine: what is written there is copied to the GPU without staging.
 
         Dynamic axes other than the batch take the profile's largest size. Don't touch the arrays after the `with` block.
         """
+        self._live()
+        if batch < 1:
+            raise EngineInputError(f"a batch of {batch} rows cannot be fed; ask for at least one")
         made = {}
         for binding in self._workers[0].inputs:
             shape = (batch, *binding.maximum[1:])
             buffer = memory.PinnedBuffer(int(np.prod(shape, dtype=np.int64)) * binding.spec.dtype.itemsize)
-            self._closing.callback(buffer.free)
+            self._buffers.callback(buffer.free)
             made[binding.name] = buffer.view(shape, binding.spec.dtype)
         return made
 
     def device_seconds(self, feeds: Mapping[str, Any], repeats: int) -> npt.NDArray[np.float64]:
         """Copy `feeds` once, run `repeats` times back to back; time of each run between CUDA events, in seconds, copies excluded. Shape [repeats]."""
         checked, batch = self._fits(feeds)
-        program, _ = self._slots[0].prepare(checked, batch)
-        program.run()  # a first run outside of the times
-        stream, cuda = self._workers[0].stream, memory.driver()
-        pairs = [(cuda.Event(), cuda.Event()) for _ in range(min(EVENTS, repeats))]
-        seconds: list[float] = []
-        while len(seconds) < repeats:
-            used = pairs[: repeats - len(seconds)]
-            for start, stop in used:
-                start.record(stream)
-                program.run()
-                stop.record(stream)
-            stream.synchronize()
-            seconds += [stop.time_since(start) / 1000 for start, stop in used]
-        return np.asarray(seconds)
+        with self._pool.borrowed() as slot:
+            return slot.device_seconds(checked, batch, repeats)
 
     def phase_seconds(self, feeds: Mapping[str, Any], repeats: int) -> dict[str, npt.NDArray[np.float64]]:
         """Run `repeats` times one after the other; "enqueue" by the host's clock, "h2d", "compute" and "d2h" between CUDA events; seconds, [repeats]."""
         checked, batch = self._fits(feeds)
-        self._slots[0].run(checked, batch)  # a first run outside of the times
-        return self._slots[0].timed(checked, batch, repeats)
+        with self._pool.borrowed() as slot:
+            return slot.phase_seconds(checked, batch, repeats)
 
     def layer_times(self, feeds: Mapping[str, Any], runs: int) -> list[LayerTime]:
         """Run `feeds` `runs` times under TensorRT's IProfiler; mean time of each layer, in order of execution.
@@ -191,18 +192,26 @@ class TensorRTEngine:
         Precisions and fused ONNX nodes come from the inspector's JSON beside the engine, if the builder left it there.
         """
         checked, batch = self._fits(feeds)
-        context = self._slots[0].prepare_own_context(checked, batch)
-        return profile_layers(self._trt, context, self._workers[0].stream, runs, self._path.with_name(LAYERS_FILE))
+        with self._pool.borrowed() as slot:
+            program = slot.own_program(checked, batch)
+            return profile_layers(self._trt, program, slot.worker.stream, runs, self._path.with_name(LAYERS_FILE))
 
     def bare_program(self, feeds: Mapping[str, Any]) -> tuple[Program, Any]:
-        """(context set to `feeds` copied once, its stream): for measuring a bare enqueue loop beside ours; nothing of ours is in between."""
+        """(context set to `feeds` copied once, its stream): for measuring a bare enqueue loop beside ours; nothing of ours is in between.
+
+        The program keeps a slot for as long as it lives.
+        """
         checked, batch = self._fits(feeds)
-        return Program(self._slots[0].prepare_own_context(checked, batch), self._workers[0].stream), self._workers[0].stream
+        slot, lease = self._pool.lent()
+        program = slot.own_program(checked, batch)
+        program.lease = (lease, checked)
+        return program, slot.worker.stream
 
     def state(self) -> dict[str, Any]:
         """What a report says of a loaded engine: batches under way, contexts, graphs held, and why there are none."""
         return {
-            "depth": len(self._slots),
+            "depth": max(1, self._options.depth),
+            "slots": len(self._pool),
             "contexts": len(self._workers),
             "graphs": sum(worker.graphs for worker in self._workers),
             "why_no_graph": self._workers[0].why_no_graph,
@@ -235,34 +244,38 @@ class TensorRTEngine:
             worker = Worker(self._trt, self._engine, min(index, profiles - 1), options.graphs)
             self._closing.callback(worker.close)
             self._workers.append(worker)
-        upload, download = cuda.Stream(), cuda.Stream()
-        self._slots: list[Slot] = []
-        for index in range(max(1, options.depth)):
-            slot = Slot(self._workers[index % len(self._workers)], upload, download)
-            self._closing.callback(slot.free)
-            self._slots.append(slot)
+        self._pool = Pool(self._workers)
+        self._closing.callback(self._pool.close)
+        self._buffers = self._closing.enter_context(contextlib.ExitStack())  # that callers ask for
         self._closing.callback(cuda.Context.synchronize)  # the first to run: nothing is freed under a running kernel
+        self._pool.fill(max(1, options.depth))
 
     def _forget(self) -> None:
         """Streams and events go with their last reference, while the context is still current."""
-        self._slots, self._workers = [], []
+        self._workers = []
         self._engine = self._runtime = None
 
     def _own_thread(self) -> None:
         if threading.get_ident() != self._thread:
             raise EngineInputError(f"{self._path.name} was loaded in another thread; load it once in each thread that uses it")
 
-    def _check(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Feed], int]:
+    def _live(self) -> None:
         self._own_thread()
-        if not self._slots:
-            raise EngineInputError(f"{self._path.name} is closed: its `with` block has ended; load it again")
-        stream = self._workers[0].stream.handle
-        arrays: dict[str, Any] = {name: to_feed(name, value, stream) for name, value in feeds.items()}
-        batch = check_feeds(self.inputs, arrays)
+        if not self._workers:
+            raise engine_closed(self._path)
+
+    def _check(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Feed], int]:
+        self._live()
+        require_mapping(feeds)
+        stream, device = self._pool.intake, self._options.device
+        arrays: dict[str, Any] = {name: to_feed(name, value, stream, device) for name, value in feeds.items()}
+        batch = check_shapes(self.inputs, arrays)
         check_profile(self._workers[0].inputs, {name: array.shape for name, array in arrays.items()})
         for array in arrays.values():
             if isinstance(array, DeviceArray):
                 self._order_after(array)
+        if self._options.quantized:
+            refuse_nan({name: array for name, array in arrays.items() if isinstance(array, np.ndarray) and not memory.is_pinned(array)})
         return arrays, batch
 
     def _fits(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Feed], int]:
@@ -290,25 +303,18 @@ class TensorRTEngine:
                 stop = min(start + self.max_batch, batch)
                 yield {name: feed.rows(start, stop) if isinstance(feed, DeviceArray) else feed[start:stop] for name, feed in feeds.items()}, stop - start
 
-    def _pipeline(self, pieces: Iterable[tuple[dict[str, Feed], int]], on_device: bool = False) -> Generator[dict[str, Any], None, None]:
-        """Submit to one slot after the other; collect the oldest once all are under way."""
-        if any(slot.busy for slot in self._slots):
-            raise EngineInputError("another infer_many of this engine is not finished; take all its outputs or close its iterator first")
-        under_way: deque[Slot] = deque()
-        # Outputs that stay on the device lie in the slot's own buffer: the slot handed out last is not submitted to before the next is asked for.
-        room = len(self._slots) - 1 if on_device and len(self._slots) > 1 else len(self._slots)
-        index = 0
+    def _submit(self, feeds: dict[str, Feed], batch: int, on_device: bool) -> list[Piece]:
+        """Start all pieces of a batch; when this returns, what the caller has in pageable memory has been read."""
+        pieces: list[Piece] = []
         try:
-            for feeds, rows in pieces:
-                if len(under_way) == room:
-                    yield under_way.popleft().collect()
-                slot = self._slots[index % len(self._slots)]
-                slot.submit(feeds, rows, on_device)
-                under_way.append(slot)
-                index += 1
-            while under_way:
-                yield under_way.popleft().collect()
-        finally:
-            for slot in under_way:
-                if slot.busy:  # not if the engine was closed before its pipeline
-                    slot.collect()
+            for piece, rows in self._split(feeds, batch):
+                pieces.append(self._pool.submit(piece, rows, on_device))
+        except BaseException:
+            for started in pieces:
+                started.wanted = False
+            raise
+        return pieces
+
+    def _collect(self, pieces: list[Piece]) -> dict[str, Any]:
+        self._live()
+        return joined([(self._pool.collect(piece), piece.rows) for piece in pieces])

@@ -7,20 +7,24 @@ from types import ModuleType
 from typing import Any, Optional
 
 from enginewright.runtimes.base import LayerTime
+from enginewright.runtimes.tensorrt.contexts import Program
 from enginewright.runtimes.tensorrt.layers import Layer, from_inspector
 
 LAYERS_FILE = "layers.json"  # the engine inspector's JSON, which the builder writes beside the engine
 
 
-def profile_layers(trt: ModuleType, context: Any, stream: Any, runs: int, layers_file: Path) -> list[LayerTime]:
+def profile_layers(trt: ModuleType, program: Program, stream: Any, runs: int, layers_file: Path) -> list[LayerTime]:
     """Run an inference `runs` times, after one run that is not counted.
 
     Args:
         trt: the module `tensorrt` or `tensorrt_rtx`.
-        context: an execution context with shapes and addresses set. It keeps the profiler, so give it one of its own.
+        program: from `Worker.own_program`. Its context keeps the profiler.
         stream: a PyCUDA stream.
         runs: how many times are averaged.
         layers_file: the inspector's JSON; without it precisions and operations stay empty.
+
+    Raises:
+        RuntimeUnavailable: TensorRT refuses the inference.
     """
     totals: dict[str, float] = {}
 
@@ -31,10 +35,11 @@ def profile_layers(trt: ModuleType, context: Any, stream: Any, runs: int, layers
         def report_layer_time(self, layer_name: str, ms: float) -> None:
             totals[layer_name] = totals.get(layer_name, 0.0) + ms
 
+    context = program.context
     context.profiler = profiler = Profiler()
     context.enqueue_emits_profile = False  # else every enqueue waits for the GPU
     for run in range(runs + 1):
-        context.execute_async_v3(stream.handle)
+        program.run()
         stream.synchronize()
         context.report_to_profiler()
         if run == 0:

@@ -41,6 +41,8 @@ def read_inputs(trt: ModuleType, engine: Any, profile: int) -> list[Binding]:
             raise RuntimeUnavailable(f"the input '{name}' is a shape tensor, which has no batch to run; export the model with this shape fixed")
         spec = _spec(trt, engine, name)
         minimum, _, maximum = (tuple(shape) for shape in engine.get_tensor_profile_shape(name, profile))
+        if not maximum:
+            raise RuntimeUnavailable(f"the input '{name}' is a single number and has no batch axis; export the model with this number fixed")
         bindings.append(Binding(spec, minimum, maximum))
     return bindings
 

@@ -102,12 +102,13 @@ def test_a_batch_is_submitted_before_the_one_before_it_is_collected(gpu: fake_cu
         check(batch := images(2), engine.infer({"x": batch}))
 
 
-def test_a_second_pipeline_before_the_first_has_ended_is_refused(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_a_second_pipeline_beside_the_first(gpu: fake_cuda.Gpu, plan: Path) -> None:
     with load(plan) as engine:
-        first = engine.infer_many({"x": images(1)} for _ in range(9))
-        next(first)
-        with pytest.raises(EngineInputError, match="infer_many of this engine is not finished"):
-            next(engine.infer_many([{"x": images(1)}]))
+        ours, theirs = [images(1) for _ in range(9)], [images(2) for _ in range(9)]
+        both = zip(engine.infer_many({"x": x} for x in ours), engine.infer_many({"x": x} for x in theirs), strict=True)
+        for one, other, outputs in zip(ours, theirs, both, strict=True):
+            check(one, outputs[0])
+            check(other, outputs[1])
 
 
 def test_pinned_inputs_are_read_where_they_lie(gpu: fake_cuda.Gpu, plan: Path) -> None:

@@ -1,0 +1,119 @@
+"""What every engine refuses before it looks at shapes: one sentence for each thing that people feed and that is not a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from enginewright.errors import EngineInputError
+
+Array = npt.NDArray[Any]
+
+
+def engine_closed(path: Path) -> EngineInputError:
+    """The fault of a call, or of the next step of an iterator, after the engine's `with` block."""
+    return EngineInputError(f"{path.name} is closed: its `with` block has ended; load it again")
+
+
+def require_mapping(feeds: object) -> None:
+    """Raises EngineInputError unless `feeds` maps names to arrays."""
+    if not isinstance(feeds, Mapping):
+        raise EngineInputError(f"the feeds are a {_kind(feeds)}; feed a dictionary of input name to array")
+
+
+def require_iterable(batches: object) -> None:
+    """Raises EngineInputError unless `batches` can be what `infer_many` takes: an iterable of feeds."""
+    if isinstance(batches, Mapping):
+        raise EngineInputError("infer_many takes an iterable of feeds and is given one dictionary; put it in a list, or use infer")
+    if not isinstance(batches, Iterable) or isinstance(batches, (str, bytes)):
+        raise EngineInputError(f"infer_many takes an iterable of feeds and is given a {_kind(batches)}; give it a list or a generator of dictionaries")
+
+
+def not_an_array(name: str, value: object, remedy: str = "feed a NumPy array") -> EngineInputError:
+    """The fault of a value that is not an array, with what makes one of it."""
+    refuse_unusual(name, value)
+    if type(value).__module__.split(".")[0] == "torch":
+        remedy += ", e.g. .cpu().numpy() of it"
+    elif isinstance(value, (list, tuple, int, float)):
+        remedy += ", e.g. np.asarray(..., dtype) of it"
+    elif isinstance(value, (str, Path)):
+        remedy += "; preprocess() of enginewright.data makes one of image files"
+    return EngineInputError(f"the input '{name}' is a {_kind(value)}; {remedy}")
+
+
+def refuse_unusual(name: str, value: object) -> None:
+    """Raises EngineInputError for a tensor whose memory is not all that it stands for, or is in a type that NumPy lacks."""
+    if getattr(value, "requires_grad", False) is True:
+        raise EngineInputError(f"the input '{name}' is a {_kind(value)} that requires a gradient; feed its .detach()")
+    dtype = str(getattr(value, "dtype", ""))
+    if any(word in dtype for word in ("bfloat16", "float8", "float4", "float6")):
+        raise EngineInputError(f"the input '{name}' is {dtype}, which NumPy lacks; convert it to the input's type, e.g. with .float()")
+    is_negated = getattr(value, "is_neg", None)
+    if callable(is_negated) and is_negated() is True:
+        raise EngineInputError(f"the input '{name}' is a view with its sign still to be turned; feed its .resolve_neg()")
+
+
+def require_plain_array(name: str, value: object) -> None:
+    """Raises EngineInputError unless `value` is a NumPy array that holds its values itself."""
+    if not isinstance(value, np.ndarray):
+        raise not_an_array(name, value)
+    if isinstance(value, np.ma.MaskedArray):
+        raise EngineInputError(f"the input '{name}' is a masked array, and engines know no mask; feed its .filled(...)")
+    if value.dtype.hasobject:
+        raise EngineInputError(
+            f"the input '{name}' holds Python objects, as an array of rows of unequal length does; feed one np.stack of arrays of equal shape"
+        )
+
+
+def wrong_dtype(name: str, want: np.dtype[Any], have: np.dtype[Any]) -> EngineInputError:
+    """The fault of an array in another type than the input's."""
+    if have == np.uint8 and want.kind == "f":
+        return EngineInputError(
+            f"the input '{name}' must be {want} and is uint8, which looks like pixels as they are; "
+            "use preprocess() of enginewright.data, which scales and normalizes them"
+        )
+    return EngineInputError(f"the input '{name}' must be {want} and is {have}; convert it with .astype")
+
+
+def refuse_nan(feeds: Mapping[str, Array]) -> None:
+    """For INT8 engines: quantization turns NaN into a finite number, and the answer would look like any other.
+
+    Raises EngineInputError if a float array holds NaN. Costs about half a copy of the array.
+    """
+    for name, array in feeds.items():
+        if array.size and _has_nan(array):
+            raise EngineInputError(f"the input '{name}' holds NaN, which INT8 would turn into a finite number; mend what made it")
+
+
+def _has_nan(array: Array) -> bool:
+    if array.dtype == np.float16:  # NumPy has no fast float16: anything beyond the bits of infinity is NaN
+        return bool((array.view(np.uint16) & 0x7FFF).max() > 0x7C00)
+    return array.dtype.kind == "f" and bool(np.isnan(array.min()))  # the least of anything and NaN is NaN
+
+
+def joined(pieces: Sequence[tuple[dict[str, Array], int]]) -> dict[str, Array]:
+    """The outputs of a batch that ran in pieces, given with the rows of each.
+
+    Raises:
+        EngineInputError: an output has no row for each row of the batch, so nothing says how its pieces go together.
+    """
+    if len(pieces) == 1:
+        return pieces[0][0]
+    for outputs, rows in pieces:
+        for name, array in outputs.items():
+            if array.shape[:1] != (rows,):
+                raise EngineInputError(
+                    f"the output '{name}' has shape {list(array.shape)} for a batch of {rows}, "
+                    "so a batch beyond the engine's profile cannot be put together; feed smaller batches"
+                )
+    return {name: np.concatenate([outputs[name] for outputs, _ in pieces]) for name in pieces[0][0]}
+
+
+def _kind(value: object) -> str:
+    kind = type(value)
+    package = kind.__module__.split(".")[0]
+    return kind.__name__ if package in ("builtins", "numpy", "pathlib") else f"{package}.{kind.__name__}"
