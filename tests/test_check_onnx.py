@@ -34,7 +34,8 @@ def model_of(
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, output)],
         [onnx.numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset), *(helper.make_opsetid(name, 1) for name in domains)], ir_version=8)
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(name, 1) for name in domains)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="pytorch")
 
 
 def conv(output: str = "output", *, weight: Array | None = None) -> ModelProto:
@@ -156,7 +157,7 @@ FAILS = [
     pytest.param(lambda: relu(shape=None), "the input 'input' float32 .* has no shape", id="input without a shape"),
     pytest.param(two_inputs, r"the model has 2 inputs \('input', 'second'\) and the pipeline feeds one", id="two inputs"),
     pytest.param(lambda: relu(opset=12), "opset 12 has no quantization per channel; export at 13", id="opset too old"),
-    pytest.param(lambda: relu(opset=26), r"opset 26 is over what any TensorRT parses \(25\); set export.opset_version to 17", id="opset too new"),
+    pytest.param(lambda: relu(opset=26), r"opset 26 is over what any TensorRT parses \(25\); export with opset_version=17", id="opset too new"),
     pytest.param(
         lambda: model_of([helper.make_node("Relu", ["nowhere"], ["output"], "act")]),
         "onnx.checker refuses the model: .*nowhere.*export it again",
@@ -216,7 +217,7 @@ def test_a_sound_model_has_no_finding(tmp_path: Path) -> None:
         "verdict": "pass",
         "findings": [],
         "opset_version": 17,
-        "producer": "",
+        "producer": "pytorch",
         "inputs": {"input": "float32 [batch, 1, 8, 8]"},
         "outputs": {"output": "float32 [batch, 2, 6, 6]"},
         "operators": {"Conv": 1},

@@ -45,6 +45,20 @@ def walk(graph: onnx.GraphProto, around: str = "") -> Iterator[Node]:
                 yield from walk(inner, f"{node.name}/{attribute.name}/")
 
 
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and all graphs inside its nodes, however deep."""
+    yield graph
+    for proto in graph.node:
+        for inner in inner_graphs(proto):
+            yield from graphs(inner)
+
+
+def inner_graphs(proto: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that a node's attributes hold, without those inside them."""
+    for attribute in proto.attribute:
+        yield from [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs
+
+
 def weights(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """Every stored tensor: initializers, and the values of Constant nodes under the name of their output, of inner graphs too."""
     yield from graph.initializer
@@ -53,10 +67,13 @@ def weights(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             if attribute.type == onnx.AttributeProto.TENSOR:
                 tensor = onnx.TensorProto()
                 tensor.CopyFrom(attribute.t)
-                tensor.name = tensor.name or proto.output[0]
+                tensor.name = proto.output[0] if proto.output else tensor.name
                 yield tensor
-            for inner in [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs:
-                yield from weights(inner)
+            elif proto.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
+                values = [attribute.f] if attribute.name == "value_float" else list(attribute.floats)
+                yield onnx.numpy_helper.from_array(np.array(values, np.float32), proto.output[0])
+        for inner in inner_graphs(proto):
+            yield from weights(inner)
 
 
 def inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:

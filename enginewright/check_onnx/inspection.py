@@ -8,6 +8,7 @@ from typing import Optional
 import onnx
 
 from enginewright.check_onnx import graph, operators, structure, weights
+from enginewright.check_onnx.origin import Origin, origin_of
 from enginewright.check_onnx.report import Finding, Report, Severity
 from enginewright.errors import ModelError
 from enginewright.runtimes.parsers import PARSERS, ParserAnswer, parser_answers
@@ -28,20 +29,25 @@ def inspect(path: Path, opset_version: Optional[int] = None) -> Report:
     except ModelError as fault:
         what, _, remedy = str(fault).partition("; ")
         return Report((Finding(Severity.fail, what, remedy),))
-    found = [*structure.opset(model, opset_version), *operators.findings(model), *weights.external_data(path, model)]
-    inferred, contradictions = structure.infer_shapes(model)
+    origin = origin_of(model, opset_version)
+    damage = [*structure.garbled(model, origin), *weights.unreadable(path, model, origin)]
+    if damage:  # nothing that walks the graph or reads its numbers can go on
+        return Report(tuple(damage), structure.opset_version(model), origin.producer)
+    found = [*structure.named_twice(model), *structure.opset(model, opset_version, origin), *operators.findings(model, origin)]
+    found += weights.external_data(path, model)
+    inferred, contradictions = structure.infer_shapes(model, origin)
     refusals: list[Finding] = []
     readable = all((path.parent / name).is_file() for name in weights.external_files(model))
     if readable:
-        refusals = list(structure.checker(path))
-        found += [*refusals, *weights.findings(path, model)]
-    found += [*contradictions, *structure.fed(model)]
+        refusals = list(structure.checker(path, origin))
+        found += [*refusals, *weights.findings(path, model, origin)]
+    found += [*contradictions, *structure.fed(model, origin)]
     if not contradictions:
-        found += structure.returned(model)
+        found += structure.returned(model, origin)
     # TensorRT-RTX 1.7's parser was seen to end the whole process on a node with a wrong number of inputs.
     valid = readable and not refusals and not contradictions
     answers = parser_answers(path) if valid else {name: ParserAnswer(why_not="not asked, as the model is not valid ONNX") for name in PARSERS}
-    found += _refusals(answers, {finding.node for finding in found if finding.severity is Severity.fail})
+    found += _refusals(answers, {finding.node for finding in found if finding.severity is Severity.fail}, origin)
     return _report(model, inferred, found, answers)
 
 
@@ -61,13 +67,13 @@ def _report(model: onnx.ModelProto, inferred: onnx.ModelProto, found: list[Findi
     )
 
 
-def _refusals(answers: dict[str, ParserAnswer], known: set[Optional[str]]) -> list[Finding]:
+def _refusals(answers: dict[str, ParserAnswer], known: set[Optional[str]], origin: Origin) -> list[Finding]:
     """What a parser refuses beyond what is known to fail already, so that the report says the same where no parser is installed."""
     return [
         Finding(
             Severity.fail,
             f"the parser of {package} {answer.version} refuses {f'node {error.node!r} ({error.operator})' if error.operator else 'the model'}: {error.message}",
-            "replace that operation in `forward`, or try another export.opset_version",
+            origin.says("replace that operation in `forward`, or try another opset", "make the file without that operation, or at another opset"),
             error.node,
         )
         for package, answer in answers.items()

@@ -14,6 +14,7 @@ import onnx
 from enginewright.calibration.fold import BATCH_NORMALIZATION, foldable_into, why_unfoldable
 from enginewright.calibration.graph import Graph
 from enginewright.check_onnx.graph import STANDARD_DOMAINS, Node, walk
+from enginewright.check_onnx.origin import PAIR, Origin
 from enginewright.check_onnx.report import BatchNormalization, Finding, Severity
 
 _SEQUENCES = "keep tensors instead of lists of tensors in `forward` (torch.stack, torch.cat)"
@@ -21,6 +22,12 @@ _STRINGS = "do this outside of the model, before inference"
 _RANDOM = "the model must not draw random numbers in inference: remove it from `forward`"
 _BITS = "compute it with Mul, Div and Mod, or outside of the model"
 _QUANTIZED = "give the FP32 model: calibrate and build_int8 quantize it"
+_CUSTOM = (
+    "ONNX Runtime needs a custom operator library for it and TensorRT a plugin of that name, and neither is loaded here: "
+    "replace it in `forward` by standard operators, or cut the model before it"
+)
+_ELSEWHERE = "make the file without it: change the model that it was made of, or cut the graph before this node"
+_PYTORCH_WORDS = ("forward", "torch", "model.eval", "PyTorch", "max_pool", "interpolate", "export")
 _LOSS = "export the network without its loss"
 
 # Operators that no TensorRT parser takes -> what to do about it.
@@ -95,17 +102,17 @@ _DOMAINS = {
 }
 
 
-def findings(model: onnx.ModelProto) -> Iterator[Finding]:
+def findings(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
     """What there is to say about the nodes of a model, in their order."""
     local = {(function.domain, function.name) for function in model.functions}
     for node in walk(model.graph):
         if (node.proto.domain, node.proto.op_type) in local:
             continue
-        yield from _unknown(node)
+        yield from _unknown(node, origin)
         if node.proto.domain not in STANDARD_DOMAINS:
             continue
-        yield from _tensorrt(node)
-        yield from _training(node)
+        yield from _tensorrt(node, origin)
+        yield from _training(node, origin)
     yield from map(_batch_normalization, batch_normalizations(model))
     yield from _quantized(model)
 
@@ -120,14 +127,10 @@ def batch_normalizations(model: onnx.ModelProto) -> list[BatchNormalization]:
     return found
 
 
-def _unknown(node: Node) -> Iterator[Finding]:
+def _unknown(node: Node, origin: Origin) -> Iterator[Finding]:
     proto = node.proto
     if proto.domain not in STANDARD_DOMAINS:
-        remedy = _DOMAINS.get(
-            proto.domain,
-            "ONNX Runtime needs a custom operator library for it and TensorRT a plugin of that name, and neither is loaded here: "
-            "replace it in `forward` by standard operators, or cut the model before it",
-        )
+        remedy = _QUANTIZED if origin.quantized and proto.domain == "com.microsoft" else _in_words(_DOMAINS.get(proto.domain, _CUSTOM), origin)
         yield Finding(Severity.fail, f"{node} is an operator of the domain '{proto.domain}', outside of standard ONNX", remedy, node.name)
     elif not onnx.defs.has(proto.op_type):
         yield Finding(
@@ -138,24 +141,32 @@ def _unknown(node: Node) -> Iterator[Finding]:
         )
 
 
-def _tensorrt(node: Node) -> Iterator[Finding]:
+def _tensorrt(node: Node, origin: Origin) -> Iterator[Finding]:
     operator, outputs = node.proto.op_type, node.proto.output
     if operator in UNSUPPORTED:
-        yield Finding(Severity.fail, f"{node} is not supported by TensorRT", UNSUPPORTED[operator], node.name)
+        yield Finding(Severity.fail, f"{node} is not supported by TensorRT", _in_words(UNSUPPORTED[operator], origin), node.name)
     elif operator in RESTRICTED:
         what = f"{node} is restricted in TensorRT: {RESTRICTED[operator]}"
         yield Finding(Severity.warning, what, "replace it if the build refuses it or the accuracy suffers", node.name)
     elif operator == "MaxPool" and len(outputs) > 1 and outputs[1]:
-        yield Finding(Severity.fail, f"{node} returns Indices, which TensorRT does not support", "call max_pool without return_indices", node.name)
+        remedy = _in_words("call max_pool without return_indices", origin)
+        yield Finding(Severity.fail, f"{node} returns Indices, which TensorRT does not support", remedy, node.name)
     elif operator in ("MaxPool", "AveragePool", "LpPool") and any(size != 1 for size in _attribute(node, "dilations", ())):
         yield Finding(Severity.fail, f"{node} has dilations, which TensorRT does not support in pooling", "pool without dilation", node.name)
     elif operator == "Resize" and _attribute(node, "antialias", 0):
-        yield Finding(Severity.fail, f"{node} has antialiasing, which TensorRT does not support", "interpolate with antialias=False", node.name)
+        remedy = _in_words("interpolate with antialias=False", origin)
+        yield Finding(Severity.fail, f"{node} has antialiasing, which TensorRT does not support", remedy, node.name)
 
 
-def _training(node: Node) -> Iterator[Finding]:
+def _training(node: Node, origin: Origin) -> Iterator[Finding]:
     if _attribute(node, "training_mode", 0):
-        yield Finding(Severity.fail, f"{node} is in training mode", "call `model.eval()` before the export", node.name)
+        remedy = origin.says("call `model.eval()` before the export", f"for inference, {origin.again}")
+        yield Finding(Severity.fail, f"{node} is in training mode", remedy, node.name)
+
+
+def _in_words(remedy: str, origin: Origin) -> str:
+    """The remedy, where it is one of PyTorch, in words that a file from elsewhere can be mended by."""
+    return origin.says(remedy, _ELSEWHERE if any(word in remedy for word in _PYTORCH_WORDS) else remedy)
 
 
 def _batch_normalization(found: BatchNormalization) -> Finding:
@@ -168,7 +179,7 @@ def _batch_normalization(found: BatchNormalization) -> Finding:
 
 
 def _quantized(model: onnx.ModelProto) -> Iterator[Finding]:
-    nodes = [node for node in walk(model.graph) if node.proto.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    nodes = [node for node in walk(model.graph) if node.proto.op_type in PAIR]
     if nodes:
         yield Finding(Severity.fail, f"the model carries {len(nodes)} Q/DQ nodes already, the first is {nodes[0]}", _QUANTIZED, nodes[0].name)
 

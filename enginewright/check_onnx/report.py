@@ -23,6 +23,11 @@ class Severity(Enum):
     note = "note"
 
 
+def one_line(text: str) -> str:
+    """Text with line breaks and other characters that do not print as Python writes them."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that the check found, and what to do about it."""
@@ -31,6 +36,11 @@ class Finding:
     what: str
     remedy: str
     node: Optional[str] = None  # name of the node, tensor, input or output that it is about
+
+    def __post_init__(self) -> None:
+        """Names of a model may hold anything; a sentence stays on one line."""
+        for name in ("what", "remedy"):
+            object.__setattr__(self, name, one_line(getattr(self, name)))
 
     def sentence(self) -> str:
         """`what; remedy` in one line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
@@ -11,12 +12,21 @@ from google.protobuf.message import DecodeError
 from onnx.checker import ValidationError
 from onnx.shape_inference import InferenceError
 
-from enginewright.check_onnx.graph import STANDARD_DOMAINS, described, dtype, inputs, shape, walk
+from enginewright.check_onnx.graph import STANDARD_DOMAINS, described, dtype, graphs, inputs, shape, walk
+from enginewright.check_onnx.origin import Kind, Origin
 from enginewright.check_onnx.report import Finding, Severity
 from enginewright.errors import ModelError
 
 # TensorRT version -> the highest opset that its parser takes (docs/operators.md of onnx-tensorrt at each release).
 LATEST_OPSET = {"8.6": 17, "10.0": 20, "10.9": 22, "10.13": 24, "11.0": 25}
+CONVERT = "convert it with onnx.version_converter"
+FIXED_BATCH = {
+    Kind.export: "export with a dynamic first axis (`dvc repro -f export` does)",
+    Kind.pytorch: "export with a dynamic first axis (dynamic_axes or dynamic_shapes of torch.onnx.export)",
+    Kind.other: "make its first axis symbolic, and no size of a batch a constant (onnx.tools.update_model_dims)",
+}
+# What onnx raises on account of a file: damaged ones reach its own code in Python too.
+FAULTS = (ValidationError, InferenceError, DecodeError, ValueError, TypeError, RuntimeError, MemoryError, OverflowError)
 EARLIEST_OPSET = 13  # QuantizeLinear has an axis, for weights per channel, from 13 on
 
 
@@ -31,6 +41,8 @@ def load(path: Path) -> onnx.ModelProto:
         model = onnx.load_model(path, load_external_data=False)
     except FileNotFoundError:
         raise ModelError(f"{path.name} does not exist; {again}") from None
+    except OSError as fault:
+        raise ModelError(f"{path.name} cannot be read ({fault.strerror}); {again}") from None
     except DecodeError:
         raise ModelError(f"{path.name} is no ONNX file, or is cut short ({path.stat().st_size} bytes); {again}") from None
     if not model.ir_version or not model.HasField("graph"):  # text and empty files can pass for a protobuf message without a known field
@@ -43,46 +55,73 @@ def opset_version(model: onnx.ModelProto) -> Optional[int]:
     return next((entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS), None)
 
 
-def opset(model: onnx.ModelProto, configured: Optional[int]) -> Iterator[Finding]:
+def garbled(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
+    """Names that are no text: protobuf hands them over as bytes."""
+    for node in walk(model.graph):
+        words = [node.proto.op_type, node.proto.domain, node.proto.name, *node.proto.input, *node.proto.output]
+        if not all(isinstance(word, str) for word in words):
+            yield Finding(Severity.fail, "the file holds names that are not UTF-8", f"the file is damaged: {origin.again}")
+            return
+
+
+def named_twice(model: onnx.ModelProto) -> Iterator[Finding]:
+    """Nodes that share a name: ONNX allows it, ONNX Runtime refuses it."""
+    for graph in graphs(model.graph):
+        counts = Counter(node.name for node in graph.node if node.name)
+        for name in [name for name, count in counts.items() if count > 1]:
+            what = f"{counts[name]} nodes have the name '{name}', which ONNX Runtime refuses"
+            yield Finding(Severity.fail, what, "give each node a name of its own, or none", name)
+
+
+def opset(model: onnx.ModelProto, configured: Optional[int], origin: Origin) -> Iterator[Finding]:
     """The opset against the configuration and against what TensorRT's versions parse."""
     version = opset_version(model)
     if version is None:
-        yield Finding(Severity.fail, "the model imports no standard opset", "export it again with an opset of 13 to 20")
+        yield Finding(Severity.fail, "the model imports no standard opset", f"{origin.again}, with an opset of 13 to 20")
         return
     if configured is not None and version != configured:
         what = f"the model is of opset {version} and export.opset_version is {configured}"
         yield Finding(Severity.fail, what, "run `dvc repro export`, and keep other programs from rewriting the file")
     if version < EARLIEST_OPSET:
         what = f"opset {version} has no quantization per channel"
-        yield Finding(Severity.fail, what, f"export at {EARLIEST_OPSET} or later, or convert with onnx.version_converter")
+        yield Finding(Severity.fail, what, origin.says(f"export at {EARLIEST_OPSET} or later, or {CONVERT}", f"{CONVERT} to 17"))
     too_old = [release for release, latest in LATEST_OPSET.items() if latest < version]
     if len(too_old) == len(LATEST_OPSET):
         what = f"opset {version} is over what any TensorRT parses ({max(LATEST_OPSET.values())})"
-        yield Finding(Severity.fail, what, "set export.opset_version to 17, which every supported TensorRT takes")
+        yield Finding(Severity.fail, what, f"{_lower(origin)}, which every supported TensorRT takes")
     elif too_old:
         later = next(release for release, latest in LATEST_OPSET.items() if latest >= version)
         what = f"opset {version} is over what TensorRT {too_old[-1]} parses ({LATEST_OPSET[too_old[-1]]})"
-        yield Finding(Severity.warning, what, f"set export.opset_version to 17 if an engine is built with TensorRT before {later}")
+        yield Finding(Severity.warning, what, f"{_lower(origin)} if an engine is built with TensorRT before {later}")
 
 
-def checker(path: Path) -> Iterator[Finding]:
+def _lower(origin: Origin) -> str:
+    """How to get opset 17."""
+    if origin.kind is Kind.export:
+        return "set export.opset_version to 17"
+    return origin.says("export with opset_version=17", f"{CONVERT} to 17")
+
+
+def checker(path: Path, origin: Origin) -> Iterator[Finding]:
     """ONNX's own checker over the whole file. External files must exist."""
     try:
         onnx.checker.check_model(str(path), full_check=True)
-    except (ValidationError, InferenceError) as fault:
-        yield Finding(Severity.fail, f"onnx.checker refuses the model: {_words(fault, path)}", "the program that wrote it is at fault: export it again")
+    except FAULTS as fault:
+        what = f"onnx.checker refuses the model: {_words(fault, path)}"
+        yield Finding(Severity.fail, what, f"the program that wrote it is at fault: {origin.again}")
 
 
-def infer_shapes(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Finding]]:
+def infer_shapes(model: onnx.ModelProto, origin: Origin) -> tuple[onnx.ModelProto, list[Finding]]:
     """Strict shape inference with data propagation: the model with every shape that is known, and what is wrong with it."""
     try:
         return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True), []
-    except InferenceError as fault:
+    except FAULTS as fault:
         what = f"shapes contradict each other: {_words(fault)}"
-        return model, [Finding(Severity.fail, what, "the operation named there gets tensors that do not fit: look for it in graph.txt and in `forward`")]
+        place = origin.says("graph.txt and in `forward`", "graph.txt")
+        return model, [Finding(Severity.fail, what, f"the operation named there gets tensors that do not fit: look for it in {place}")]
 
 
-def fed(model: onnx.ModelProto) -> Iterator[Finding]:
+def fed(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
     """One input, float32, its batch dynamic and nothing else."""
     values = inputs(model.graph)
     if len(values) != 1:
@@ -90,25 +129,30 @@ def fed(model: onnx.ModelProto) -> Iterator[Finding]:
         what = f"the model has {len(values)} inputs ({names}) and the pipeline feeds one"
         yield Finding(Severity.fail, what, "wrap the model so that it takes one tensor of images")
     for value in values:
-        yield from _input(value)
+        yield from _input(value, origin)
 
 
-def returned(model: onnx.ModelProto) -> Iterator[Finding]:
+def returned(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
     """One output, with the batch of the input. Shape inference must have succeeded."""
-    if len(model.graph.output) != 1:
+    if not model.graph.output:
+        yield Finding(Severity.fail, "the model has no output", f"name what it should return: {origin.again}")
+    elif len(model.graph.output) != 1:
         names = ", ".join(f"'{value.name}'" for value in model.graph.output) or "none"
         yield Finding(Severity.warning, f"the model has {len(model.graph.output)} outputs ({names})", "only model.output_name is measured")
     if all((axes := shape(value)) and not isinstance(axes[0], int) for value in inputs(model.graph)):
-        yield from _batch_of_outputs(model)
+        yield from _batch_of_outputs(model, origin)
 
 
-def _input(value: onnx.ValueInfoProto) -> Iterator[Finding]:
+def _input(value: onnx.ValueInfoProto, origin: Origin) -> Iterator[Finding]:
     axes, what = shape(value), f"the input '{value.name}' {described(value)}"
     if not axes:
-        yield Finding(Severity.fail, f"{what} has no shape", "export with an example input", value.name)
+        remedy = origin.says("export with an example input", "give it one: a symbolic batch, then fixed axes")
+        yield Finding(Severity.fail, f"{what} has no shape", remedy, value.name)
         return
+    if any(axis == 0 for axis in axes[1:]):
+        yield Finding(Severity.fail, f"{what} holds no value, as an axis is 0", f"give the axis its size: {origin.again}", value.name)
     if isinstance(axes[0], int):
-        yield Finding(Severity.fail, f"{what} has a fixed batch of {axes[0]}", "export with a dynamic first axis (`dvc repro -f export` does)", value.name)
+        yield Finding(Severity.fail, f"{what} has a fixed batch of {axes[0]}", FIXED_BATCH[origin.kind], value.name)
     moving = [index for index, axis in enumerate(axes[1:], start=1) if not isinstance(axis, int)]
     if moving:
         remedy = "fix every axis but the batch: an optimization profile here spans batch sizes"
@@ -117,7 +161,7 @@ def _input(value: onnx.ValueInfoProto) -> Iterator[Finding]:
         yield Finding(Severity.warning, f"{what} is not float32", "the pipeline feeds float32 images", value.name)
 
 
-def _batch_of_outputs(model: onnx.ModelProto) -> Iterator[Finding]:
+def _batch_of_outputs(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
     """Outputs whose first axis is a number after inference, whatever the exporter declared: the batch of the example is baked in."""
     undeclared = onnx.ModelProto()
     undeclared.CopyFrom(model)
@@ -130,7 +174,9 @@ def _batch_of_outputs(model: onnx.ModelProto) -> Iterator[Finding]:
         if axes and isinstance(axes[0], int):
             place = _first_fixed(inferred)
             what = f"the output '{value.name}' has a fixed batch of {axes[0]} though the input's is dynamic: it is baked in" + (f" at {place}" if place else "")
-            yield Finding(Severity.fail, what, "replace sizes that `forward` computes as Python numbers by -1 or `x.flatten(1)`", value.name)
+            in_pytorch = "replace sizes that `forward` computes as Python numbers by -1 or `x.flatten(1)`"
+            elsewhere = "let the operation named there keep the batch: -1 or 0 in the shape of a Reshape"
+            yield Finding(Severity.fail, what, origin.says(in_pytorch, elsewhere), value.name)
 
 
 def _first_fixed(inferred: onnx.ModelProto) -> Optional[str]:

@@ -10,9 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto
-from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from onnx.checker import ValidationError
+from onnx.external_data_helper import uses_external_data
 
+from enginewright.check_onnx import infinities
 from enginewright.check_onnx.graph import dtype_name, walk, weights
+from enginewright.check_onnx.origin import Origin
 from enginewright.check_onnx.report import Finding, Severity
 
 if TYPE_CHECKING:
@@ -24,13 +27,16 @@ FP16_SMALLEST_NORMAL = 2.0**-14
 FP16_SMALLEST_SUBNORMAL = 2.0**-24  # half of it and less rounds to zero
 INT32 = np.iinfo(np.int32)
 MOST_NAMED = 3
+# signs: of what is beyond FP16; masks: it holds infinity, and beside it only zeros
+COLUMNS = ["tensor", "dtype", "values", "nan", "infinite", "over_fp16", "subnormal", "zeroed", "over_int32", "signs", "masks"]
 
 Array = npt.NDArray[Any]
 
 
 def external_files(model: onnx.ModelProto) -> list[str]:
     """The files that hold tensors outside of the model's own, relative to it."""
-    return sorted({ExternalDataInfo(tensor).location for tensor in weights(model.graph) if uses_external_data(tensor)})
+    outside = [tensor for tensor in weights(model.graph) if uses_external_data(tensor)]
+    return sorted({entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"})
 
 
 def external_data(path: Path, model: onnx.ModelProto) -> Iterator[Finding]:
@@ -49,24 +55,55 @@ def external_data(path: Path, model: onnx.ModelProto) -> Iterator[Finding]:
     yield Finding(Severity.fail, what, remedy, outside[0].name)
 
 
-def findings(path: Path, model: onnx.ModelProto) -> Iterator[Finding]:
-    """What there is to say about stored tensors. External files must exist (`external_data`)."""
+def unreadable(path: Path, model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
+    """Stored tensors whose bytes are not what they claim to be. Those in files that are missing are not asked."""
+    for tensor in weights(model.graph):
+        if uses_external_data(tensor) and not _is_there(path, tensor):
+            continue
+        claimed = f"{dtype_name(tensor.data_type)} {list(tensor.dims)}"
+        fault = None
+        if any(size < 0 for size in tensor.dims):
+            fault = "has a negative size"
+        elif dtype_name(tensor.data_type) == "?":
+            fault = f"is of the data type {tensor.data_type}, which ONNX does not have"
+        else:
+            try:
+                onnx.numpy_helper.to_array(tensor, str(path.parent))
+            except (ValueError, TypeError, OSError, RuntimeError, OverflowError, MemoryError, ValidationError) as problem:
+                fault = f"cannot be read ({' '.join(str(problem).split())})"
+        if fault:
+            what = f"the weight '{tensor.name}' {claimed} {fault}"
+            yield Finding(Severity.fail, what, f"the file is damaged: {origin.again}", tensor.name)
+
+
+def findings(path: Path, model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
+    """What there is to say about stored tensors. External files must exist (`external_data`), all be readable (`unreadable`)."""
     import pandas as pd
 
     rows = [_figures(tensor, onnx.numpy_helper.to_array(tensor, str(path.parent))) for tensor in weights(model.graph)]
-    table = pd.DataFrame(rows, columns=["tensor", "dtype", "values", "nan", "infinite", "over_fp16", "subnormal", "zeroed", "over_int32"])
-    yield from _not_finite(table)
-    yield from _fp16(table)
-    yield from _narrowed(table, model)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    yield from _not_finite(table, model, origin)
+    large = table[table["over_fp16"] > 0]
+    masks = set(infinities.masks(model.graph, dict(zip(large["tensor"], large["signs"]))))
+    yield from _fp16(table[~table["tensor"].isin(masks)], origin)
+    yield from _narrowed(table, model, origin)
+
+
+def _is_there(path: Path, tensor: onnx.TensorProto) -> bool:
+    location = [entry.value for entry in tensor.external_data if entry.key == "location"]
+    return bool(location) and (path.parent / location[0]).is_file()
 
 
 def _figures(tensor: onnx.TensorProto, values: Array) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(["nan", "infinite", "over_fp16", "subnormal", "zeroed", "over_int32"], 0)
-    row.update(tensor=tensor.name, dtype=dtype_name(tensor.data_type), values=values.size)
+    row: dict[str, Any] = dict.fromkeys(COLUMNS, 0)
+    row.update(tensor=tensor.name, dtype=dtype_name(tensor.data_type), values=values.size, signs=(), masks=False)
     if tensor.data_type in FLOATS:
         size = np.abs(values.astype(np.float64) if tensor.data_type == TensorProto.DOUBLE else values.astype(np.float32))
         row["nan"], row["infinite"] = int(np.isnan(size).sum()), int(np.isinf(size).sum())
         row["over_fp16"] = int(((size > FP16_MAX) & np.isfinite(size)).sum())
+        beyond = size > FP16_MAX
+        row["signs"] = tuple({int(sign) for sign in np.sign(values[beyond]).reshape(-1).tolist()})
+        row["masks"] = bool(row["infinite"]) and not size[np.isfinite(size)].any()
         row["subnormal"] = int(((size > 0) & (size < FP16_SMALLEST_NORMAL)).sum())
         row["zeroed"] = int(((size > 0) & (size <= FP16_SMALLEST_SUBNORMAL / 2)).sum())
     elif tensor.data_type in (TensorProto.INT64, TensorProto.UINT64, TensorProto.UINT32):
@@ -74,18 +111,30 @@ def _figures(tensor: onnx.TensorProto, values: Array) -> dict[str, Any]:
     return row
 
 
-def _not_finite(table: pd.DataFrame) -> Iterator[Finding]:
-    for kind, word in (("nan", "NaN"), ("infinite", "infinity")):
-        for row in table[table[kind] > 0].itertuples():
-            what = f"the weight '{row.tensor}' holds {getattr(row, kind)} of {row.values} values that are {word}"
-            yield Finding(Severity.fail, what, "the training diverged or the file is damaged: take another checkpoint", str(row.tensor))
+def _not_finite(table: pd.DataFrame, model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
+    """NaN is a fault anywhere, infinity where it does not only hide values behind a Softmax or a choice."""
+    elsewhere = f"the file is damaged, or its weights diverged: {origin.again}"
+    remedy = origin.says("the training diverged or the file is damaged: take another checkpoint", elsewhere)
+    for row in table[(table["nan"] > 0) | (table["infinite"] > 0)].to_dict(orient="records"):
+        tensor = str(row["tensor"])
+        if row["nan"]:
+            yield Finding(Severity.fail, f"the weight '{tensor}' holds {row['nan']} of {row['values']} values that are NaN", remedy, tensor)
+            continue
+        what = f"the weight '{tensor}' holds {row['infinite']} of {row['values']} values that are infinity"
+        end = infinities.ends(model.graph, tensor, row["signs"])
+        if end is None or (end == "output" and not row["masks"]):
+            yield Finding(Severity.fail, what, remedy, tensor)
+        elif end == "output":
+            what += ", and an output may hold them"
+            yield Finding(Severity.warning, what, "such an output cannot be judged by SQNR: mask it after the model", tensor)
 
 
-def _fp16(table: pd.DataFrame) -> Iterator[Finding]:
+def _fp16(table: pd.DataFrame, origin: Origin) -> Iterator[Finding]:
     """A subnormal weight loses digits in FP16, and TensorRT says so at every build; a value over 65504 becomes infinity."""
     if table["over_fp16"].sum():
         what = f"{table['over_fp16'].sum()} weights are over {FP16_MAX:.0f}, the largest FP16 number: {_worst(table, 'over_fp16')}"
-        yield Finding(Severity.warning, what, "the FP16 engine overflows there: rescale the layer, or train with weight decay", _first(table, "over_fp16"))
+        remedy = origin.says("rescale the layer, or train with weight decay", "rescale the layer in the model that the file was made of")
+        yield Finding(Severity.warning, what, f"the FP16 engine overflows there: {remedy}", _first(table, "over_fp16"))
     if table["subnormal"].sum():
         share = table["subnormal"].sum() / table["values"].sum()
         what = (
@@ -95,11 +144,12 @@ def _fp16(table: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(Severity.note, what, "validate_accuracy shows whether the FP16 engine suffers", _first(table, "subnormal"))
 
 
-def _narrowed(table: pd.DataFrame, model: onnx.ModelProto) -> Iterator[Finding]:
+def _narrowed(table: pd.DataFrame, model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
     double = table[table["dtype"] == "float64"]
     if len(double):
         what = f"{len(double)} weights are DOUBLE, which TensorRT narrows to FLOAT: {_names(double)}"
-        yield Finding(Severity.warning, what, "convert the model with `model.float()` before the export", str(double["tensor"].iloc[0]))
+        remedy = origin.says("convert the model with `model.float()` before the export", "store float32 in the file")
+        yield Finding(Severity.warning, what, remedy, str(double["tensor"].iloc[0]))
     if len(wide := table[table["dtype"].isin(["int64", "uint64"])]):
         what = f"{len(wide)} constants are INT64 (shapes and indices mostly), which TensorRT before 10 narrows to INT32"
         yield Finding(Severity.note, what, "nothing to do unless a value is beyond INT32", str(wide["tensor"].iloc[0]))
@@ -107,7 +157,8 @@ def _narrowed(table: pd.DataFrame, model: onnx.ModelProto) -> Iterator[Finding]:
     sliced = {name for node in walk(model.graph) if node.proto.op_type == "Slice" for name in node.proto.input[1:3]}
     if len(beyond := table[(table["over_int32"] > 0) & ~table["tensor"].isin(sliced)]):
         what = f"{beyond['over_int32'].sum()} values are beyond INT32, which TensorRT before 10 clamps: {_worst(beyond, 'over_int32')}"
-        yield Finding(Severity.warning, what, "keep integers in `forward` within 32 bits, or build with TensorRT 10 or later", _first(beyond, "over_int32"))
+        remedy = origin.says("keep integers in `forward` within 32 bits", "keep the file's integers within 32 bits")
+        yield Finding(Severity.warning, what, f"{remedy}, or build with TensorRT 10 or later", _first(beyond, "over_int32"))
 
 
 def _worst(table: pd.DataFrame, column: str) -> str:
