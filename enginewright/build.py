@@ -25,7 +25,8 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
     The engine's manifest holds the sha256 of the ONNX and, for INT8, of calib.cache; calib.cache itself is only read.
 
     Returns:
-        seconds, size_mib, layers by precision, int8_share (of Conv, Gemm and MatMul), int8 (what runs in INT8, in float and unknown), findings, warnings.
+        seconds, size_mib, layers by precision, int8_share (of Conv, ConvTranspose, Gemm and MatMul),
+        int8 (what runs in INT8, in float and unknown), findings, warnings.
 
     Raises:
         ModelError: check_onnx did not pass the model, or the backend cannot take it.
@@ -67,7 +68,7 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
 
 
 def int8_share(built: BuiltEngine) -> float:
-    """The share of the model's Conv, Gemm and MatMul that are known to run in INT8, 0 to 1."""
+    """The share of the model's Conv, ConvTranspose, Gemm and MatMul that are known to run in INT8, 0 to 1."""
     return built.quantized / built.quantizable if built.quantizable else 0.0
 
 

@@ -19,7 +19,7 @@ from enginewright.errors import ConfigError, ModelError, nearest
 VERSION = 1
 SEARCH = "search"
 HEADER = """\
-# Layers that INT8 leaves in FP16 (FP32 on a CPU), each with the reason. All other Conv, Gemm and MatMul may run in INT8: they do,
+# Layers that INT8 leaves in FP16 (FP32 on a CPU), each with the reason. All other Conv, ConvTranspose, Gemm and MatMul may run in INT8: they do,
 # but for those that TensorRT computes faster in FP16 between two of these; build_int8_mixed names them.
 # To keep a choice of your own: copy this file, edit it, and run `enginewright configure YOUR SETTINGS search_mixed.layers=PATH && dvc repro`;
 # settings that are not named there go back to their defaults.
@@ -28,7 +28,7 @@ HEADER = """\
 
 @dataclass(frozen=True)
 class FloatLayer:
-    """A Conv, Gemm or MatMul that stays in FP16."""
+    """A Conv, ConvTranspose, Gemm or MatMul that stays in FP16."""
 
     name: str  # of the node in model.onnx
     reason: str = "chosen by hand"
@@ -90,7 +90,9 @@ class Mixture:
         known = [node.name for node in quantizable(model)]
         for name in self.names:
             if name not in known:
-                raise ModelError(f"{where}: the model has no Conv, Gemm or MatMul '{name}'{nearest(name, known)}; correct the name, or search again")
+                raise ModelError(
+                    f"{where}: the model has no Conv, ConvTranspose, Gemm or MatMul '{name}'{nearest(name, known)}; correct the name, or search again"
+                )
 
     def nodes(self, model: ModelProto) -> tuple[str, ...]:
         """The names of all nodes that stay in float, in the graph's order."""
@@ -112,7 +114,7 @@ def float_nodes(model: ModelProto, layers: Collection[str], operators: Sequence[
 
     Args:
         model: FP32, with named nodes.
-        layers: names of Conv, Gemm and MatMul nodes; unknown ones are ignored.
+        layers: names of Conv, ConvTranspose, Gemm and MatMul nodes; unknown ones are ignored.
         operators: types, such as Sigmoid, that stay in float wherever they stand.
     """
     graph = Graph(model)

@@ -8,7 +8,7 @@ onnxruntime/core/optimizer/qdq_transformer/selectors_actions.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -27,6 +27,8 @@ Floats = npt.NDArray[np.float32]
 
 MINIMUM_OPSET = 13  # per-channel DequantizeLinear
 INT32_MAX = 2**31 - 1
+# ONNX Runtime takes these into integer kernels, where they stand between a DQ and a Q.
+FUSED = ("Softmax", "Where", *(operator for operator in COMPANIONS if operator not in SAME_SCALE))
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Quantization:
 
 
 def quantizable(model: ModelProto) -> list[NodeProto]:
-    """The Conv, Gemm and MatMul nodes of a model's main graph, in its order: what INT8 is about."""
+    """The Conv, ConvTranspose, Gemm and MatMul nodes of a model's main graph, in its order: what INT8 is about."""
     return [node for node in model.graph.node if is_quantizable(node)]
 
 
@@ -47,7 +49,8 @@ def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement,
     """Return a copy of a float model with the cache's scales as Q/DQ nodes; the opset stays, inputs and outputs stay float32.
 
     BatchNormalization is folded first where it can be, so that weights have the scales of the folded layer; then the cache's bias correction is made.
-    Activations get one scale a tensor, weights one an output channel: max |w| / 127 (Conv: axis 0; Gemm: axis 0 if transB, else 1; MatMul: the last).
+    Activations get one scale a tensor, weights one an output channel: max |w| / 127 (Conv: axis 0; ConvTranspose: axis 1, in groups one for all;
+    Gemm: axis 0 if transB, else 1; MatMul: the last).
 
     Args:
         model: FP32, opset 13 or later, without Q/DQ nodes.
@@ -83,7 +86,8 @@ def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement,
     pairs = {tensor: _pair(graph, tensor, form, keeps_name=placement is Placement.onnxruntime) for tensor, form in formats.items()}
     for node, index in uses:
         node.input[index] = pairs[node.input[index]][-1].output[0]
-    graph.insert_after_producers(pairs)
+    apart = _kept_apart(graph, floats, pairs) if placement is Placement.onnxruntime else {}
+    graph.insert_after_producers({**apart, **pairs})
     graph.drop_unused_initializers()
     return result
 
@@ -117,7 +121,8 @@ def _depthwise_outputs(graph: Graph, layers: Iterable[NodeProto]) -> Iterator[tu
     for layer in layers:
         if any(attribute.name == "group" and attribute.i > 1 for attribute in layer.attribute):
             output = graph.behind_relu(layer.output[0])
-            yield from ((reader, index) for reader in graph.consumers(output) for index, tensor in enumerate(reader.input) if tensor == output)
+            readers = {graph.key(reader): reader for reader in graph.consumers(output)}.values()  # each once, also one that reads it twice
+            yield from ((reader, index) for reader in readers for index, tensor in enumerate(reader.input) if tensor == output)
 
 
 def _leave_clipping_to_saturation(graph: Graph, uses: Iterable[tuple[NodeProto, int]], cache: CalibrationCache, floats: Collection[str]) -> None:
@@ -165,6 +170,23 @@ def _chain(graph: Graph, layers: Iterable[NodeProto], floats: Collection[str]) -
         elif (output := graph.behind_relu(node.output[0])) not in graph.outputs:
             chain.setdefault(output, output)
     return chain
+
+
+def _kept_apart(graph: Graph, floats: Collection[str], pairs: Mapping[str, Sequence[NodeProto]]) -> dict[str, list[NodeProto]]:
+    """What stands behind each float node that ONNX Runtime would take into an integer kernel, as it does between a DQ and a Q: a Max of one input.
+
+    It is the function x -> x that no optimization removes. An Identity, or a Clip without limits, is gone before anything is fused.
+    """
+    dequantized = {pair[-1].output[0] for pair in pairs.values()}
+    made: dict[str, list[NodeProto]] = {}
+    for node in graph.nodes:
+        reads = [tensor for tensor in node.input if tensor and graph.constant(tensor) is None]
+        if node.op_type in FUSED and graph.key(node) in floats and reads and dequantized.issuperset(reads):
+            result = node.output[0]
+            source = graph.unique(f"{result}_in_float")
+            graph.rename_output(result, source)
+            made[source] = [helper.make_node("Max", [source], [result], name=graph.unique(f"{result}_Max"))]
+    return made
 
 
 def _format(graph: Graph, tensor: str, scale: float, placement: Placement) -> Quantization:
@@ -226,7 +248,7 @@ def _quantize_weight(graph: Graph, node: NodeProto, activation: Quantization, pl
         graph.add_constant(quantized, _integers(weight, scale, axis).astype(np.int8))
         nodes = nodes[1:]
     node.input[1] = nodes[-1].output[0]
-    if node.op_type == "Conv" and not any(attribute.name == "kernel_shape" for attribute in node.attribute):
+    if node.op_type in ("Conv", "ConvTranspose") and not any(attribute.name == "kernel_shape" for attribute in node.attribute):
         node.attribute.append(helper.make_attribute("kernel_shape", weight.shape[2:]))  # TensorRT 8.6 cannot infer it behind a DequantizeLinear
     if integer_bias and bias is not None:
         nodes.append(_integer_bias(graph, node, bias, activation.scale * scale.astype(np.float64)))
@@ -234,14 +256,14 @@ def _quantize_weight(graph: Graph, node: NodeProto, activation: Quantization, pl
 
 
 def rounding_error(node: NodeProto, weight: Floats) -> Floats:
-    """What INT8 adds to the weight of a Conv, Gemm or MatMul, in the weight's shape: dequantized less exact."""
+    """What INT8 adds to the weight of a layer, in the weight's shape: dequantized less exact."""
     axis = _channel_axis(node, weight.ndim)
     scale = _not_zero(_weight_scale(weight, axis))
     error: Floats = (_integers(weight, scale, axis) * _along(scale, weight.ndim, axis) - weight).astype(np.float32)
     return error
 
 
-def _weight_scale(weight: Floats, axis: int) -> npt.NDArray[np.float64]:
+def _weight_scale(weight: Floats, axis: Optional[int]) -> npt.NDArray[np.float64]:
     others = tuple(other for other in range(weight.ndim) if other != axis)
     scale: npt.NDArray[np.float64] = np.abs(weight).max(axis=others).astype(np.float64) / 127
     return scale
@@ -252,13 +274,13 @@ def _not_zero(scale: npt.NDArray[np.float64]) -> Floats:
     return np.where(scale < np.finfo(np.float32).tiny, 1.0, scale).astype(np.float32)
 
 
-def _integers(weight: Floats, scale: Floats, axis: int) -> Floats:
+def _integers(weight: Floats, scale: Floats, axis: Optional[int]) -> Floats:
     integers: Floats = np.clip(np.rint(weight / _along(scale, weight.ndim, axis)), -127, 127)
     return integers
 
 
-def _along(scale: Floats, rank: int, axis: int) -> Floats:
-    return scale.reshape([-1 if other == axis else 1 for other in range(rank)])
+def _along(scale: Floats, rank: int, axis: Optional[int]) -> Floats:
+    return scale if axis is None else scale.reshape([-1 if other == axis else 1 for other in range(rank)])
 
 
 def _integer_bias(graph: Graph, node: NodeProto, bias: Floats, scale: npt.NDArray[np.float64]) -> NodeProto:
@@ -269,10 +291,12 @@ def _integer_bias(graph: Graph, node: NodeProto, bias: Floats, scale: npt.NDArra
     return helper.make_node("DequantizeLinear", inputs, [node.input[2]], name=graph.unique(f"{prefix}_DequantizeLinear"), axis=0)
 
 
-def _channel_axis(node: NodeProto, rank: int) -> int:
-    """The axis of a weight that runs over output channels."""
+def _channel_axis(node: NodeProto, rank: int) -> Optional[int]:
+    """The axis of a weight that runs over output channels; None where there is none: each group of a ConvTranspose makes channels of its own."""
     if node.op_type == "Conv":
         return 0
+    if node.op_type == "ConvTranspose":
+        return None if any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute) else 1
     if node.op_type == "Gemm":
         return 0 if any(attribute.name == "transB" and attribute.i for attribute in node.attribute) else 1
     return rank - 1

@@ -17,7 +17,7 @@ from enginewright.calibration.fold import fold_batch_normalization
 from enginewright.calibration.graph import Graph
 from enginewright.config import Placement
 
-QUANTIZABLE = ("Conv", "Gemm", "MatMul")
+QUANTIZABLE = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # ONNX Runtime moves or drops a Q/DQ pair around these only if scale and zero point are the same on both sides.
 SAME_SCALE = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
 # ONNX Runtime has an integer kernel for these, so a chain of quantized layers stays in INT8 across them.
@@ -38,7 +38,7 @@ Rule = Callable[[NodeProto, Case], Optional[str]]  # the reason in one short cla
 
 
 def is_quantizable(node: NodeProto) -> bool:
-    """Whether INT8 is about this node: a Conv, Gemm or MatMul of ONNX itself."""
+    """Whether INT8 is about this node: a Conv, ConvTranspose, Gemm or MatMul of ONNX itself."""
     return node.op_type in QUANTIZABLE and node.domain in STANDARD_DOMAINS
 
 
@@ -82,7 +82,24 @@ def _computed_weight(node: NodeProto, case: Case) -> Optional[str]:
     return "its weight is computed in the graph, not stored"
 
 
+def _no_integer_kernel(node: NodeProto, case: Case) -> Optional[str]:
+    return f"ONNX Runtime has no integer kernel for {node.op_type}" if case.placement is Placement.onnxruntime else None
+
+
+def _wrong_average(node: NodeProto, case: Case) -> Optional[str]:
+    """QLinearAveragePool of ONNX Runtime 1.32 divides a last window that ceil_mode lets hang over by the whole kernel, and knows no dilations."""
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    if case.placement is not Placement.onnxruntime:
+        return None
+    if "dilations" in attributes and any(step != 1 for step in attributes["dilations"].ints):
+        return "ONNX Runtime's integer AveragePool has no dilations"
+    both = all(name in attributes and attributes[name].i for name in ("ceil_mode", "count_include_pad"))
+    return "ONNX Runtime's integer AveragePool is wrong with ceil_mode and count_include_pad" if both else None
+
+
 RULES: Mapping[str, tuple[Rule, ...]] = {
+    "AveragePool": (_wrong_average,),
     "Conv": (_computed_weight,),
+    "ConvTranspose": (_computed_weight, _no_integer_kernel),
     "Gemm": (_computed_weight,),
 }

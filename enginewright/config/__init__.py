@@ -204,7 +204,7 @@ class SearchMixed:
     layers: str = "layers/search.yaml"  # `layers: search` in that file searches; a list there is taken as it is
     evaluations: int = 60  # the most mixtures that are tried
     spare: Sparing = Sparing.layers  # what the search keeps small: layers in FP16, or the values that they move
-    minimum_int8_share: float = 0.5  # of Conv, Gemm and MatMul: with more of them in FP16 there is little left of INT8
+    minimum_int8_share: float = 0.5  # of Conv, ConvTranspose, Gemm and MatMul: with more of them in FP16 there is little left of INT8
     margin: float = 0.0  # by how much the figure on the sensitivity images must pass the gate's bound
     float_operators: list[str] = field(default_factory=list)  # operators that stay in FP16 wherever they stand, such as Sigmoid or Softmax
 

@@ -48,7 +48,7 @@ class BuiltEngine:
 
     plan: bytes
     layers: Mapping[str, int] = field(default_factory=dict)  # precision ("INT8", "FP16", "FP32", ...) -> layers that really run in it
-    quantizable: int = 0  # Conv, Gemm and MatMul of the model
+    quantizable: int = 0  # Conv, ConvTranspose, Gemm and MatMul of the model
     quantized: int = 0  # of those, the ones that are known to run in INT8
     left_in_float: Mapping[str, str] = field(default_factory=dict)  # node -> why INT8 left it in float (`enginewright.calibration.reasons`)
     warnings: Sequence[str] = ()

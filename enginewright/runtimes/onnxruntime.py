@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'enginewright[host]'"
 NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
 INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul")
-FLOAT_KERNELS = ("Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
+FLOAT_KERNELS = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 NO_SUBNORMALS = "session.set_denormal_as_zero"
 EXACT_PRODUCTS = "session.x64quantprecision"
 # It puts the weights of a float Conv or Gemm between quantized tensors into INT8, one scale a tensor: efficientnet_lite0 with its first
 # depthwise convolution left in float fell from an SQNR of 15.7 dB to 4.9 dB (docs/decisions/0014-mixed-precision.md).
 QUANTIZES_BY_ITSELF = "WeightBiasQuantization"
+# It puts the channels of INT8 convolutions last, and of what stands between them: a bicubic Resize has no kernel for that, and the session fails.
+CHANGES_LAYOUT = "NhwcTransformer"
 
 
 class OnnxRuntime:
@@ -254,9 +256,16 @@ def session_options(available: tuple[str, ...], optimized: Optional[Path] = None
 def open_session(model: Union[str, bytes], options: Optional[onnxruntime.SessionOptions] = None) -> onnxruntime.InferenceSession:
     """A session on the CPU, with `session_options` of this machine unless told otherwise, that computes what the model says."""
     import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
     chosen = options or session_options(instruction_sets())
-    return onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=[QUANTIZES_BY_ITSELF, *WRONG_FUSIONS])
+    disabled = [QUANTIZES_BY_ITSELF, *WRONG_FUSIONS]
+    try:
+        return onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=disabled)
+    except Fail as fault:
+        if "Resize" not in str(fault):
+            raise
+        return onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=[*disabled, CHANGES_LAYOUT])
 
 
 def in_precision(
@@ -316,7 +325,7 @@ def _optimized(plan: bytes, source: Path) -> onnx.ModelProto:
 
 
 def _by_precision(integer: Sequence[onnx.NodeProto], floats: Sequence[onnx.NodeProto], graph: onnx.GraphProto) -> dict[str, int]:
-    """Conv, Gemm and MatMul kernels by the type of their weights."""
+    """Conv, ConvTranspose, Gemm and MatMul kernels by the type of their weights."""
     import onnx
 
     half = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}

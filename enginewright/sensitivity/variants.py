@@ -16,6 +16,7 @@ from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.graph import Graph
 from enginewright.calibration.mixture import float_nodes
 from enginewright.calibration.qdq import insert_qdq, quantizable
+from enginewright.calibration.reasons import left_in_float
 from enginewright.calibration.simplify import simplified
 from enginewright.config import Placement, Precision
 from enginewright.data import ImageSet
@@ -42,16 +43,20 @@ class Variants:
         `placement`: whose INT8 the variants compute.
 
         Raises:
-            ModelError: ONNX Runtime cannot run the model, or a Conv, Gemm or MatMul has no name of its own.
+            ModelError: ONNX Runtime cannot run the model, or a Conv, ConvTranspose, Gemm or MatMul has no name of its own.
             CalibrationMismatch: the cache is of another model.
         """
         self._path, self._cache, self._evaluator, self._output = onnx_model, cache, evaluator, output_name
         self._model = simplified(onnx.load(str(onnx_model)))
         self._journal, self._placement = journal, placement
         self.rehearsal: Optional[Rehearsal] = None  # the gate that judges each variant, if one is to
-        self.layers = tuple(node.name for node in quantizable(self._model))
-        if "" in self.layers or len(set(self.layers)) < len(self.layers):
-            raise ModelError(f"{onnx_model} has Conv, Gemm or MatMul nodes without a name of their own, so none can be told apart; name the nodes")
+        names = [node.name for node in quantizable(self._model)]
+        if "" in names or len(set(names)) < len(names):
+            raise ModelError(
+                f"{onnx_model} has Conv, ConvTranspose, Gemm or MatMul nodes without a name of their own, so none can be told apart; name the nodes"
+            )
+        left = left_in_float(self._model, cache, placement)
+        self.layers = tuple(name for name in names if name not in left)  # of which a search may choose: the others are in float already
         self.reused = 0
         with OnnxRuntimeEngine(onnx_model, open_session(str(onnx_model)), evaluator.batch_size) as engine:
             self._input = engine.inputs[0].name

@@ -115,7 +115,7 @@ def means(model: ModelProto, feeds: Sequence[Mapping[str, Array]]) -> Array:
     return np.asarray(np.concatenate(channels).mean(axis=0, dtype=np.float64), np.float32)
 
 
-@pytest.mark.parametrize("name", [name for name in FORMS if "Transpose" not in name])
+@pytest.mark.parametrize("name", FORMS)
 def test_the_mean_over_all_rows_is_that_of_the_float_layer_again(name: str, tmp_path: Path) -> None:
     form, path = FORMS[name], tmp_path / "model.onnx"
     model, feeds = form.model(), form.feeds()

@@ -96,5 +96,5 @@ def test_a_file_that_cannot_be_used(content: str, sentence: str, tmp_path: Path)
 
 
 def test_a_layer_that_the_model_does_not_have(model: onnx.ModelProto) -> None:
-    with pytest.raises(ModelError, match=r"layers\.yaml: the model has no Conv, Gemm or MatMul 'conv_1'; did you mean 'conv1'\?"):
+    with pytest.raises(ModelError, match=r"layers\.yaml: the model has no Conv, ConvTranspose, Gemm or MatMul 'conv_1'; did you mean 'conv1'\?"):
         Mixture((FloatLayer("conv_1"),)).require(model, "layers.yaml")

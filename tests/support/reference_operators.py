@@ -90,11 +90,8 @@ class ConvTranspose(OpRun):
         output_shape: Ints = None, pads: Ints = None, strides: Ints = None,
     ) -> tuple[Array]:  # fmt: skip
         del kernel_shape
-        if output_shape or auto_pad not in (None, "NOTSET"):
-            raise NotImplementedError("output_shape and auto_pad of ConvTranspose")
         rank, groups = x.ndim - 2, group or 1
         steps, apart, extra = list(strides or [1] * rank), list(dilations or [1] * rank), list(output_padding or [0] * rank)
-        around = list(pads or [0] * 2 * rank)
         wide = np.zeros((*x.shape[:2], *((axis - 1) * step + 1 for axis, step in zip(x.shape[2:], steps))))
         wide[(slice(None), slice(None), *(slice(None, None, step) for step in steps))] = x
         covered = [gap * (size - 1) for gap, size in zip(apart, w.shape[2:])]
@@ -104,6 +101,8 @@ class ConvTranspose(OpRun):
         windows = _windows(wide, [reach + 1 for reach in covered], [1] * rank, apart)
         parts = [_product(piece, weight, rank) for piece, weight in zip(np.split(windows, groups, axis=1), np.split(weights, groups, axis=0))]
         result = np.concatenate(parts, axis=1)
+        wanted = [axis * step for axis, step in zip(x.shape[2:], steps)] if auto_pad in ("SAME_UPPER", "SAME_LOWER") else None
+        around = _cut_to(result.shape[2:], list(output_shape or [])[-rank:] or wanted, auto_pad) or list(pads or [0] * 2 * rank)
         cut = tuple(slice(before, size - after) for before, after, size in zip(around[:rank], around[rank:], result.shape[2:]))
         result = result[(slice(None), slice(None), *cut)]
         return (result if b is None else result + b.reshape(-1, *[1] * rank),)
@@ -117,10 +116,11 @@ class MaxPool(OpRun):
     def _run(
         self, x: Array, *, auto_pad: Optional[str] = None, ceil_mode: Optional[int] = None,
         dilations: Ints = None, kernel_shape: Ints = None, pads: Ints = None, storage_order: Optional[int] = None, strides: Ints = None,
-    ) -> tuple[Array]:  # fmt: skip
-        del storage_order
+    ) -> tuple[Array, ...]:  # fmt: skip
+        del storage_order  # of Indices, which nobody reads here
         windows = _pooled(x, -np.inf, (kernel_shape, strides, dilations, pads), auto_pad, bool(ceil_mode))
-        return (windows.max(axis=tuple(range(x.ndim, windows.ndim))),)
+        found = windows.max(axis=tuple(range(x.ndim, windows.ndim)))
+        return (found, np.zeros(found.shape, np.int64))[: len(self.onnx_node.output)]
 
 
 class AveragePool(OpRun):
@@ -162,6 +162,14 @@ def _windows(padded: Array, covered: Sequence[int], steps: Sequence[int], apart:
     seen = sliding_window_view(padded, covered, axis=tuple(range(2, 2 + rank)))
     found: Array = seen[(slice(None), slice(None), *(slice(None, None, step) for step in steps), *(slice(None, None, gap) for gap in apart))]
     return found
+
+
+def _cut_to(sizes: Sequence[int], wanted: Ints, auto_pad: Optional[str]) -> list[int]:
+    """What is cut off in front of each axis, then behind it; nothing if no size is `wanted`."""
+    totals = [size - less for size, less in zip(sizes, wanted)] if wanted else []
+    more = [total - total // 2 for total in totals]
+    less = [total // 2 for total in totals]
+    return [*less, *more] if auto_pad == "SAME_UPPER" else [*more, *less]
 
 
 def _pads(shape: Sequence[int], covered: Sequence[int], steps: Sequence[int], pads: Ints, auto_pad: Optional[str]) -> list[tuple[int, int]]:
