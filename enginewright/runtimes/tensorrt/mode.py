@@ -32,8 +32,8 @@ def features(model: ModelProto) -> Features:
     """Read them off a float model."""
     graph = Graph(model.graph)
     products = tuple(dict.fromkeys(name for node in graph.nodes if node.op_type == "Softmax" for name in _attention(graph, node)))
-    norms = tuple(_name(node) for node in graph.nodes if node.op_type == "LayerNormalization" or _is_written_out_norm(graph, node))
-    return Features(products, norms, tuple(_name(node) for node in graph.nodes if node.op_type == "ConvTranspose"))
+    norms = tuple(graph.key(node) for node in graph.nodes if node.op_type == "LayerNormalization" or _is_written_out_norm(graph, node))
+    return Features(products, norms, tuple(graph.key(node) for node in graph.nodes if node.op_type == "ConvTranspose"))
 
 
 def recommended(model: ModelProto) -> tuple[PrecisionMode, str]:
@@ -48,16 +48,12 @@ def recommended(model: ModelProto) -> tuple[PrecisionMode, str]:
     return PrecisionMode.implicit, "convolutions: TensorRT places INT8 by measured time"
 
 
-def _name(node: NodeProto) -> str:
-    return str(node.name or node.output[0])
-
-
 def _attention(graph: Graph, softmax: NodeProto) -> Iterator[str]:
     """The product before a Softmax and the one behind it, if both are of activations."""
     before, behind = _product_before(graph, softmax.input[0], DEPTH), list(_products_behind(graph, softmax.output[0], DEPTH))
     if before is not None and behind:
-        yield _name(before)
-        yield from map(_name, behind)
+        yield graph.key(before)
+        yield from map(graph.key, behind)
 
 
 def _product_before(graph: Graph, tensor: str, depth: int) -> Optional[NodeProto]:

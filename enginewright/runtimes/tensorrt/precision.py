@@ -24,6 +24,7 @@ from enginewright.calibration.shapes import fold_static_shapes
 from enginewright.config import QUANTIZED, Placement, Precision, PrecisionMode
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError
 from enginewright.runtimes.precision import to_fp16
+from enginewright.runtimes.tensorrt import placing
 from enginewright.runtimes.tensorrt.bindings import Bindings
 from enginewright.runtimes.tensorrt.log import fold
 from enginewright.runtimes.tensorrt.mode import recommended
@@ -97,7 +98,9 @@ def make_plan(
         if calibration is not None and calibration.shifts:
             model = corrected(model, calibration.shifts, floats)
         return replace(plan, model=model, scales=calibration, constrained=tuple(floats))
-    left = {} if calibration is None else left_in_float(model, calibration, Placement.tensorrt, floats)
+    kept = {} if calibration is None else {name: why for name, why in placing.left_in_float(model).items() if name not in floats}
+    floats = [*floats, *kept]
+    left = {} if calibration is None else {**left_in_float(model, calibration, Placement.tensorrt, floats), **kept}
     converted, warned = _explicit(model, precision, calibration, floats, typed="FP16" not in flags)
     parsed = {node.output[0]: node_name(node) for node in model.graph.node if not node.name}
     reasons = {parsed.get(name, name): reason for name, reason in left.items()}
@@ -118,7 +121,7 @@ def _explicit(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if calibration is not None:
-            model = insert_qdq(model, calibration, Placement.tensorrt, floats)
+            model = placing.placed(insert_qdq(model, calibration, Placement.tensorrt, floats), model, calibration)
         if precision is Precision.fp16 or (precision is Precision.int8_mixed and typed):
             model = to_fp16(model)
     return model, tuple(fold(" ".join(str(warning.message).split()) for warning in caught))
