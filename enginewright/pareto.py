@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from enginewright.accuracy.gate import Outcome, sections
 from enginewright.accuracy.tasks.base import FP32
+from enginewright.benchmark.int8_speed import slower
 from enginewright.config import QUANTIZED, Calibration, Data, Precision, ScenarioName
 from enginewright.errors import StaleArtifact
 
@@ -76,7 +77,7 @@ def calibration_name(calibration: Calibration, data: Data) -> str:
 
 
 def metrics(frame: pd.DataFrame) -> dict[str, Any]:
-    """The engine to deploy, the fastest that passes the gate, and what it gives; of all rows which are on the front."""
+    """The engine to deploy, the fastest that passes the gate, and what it gives; of all rows which are on the front, and which INT8 is slower than FP16."""
     passing = frame[frame["holds"]].sort_values("throughput_images_per_s", ascending=False, kind="stable")
     chosen: dict[str, Any] = {"fastest_that_holds": "none"}
     if len(passing):
@@ -90,7 +91,16 @@ def metrics(frame: pd.DataFrame) -> dict[str, Any]:
         "figure": frame["figure"][0],
         "bound": float(frame["bound"][0]),
         "front": " ".join(frame[frame["front"]]["precision"]),
+        "findings": findings(frame),
     }
+
+
+def findings(frame: pd.DataFrame) -> list[str]:
+    """Which INT8 engines are slower than FP16's, a sentence each."""
+    rates = dict(zip(frame["precision"], frame["throughput_images_per_s"]))
+    fp16 = float(rates.get(Precision.fp16.value, 0.0))
+    said = [slower(name, float(rate), fp16, "images/s", frame["scenario"][0]) for name, rate in rates.items() if Precision[name] in QUANTIZED]
+    return [finding for finding in said if finding]
 
 
 def show(frame: pd.DataFrame, console: Console) -> None:
@@ -115,6 +125,8 @@ def show(frame: pd.DataFrame, console: Console) -> None:
         console.print(f"The fastest engine that passes the gate is {chosen['fastest_that_holds']}: {chosen['speedup']:.2f} x FP32", highlight=False)
     else:
         console.print("No engine passes the gate")
+    for finding in chosen["findings"]:
+        console.print(f"Finding: {finding}", highlight=False)
     undecided = [str(name) for name in frame[frame["verdict"] == Outcome.undecided.value]["precision"]]
     if undecided:
         console.print(f"Undecided, and so not chosen: {', '.join(undecided)}; validate_accuracy says how many images would decide", highlight=False)

@@ -34,7 +34,7 @@ def profile_layers(stage: Stage) -> Metrics:
     # Last, and sealed: its sidecar names the engines and the images that all the tables come from.
     with stage.output(artifacts.PROFILE / "layers.csv", [*engines.values(), *images.files], target) as temporary:
         table.to_csv(temporary, index=False)
-    layers.show(table, comparison, Console(stderr=True))
+    layers.show(table, comparison, Console(stderr=True), layers.findings(profiles, batch))
     return layers.metrics(profiles, comparison, batch)
 
 

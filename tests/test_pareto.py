@@ -51,6 +51,7 @@ def test_the_mixed_engine_is_chosen_where_plain_int8_fails_the_gate() -> None:
         "bound": 0.95,
         "undecided": "none",
         "front": "fp32 int8 int8_mixed",
+        "findings": [],
     }
 
 

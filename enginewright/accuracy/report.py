@@ -26,7 +26,15 @@ def precision_metrics(
         if precision is not Precision.fp32:
             figures.update(task.compare(evaluation.rows, fp32, confidence))
         found[precision.value] = {**figures, "engine_sha256": manifests[precision].sha256}
+        if said := findings(manifests[precision]):
+            found[precision.value]["findings"] = said
     return found
+
+
+def findings(made: Manifest) -> list[str]:
+    """What its build found out about an engine, such as that less than half of it runs in INT8."""
+    said = made.settings.get("findings", [])
+    return [str(finding) for finding in said] if isinstance(said, list) else []
 
 
 def identity(target: TargetFingerprint) -> dict[str, str]:
@@ -67,6 +75,9 @@ def show(task: AccuracyTask, metrics: Mapping[str, Any], manifests: Mapping[Prec
         console.print("The null runtime computes nothing: these are the figures of zeros, whatever the model.")
     for precision, verdict in verdicts.items():
         console.print(f"Gate {verdict.outcome.value.upper()}: {gate.sentence(task, verdict, precision.value)}", highlight=False, soft_wrap=True)
+    for precision, made in manifests.items():
+        for finding in findings(made):
+            console.print(f"Finding about {precision.value}: {finding}", highlight=False, soft_wrap=True)
 
 
 def _difference(figures: Mapping[str, Any], key: str) -> str:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from enginewright.config import Preprocessing
+from enginewright.benchmark.int8_speed import SLOWER, slower
+from enginewright.config import QUANTIZED, Precision, Preprocessing
 from enginewright.data import ImageSet, to_input
 from enginewright.errors import DataError
 from enginewright.runtimes.base import Engine, LayerTime, TensorSpec, as_input
@@ -24,7 +25,6 @@ TOP = 10
 JOINT = " + "  # between the names of ONNX nodes
 MANY = 4
 WIDTH = 48  # of names in printed tables and plots
-SLOWER = 1.02  # INT8 over FP16 or FP32 beyond this ratio is called slower; below, the difference is within what two profiles differ by
 Profiles = Mapping[str, Sequence[LayerTime]]  # precision of the engine -> its layers
 
 
@@ -133,7 +133,16 @@ def metrics(profiles: Profiles, comparison: pd.DataFrame, batch: int) -> dict[st
     if "int8" in profiles:
         counted = comparison["verdict"].value_counts()
         figures["int8_blocks"] = {str(name).replace(" ", "_"): int(count) for name, count in sorted(counted.items())}
+    figures["findings"] = findings(profiles, batch)
     return figures
+
+
+def findings(profiles: Profiles, batch: int) -> list[str]:
+    """Which INT8 engines take more time than FP16's, all layers together, a sentence each."""
+    totals = {precision: sum(layer.milliseconds for layer in layers) for precision, layers in profiles.items()}
+    fp16, where = totals.get(Precision.fp16.value, 0.0), f"all layers at batch {batch}, under the profiler"
+    said = [slower(precision.value, totals.get(precision.value, 0.0), fp16, "ms", where) for precision in QUANTIZED]
+    return [finding for finding in said if finding]
 
 
 def _nodes(layer: LayerTime) -> tuple[str, ...]:
@@ -175,8 +184,8 @@ def _verdict(row: Mapping[str, Any]) -> tuple[str, float]:
     return ("slower" if gain < 1 / SLOWER else "even"), gain
 
 
-def show(table: pd.DataFrame, comparison: pd.DataFrame, console: Any) -> None:
-    """Print the slowest layers of each engine and the slowest blocks side by side on a `rich` console."""
+def show(table: pd.DataFrame, comparison: pd.DataFrame, console: Any, found: Sequence[str] = ()) -> None:
+    """Print the slowest layers of each engine, the slowest blocks side by side and the findings on a `rich` console."""
     import pandas as pd
     from rich.table import Table
 
@@ -199,3 +208,5 @@ def show(table: pd.DataFrame, comparison: pd.DataFrame, console: Any) -> None:
         gain = "" if pd.isna(row["gain"]) else f"{row['gain']:.2f}x"
         shown.add_row(label([str(row["block"])]), *cells, str(row.get("int8_precision", "")), gain, str(row["verdict"]))
     console.print(shown)
+    for finding in found:
+        console.print(f"Finding: {finding}", highlight=False)

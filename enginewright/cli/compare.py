@@ -17,6 +17,7 @@ from enginewright import artifacts
 from enginewright.accuracy.gate import sections
 from enginewright.accuracy.tasks import get_task
 from enginewright.accuracy.tasks.base import AGREEMENT
+from enginewright.benchmark.int8_speed import slower_under_load
 from enginewright.config import Precision, TaskName
 from enginewright.errors import StaleArtifact
 
@@ -235,6 +236,8 @@ def _notes(metrics: Metrics) -> Iterator[str]:
         yield "accuracy and speed were measured on different targets; run `dvc repro` on one"
     for precision in PRECISIONS:
         yield from _notes_of(precision, accuracy.get(precision, {}), benchmark.get(precision, {}))
+        yield from (f"{precision}: {finding}" for finding in metrics[f"build_{precision}"].get("findings", ()))
+    yield from slower_under_load(benchmark)
     if benchmark.get("complete") is False:
         yield "the load was interrupted: speed covers a part of it"
 
