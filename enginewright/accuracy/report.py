@@ -75,9 +75,8 @@ def show(task: AccuracyTask, metrics: Mapping[str, Any], manifests: Mapping[Prec
         console.print("The null runtime computes nothing: these are the figures of zeros, whatever the model.")
     for precision, verdict in verdicts.items():
         console.print(f"Gate {verdict.outcome.value.upper()}: {gate.sentence(task, verdict, precision.value)}", highlight=False, soft_wrap=True)
-    for precision, made in manifests.items():
-        for finding in findings(made):
-            console.print(f"Finding about {precision.value}: {finding}", highlight=False, soft_wrap=True)
+    for said in [f"Finding about {precision.value}: {finding}" for precision, made in manifests.items() for finding in findings(made)]:
+        console.print(said, highlight=False, soft_wrap=True)
 
 
 def _difference(figures: Mapping[str, Any], key: str) -> str:
