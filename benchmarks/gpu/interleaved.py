@@ -35,17 +35,18 @@ Array = npt.NDArray[Any]
 OPEN_AT_ONCE = 4
 KEPT = 5  # batches left on the GPU that are looked at again later
 WEIGHTS = {
-    "advance": 12,
-    "open_iterator": 4,
-    "infer": 4,
-    "infer_on_device": 2,
-    "look_again": 2,
-    "leave": 1,
-    "device_seconds": 1,
-    "phase_seconds": 1,
-    "pinned_inputs": 1,
-    "layer_times": 0.3,
+    "advance": 36,
+    "open_iterator": 12,
+    "infer": 12,
+    "infer_on_device": 6,
+    "look_again": 6,
+    "leave": 3,
+    "device_seconds": 3,
+    "phase_seconds": 3,
+    "pinned_inputs": 3,
+    "layer_times": 1,
 }
+METHODS = [name for name, weight in WEIGHTS.items() for _ in range(weight)]
 
 
 class SourceEnded(Exception):
@@ -100,7 +101,7 @@ class Caller:
 
     def call(self) -> None:
         """One call of a random method."""
-        (name,) = self.choice.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        name = self.choice.choice(METHODS)
         self.calls[name] += 1
         getattr(self, name)()
 
@@ -112,7 +113,7 @@ class Caller:
 
     def infer(self) -> None:
         """At times beyond the profile, so that it runs in several goes."""
-        rows = self._rows(3 * self.engine.max_batch if self.choice.random() < 0.2 else self.engine.max_batch)
+        rows = self._rows(3 * self.engine.max_batch if self._chance(20) else self.engine.max_batch)
         self._check("infer", rows, self.engine.infer({self.input: self.known.images[rows]}))
 
     def infer_on_device(self) -> None:
@@ -148,8 +149,8 @@ class Caller:
         """Over one to eight batches, of which the last may be an exception."""
         if len(self.open) >= OPEN_AT_ONCE:
             return self.advance()
-        on_device = self.choice.random() < 0.3
-        under = Under(iter(()), on_device, left=self.choice.randint(1, 8), raises=self.choice.random() < 0.2)
+        on_device = self._chance(30)
+        under = Under(iter(()), on_device, left=self.choice.randint(1, 8), raises=self._chance(20))
         where = self.choice.choice(["host", "reused", "pinned", "device", "mixed"])
         under.outputs = self.engine.infer_many(self._source(under, where), on_device=on_device)
         self.open.append(under)
@@ -173,7 +174,7 @@ class Caller:
         rows = under.due.popleft()
         under.left -= 1
         self._check("infer_many", rows, self._to_host(outputs) if under.on_device else outputs)
-        if under.on_device and self.choice.random() < 0.5:
+        if under.on_device and self._chance(50):
             self.kept.append((rows, outputs))
             if len(self.kept) > KEPT:
                 self.kept.popleft()
@@ -217,10 +218,13 @@ class Caller:
                 yield {self.input: self._on_device(rows, under.buffers)}
             else:
                 yield {self.input: self.known.images[rows]}
-            if self.choice.random() < 0.05:  # the source itself asks the engine
+            if self._chance(5):  # the source itself asks the engine
                 self._check("infer in a source", rows, self.engine.infer({self.input: self.known.images[rows]}))
         if under.raises:
             raise SourceEnded
+
+    def _chance(self, percent: int) -> bool:
+        return self.choice.randrange(100) >= 100 - percent
 
     def _rows(self, largest: int) -> list[int]:
         return [self.choice.randrange(len(self.known.images)) for _ in range(self.choice.randint(1, largest))]

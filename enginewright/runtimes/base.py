@@ -16,7 +16,7 @@ import numpy.typing as npt
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import EngineInputError, nearest
-from enginewright.runtimes.feeds import require_iterable, require_mapping, require_plain_array, wrong_dtype
+from enginewright.runtimes.feeds import refuse_nan, require_iterable, require_mapping, require_plain_array, wrong_dtype
 from enginewright.target import TargetFingerprint
 
 Array = npt.NDArray[Any]
@@ -145,11 +145,19 @@ def as_input(values: npt.NDArray[np.float32], spec: TensorSpec) -> Array:
 
     Returns:
         The array itself if it is of that type already.
+
+    Raises:
+        EngineInputError: the values are pixels that were not preprocessed; the input is int8 and they hold NaN; it takes integers without a scale.
     """
-    if spec.dtype == np.int8 and spec.scale is not None:
-        integers: Array = np.clip(np.rint(values / np.float32(spec.scale)), -128, 127).astype(np.int8)
-        return integers
-    return values.astype(spec.dtype, copy=False)
+    if values.dtype.kind != "f":
+        raise wrong_dtype(spec.name, np.dtype(np.float32), values.dtype)
+    if spec.dtype.kind == "f":
+        return values.astype(spec.dtype, copy=False)
+    if spec.dtype != np.int8 or spec.scale is None:
+        raise EngineInputError(f"the input '{spec.name}' takes {spec.dtype} without a scale, which says nothing of preprocessed values; feed it yourself")
+    refuse_nan({spec.name: values})
+    integers: Array = np.clip(np.rint(values / np.float32(spec.scale)), -128, 127).astype(np.int8)
+    return integers
 
 
 def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> int:
@@ -176,7 +184,7 @@ def check_shapes(specs: Sequence[TensorSpec], feeds: Mapping[str, Any]) -> int:
             raise EngineInputError(f"the input '{spec.name}' {spec.dtype} {list(spec.shape)} is missing")
         array = feeds[spec.name]
         if array.dtype != spec.dtype:
-            raise wrong_dtype(spec.name, spec.dtype, array.dtype)
+            raise wrong_dtype(spec.name, spec.dtype, array.dtype, spec.scale is not None)
         wrong = len(array.shape) != len(spec.shape) or any(want is not None and want != have for want, have in zip(spec.shape, array.shape))
         if wrong:
             want = [axis if axis is not None else "N" for axis in spec.shape]

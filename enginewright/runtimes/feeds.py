@@ -22,7 +22,7 @@ def engine_closed(path: Path) -> EngineInputError:
 def require_mapping(feeds: object) -> None:
     """Raises EngineInputError unless `feeds` maps names to arrays."""
     if not isinstance(feeds, Mapping):
-        raise EngineInputError(f"the feeds are a {_kind(feeds)}; feed a dictionary of input name to array")
+        raise EngineInputError(f"the feeds are {_kind(feeds)}; feed a dictionary of input name to array")
 
 
 def require_iterable(batches: object) -> None:
@@ -30,53 +30,54 @@ def require_iterable(batches: object) -> None:
     if isinstance(batches, Mapping):
         raise EngineInputError("infer_many takes an iterable of feeds and is given one dictionary; put it in a list, or use infer")
     if not isinstance(batches, Iterable) or isinstance(batches, (str, bytes)):
-        raise EngineInputError(f"infer_many takes an iterable of feeds and is given a {_kind(batches)}; give it a list or a generator of dictionaries")
+        raise EngineInputError(f"infer_many takes an iterable of feeds and is given {_kind(batches)}; give it a list or a generator of dictionaries")
 
 
 def not_an_array(name: str, value: object, remedy: str = "feed a NumPy array") -> EngineInputError:
     """The fault of a value that is not an array, with what makes one of it."""
-    refuse_unusual(name, value)
     if type(value).__module__.split(".")[0] == "torch":
-        remedy += ", e.g. .cpu().numpy() of it"
+        remedy += ", e.g. .detach().cpu().numpy() of it"
     elif isinstance(value, (list, tuple, int, float)):
         remedy += ", e.g. np.asarray(..., dtype) of it"
     elif isinstance(value, (str, Path)):
         remedy += "; preprocess() of enginewright.data makes one of image files"
-    return EngineInputError(f"the input '{name}' is a {_kind(value)}; {remedy}")
+    return EngineInputError(f"the input '{name}' is {_kind(value)}; {remedy}")
 
 
 def refuse_unusual(name: str, value: object) -> None:
     """Raises EngineInputError for a tensor whose memory is not all that it stands for, or is in a type that NumPy lacks."""
     if getattr(value, "requires_grad", False) is True:
-        raise EngineInputError(f"the input '{name}' is a {_kind(value)} that requires a gradient; feed its .detach()")
+        raise EngineInputError(f"the input '{name}' is {_kind(value)} that requires a gradient, which an engine has not; feed .detach() of it")
     dtype = str(getattr(value, "dtype", ""))
-    if any(word in dtype for word in ("bfloat16", "float8", "float4", "float6")):
+    if any(word in dtype for word in ("bfloat16", "float8", "float6", "float4")):
         raise EngineInputError(f"the input '{name}' is {dtype}, which NumPy lacks; convert it to the input's type, e.g. with .float()")
     is_negated = getattr(value, "is_neg", None)
     if callable(is_negated) and is_negated() is True:
-        raise EngineInputError(f"the input '{name}' is a view with its sign still to be turned; feed its .resolve_neg()")
+        raise EngineInputError(f"the input '{name}' is a view whose sign is still to be turned; feed .resolve_neg() of it")
 
 
 def require_plain_array(name: str, value: object) -> None:
     """Raises EngineInputError unless `value` is a NumPy array that holds its values itself."""
     if not isinstance(value, np.ndarray):
+        refuse_unusual(name, value)
         raise not_an_array(name, value)
     if isinstance(value, np.ma.MaskedArray):
-        raise EngineInputError(f"the input '{name}' is a masked array, and engines know no mask; feed its .filled(...)")
+        raise EngineInputError(f"the input '{name}' is a masked array, and engines know no mask; feed .filled(...) of it")
     if value.dtype.hasobject:
         raise EngineInputError(
             f"the input '{name}' holds Python objects, as an array of rows of unequal length does; feed one np.stack of arrays of equal shape"
         )
 
 
-def wrong_dtype(name: str, want: np.dtype[Any], have: np.dtype[Any]) -> EngineInputError:
-    """The fault of an array in another type than the input's."""
-    if have == np.uint8 and want.kind == "f":
-        return EngineInputError(
-            f"the input '{name}' must be {want} and is uint8, which looks like pixels as they are; "
-            "use preprocess() of enginewright.data, which scales and normalizes them"
-        )
-    return EngineInputError(f"the input '{name}' must be {want} and is {have}; convert it with .astype")
+def wrong_dtype(name: str, want: np.dtype[Any], have: np.dtype[Any], scaled: bool = False) -> EngineInputError:
+    """The fault of an array in another type than the input's; `scaled`: of an int8 input that stands for real numbers."""
+    remedy = "convert it with .astype"
+    if have == np.uint8 and (scaled or want.kind == "f"):
+        remedy = "these look like pixels as they are: use preprocess() of enginewright.data, which scales and normalizes them"
+        remedy += ", and as_input() of enginewright.runtimes.base" if scaled else ""
+    elif scaled:
+        remedy = "use as_input() of enginewright.runtimes.base, which divides by the input's scale"
+    return EngineInputError(f"the input '{name}' must be {want} and is {have}; {remedy}")
 
 
 def refuse_nan(feeds: Mapping[str, Array]) -> None:
@@ -114,6 +115,10 @@ def joined(pieces: Sequence[tuple[dict[str, Array], int]]) -> dict[str, Array]:
 
 
 def _kind(value: object) -> str:
+    """The type with its article and, where that tells something, its package."""
+    if value is None:
+        return "None"
     kind = type(value)
     package = kind.__module__.split(".")[0]
-    return kind.__name__ if package in ("builtins", "numpy", "pathlib") else f"{package}.{kind.__name__}"
+    name = kind.__name__ if package in ("builtins", "numpy", "pathlib", "collections") else f"{package}.{kind.__name__}"
+    return f"{'an' if name[0].lower() in 'aeio' or name == 'ndarray' else 'a'} {name}"

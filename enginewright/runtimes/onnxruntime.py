@@ -32,7 +32,11 @@ if TYPE_CHECKING:
     from enginewright.calibration.ranges import TensorRange
 
 INSTALL = "pip install 'enginewright[host]'"
-NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
+NUMPY_TYPES = {
+    **{f"tensor({name})": np.dtype(name) for name in ("float16", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "bool")},
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(double)": np.dtype(np.float64),
+}
 INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul")
 FLOAT_KERNELS = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 NO_SUBNORMALS = "session.set_denormal_as_zero"
@@ -356,7 +360,9 @@ def _remedy(left: Mapping[str, str]) -> str:
 
 
 def _spec(value: Any) -> TensorSpec:
-    return TensorSpec(value.name, np.dtype(NUMPY_TYPES[value.type]), tuple(axis if isinstance(axis, int) else None for axis in value.shape))
+    if value.type not in NUMPY_TYPES:
+        raise RuntimeUnavailable(f"'{value.name}' is {value.type}, which NumPy lacks; export the model with float32 inputs and outputs")
+    return TensorSpec(value.name, NUMPY_TYPES[value.type], tuple(axis if isinstance(axis, int) else None for axis in value.shape))
 
 
 RUNTIME = OnnxRuntime()

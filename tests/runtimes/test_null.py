@@ -34,7 +34,7 @@ def test_it_answers_zeros_of_the_models_shape(engine: Path, batch: int) -> None:
         answers = loaded.infer({"input": images(batch)})
         assert answers["logits"].shape == (batch, 5)
         assert not answers["logits"].any()
-        assert (loaded.device_seconds({"input": images(1)}, 5) >= 0).all()
+        assert loaded.device_seconds({"input": images(1)}, 5).shape == (5,)
 
 
 def test_it_checks_what_it_is_fed_as_any_other(engine: Path) -> None:

@@ -88,6 +88,8 @@ def _read(name: str, ask: Callable[[], Any]) -> Any:
 
 def _from_cuda_array_interface(name: str, value: object, described: Mapping[str, Any]) -> DeviceArray:
     shape, dtype = tuple(int(axis) for axis in described["shape"]), np.dtype(described["typestr"])
+    if dtype.kind == "V":
+        raise EngineInputError(f"the input '{name}' is bfloat16 or another type that NumPy lacks ({dtype.str}); convert it to the input's type")
     strides = described.get("strides")
     _require_contiguous(name, shape, None if strides is None else tuple(stride // dtype.itemsize for stride in strides))
     return DeviceArray(int(described["data"][0]), shape, dtype, described.get("stream"), value)

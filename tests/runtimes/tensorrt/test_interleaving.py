@@ -298,3 +298,54 @@ def test_pinned_inputs_are_freed_after_what_reads_them(gpu: fake_cuda.Gpu, plan:
         next(outputs)
         order.clear()
     assert order[0] == "wait"
+
+
+class SideStream:
+    """A tensor of another library that is still being written, on a stream of its own, when it is fed. It names no stream but through DLPack."""
+
+    def __init__(self, row: int) -> None:
+        self.memory, self.stream = memory.DeviceBuffer(IMAGES[:1].nbytes), fake_cuda.Stream()
+        described = {"shape": (1, 3, 4), "typestr": "<f4", "data": (self.memory.address, False), "version": 2, "strides": None}
+        self.__cuda_array_interface__ = described
+        self.stream.put(lambda: fake_cuda.copy(self.memory.address, IMAGES[row : row + 1]))
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (2, 0)
+
+    def __dlpack__(self, *, stream: int = -1) -> Any:
+        fake_cuda.GPU.streams[stream].wait_for_event(fake_cuda.Event().record(self.stream))
+        return fake_tensorrt.view(self.memory.address, (1, 3, 4), np.dtype(np.float32)).__dlpack__()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_tensor_made_on_a_side_stream_is_read_when_it_is_there(gpu: fake_cuda.Gpu, plan: Path, variant: str) -> None:
+    with load(plan, **VARIANTS[variant]) as engine:
+        tensors = [SideStream(row) for row in range(10)]
+        check([0], engine.infer({"x": tensors[0]}))
+        for row, output in enumerate(engine.infer_many({"x": tensor} for tensor in tensors[1:]), 1):
+            check([row], output)
+        assert len(engine.device_seconds({"x": SideStream(11)}, 2)) == 2
+        for tensor in tensors:
+            tensor.memory.free()
+
+
+def test_an_array_on_the_gpu_with_fewer_rows_than_the_profile_is_not_read_beyond_its_end(gpu: fake_cuda.Gpu, tmp_path: Path) -> None:
+    theirs = memory.DeviceBuffer(IMAGES[:9].nbytes)
+    theirs.copy_from_host(IMAGES[:9])
+    with load(sealed(tmp_path, minimum=3)) as engine:
+        read: list[int] = []
+        accept = fake_tensorrt.IExecutionContext.set_tensor_address
+
+        def noted(context: Any, name: str, address: int) -> bool:
+            read.append(address)
+            return accept(context, name, address)
+
+        array = DeviceArray(theirs.address, (9, 3, 4), np.dtype(np.float32))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fake_tensorrt.IExecutionContext, "set_tensor_address", noted)
+            check([0], engine.infer({"x": array.rows(0, 1)}))
+            assert theirs.address not in read
+            check(list(range(9)), engine.infer({"x": array}))
+            assert theirs.address in read
+        assert all(address % 256 == 0 for address in read)
+    theirs.free()
