@@ -64,6 +64,8 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
         **({"int8": dict(built.int8)} if built.int8 else {}),
         "findings": list(built.findings),
         "warnings": len(built.warnings),
+        manifest.MODEL_SHA256: before[artifacts.MODEL],
+        "target": where.identity(),
     }
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from enginewright import artifacts
 from enginewright.errors import EnginewrightError, StaleArtifact
 from enginewright.target import TargetFingerprint
 
@@ -38,6 +39,19 @@ class Manifest:
         """Files that were written beside the artifact and belong to it: name -> sha256."""
         found = self.settings.get("files", {})
         return found if isinstance(found, Mapping) else {}
+
+
+MODEL_SHA256, IMAGES_SHA256 = "model_sha256", "images_sha256"  # in metrics: what they are of
+
+
+def record(engine: Manifest, images: Iterable[Path] = ()) -> dict[str, str]:
+    """What metrics of an engine are of: the model that it was built from, and the sealed files of the images."""
+    found = {}
+    if model := engine.inputs.get(str(artifacts.MODEL)):
+        found[MODEL_SHA256] = model
+    if digests := [read(path).sha256 for path in images]:
+        found[IMAGES_SHA256] = hashlib.sha256("".join(digests).encode()).hexdigest()
+    return found
 
 
 def sidecar(artifact: Path) -> Path:

@@ -39,6 +39,11 @@ class TargetFingerprint:
         mine, theirs = self.to_dict(), other.to_dict()
         return [f"{name} was {mine[name]!r} and is {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
 
+    def identity(self) -> dict[str, str]:
+        """The known fields as text, to stand beside every metric."""
+        fields = {**self.to_dict(), "instruction_sets": " ".join(self.instruction_sets)}
+        return {name: str(value) for name, value in fields.items() if value}
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, in the order of the fields."""
         return {**dataclasses.asdict(self), "instruction_sets": list(self.instruction_sets)}

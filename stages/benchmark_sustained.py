@@ -37,7 +37,9 @@ def benchmark_sustained(stage: Stage) -> None:
         telemetry = observer.table()
 
     complete = len(measured) == len(engines) and all(measurement.complete for measurement in measured.values())
-    metrics = {**report.metrics(measured, manifests, telemetry, settings, target), "device_state": observer.device_state, "complete": complete}
+    found = report.metrics(measured, manifests, telemetry, settings, target)
+    record = manifest.record(manifests["fp32"], images.files)
+    metrics = {**found, **record, "device_state": observer.device_state, "complete": complete}
     *others, (last, windows) = report.tables(measured, telemetry).items()
     for name, table in others:
         with manifest.replacing(artifacts.BENCHMARK / name) as temporary:

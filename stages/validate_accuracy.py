@@ -51,7 +51,8 @@ def validate_accuracy(stage: Stage) -> None:
         "labels": evaluator.targets is not None,
         "images": len(images),
         "confidence": settings.confidence,
-        "target": report.identity(target),
+        **manifest.record(manifests[Precision.fp32], images.files),
+        "target": target.identity(),
     }
     stage.write_metrics(metrics)
     stage.seal_metrics(artifacts.ACCURACY / "metrics.json", metrics, [*engines.values(), *images.files], target)

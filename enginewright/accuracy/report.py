@@ -10,7 +10,6 @@ from enginewright.accuracy.gate import Verdict
 from enginewright.accuracy.tasks.base import AccuracyTask, Evaluation
 from enginewright.config import Precision
 from enginewright.manifest import Manifest
-from enginewright.target import TargetFingerprint
 
 DIGEST = 12  # hex digits of a sha256 that people see
 
@@ -35,12 +34,6 @@ def findings(made: Manifest) -> list[str]:
     """What its build found out about an engine, such as that less than half of it runs in INT8."""
     said = made.settings.get("findings", [])
     return [str(finding) for finding in said] if isinstance(said, list) else []
-
-
-def identity(target: TargetFingerprint) -> dict[str, str]:
-    """The target's known fields as text, to stand beside every figure."""
-    fields = {**target.to_dict(), "instruction_sets": " ".join(target.instruction_sets)}
-    return {name: str(value) for name, value in fields.items() if value}
 
 
 def show(task: AccuracyTask, metrics: Mapping[str, Any], manifests: Mapping[Precision, Manifest], verdicts: Mapping[Precision, Verdict]) -> None:

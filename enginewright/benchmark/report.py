@@ -63,7 +63,7 @@ def metrics(
         "warmup_seconds": settings.warmup_seconds,
         "window_seconds": settings.window_seconds,
     }
-    found["target"] = {name: str(value) for name, value in {**target.to_dict(), "instruction_sets": " ".join(target.instruction_sets)}.items() if value}
+    found["target"] = target.identity()
     found["versions"] = {"enginewright": enginewright.__version__, "python": platform.python_version(), "numpy": importlib.metadata.version("numpy")}
     # DVC's run-cache may bring old figures back without a run: the date says when they were measured.
     found["measured_at"] = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes")

@@ -18,6 +18,7 @@ from enginewright.accuracy.gate import sections
 from enginewright.accuracy.tasks import get_task
 from enginewright.accuracy.tasks.base import AGREEMENT
 from enginewright.benchmark.int8_speed import slower_under_load
+from enginewright.cli.records import left_out, sift
 from enginewright.config import Precision, TaskName
 from enginewright.errors import StaleArtifact
 
@@ -26,7 +27,7 @@ EXAMPLES = """examples:
   enginewright compare                            artifacts/metrics, and the change since HEAD if there is one
   enginewright compare --rev v1.2                 the change since another revision
   enginewright compare --rev none --markdown      this machine alone, for a report
-  enginewright compare ~/jetson/metrics           figures brought from another machine, and the change since HEAD"""
+  enginewright compare ~/jetson/metrics --across  figures brought from another machine, and the change since HEAD"""
 NO_REVISION = "none"
 RATE = ".4g"  # below 1000; whole numbers above
 PRECISIONS = tuple(precision.value for precision in Precision)
@@ -93,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("metrics", nargs="?", type=Path, default=artifacts.METRICS, metavar="folder", help=f"the metrics (default: {artifacts.METRICS})")
     parser.add_argument("--rev", help=f"compare with the metrics committed there; {NO_REVISION}: with nothing (default: HEAD, if it has any and they differ)")
+    parser.add_argument("--across", action="store_true", help="show the change even if the committed figures are of another model, images or target")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print one JSON object")
     how.add_argument("--markdown", action="store_true", help="print a Markdown table")
@@ -100,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table."""
-    comparison = compare(arguments.metrics, arguments.rev)
+    comparison = compare(arguments.metrics, arguments.rev, arguments.across)
     if arguments.json:
         print(json.dumps(vars(comparison), indent=2))
     elif arguments.markdown:
@@ -110,27 +112,46 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def compare(folder: Path, revision: Optional[str] = None) -> Comparison:
+def compare(folder: Path, revision: Optional[str] = None, across: bool = False) -> Comparison:
     """Read the metrics, and those of a git revision.
 
     Args:
         folder: with a file for each stage.
         revision: of git; None for HEAD where that has other figures; "none" for no comparison.
+        across: compare with a revision's figures of another model, other images or another target too.
 
     Raises:
         StaleArtifact: a file is missing or broken, or the revision has none.
     """
-    here = {stage: _read(folder, stage) for stage in (*MEASURED, *BUILDS)}
-    accuracy, benchmark = here["validate_accuracy"], here["benchmark_sustained"]
-    comparison = Comparison(_figures(here), dict(_intervals(accuracy)), dict(benchmark.get("target", {})), list(_notes(here)), _gate(accuracy))
-    before = _committed(revision)
+    read = {stage: _read(folder, stage) for stage in (*MEASURED, *BUILDS)}
+    accuracy, benchmark = read["validate_accuracy"], read["benchmark_sustained"]
+    here, reasons = sift(read, accuracy)
+    target = dict(accuracy.get("target", benchmark.get("target", {})))
+    comparison = Comparison(_figures(here), dict(_intervals(accuracy)), target, list(_notes(here)), _gate(accuracy))
+    comparison.notes += (f"{text}; run `dvc repro` to measure all of one" for text in left_out(reasons, ""))
+    committed = _committed(revision)
     name = revision or "HEAD"
-    if before == here:
+    if committed == read:
         comparison.notes.append(f"{name} has the same figures")
-    elif before:
-        comparison.revision, comparison.revision_figures = name, _figures(before)
-        comparison.notes += _machines(name, before.get("benchmark_sustained", {}).get("target", {}), comparison.target)
+    elif committed:
+        same, reasons = sift(committed, accuracy)
+        shown = committed if across else same
+        comparison.revision, comparison.revision_figures = (name, _figures(shown)) if shown else (None, {})
+        comparison.notes += _against(name, reasons, across)
     return comparison
+
+
+def _against(revision: str, reasons: Mapping[str, str], across: bool) -> Iterator[str]:
+    """Whether the figures of a revision are of the same model, images and target."""
+    if not reasons:
+        yield f"figures of {revision} are of the same model, images and target"
+    elif across:
+        for reason in dict.fromkeys(reasons.values()):
+            stages = ", ".join(stage for stage, why in reasons.items() if why == reason)
+            yield f"figures of {revision} are of another record ({reason}): {stages}"
+    else:
+        for text in left_out(reasons, f" of {revision}"):
+            yield f"{text}; --across shows the change all the same"
 
 
 def _read(folder: Path, stage: str) -> Mapping[str, Any]:
@@ -223,7 +244,7 @@ def _verdict(precision: str, found: Mapping[str, Any], figure: str, mode: str) -
 
 def _notes(metrics: Metrics) -> Iterator[str]:
     """What a reader has to know before believing the figures."""
-    accuracy, benchmark = metrics["validate_accuracy"], metrics["benchmark_sustained"]
+    accuracy, benchmark = metrics["validate_accuracy"], metrics.get("benchmark_sustained", {})
     if "settings" in benchmark:
         load, when = benchmark["settings"], benchmark.get("measured_at", "an unknown time")
         scenarios = ", ".join(load["scenarios"])
@@ -232,11 +253,9 @@ def _notes(metrics: Metrics) -> Iterator[str]:
         labels = "" if accuracy.get("labels", True) else " without labels: agreement with fp32 stands in for the figure of the task"
         confidence = f"; {accuracy['confidence']:.0%} intervals of paired answers, in percentage points" if "confidence" in accuracy and not labels else ""
         yield f"accuracy: {accuracy['images']} images{labels}{confidence}"
-    if accuracy.get("target") != benchmark.get("target"):
-        yield "accuracy and speed were measured on different targets; run `dvc repro` on one"
     for precision in PRECISIONS:
         yield from _notes_of(precision, accuracy.get(precision, {}), benchmark.get(precision, {}))
-        yield from (f"{precision}: {finding}" for finding in metrics[f"build_{precision}"].get("findings", ()))
+        yield from (f"{precision}: {finding}" for finding in metrics.get(f"build_{precision}", {}).get("findings", ()))
     yield from slower_under_load(benchmark)
     if benchmark.get("complete") is False:
         yield "the load was interrupted: speed covers a part of it"
@@ -245,7 +264,7 @@ def _notes(metrics: Metrics) -> Iterator[str]:
 def _notes_of(precision: str, accuracy: Mapping[str, Any], benchmark: Mapping[str, Any]) -> Iterator[str]:
     from enginewright.benchmark.report import DISTURBING_CORES
 
-    if accuracy.get("engine_sha256") != benchmark.get("engine_sha256"):
+    if benchmark and accuracy.get("engine_sha256") != benchmark.get("engine_sha256"):
         yield f"accuracy and speed of {precision} are of two different engines; run `dvc repro`"
     if accuracy.get("identical_to_fp32"):
         yield f"{precision} answers bit for bit as fp32 does: the runtime may have built the same engine"
@@ -261,15 +280,6 @@ def _notes_of(precision: str, accuracy: Mapping[str, Any], benchmark: Mapping[st
             yield f"others were on the device under {precision} ({scenario}): {load['other_processes']}"
         if load.get("throttled", "no") != "no":
             yield f"the device throttled under {precision} ({scenario}): {load['throttled']}"
-
-
-def _machines(revision: str, was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Whether the figures of a revision come from another target."""
-    if dict(was) == dict(now):
-        return [f"figures of {revision} were measured on the same target"]
-    where = "on another machine" if was.get("device") != now.get("device") else "for another target"
-    changed = [f"{name} was {was.get(name, 'none')} and is {now.get(name, 'none')}" for name in sorted({*was, *now}) if was.get(name) != now.get(name)]
-    return [f"figures of {revision} were measured {where}: {'; '.join(changed)}"]
 
 
 def _rows(comparison: Comparison) -> Iterator[list[str]]:

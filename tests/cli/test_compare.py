@@ -12,6 +12,7 @@ import pytest
 from enginewright.cli import main
 
 METRICS = Path("artifacts/metrics")
+OF = {"model_sha256": "a" * 64, "images_sha256": "b" * 64}
 CPU = {"device": "EPYC", "instruction_sets": "avx2", "runtime": "onnxruntime", "runtime_version": "1.32.0"}
 
 UNDECIDED = {"verdict": "undecided", "passed": False, "value": 0.992, "low": 0.988, "high": 0.996, "bound": 0.99, "images_to_decide": 1234}
@@ -42,6 +43,7 @@ def write_all(throughput: float = 100.0, target: dict[str, str] = CPU, folder: P
             **speed,
             "ratio": {"offline": {"fp16_to_fp32": 1.0, "int8_to_fp32": 2.5, "int8_mixed_to_fp32": 2.0}},
             "target": target,
+            **OF,
             "complete": True,
             "settings": {"batch_size": 32, "seconds": 20.0, "scenarios": ["single_stream", "offline"]},
             "measured_at": "2026-11-22T22:38+00:00",
@@ -64,13 +66,14 @@ def write_all(throughput: float = 100.0, target: dict[str, str] = CPU, folder: P
             },
             "images": 1000,
             "labels": True,
+            **OF,
             "target": target,
             **(accuracy or {}),
         },
         folder,
     )
     for name, share in {"fp32": 0.0, "fp16": 0.0, "int8": 0.9, "int8_mixed": 0.8}.items():
-        write(f"build_{name}", {"size_mib": 4.0, "seconds": 1.5, "int8_share": share}, folder)
+        write(f"build_{name}", {"size_mib": 4.0, "seconds": 1.5, "int8_share": share, "model_sha256": OF["model_sha256"], "target": target}, folder)
 
 
 def git(*arguments: str) -> None:
@@ -122,29 +125,83 @@ def test_the_table_on_a_terminal_and_json_say_the_same(committed: Path, capsys: 
     assert "HEAD has the same figures" in table
 
 
-def test_another_machine_is_named_and_the_change_shown(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+ALL = "validate_accuracy, benchmark_sustained, build_fp32, build_fp16, build_int8, build_int8_mixed"
+
+
+def test_figures_of_another_machine_are_left_out_and_the_machine_is_named(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_all(110.0, {**CPU, "device": "Xeon"}, accuracy={"int8": {"top1": 0.975, "engine_sha256": "int8"}})
     assert call("--markdown") == 0
     printed = capsys.readouterr().out
-    assert "figures of HEAD were measured on another machine: device was EPYC and is Xeon" in printed
-    assert cells(printed, "images/s (offline)") == ["110 (+10.0%)", "110 (+10.0%)", "275 (+10.0%)", "220 (+10.0%)"]
-    assert cells(printed, "top-1") == ["0.9800 (=)", "0.9800 (=)", "0.9750 (+0.0050)", "0.9800 (=)"]
+    assert f"left out: {ALL} of HEAD, as they are of another record (device EPYC instead of Xeon); --across shows the change" in printed
+    assert cells(printed, "images/s (offline)") == ["110", "110", "275", "220"]
+    assert "in brackets" not in printed
     assert call("--rev", "none") == 0
     assert "HEAD" not in capsys.readouterr().out
+
+
+def test_across_machines_the_change_is_shown_where_it_is_asked_for(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_all(110.0, {**CPU, "device": "Xeon"}, accuracy={"int8": {"top1": 0.975, "engine_sha256": "int8"}})
+    assert call("--markdown", "--across") == 0
+    printed = capsys.readouterr().out
+    assert "figures of HEAD are of another record (device EPYC instead of Xeon)" in printed
+    assert cells(printed, "images/s (offline)") == ["110 (+10.0%)", "110 (+10.0%)", "275 (+10.0%)", "220 (+10.0%)"]
+    assert cells(printed, "top-1") == ["0.9800 (=)", "0.9800 (=)", "0.9750 (+0.0050)", "0.9800 (=)"]
 
 
 def test_another_runtime_on_the_same_machine(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_all(110.0, {**CPU, "runtime_version": "1.33.0"})
     assert call() == 0
-    assert "measured for another target: runtime_version was 1.32.0 and is 1.33.0" in capsys.readouterr().out
+    assert "(runtime_version 1.32.0 instead of 1.33.0)" in capsys.readouterr().out
 
 
-def test_the_same_target_is_said_too(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        pytest.param({"model_sha256": "c" * 64}, "(model aaaaaaaaaaaa instead of cccccccccccc)", id="model"),
+        pytest.param({"images_sha256": "d" * 64}, "(images bbbbbbbbbbbb instead of dddddddddddd)", id="images"),
+    ],
+)
+def test_only_records_of_one_model_and_one_set_stand_side_by_side(here: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], text: str) -> None:
+    """The benchmark of yesterday's model beside today's accuracy."""
+    write_all(accuracy=changed)
+    assert call("--markdown") == 0
+    printed = capsys.readouterr().out
+    assert text in printed
+    assert "left out: benchmark_sustained" in printed
+    assert "images/s (offline)" not in printed
+    assert "top-1" in printed
+    assert ("layers in INT8 (%)" in printed) is ("images_sha256" in changed)  # an engine is built without images
+
+
+def test_committed_figures_of_another_model_are_left_out(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_all()
+    for path in METRICS.iterdir():
+        path.write_text(path.read_text().replace("a" * 64, "c" * 64))
+    assert call("--markdown") == 0
+    printed = capsys.readouterr().out
+    assert f"left out: {ALL} of HEAD, as they are of another record (model aaaaaaaaaaaa instead of cccccccccccc)" in printed
+    assert "(=)" not in printed
+    assert cells(printed, "images/s (offline)") == ["100", "100", "250", "200"]
+
+
+def test_committed_figures_that_do_not_say_what_they_are_of_are_left_out(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in METRICS.iterdir():
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({key: value for key, value in content.items() if key not in OF}))
+    git("commit", "-qam", "before")
+    write_all()
+    assert call() == 0
+    printed = capsys.readouterr().out
+    assert "left out: validate_accuracy, benchmark_sustained of HEAD, as they are of another record (it does not say of which model and images)" in printed
+    assert "left out: build_fp32, build_fp16, build_int8, build_int8_mixed of HEAD" in printed
+
+
+def test_the_same_record_is_said_too(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_all(90.0)
     git("commit", "-qam", "slower")
     assert call("--rev", "HEAD~1", "--markdown") == 0
     printed = capsys.readouterr().out
-    assert "figures of HEAD~1 were measured on the same target" in printed
+    assert "figures of HEAD~1 are of the same model, images and target" in printed
     assert cells(printed, "images/s (offline)")[0] == "90 (-10.0%)"
 
 
@@ -154,14 +211,14 @@ def test_figures_from_another_folder(committed: Path, tmp_path: Path, capsys: py
     assert call(board) == 0
     printed = capsys.readouterr().out
     assert "Orin, tensorrt 1.32.0" in printed
-    assert "device was EPYC and is Orin; runtime was onnxruntime and is tensorrt" in printed
+    assert "device EPYC instead of Orin, runtime onnxruntime instead of tensorrt" in printed
 
 
 @pytest.mark.parametrize(
     ("accuracy", "text"),
     [
         pytest.param({"labels": False}, "without labels: agreement with fp32 stands in for the figure of the task", id="unlabelled"),
-        pytest.param({"target": {**CPU, "device": "Xeon"}}, "accuracy and speed were measured on different targets", id="targets"),
+        pytest.param({"target": {**CPU, "device": "Xeon"}}, "as they are of another record (device EPYC instead of Xeon)", id="targets"),
         pytest.param({"int8": {"engine_sha256": "old"}}, "accuracy and speed of int8 are of two different engines", id="engines"),
         pytest.param({"int8": {"engine_sha256": "int8", "identical_to_fp32": True}}, "int8 answers bit for bit as fp32 does", id="identical"),
         pytest.param(
