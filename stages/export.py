@@ -5,6 +5,7 @@ from pathlib import Path
 from enginewright import artifacts
 from enginewright.data import ImageSet
 from enginewright.export import BATCHES, compare, metrics, require_equal, to_onnx
+from enginewright.models.code import watching
 from enginewright.models.loading import load_model
 from enginewright.stage import Stage, script
 
@@ -13,10 +14,11 @@ from enginewright.stage import Stage, script
 def export(stage: Stage) -> None:
     """The metrics are written before the tolerance is held, so that a failed stage shows by how much."""
     interface, settings = stage.params.model, stage.params.export
-    model = load_model(interface)
-    exported = to_onnx(model, interface, settings)
     images = next(ImageSet.open(artifacts.CALIBRATION_IMAGES).batches(stage.params.data.preprocessing, max(BATCHES)), None)
-    comparison = compare(model, exported, interface, stage.params.seed, images=images, tolerance=settings.tolerance)
+    with watching(interface, stage_reads=True):  # what `forward` imports counts too
+        model = load_model(interface)
+        exported = to_onnx(model, interface, settings)
+        comparison = compare(model, exported, interface, stage.params.seed, images=images, tolerance=settings.tolerance)
     stage.write_metrics(metrics(exported, comparison))
     require_equal(comparison, interface, settings.tolerance)
     inputs = [Path(interface.code), Path(interface.weights)]

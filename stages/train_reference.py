@@ -8,6 +8,7 @@ from enginewright import artifacts, manifest
 from enginewright.config import WeightsFrom
 from enginewright.data import ImageSet
 from enginewright.errors import GateFailed, ModelError
+from enginewright.models.code import watching
 from enginewright.models.loading import find_factory, load_model, make_model, read_state_dict
 from enginewright.stage import Metrics, Stage, script
 
@@ -34,8 +35,9 @@ def _train(stage: Stage) -> Metrics:
     preprocessing, objective = params.data.preprocessing, objective_of(params.model.task)
     with deterministic(params.seed):
         network = make_model(params.model)
-        train(network, training, preprocessing, params.train, objective)
-        result = evaluate(network, validation, preprocessing, objective)
+        with watching(params.model, stage_reads=True):
+            train(network, training, preprocessing, params.train, objective)
+            result = evaluate(network, validation, preprocessing, objective)
     metrics = {
         objective.figure: result.figure,
         "loss": result.loss,

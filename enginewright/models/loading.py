@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Optional, cast
 
-from enginewright import manifest
-from enginewright.config import Model, WeightsFrom
+from enginewright import artifacts, manifest
+from enginewright.config import Model
 from enginewright.errors import ModelError
+from enginewright.models import code
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,56 +39,69 @@ def make_model(model: Model) -> nn.Module:
 
     Raises:
         ModelError: it does not import, is no callable, refuses its arguments, returns no module, or lives in a file that
-            `model.code` does not name, so that DVC would not see its changes.
+            `model.code` does not name or loads another one, so that DVC would not see its changes.
     """
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
     from torch import nn
 
+    code.refuse_factories_in_arguments(model.arguments)
     factory = find_factory(model)
-    try:
-        network = instantiate({"_target_": model._target_, **model.arguments}, _convert_="all")
-    except InstantiationException as fault:
-        cause = fault.__cause__
-        if isinstance(cause, ModelError):
-            raise cause from None
-        if not isinstance(cause, (TypeError, ValueError)):
-            raise  # a fault inside the user's factory: its traceback is what they need
-        raise ModelError(f"model._target_ {model._target_} refuses model.arguments {dict(model.arguments)}: {_line(cause)}; change model.arguments") from None
+    with code.watching(model):
+        try:
+            network = factory(**copy.deepcopy(dict(model.arguments)))
+        except (TypeError, ValueError) as fault:
+            raise ModelError(
+                f"model._target_ {model._target_} refuses model.arguments {dict(model.arguments)}: {_line(fault)}; change model.arguments"
+            ) from fault
     if not isinstance(network, nn.Module):
         raise ModelError(f"model._target_ {model._target_} returned a {type(network).__name__}; it must return a torch.nn.Module")
-    _require_code(factory, model)
     return network
 
 
 def find_factory(model: Model) -> Callable[..., Any]:
-    """Import the factory. Raises ModelError if its path leads nowhere or to no callable."""
+    """Import the factory. Raises ModelError if its path leads nowhere, to no callable, or to code that DVC does not see."""
+    from hydra.errors import InstantiationException
     from hydra.utils import get_object
 
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # a stage script has stages/ there, not the project's root
-    try:
-        factory = get_object(model._target_)
-    except (ImportError, ValueError, AttributeError) as fault:
-        raise ModelError(
-            f"model._target_ {model._target_} cannot be imported ({_line(fault)}); give package.module.factory as seen from {Path.cwd()}"
-        ) from None
-    if not callable(factory):
-        raise ModelError(f"model._target_ {model._target_} is a {type(factory).__name__}, not a class or function that returns a torch.nn.Module")
+    with code.watching(model):
+        try:
+            factory = get_object(model._target_)
+        except (ImportError, ValueError, AttributeError, InstantiationException) as fault:
+            raise ModelError(
+                f"model._target_ {model._target_} cannot be imported ({_line(fault)}); give package.module.factory as seen from {Path.cwd()}"
+            ) from None
+        if not callable(factory):
+            raise ModelError(f"model._target_ {model._target_} is a {type(factory).__name__}, not a class or function that returns a torch.nn.Module")
+        _require_code(factory, model)  # first, as its sentence is the simpler one
     return cast("Callable[..., Any]", factory)
 
 
 def _require_code(factory: Callable[..., Any], model: Model) -> None:
-    try:
-        source = Path(inspect.getsourcefile(factory) or "").resolve()
-    except TypeError:  # built in, or an instance with __call__
+    source, named = _source_of(factory, model), Path(model.code).resolve()
+    if source == named:
         return
-    inside = Path.cwd() in source.parents and "site-packages" not in source.parts  # installed packages have versions, the project's files have hashes
-    if inside and source != Path(model.code).resolve():
+    if source is None or code.is_standard(source):
+        raise ModelError(f"model._target_ {model._target_} is of Python's own library and makes no model; name a class or function of {model.code}")
+    shadowed = code.is_installed(source) and source.stem == named.stem and named.is_file()
+    inside = Path.cwd().resolve() in source.parents and not code.is_installed(source)
+    if not (code.is_installed(source) or code.is_ours(source)) or inside or shadowed:
         raise ModelError(
-            f"model.code is {model.code}, and model._target_ {model._target_} lives in {source.relative_to(Path.cwd())}; "
+            f"model.code is {model.code}, and model._target_ {model._target_} lives in {code.shown(source)}; "
             "set model.code to that file, else DVC would not see its changes"
         )
+
+
+def _source_of(factory: Callable[..., Any], model: Model) -> Optional[Path]:
+    """The file that a factory is written in, or for what has none, such as an instance, that of the module which `_target_` names."""
+    try:
+        named = inspect.getsourcefile(inspect.unwrap(factory))
+    except TypeError:  # built in, a partial, or an instance with __call__
+        module = model._target_
+        while module and module not in sys.modules:
+            module = module.rpartition(".")[0]
+        named = getattr(sys.modules.get(module), "__file__", None)
+    return Path(named).resolve() if named else None
 
 
 def load_weights(network: nn.Module, weights: Path, model: Model) -> None:
@@ -96,9 +111,9 @@ def load_weights(network: nn.Module, weights: Path, model: Model) -> None:
         ModelError: the file is missing or damaged, or its keys or shapes are not the model's, naming the first of them.
         StaleArtifact: weights that the pipeline made were changed since.
     """
-    if model.weights_from is not WeightsFrom.file and weights.exists():
+    if artifacts.REFERENCE_WEIGHTS.parent.absolute() in weights.absolute().parents and weights.exists():
         manifest.verify(weights)
-    elif manifest.sidecar(weights).exists() and weights.exists():  # made by a pipeline, and maybe carried here
+    elif manifest.sidecar(weights).exists() and weights.exists():  # made by a pipeline, and carried here
         manifest.verify_alone(weights)
     state = read_state_dict(weights)
     wanted = network.state_dict()

@@ -125,6 +125,34 @@ def test_packaged_weights_are_unpacked(project: Path, run: Run) -> None:
     assert load_model(config.read().model)(torch.zeros(1, 3, 224, 224)).shape == (1, 1000)
 
 
+PACKAGED = """
+from pathlib import Path
+from torch import nn
+def Net(): return nn.Linear(2, 2)
+def packaged_weights(): return Path("weights_of_a_package.pt")
+"""
+
+
+@pytest.mark.parametrize(
+    ("pin", "code", "text"),
+    [
+        pytest.param("", 2, 'which no constant pins, or write PACKAGED_WEIGHTS_SHA256 = "', id="no pin"),
+        pytest.param("PACKAGED_WEIGHTS_SHA256 = 'abc'", 2, "pins abc; install the package again", id="other bytes"),
+        pytest.param("PACKAGED_WEIGHTS_SHA256 = DIGEST", 0, "", id="pinned"),
+    ],
+)
+def test_packaged_weights_are_pinned_by_their_bytes(project: Path, run: Run, pin: str, code: int, text: str) -> None:
+    torch.save({"weight": torch.ones(2, 2), "bias": torch.zeros(2)}, "weights_of_a_package.pt")
+    digest = manifest.sha256(Path("weights_of_a_package.pt"))
+    name = f"packaged_{abs(hash(pin))}"
+    Path(f"{name}.py").write_text(PACKAGED + pin.replace("DIGEST", f"'{digest}'"))
+    configure(model={"_target_": f"{name}.Net", "arguments": {}, "code": f"{name}.py", "weights_from": "package", "input_shape": [1, 28, 28]})
+    ended, printed = run(train_reference)
+    assert ended == code, printed
+    assert text in printed
+    assert artifacts.REFERENCE_WEIGHTS.exists() is (code == 0)
+
+
 @pytest.mark.parametrize(
     ("model", "text"),
     [

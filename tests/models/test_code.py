@@ -1,0 +1,202 @@
+"""Model code that DVC would not see: another file, another factory, a lazy import, a file that is read. Each is refused by its name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from enginewright.config import Export, Model
+from enginewright.errors import ModelError
+from enginewright.export import to_onnx
+from enginewright.models.code import watching
+from enginewright.models.loading import find_factory, load_model, make_model
+
+HEAD = """
+import importlib.util, json, os, sys
+from pathlib import Path
+from torch import nn
+{above}
+class Net(nn.Module):
+    def __init__(self, classes=2, backbone=None):
+        super().__init__()
+        self.fc = nn.Linear(4, classes)
+        {made}
+    def forward(self, x):
+        {ran}
+        return self.fc(x)
+{below}
+"""
+# Places in the file, and what is done there to load NAME_blocks.py.
+FROM_PATH = "spec = importlib.util.spec_from_file_location('b', 'NAME_blocks.py'); m = importlib.util.module_from_spec(spec); spec.loader.exec_module(m)"
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose modules have names that no other test has imported."""
+    folder = tmp_path / f"c{abs(hash(tmp_path))}"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    torch.save({"fc.weight": torch.ones(2, 4), "fc.bias": torch.zeros(2)}, "own.pt")
+    return folder
+
+
+def write(above: str = "", made: str = "", ran: str = "", below: str = "", **changes: Any) -> Model:
+    """The project's model with these lines in it; NAME in them is the project's own prefix."""
+    name = Path.cwd().name
+    Path(f"{name}_blocks.py").write_text("def act(x): return x.relu()\n")
+    Path(f"{name}_model.py").write_text(HEAD.format(above=above, made=made or "pass", ran=ran or "pass", below=below).replace("NAME", name))
+    values = {"arguments": {}, "code": f"{name}_model.py", "weights": "own.pt", "input_shape": [4], **changes}
+    return Model(_target_=values.pop("target", f"{name}_model.Net").replace("NAME", name), **values)
+
+
+def export(model: Model) -> None:
+    """As the stage does."""
+    with watching(model, stage_reads=True):
+        to_onnx(load_model(model), model, Export())
+
+
+@pytest.mark.parametrize("place", ["above", "made", "ran"])
+@pytest.mark.parametrize(
+    ("line", "does"),
+    [
+        pytest.param("import NAME_blocks", "imports", id="import"),
+        pytest.param("from NAME_blocks import act", "imports", id="from"),
+        pytest.param("__import__('NAME_blocks')", "imports", id="by name"),
+        pytest.param(FROM_PATH, "reads", id="from a path"),
+        pytest.param("exec(Path('NAME_blocks.py').read_text())", "reads", id="exec"),
+        pytest.param("exec(compile(Path('NAME_blocks.py').read_bytes(), 'x', 'exec'))", "reads", id="compile"),
+    ],
+)
+def test_a_second_file_of_model_code_is_refused_wherever_it_is_loaded(mine: Path, place: str, line: str, does: str) -> None:
+    model = write(**{place: line})
+    with pytest.raises(ModelError) as fault:
+        export(model)
+    assert f"model code beside {mine.name}_model.py {does} {mine.name}_blocks.py, which DVC does not see" in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+def test_a_second_load_in_the_same_process_is_refused_again(mine: Path) -> None:
+    model = write(above="import NAME_blocks")
+    for _ in range(2):
+        with pytest.raises(ModelError, match="which DVC does not see"):
+            make_model(model)
+        with pytest.raises(ModelError, match="which DVC does not see"):
+            find_factory(model)
+
+
+def test_a_module_of_a_folder_of_the_users_is_refused(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "src"
+    elsewhere.mkdir()
+    (elsewhere / f"{mine.name}_editable.py").write_text("WIDTH = 3\n")
+    monkeypatch.syspath_prepend(str(elsewhere))
+    with pytest.raises(ModelError, match=rf"imports {elsewhere}/{mine.name}_editable\.py, which DVC does not see.*\(not editable\)"):
+        make_model(write(above="import NAME_editable"))
+
+
+def test_installed_packages_and_pythons_own_library_are_fine(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / "venv/lib/site-packages"
+    installed.mkdir(parents=True)
+    (installed / f"{mine.name}_installed.py").write_text("WIDTH = 3\n")
+    monkeypatch.syspath_prepend(str(installed))
+    export(write(above="import NAME_installed, colorsys", ran="import cmd"))
+
+
+def test_modules_of_ours_that_no_stage_of_the_model_depends_on_are_refused(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("enginewright.cli")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ModelError, match=r"imports enginewright\.cli, which no stage of the model depends on"):
+        make_model(write(above="from enginewright.models.resnet import Block\nimport enginewright.cli.chain"))
+
+
+@pytest.mark.parametrize("place", ["above", "made", "ran"])
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        pytest.param("widths.json", "json.loads(Path('widths.json').read_text())", id="json"),
+        pytest.param("params.yaml", "Path('params.yaml').read_text()", id="params.yaml"),
+        pytest.param("table.npy", "__import__('numpy').load('table.npy')", id="npy"),
+        pytest.param("other.pt", "__import__('torch').load('other.pt')", id="pt"),
+    ],
+)
+def test_a_file_of_the_project_that_model_code_reads_is_refused(mine: Path, place: str, file: str, line: str) -> None:
+    Path("widths.json").write_text("[1]")
+    Path("params.yaml").write_text("{}")
+    np.save("table.npy", np.ones(3))
+    torch.save({}, "other.pt")
+    with pytest.raises(ModelError, match=rf"reads {file}, which DVC does not see.*or into model\.arguments"):
+        export(write(**{place: line}))
+
+
+def test_what_model_code_writes_itself_it_may_read(mine: Path) -> None:
+    export(write(made="Path('scratch.txt').write_text('1'); Path('scratch.txt').read_text()"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        pytest.param({"_target_": "os.getcwd"}, "model.arguments holds _target_", id="the factory itself"),
+        pytest.param({"_partial_": True}, "model.arguments holds _partial_", id="partial"),
+        pytest.param({"_convert_": "none"}, "model.arguments holds _convert_", id="convert"),
+        pytest.param({"_args_": [1]}, "model.arguments holds _args_", id="positional"),
+        pytest.param({"_recursive_": False}, "model.arguments holds _recursive_", id="recursive"),
+        pytest.param({"backbone": {"_target_": "NAME_blocks.act"}}, "model.arguments.backbone holds _target_", id="nested"),
+        pytest.param(
+            {"backbone": {"parts": [1, {"deep": {"_target_": "os.getcwd"}}]}}, "model.arguments.backbone.parts[1].deep holds _target_", id="in a list"
+        ),
+    ],
+)
+def test_arguments_name_no_factory(mine: Path, arguments: dict[str, Any], where: str) -> None:
+    with pytest.raises(ModelError) as fault:
+        make_model(write(arguments=arguments))
+    assert where in str(fault.value)
+    assert "model._target_ is the only factory" in str(fault.value)
+
+
+def test_arguments_reach_the_factory_as_plain_values(mine: Path) -> None:
+    network = make_model(write(made="self.got = backbone", arguments={"classes": 3, "backbone": {"widths": [1, 2], "name": None}}))
+    assert str(network.got) == "{'widths': [1, 2], 'name': None}"
+
+
+def shadowing(folder: Path) -> str:
+    """A module of the same name that Python finds first."""
+    other = folder.parent / "first"
+    other.mkdir()
+    (other / f"{folder.name}_model.py").write_text("from torch import nn\nNet = nn.Identity\ndef Other(): return nn.Identity()\n")
+    sys.path.insert(0, str(other))
+    return f"{folder.name}_model.Other"
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        pytest.param(lambda _: "os.system", "is of Python's own library and makes no model", id="os.system"),
+        pytest.param(lambda _: "pathlib.Path.write_text", "is of Python's own library", id="write_text"),
+        pytest.param(lambda _: "builtins.exec", "is of Python's own library", id="exec"),
+        pytest.param(lambda _: "NAME_blocks.act", "lives in .*_blocks.py; set model.code to that file", id="another file"),
+        pytest.param(shadowing, "lives in .*/first/.*_model.py; set model.code to that file", id="shadowed"),
+    ],
+)
+def test_the_factory_lives_in_model_code(mine: Path, monkeypatch: pytest.MonkeyPatch, target: Callable[[Path], str], text: str) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    model = write(arguments={"command": "touch made"}, target=target(mine))
+    with pytest.raises(ModelError, match=text):
+        make_model(model)
+    assert not Path("made").exists()
+
+
+def test_a_factory_that_is_an_instance_or_a_partial_lives_where_target_says(mine: Path) -> None:
+    below = "import functools\nhalf = functools.partial(Net, classes=2)\nclass Make:\n    def __call__(self): return Net()\nmake = Make()"
+    for name in ("half", "make"):
+        load_model(write(below=below, target=f"NAME_model.{name}"))
+
+
+def test_a_factory_of_an_installed_package_or_of_ours_is_fine(mine: Path) -> None:
+    make_model(Model(_target_="torch.nn.Linear", arguments={"in_features": 4, "out_features": 2}, code="own.pt"))
+    make_model(Model(arguments={"in_channels": 1, "classes": 2}))
