@@ -19,12 +19,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional
 
-import enginewright
 from enginewright import artifacts
 from enginewright.config import Model
 from enginewright.errors import ModelError
 
-PACKAGE = Path(enginewright.__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 # What every stage that runs model code has among its deps, or what decides no bytes (dvc.yaml).
 OURS = ("models", "config", "manifest", "target", "errors", "artifacts", "stage")
 CODE_SUFFIXES = (".py", ".pyc", ".pyd", ".so")
