@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+
+pytest.importorskip("torch")
+
 from cases.models import Subject, subject
 
 from enginewright.calibration.cache import CalibrationCache
