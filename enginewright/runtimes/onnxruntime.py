@@ -356,7 +356,7 @@ def _int8_share(model: onnx.ModelProto, integer: Sequence[onnx.NodeProto], float
 def _remedy(left: Mapping[str, str]) -> str:
     """What to try where INT8 does not come about on a CPU."""
     reasons = "; ".join(dict.fromkeys(left.values()))
-    return f"keep fewer layers in float{f' (left in float: {reasons})' if reasons else ''}, or use the FP32 engine"
+    return f"layers were left in float ({reasons}); use the FP32 engine" if reasons else "keep fewer layers in float, or use the FP32 engine"
 
 
 def _spec(value: Any) -> TensorSpec:

@@ -24,6 +24,8 @@ class Placing:
     sums_in_int8: bool = False  # Q/DQ in front of residual sums, as NVIDIA advises (github.com/NVIDIA/TensorRT/issues/3243)
 
 
+LAYOUT = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Flatten")
+DEPTH = 6
 DEFAULT = Placing()
 CHOSEN = DEFAULT
 
@@ -53,12 +55,18 @@ def _is_residual_sum(graph: Graph, node: NodeProto) -> bool:
 
 
 def _ends_branch(graph: Graph, tensor: str) -> bool:
-    """Whether a product with stored weights makes a tensor, directly or through the sum with its bias."""
-    node = graph.producer(tensor)
-    if node is not None and node.op_type == "Add":
+    """Whether a product with stored weights makes a tensor, directly or through the sum with its bias and changes of layout."""
+    for _ in range(DEPTH):
+        node = graph.producer(tensor)
+        if node is None:
+            return False
+        if node.op_type in ("MatMul", "Gemm"):
+            return graph.constant(node.input[1]) is not None
         computed = [source for source in node.input if graph.constant(source) is None]
-        node = graph.producer(computed[0]) if len(computed) == 1 else None
-    return node is not None and node.op_type in ("MatMul", "Gemm") and graph.constant(node.input[1]) is not None
+        if node.op_type not in LAYOUT and not (node.op_type == "Add" and len(computed) == 1):
+            return False
+        tensor = computed[0]
+    return False
 
 
 def quantize_sums(model: ModelProto, original: ModelProto, cache: CalibrationCache) -> ModelProto:

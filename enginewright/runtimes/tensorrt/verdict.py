@@ -56,5 +56,5 @@ def remedy(plan: Plan) -> str:
     if plan.mode is PrecisionMode.implicit:
         return "set build.precision_mode=explicit, which places INT8 by Q/DQ nodes, or use the FP16 engine"
     reasons = "; ".join(dict.fromkeys(plan.left_in_float.values()))
-    why = f" (left in float: {reasons})" if reasons else ""
-    return f"set build.precision_mode=implicit where the runtime has it, keep fewer layers in float{why}, or use the FP16 engine"
+    why = f"layers were left in float ({reasons}); " if reasons else ""
+    return f"{why}set build.precision_mode=implicit where the runtime has it, or use the FP16 engine"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Optional
 
 import pytest
 
 from enginewright.errors import EnginewrightError
-from enginewright.runtimes.tensorrt.layers import by_precision, completed, from_inspector, from_log, precision_of, running_in
+from enginewright.runtimes.tensorrt.layers import Layer, by_precision, completed, from_inspector, from_log, is_opaque, precision_of, precisions, running_in
 
 # NVIDIA, TensorRT Developer Guide, "Engine Inspector", with the metadata of 8.6 (raw 0x1e between nodes) and a reformat before it.
 INSPECTOR_8_6 = """{"Layers": [{
@@ -132,3 +134,69 @@ Layer(Shuffle): shuffled, Tactic: 0x3, conv_out[Half(1,4,4,4)] -> output[Half(1,
     assert [layer.precision for layer in found] == ["INT8", "FP16", None]
     assert running_in("INT8", ["stem", "conv"], found) == ["stem"]
     assert completed(inspected, "") == json.loads(inspected)
+
+
+RECORDED = json.loads((Path(__file__).parents[3] / "docs" / "measurements" / "h200-tensorrt-8.6.0" / "mixed.json").read_text())
+
+
+@pytest.mark.parametrize("engine", ["fp16", "int8_corrected", "pinned", "layers", "int8", "pinned_obliged", "layers_obliged"])
+def test_the_layers_of_recorded_engines(engine: str) -> None:
+    """Names and precisions as an H200 had them (explicit ones were kept shortened), and what the build said of the 50 convolutions and products."""
+    layers = [
+        Layer(name, "Reformat" if name.startswith("Reformatting") else "", precision or None) for name, _, precision in RECORDED["layers"]["result"][engine]
+    ]
+    recorded = RECORDED[f"build {engine}"]["result"]
+    nodes = sorted({part for layer in layers for part in layer.name.split(" + ") if re.fullmatch(r"/\S+/(Conv|Gemm)", part)})
+    assert len(nodes) == recorded["quantizable"]
+    found = precisions(nodes, layers)
+    assert set(found) == set(nodes)
+    assert sum(precision == "INT8" for precision in found.values()) == recorded["quantized"]
+    assert by_precision(layers) == recorded["layers"]
+
+
+def test_a_part_that_myelin_compiled_is_opaque() -> None:
+    """Of a transformer under 8.6, as the log and the inspector name it (also in NVIDIA/TensorRT, issue 2576): its types say nothing of what is inside."""
+    log = """Engine Layer Information:
+Layer(CaskConvolution): patches, Tactic: 0x15ed3cbe2a, in[Int8(8,3,224,224)] -> p[Int8(8,768,14,14)]
+Layer(Reformat): Reformatting CopyNode for Input Tensor 0 to {ForeignNode[cls...head]}, Tactic: 0x0, p[Int8(8,768,14,14)] -> q[Half(8,768,14,14)]
+Layer(Myelin): {ForeignNode[cls...head]}, Tactic: 0x0000000000000000, q[Half(8,768,14,14)] -> logits[Half(8,1000)]"""
+    for layers in (from_log(log), from_inspector(json.dumps({"Layers": [layer.to_dict() for layer in from_log(log)]}))):
+        assert [is_opaque(layer) for layer in layers] == [False, False, True]
+        assert by_precision(layers) == {"FUSED": 1, "INT8": 1}
+        assert precisions(["patches", "qkv", "head"], layers) == {"patches": "INT8", "qkv": None, "head": None}
+        assert running_in("FP16", ["qkv"], layers) == []
+
+
+def test_a_node_that_no_layer_bears_is_unknown_only_beside_a_fused_node() -> None:
+    layers = [Layer("conv_a", "CaskConvolution", "INT8")]
+    assert precisions(["conv_a", "gone"], layers) == {"conv_a": "INT8"}
+    assert precisions(["conv_a", "gone"], [*layers, Layer("{ForeignNode[x...y]}", "Myelin", None)]) == {"conv_a": "INT8", "gone": None}
+
+
+def test_layers_that_were_joined_side_by_side_count_each() -> None:
+    layers = [Layer("w_q + QuantizeLinear_7 + conv_q + relu_q || w_k + conv_k || PWN(PWN(conv_v))", "CaskConvolution", "INT8")]
+    assert running_in("INT8", ["conv_q", "conv_k", "conv_v", "relu_q"], layers) == ["conv_q", "conv_k", "conv_v", "relu_q"]
+
+
+def test_what_computes_the_product_counts_before_what_touches_it() -> None:
+    """A pooling layer in INT8 that bears the convolution's name, and a product in two kernels of which one is float."""
+    layers = [Layer("a", "correlation", "FP32", ("conv",)), Layer("b", "maxpool", "INT8", ("conv",))]
+    assert precisions(["conv"], layers) == {"conv": "FP32"}
+    assert precisions(["conv"], [Layer("a", "gemm", "INT8", ("conv",)), Layer("b", "gemm", "FP16", ("conv",))]) == {"conv": "FP16"}
+    assert precisions(["conv"], [Layer("b", "maxpool", "INT8", ("conv",))]) == {"conv": "INT8"}  # fused with it: there is no other
+
+
+@pytest.mark.parametrize(
+    ("tactic", "precision"),
+    [
+        ("sm80_xmma_fprop_implicit_gemm_interleaved_i8i8_i8i32_f32_nchw_vect_c_32kcrs_vect_c_32", "INT8"),
+        ("sm90_xmma_gemm_f16f16_f16f32_f32_tn_n_tilesize64x64x64_warpgroupsize1x1x1", "FP16"),
+        ("sm80_xmma_fprop_implicit_gemm_f32f32_tf32f32_f32_nhwckrsc_nhwc_tilesize128x128", "FP32"),
+        ("", None),
+    ],
+)
+def test_a_kernel_is_known_by_its_name_where_a_dynamic_batch_hides_the_types(tactic: str, precision: Optional[str]) -> None:
+    tensors = [{"Name": "x", "Format/Datatype": "N/A due to dynamic shapes"}]
+    entry = {"Name": "fc", "LayerType": "MatrixMultiply", "TacticName": tactic, "Inputs": tensors, "Outputs": []}
+    (layer,) = from_inspector(json.dumps({"Layers": [entry]}))
+    assert layer.precision == precision
