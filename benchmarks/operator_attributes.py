@@ -49,7 +49,7 @@ class Row:
         self.kernels.update({f"QLinear{case.kernel}", f"Q{case.kernel}"} & set(found[Placement.onnxruntime].kernels))
         for placement, each in found.items():
             self.worst[placement.name] = max(self.worst.get(placement.name, -100.0), each.gap_db)
-            if each.gap_db > MOST_GAP_DB or each.float_db < LEAST_FLOAT_DB:
+            if each.gap_db > MOST_GAP_DB or each.float_db < LEAST_FLOAT_DB or each.wrong_graph:
                 self.faults.append(f"{case.label}: {placement.name}: {_words(each)}")
 
     def to_dict(self) -> dict[str, object]:
@@ -62,7 +62,7 @@ class Row:
 
 
 def _words(found: Truth) -> str:
-    return f"simulated {found.simulated_db:.1f} dB, run {found.executed_db:.1f} dB, float {found.float_db:.0f} dB"
+    return f"simulated {found.simulated_db:.1f} dB, run {found.executed_db:.1f} dB, float {found.float_db:.0f} dB, without rounding {found.exact_db:.0f} dB"
 
 
 def measure(operators: Iterable[str], combinations: int) -> list[Row]:

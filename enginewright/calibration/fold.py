@@ -115,10 +115,7 @@ def set_bias(graph: Graph, layer: NodeProto, bias: npt.NDArray[Any]) -> None:
     inputs = [*layer.input[:2], graph.add_constant(graph.unique(f"{layer.output[0]}_bias"), bias)]
     del layer.input[:]
     layer.input.extend(inputs)
-    kept = [attribute for attribute in layer.attribute if attribute.name != "beta"]  # of Gemm: it is in the new bias
-    attributes = [AttributeProto.FromString(attribute.SerializeToString()) for attribute in kept]
-    del layer.attribute[:]
-    layer.attribute.extend(attributes)
+    _drop_attribute(layer, "beta")  # of Gemm: it is in the new bias
 
 
 def _affine(graph: Graph, node: NodeProto) -> tuple[Floats, Floats]:
@@ -127,6 +124,23 @@ def _affine(graph: Graph, node: NodeProto) -> tuple[Floats, Floats]:
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = scale / np.sqrt(variance + float(_attribute(node, "epsilon", 1e-5)))
         return factor, shift - mean * factor
+
+
+def fold_factors(graph: Graph, layer: NodeProto) -> None:
+    """Multiply alpha and beta of a Gemm with a stored weight into what they multiply, and give it its bias as [channels], unless its rows differ.
+
+    The function stays. ONNX Runtime's integer Gemm multiplies the bias by alpha, so that its optimizer leaves such a layer in float.
+    """
+    weight, alpha, bias = graph.constant(layer.input[1]), float(_attribute(layer, "alpha", 1.0)), bias_of(graph, layer)
+    assert weight is not None  # chosen by the caller
+    if alpha != 1.0:
+        layer.input[1] = graph.add_constant(graph.unique(f"{layer.input[1]}_times_alpha"), (weight.astype(np.float64) * alpha).astype(weight.dtype))
+        _drop_attribute(layer, "alpha")
+    channels = output_channels(layer, weight.shape)
+    stored = graph.constant(layer.input[2]) if bias is not None else None
+    if bias is not None and stored is not None and (float(_attribute(layer, "beta", 1.0)) != 1.0 or stored.shape != (channels,)):
+        set_bias(graph, layer, (np.broadcast_to(bias, channels) if bias.ndim < 2 else bias).astype(weight.dtype))
+    _drop_attribute(layer, "beta")
 
 
 def bias_of(graph: Graph, layer: NodeProto) -> Optional[Floats]:
@@ -169,3 +183,9 @@ def _along_outputs(layer: NodeProto, weight: npt.NDArray[Any], factor: Floats) -
 
 def _attribute(node: NodeProto, name: str, default: Any) -> Any:
     return next((helper.get_attribute_value(attribute) for attribute in node.attribute if attribute.name == name), default)
+
+
+def _drop_attribute(node: NodeProto, name: str) -> None:
+    kept = [AttributeProto.FromString(attribute.SerializeToString()) for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)

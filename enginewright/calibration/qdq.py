@@ -18,6 +18,7 @@ from onnx import ModelProto, NodeProto, helper
 
 from enginewright.calibration.bias import corrected
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.fold import fold_factors
 from enginewright.calibration.graph import Graph
 from enginewright.calibration.reasons import COMPANIONS, SAME_SCALE, excluded, is_quantizable, left_in_float
 from enginewright.config import Placement
@@ -82,6 +83,8 @@ def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement,
     cache.require(sorted(set(sources.values())), model.graph.name or "the model")
     formats = {tensor: _format(graph, source, cache.scales[source], placement) for tensor, source in sources.items()}
     for node in layers:
+        if node.op_type == "Gemm" and placement is Placement.onnxruntime:
+            fold_factors(graph, node)
         _quantize_weight(graph, node, formats[node.input[0]], placement)
     pairs = {tensor: _pair(graph, tensor, form, keeps_name=placement is Placement.onnxruntime) for tensor, form in formats.items()}
     for node, index in uses:
@@ -235,9 +238,9 @@ def _quantize_weight(graph: Graph, node: NodeProto, activation: Quantization, pl
     axis = _channel_axis(node, weight.ndim)
     exact = _weight_scale(weight, axis)
     bias = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-    integer_bias = placement is Placement.onnxruntime and bias is not None and bias.size == exact.size
+    integer_bias = placement is Placement.onnxruntime and bias is not None and bias.shape == exact.shape
     if integer_bias and bias is not None:
-        exact = np.maximum(exact, np.abs(bias.reshape(-1).astype(np.float64)) / activation.scale / INT32_MAX * 2)  # else the bias overflows
+        exact = np.maximum(exact, np.abs(bias.astype(np.float64)) / activation.scale / INT32_MAX * 2)  # else the bias overflows
     scale = _not_zero(exact)
     prefix = graph.unique(f"{node.input[1]}_int8")
     zeros = np.zeros(scale.shape, np.int8)

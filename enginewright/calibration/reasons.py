@@ -82,6 +82,16 @@ def _computed_weight(node: NodeProto, case: Case) -> Optional[str]:
     return "its weight is computed in the graph, not stored"
 
 
+def _odd_bias(node: NodeProto, case: Case) -> Optional[str]:
+    """ONNX Runtime's integer kernels add one int32 a channel; TensorRT adds any bias in float."""
+    if case.placement is not Placement.onnxruntime or len(node.input) < 3 or not node.input[2]:
+        return None
+    bias = case.graph.constant(node.input[2])
+    if bias is None:
+        return "its bias is computed in the graph, not stored"
+    return "its bias is not one value a channel" if bias.ndim > 1 and bias.shape[0] > 1 else None
+
+
 def _no_integer_kernel(node: NodeProto, case: Case) -> Optional[str]:
     return f"ONNX Runtime has no integer kernel for {node.op_type}" if case.placement is Placement.onnxruntime else None
 
@@ -99,7 +109,7 @@ def _wrong_average(node: NodeProto, case: Case) -> Optional[str]:
 
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "AveragePool": (_wrong_average,),
-    "Conv": (_computed_weight,),
+    "Conv": (_computed_weight, _odd_bias),
     "ConvTranspose": (_computed_weight, _no_integer_kernel),
-    "Gemm": (_computed_weight,),
+    "Gemm": (_computed_weight, _odd_bias),
 }

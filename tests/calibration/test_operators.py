@@ -171,3 +171,60 @@ def test_a_resize_between_int8_convolutions_runs(mode: str, tmp_path: Path) -> N
     built = RUNTIME.build(path, Precision.int8, Build(), cache)
     assert (built.quantized, built.quantizable) == (2, 2)
     assert all(found.gap_db < 1 for found in truth(net).values())
+
+
+def product(bias: tuple[int, ...] | None, **attributes: Any) -> Net:
+    """conv - flatten - Gemm of 8 rows and 8 channels, with large biases."""
+    net = Net(seed=11)
+    inputs = [net.node("Flatten", [net.source(SIGNED, 12, 1)]), net.constant(net.normal(12, 8))]
+    net.node("Gemm", inputs if bias is None else [*inputs, net.constant(4 * net.random.normal(size=bias).astype(np.float32))], **attributes)
+    return net
+
+
+@pytest.mark.parametrize("bias", [(8, 1), (8, 8)], ids=["column", "matrix"])
+def test_a_gemm_whose_rows_have_biases_of_their_own_stays_in_float_on_onnx_runtime(bias: tuple[int, ...], tmp_path: Path) -> None:
+    """A column as long as there are channels was taken for a bias of the channels."""
+    net = product(bias, beta=0.5)
+    path, cache = measured(net, tmp_path)
+    built = RUNTIME.build(path, Precision.int8, Build(), cache)
+    (gemm,) = (node.name for node in net.nodes if node.op_type == "Gemm")
+    assert dict(built.left_in_float) == {gemm: "its bias is not one value a channel"}
+    assert (built.quantized, built.quantizable) == (1, 2)
+    for found in truth(net).values():
+        assert found.simulated_db > 30
+        assert found.gap_db < 1
+
+
+@pytest.mark.parametrize(
+    ("bias", "attributes"),
+    [
+        pytest.param((), {"beta": -3.0}, id="one for all"),
+        pytest.param((1, 1), {}, id="one for all as a matrix"),
+        pytest.param((1, 8), {"beta": 0.5, "alpha": -0.5}, id="a row of a matrix, alpha and beta"),
+        pytest.param((8,), {"alpha": 3.0}, id="alpha"),
+        pytest.param(None, {"alpha": 3.0, "beta": 2.0}, id="no bias"),
+    ],
+)
+def test_a_gemm_with_any_other_bias_and_with_factors_is_an_integer_kernel(bias: tuple[int, ...] | None, attributes: dict[str, Any], tmp_path: Path) -> None:
+    net = product(bias, **attributes)
+    path, cache = measured(net, tmp_path)
+    built = RUNTIME.build(path, Precision.int8, Build(), cache)
+    assert dict(built.left_in_float) == {}
+    assert (built.quantized, built.quantizable) == (2, 2)
+    assert "QGemm" in kernels(onnx.load_model_from_string(built.plan), tmp_path)
+    for found in truth(net).values():
+        assert found.simulated_db > 30
+        assert found.gap_db < 1
+
+
+def test_a_convolution_with_a_computed_bias_stays_in_float_on_onnx_runtime(tmp_path: Path) -> None:
+    net = Net(seed=13)
+    source = net.source(SIGNED, 4, 6, 6)
+    mean = net.node("ReduceMean", [source], keepdims=0)
+    bias = net.node("Mul", [net.constant(net.normal(6)), mean])
+    net.node("Conv", [source, net.constant(net.normal(6, 4, 1, 1)), bias])
+    path, cache = measured(net, tmp_path)
+    built = RUNTIME.build(path, Precision.int8, Build(), cache)
+    assert list(built.left_in_float.values()) == ["its bias is computed in the graph, not stored"]
+    assert all(found.gap_db < 1 for found in truth(net).values())
+    assert left_in_float(net.model(), cache, Placement.tensorrt) == {}

@@ -120,14 +120,14 @@ def _conv_transpose(net: Net, values: Values) -> str:
 
 
 def _gemm(net: Net, values: Values) -> str:
-    rows, depth, width = BATCH, 12, 6
+    rows, depth, width = BATCH, 12, BATCH  # so that a column of biases is as long as a row
     source = net.node("Flatten", [net.source(values["source"], depth, 1)])
     if values["transA"]:  # [depth, rows] again, by a layer that makes it so
         source = net.node("Transpose", [source], perm=[1, 0])
     weight = net.constant(net.normal(*((width, depth) if values["transB"] else (depth, width))))
     shape = {"none": None, "row": (width,), "scalar": (), "one": (1,), "row of a matrix": (1, width), "column": (rows, 1), "matrix": (rows, width)}
     bias = shape[values["bias"]]
-    inputs = [source, weight, *([] if bias is None else [net.constant(np.asarray(net.random.normal(size=bias), np.float32))])]
+    inputs = [source, weight, *([] if bias is None else [net.constant(np.asarray(4 * net.random.normal(size=bias), np.float32))])]
     attributes = {"transA": values["transA"], "transB": values["transB"], "alpha": values["alpha"], "beta": values["beta"]}
     return net.node("Gemm", inputs, **attributes)
 

@@ -17,8 +17,9 @@ from enginewright.config import Calibration, CalibrationAlgorithm, Placement, Pr
 from enginewright.runtimes.onnxruntime import in_precision, open_session, session_options
 from enginewright.target import instruction_sets
 from support.operator_net import Net, run
-from support.reference import Array, simulated, sqnr_db
+from support.reference import Array, simulated, sqnr_db, without_pairs
 
+LEAST_EXACT, LEAST_STORED = 90.0, 25.0  # dB; of ONNX Runtime's placement weights are stored as int8
 MOST = 100.0  # dB; beyond it all answers are the same
 
 
@@ -26,12 +27,19 @@ MOST = 100.0  # dB; beyond it all answers are the same
 class Truth:
     """Of one placement."""
 
+    exact_db: float  # of the Q/DQ graph in float64 without its pairs, against the float model: rounded weights alone, or not even these
     simulated_db: float  # of the Q/DQ graph in float64, against the float model in float64
     executed_db: float  # of what ONNX Runtime computes with its optimizer on, against the float model in float64
     agreement_db: float  # of what ONNX Runtime computes, against the simulation
     float_db: float  # of the float model in ONNX Runtime, against the float model in float64
+    stored: bool  # whether the weights are integers in the file
     kernels: tuple[str, ...]  # operators of the optimized graph
     left: dict[str, str]  # what INT8 leaves in float of itself: node -> why
+
+    @property
+    def wrong_graph(self) -> bool:
+        """Whether the Q/DQ graph means something else than the float model: what no simulation of it can show."""
+        return self.exact_db < (LEAST_STORED if self.stored else LEAST_EXACT)
 
     @property
     def gap_db(self) -> float:
@@ -61,7 +69,17 @@ def truth(net: Net, placements: Sequence[Placement] = tuple(Placement)) -> dict[
             executed = _joined(dict(zip(names, session.run(names, feeds))), names)
             expected = _joined(simulated(quantized, feeds), names)
             kernels = tuple(node.op_type for node in onnx.load(optimized).graph.node)
-            found[placement] = Truth(sqnr_db(exact, expected), sqnr_db(exact, executed), sqnr_db(expected, executed), plain, kernels, left)
+            unrounded = _joined(simulated(without_pairs(quantized), feeds), names)
+            found[placement] = Truth(
+                sqnr_db(exact, unrounded),
+                sqnr_db(exact, expected),
+                sqnr_db(exact, executed),
+                sqnr_db(expected, executed),
+                plain,
+                placement is Placement.onnxruntime,
+                kernels,
+                left,
+            )
     return found
 
 
