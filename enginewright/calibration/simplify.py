@@ -18,6 +18,8 @@ from enginewright.calibration.shapes import fold_static_shapes
 # ONNX Runtime 1.32 computes Transpose -> MatMul by a stored vector as if nothing were transposed: -2 dB in FP32, without a word.
 WRONG_FUSIONS = ("MatmulTransposeFusion",)
 
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
 
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the same function in fewer nodes; names of layers, inputs and outputs stay. What ONNX Runtime cannot load comes back as it is."""
@@ -33,11 +35,26 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         except (Fail, InvalidGraph, Unsupported):
             return fold_static_shapes(model)
         found = onnx.load(result)
+    _name_as_before(model, found)
     domains = {"", *(entry.domain for entry in model.opset_import)}  # what comes back imports every domain that ONNX Runtime knows
     opset = [entry for entry in found.opset_import if entry.domain in domains]
     del found.opset_import[:]
     found.opset_import.extend(opset)
     return fold_static_shapes(found)
+
+
+def _name_as_before(model: onnx.ModelProto, result: onnx.ModelProto) -> None:
+    """Give a layer that took up what stands behind it, and another name with it, its own name back: by that it is left in float, or has its bias corrected."""
+    before = {output: node for node in model.graph.node if node.op_type != "Constant" for output in node.output}
+    taken = {node.name for node in result.graph.node}
+    known = {node.name for node in model.graph.node}
+    for node in result.graph.node:
+        layer = before.get(node.output[0]) if node.op_type in LAYERS and node.name not in known else None
+        while layer is not None and layer.op_type not in LAYERS:
+            layer = next((before[tensor] for tensor in layer.input if tensor in before), None)
+        if layer is not None and layer.name and layer.name not in taken:
+            node.name = layer.name
+            taken.add(node.name)
 
 
 def _without_empty_values(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -15,9 +15,9 @@ from enginewright.calibration.algorithms import tensor_values
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.graph import Graph
 from enginewright.calibration.mixture import float_nodes
+from enginewright.calibration.prepare import prepared
 from enginewright.calibration.qdq import insert_qdq, quantizable
 from enginewright.calibration.reasons import left_in_float
-from enginewright.calibration.simplify import simplified
 from enginewright.config import Placement, Precision
 from enginewright.data import ImageSet
 from enginewright.errors import ModelError
@@ -46,8 +46,8 @@ class Variants:
             ModelError: ONNX Runtime cannot run the model, or a Conv, ConvTranspose, Gemm or MatMul has no name of its own.
             CalibrationMismatch: the cache is of another model.
         """
-        self._path, self._cache, self._evaluator, self._output = onnx_model, cache, evaluator, output_name
-        self._model = simplified(onnx.load(str(onnx_model)))
+        self._path, self._evaluator, self._output = onnx_model, evaluator, output_name
+        self._model, self._cache = prepared(onnx.load(str(onnx_model)), cache)
         self._journal, self._placement = journal, placement
         self.rehearsal: Optional[Rehearsal] = None  # the gate that judges each variant, if one is to
         names = [node.name for node in quantizable(self._model)]
@@ -55,7 +55,7 @@ class Variants:
             raise ModelError(
                 f"{onnx_model} has Conv, ConvTranspose, Gemm or MatMul nodes without a name of their own, so none can be told apart; name the nodes"
             )
-        left = left_in_float(self._model, cache, placement)
+        left = left_in_float(self._model, self._cache, placement)
         self.layers = tuple(name for name in names if name not in left)  # of which a search may choose: the others are in float already
         self.reused = 0
         with OnnxRuntimeEngine(onnx_model, open_session(str(onnx_model)), evaluator.batch_size) as engine:

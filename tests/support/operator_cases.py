@@ -133,6 +133,16 @@ def _gemm(net: Net, values: Values) -> str:
 
 
 def _matmul(net: Net, values: Values) -> str:
+    """A product, and perhaps a bias behind it."""
+    made = _product(net, values)
+    kind, shape = values["bias"], net.shape(made)
+    if kind == "none":
+        return made
+    bias = net.constant(4 * net.normal(*({"row": shape[-1:], "row in front": shape[-1:], "column": (*shape[-2:-1], 1)}.get(kind) or (1,))))
+    return net.node("Add", [bias, made] if kind == "row in front" else [made, bias])
+
+
+def _product(net: Net, values: Values) -> str:
     """Ranks of the sides from 1 to 4, the last axes 6 and 5."""
     source = net.source(values["source"], 2, 5, 6)  # [BATCH, 2, 5, 6]
     shapes = {1: [-1], 2: [-1, 6], 3: [-1, 5, 6], 4: [-1, 2, 5, 6]}
@@ -292,7 +302,10 @@ OPERATORS: Mapping[str, Operator] = {
         },
         _gemm,
     ),
-    "MatMul": Operator({"left": (3, 1, 2, 4), "right": (2, 1, 3, 4), "stored": ("right", "left", "none"), "source": SOURCES, "behind": BEHIND}, _matmul),
+    "MatMul": Operator(
+        {"left": (3, 1, 2, 4), "right": (2, 1, 3, 4), "stored": ("right", "left", "none"), "bias": ("none", "row", "row in front", "column", "one"), **SOURCED},
+        _matmul,
+    ),
     "Add": Operator(PAIR, _arithmetic("Add")),
     "Mul": Operator(PAIR, _arithmetic("Mul")),
     "Concat": Operator(
