@@ -102,3 +102,48 @@ def test_a_file_that_cannot_be_read_says_how_to_write_it(here: Path, content: st
     with pytest.raises(ConfigError, match="enginewright configure") as fault:
         config.read()
     assert text in str(fault.value)
+
+
+def edited(tmp_path: Path, before: str, after: str) -> Path:
+    text = (ROOT / "params.yaml").read_text()
+    assert before in text
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(before, after, 1))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        pytest.param("root: data/digits", "root: ${oc.env:HOME}", "'${oc.env:HOME}' is an interpolation", id="environment"),
+        pytest.param("root: data/digits", "root: data/${data.source}", "'data/${data.source}' is an interpolation", id="within a text"),
+        pytest.param("root: data/digits", "root: '${seed}'", "'${seed}' is an interpolation", id="quoted"),
+        pytest.param("root: data/digits", "root: \\${seed}", "is an interpolation", id="escaped"),
+        pytest.param("root: data/digits", "root: >-\n    ${seed}", "'${seed}' is an interpolation", id="folded"),
+        pytest.param("root: data/digits", "root: ${seed", "'${seed' is an interpolation", id="cut short"),
+        pytest.param("in_channels: 1", "${seed}: 1", "'${seed}' is an interpolation", id="key"),
+        pytest.param("- 0.1307", "- ${data.preprocessing.scale}", "is an interpolation", id="in a list"),
+        pytest.param("in_channels: 1", "in_channels: {deep: [1, {x: '${seed}'}]}", "is an interpolation", id="deep in the arguments"),
+        pytest.param("seed: 0", "seed: 010", "010 is one value to DVC and another to a stage", id="octal"),
+        pytest.param("seed: 0", "seed: 0o10", "0o10 is one value to DVC", id="octal of YAML 1.2"),
+        pytest.param("epochs: 12", "epochs: 1:30", "1:30 is one value to DVC", id="base 60"),
+        pytest.param("tf32: false", "tf32: off", "off is one value to DVC", id="off"),
+        pytest.param("tf32: false", "tf32: Yes", "Yes is one value to DVC", id="yes"),
+        pytest.param("in_channels: 1", "in_channels: 2001-01-01", "2001-01-01 is one value to DVC", id="date"),
+        pytest.param("seed: 0", "seed: !!int '10'", "the tag tag:yaml.org,2002:int", id="tag"),
+        pytest.param("in_channels: 1", "in_channels: !!set {a}", "the tag tag:yaml.org,2002:set", id="tag of a collection"),
+    ],
+)
+def test_params_yaml_holds_plain_values_alone(tmp_path: Path, before: str, after: str, text: str) -> None:
+    with pytest.raises(ConfigError) as fault:
+        config.read(edited(tmp_path, before, after))
+    assert text in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize("value", ["'010'", "'yes'", '"1:30"', "0", "10", "-3", "0.5", "1e-4", "1_000", "0x10", "abc", "'2001-01-01'", "null", ".inf"])
+def test_values_that_dvc_and_stages_read_alike_are_taken(tmp_path: Path, value: str) -> None:
+    from ruamel.yaml import YAML
+
+    path = edited(tmp_path, "in_channels: 1", f"in_channels: {value}")
+    assert config.read(path).model.arguments["in_channels"] == YAML(typ="safe").load(path.read_text())["model"]["arguments"]["in_channels"]

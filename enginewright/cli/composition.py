@@ -6,6 +6,7 @@ the two equal. DVC itself is not imported: it takes longer to load than the comp
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,9 +52,9 @@ def _compose(overrides: list[str], conf: Path) -> DictConfig:
     from hydra.errors import HydraException, OverrideParseException
 
     try:
-        with initialize_config_dir(str(conf.resolve()), version_base=None):  # None as DVC has it
+        with _machine_unread(), initialize_config_dir(str(conf.resolve()), version_base=None):  # None as DVC has it
             composed = compose(CONFIG_NAME, overrides=overrides)
-        OmegaConf.resolve(composed)
+            OmegaConf.resolve(composed)
     except OmegaConfBaseException as fault:
         raise ConfigError(f"{conf}/: {fault.full_key or 'the configuration'}: {str(fault.msg or fault).strip().splitlines()[0]}") from None
     except OverrideParseException as fault:
@@ -62,6 +63,24 @@ def _compose(overrides: list[str], conf: Path) -> DictConfig:
     except (HydraException, ValueError) as fault:  # ValueError: `model=3`, `model=null`
         raise ConfigError(_explain(str(fault), overrides, conf)) from None
     return composed
+
+
+@contextlib.contextmanager
+def _machine_unread() -> Iterator[None]:
+    """No interpolation reads the environment: params.yaml is committed, and would hold a secret in clear, or a path of this machine."""
+    from omegaconf.resolvers import oc
+
+    def refuse(key: str, *_: object) -> str:
+        raise ConfigError(
+            f"${{oc.env:{key}}} would write the environment variable {key} into {config.PARAMS_FILE}, which is committed; write the value itself, "
+            "or leave a secret out of the configuration"
+        )
+
+    OmegaConf.register_new_resolver("oc.env", refuse, replace=True)
+    try:
+        yield
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
 
 
 def _explain(reason: str, overrides: list[str], conf: Path) -> str:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from enginewright.config import plain
 from enginewright.config.checks import faults_of
 from enginewright.config.choices import (
     QUANTIZED as QUANTIZED,
@@ -294,9 +295,10 @@ def read(path: Path = PARAMS_FILE) -> Params:
     """Read and check params.yaml.
 
     Raises:
-        ConfigError: the file is missing or no YAML, a key is unknown, a value has the wrong type or is out of range.
+        ConfigError: the file is missing or no YAML, holds an interpolation, a key is unknown, a value has the wrong type or is out of range.
     """
     try:
+        plain.require_plain(path.read_text(encoding="utf-8"), path)
         loaded = OmegaConf.load(path)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist in {Path.cwd()}; run from the project's root, or write it with `enginewright configure`") from None

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Optional
+
+import numpy as np
 
 from enginewright import __version__, artifacts, manifest
 from enginewright.accuracy import gate
@@ -17,11 +21,26 @@ from enginewright.sensitivity.journal import FOLDER, Journal
 from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.sensitivity.variants import Variants
 from enginewright.stage import Stage
+from enginewright.target import cpu_name, instruction_sets
+
+MEASURING = ("accuracy", "calibration", "config", "data", "manifest.py", "runtimes", "sensitivity", "target.py")  # as dvc.yaml has it
 
 
 def inputs(images: ImageSet) -> list[Path]:
     """The artifacts that the figures hang on, for manifests."""
     return [artifacts.MODEL, *calibration_files(), *images.files]
+
+
+def _measured_with() -> list[str]:
+    """What else decides a figure: our code, the packages that compute it, and the processor."""
+    import onnx
+    import onnxruntime
+
+    package = Path(__file__).resolve().parents[1]
+    files = sorted(file for part in MEASURING for file in ([package / part] if part.endswith(".py") else (package / part).rglob("*.py")))
+    code = [f"{file.relative_to(package)} {manifest.sha256(file)}" for file in files]
+    versions = [__version__, platform.python_version(), np.__version__, onnx.__version__, onnxruntime.__version__, version("scipy"), version("pandas")]
+    return [*code, *versions, cpu_name(), *instruction_sets()]
 
 
 def open_variants(stage: Stage, rehearsal: Optional[Rehearsal] = None) -> tuple[Variants, Journal]:
@@ -40,11 +59,14 @@ def open_variants(stage: Stage, rehearsal: Optional[Rehearsal] = None) -> tuple[
     images = ImageSet.open(artifacts.SENSITIVITY_IMAGES)
     preprocessing, model, settings = stage.params.data.preprocessing, stage.params.model, stage.params.analyze_sensitivity
     evaluator = Evaluator(get_task(model.task), images, preprocessing, settings.batch_size, shows_progress=False)
-    # The journal knows each Q/DQ model by its bytes; these are what else its figures hang on.
-    rest = [__version__, stage.name, repr(preprocessing), repr(model), repr(rehearsal), *(manifest.sha256(path) for path in inputs(images))]
-    journal = Journal(FOLDER / f"{hashlib.sha256(chr(10).join(rest).encode()).hexdigest()[:16]}.jsonl")
+    # The journal knows each Q/DQ model by its bytes; these are what else its figures depend on.
+    rest = [stage.name, repr(preprocessing), repr(model), repr(settings.batch_size), repr(settings.placement), repr(rehearsal)]
+    rest += [manifest.sha256(path) for path in inputs(images)]
+    journal = Journal(FOLDER / f"{hashlib.sha256(chr(10).join([*rest, *_measured_with()]).encode()).hexdigest()[:32]}.jsonl")
     if len(journal):
         print(f"{stage.name}: goes on after {len(journal)} models that an interrupted run measured", flush=True)
+    if journal.dropped:
+        print(f"{stage.name}: {journal.dropped} lines of its journal are not as they were written; these models are measured again", flush=True)
     variants = Variants(artifacts.MODEL, cache, evaluator, model.output_name, journal, settings.placement)
     variants.rehearsal = rehearsal
     if stage.params.accuracy.require_signal:

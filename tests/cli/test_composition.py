@@ -64,6 +64,28 @@ def test_a_wrong_override_is_one_sentence(override: str, text: str) -> None:
     assert "://" not in str(fault.value)
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        pytest.param("model.name=${oc.env:A_SECRET}", id="value"),
+        pytest.param("model.name=${oc.env:A_SECRET,none}", id="with a default"),
+        pytest.param("model.name=x-${oc.env:A_SECRET}", id="within a text"),
+        pytest.param("+model.arguments.key='${oc.decode:${oc.env:A_SECRET}}'", id="nested"),
+        pytest.param("+model.arguments={resolver: oc.env, key: '${${model.arguments.resolver}:A_SECRET}'}", id="a resolver with an interpolated name"),
+    ],
+)
+def test_no_secret_of_the_environment_gets_into_params_yaml(override: str, configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_SECRET", "hunter2")
+    with pytest.raises(ConfigError) as fault:
+        compose([override])
+    assert "hunter2" not in str(fault.value)
+    assert "${oc.env:A_SECRET} would write the environment variable A_SECRET into params.yaml" in str(fault.value)
+    conf = configured / "conf/config.yaml"
+    conf.write_text(conf.read_text().replace("seed: 0", "seed: ${oc.env:A_SECRET}"))
+    with pytest.raises(ConfigError, match="would write the environment variable A_SECRET"):
+        compose()
+
+
 def test_away_from_the_project_it_says_where_to_go(configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(configured / "conf" / "data")
     with pytest.raises(ConfigError, match="run from the project's root"):
