@@ -1,0 +1,331 @@
+"""What stays in FP32 when a graph is converted to FP16, and why (docs/decisions/0019-fp16-conversion.md).
+
+Convolutions and matrix products compute in FP16, unless their weights or what they read lie outside its range. What
+stays is small: arithmetic on shapes and constants, preparation of the input, the inner part of normalizations written
+by hand, indices and coordinates, and what is masked with numbers that FP16 does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Optional
+
+from onnx import AttributeProto, NodeProto, TensorProto
+
+from enginewright.runtimes.fp16_constants import (
+    Constants,
+    Size,
+    constant_of,
+    holds_normalization,
+    normalization_factor,
+    size_of,
+)
+
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN", "DeformConv", "Attention")
+BOUNDED = (  # their output is of ordinary size, whatever they read
+    *(
+        "Softmax",
+        "LogSoftmax",
+        "Hardmax",
+        "Sigmoid",
+        "HardSigmoid",
+        "Tanh",
+        "Erf",
+        "Softsign",
+        "Sin",
+        "Cos",
+        "Atan",
+        "Asin",
+        "Acos",
+        "Log",
+    ),
+    *(
+        "LayerNormalization",
+        "InstanceNormalization",
+        "GroupNormalization",
+        "RMSNormalization",
+        "LpNormalization",
+        "MeanVarianceNormalization",
+    ),
+)
+STRETCHING = (  # what they make leaves FP16's range while all that they read is within it
+    *(
+        "Pow",
+        "Exp",
+        "ReduceSum",
+        "ReduceSumSquare",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "ReduceProd",
+        "CumSum",
+    ),
+    *(
+        "Reciprocal",
+        "Sqrt",
+        "Log",
+        "LRN",
+        "LpNormalization",
+        "LpPool",
+        "GlobalLpPool",
+        "MeanVarianceNormalization",
+        "Det",
+        "Mod",
+    ),
+    *("Floor", "Ceil", "Round", "DFT", "STFT"),  # x - floor(x) must not round x
+)
+# A rounded input is another answer: operator -> the first of its inputs that is followed back to where it is made.
+STEPS = {
+    **dict.fromkeys(("Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual"), 0),
+    **dict.fromkeys(("Floor", "Ceil", "Round", "Sin", "Cos", "Mod", "Range", "NonMaxSuppression"), 0),
+    **dict.fromkeys(("GridSample", "RoiAlign", "MaxRoiPool"), 1),
+}
+COORDINATES = ("Range", "NonMaxSuppression", "GridSample", "RoiAlign", "MaxRoiPool")
+SENSITIVE = {**STEPS, "Sqrt": 0, "Reciprocal": 0, "Log": 0, "Div": 1}  # small inputs count as much as large ones
+JOINING = ("Add", "Sub", "Sum", "Mean", "Where", "Concat", "ScatterND", "ScatterElements", "OneHot")
+ELEMENTWISE = (
+    *(
+        "Add",
+        "Sub",
+        "Sum",
+        "Mean",
+        "Where",
+        "Mul",
+        "Div",
+        "Pow",
+        "Sqrt",
+        "Exp",
+        "Log",
+        "Neg",
+        "Abs",
+        "Reciprocal",
+        "Min",
+        "Max",
+        "Clip",
+    ),
+    *("Floor", "Ceil", "Round", "Mod"),
+)
+PASSING = (
+    *(
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Expand",
+        "Tile",
+        "Identity",
+        "Cast",
+        "Dropout",
+        "Trilu",
+    ),
+    *("AffineGrid", "Concat", "Slice", "Gather", "Split"),
+)
+RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
+INTEGERS = ("INT16", "UINT16", "INT32", "UINT32", "INT64", "UINT64")  # FP16 has all of INT8 and UINT8
+WIDE_INTEGERS = tuple(TensorProto.DataType.Value(name) for name in INTEGERS)
+FOLLOWED = "a root, a logarithm, a divisor, an index or a coordinate is made of it"
+
+
+class Kept:
+    """The nodes of one graph that stay in FP32: `reasons`, by their place."""
+
+    def __init__(
+        self,
+        nodes: Sequence[NodeProto],
+        constants: Constants,
+        type_of: Callable[[str], int],
+        inputs: Collection[str],
+        outer: Optional[Kept] = None,
+    ) -> None:
+        """`inputs`: what the model is given from outside; `outer`: of the graph around this one."""
+        self.reasons: dict[int, str] = {}
+        self._nodes, self._constants, self._type_of, self._outer = nodes, constants, type_of, outer
+        self._producers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+        self._static: set[str] = set()  # depends on shapes and constants alone
+        self._given = set(inputs)  # an input of the model, or one brought to another scale
+        self._stretched: set[str] = set()  # may be far beyond what a node of STRETCHING read
+        self._sizes: dict[str, Size] = {}
+        for index, node in enumerate(nodes):
+            self._forward(index, node)
+        for index, node in enumerate(nodes):
+            self._backward(index, node)
+
+    def size(self, name: str) -> Size:
+        """Of a tensor of this graph or of one around it."""
+        if name in self._constants:
+            return self._constants.size(name)
+        if name in self._sizes:
+            return self._sizes[name]
+        return self._outer.size(name) if self._outer is not None and name not in self._producers else Size.ordinary
+
+    def is_static(self, name: str) -> bool:
+        """Whether a tensor depends on shapes and constants alone."""
+        if not name or name in self._static or name in self._constants:
+            return True
+        return self._outer is not None and name not in self._producers and self._outer.is_static(name)
+
+    def is_stretched(self, name: str) -> bool:
+        """Whether a tensor may be far beyond FP16's range while what it is made of is not."""
+        if name in self._stretched or self._outer is None or name in self._producers:
+            return name in self._stretched
+        return self._outer.is_stretched(name)
+
+    def _forward(self, index: int, node: NodeProto) -> None:
+        """Decide what a node's inputs say of it, and what it says of its outputs."""
+        outputs = [name for name in node.output if name]
+        size = self._size_of(node)
+        self._sizes.update(dict.fromkeys(outputs, size))
+        stretches = self._stretches(node)
+        if stretches and self._stays_stretched(node):
+            self._stretched.update(outputs)
+        if self._is_static_node(node):
+            self._static.update(outputs)
+            self._keep(index, "it computes with shapes and constants alone")
+            return
+        if self._is_given(node):
+            self._given.update(outputs)
+            self._keep(index, "it prepares the model's input")
+        elif node.op_type in PRODUCTS and any(name in self._given and self.is_stretched(name) for name in node.input):
+            self._keep(index, "it reads integers of the model's input, which may be beyond FP16's range")
+        unheld = self._unheld(node)
+        if unheld is not None:
+            self._keep(index, f"FP16 does not hold its constant {unheld}")
+        sizes = {size, *(self.size(name) for name in node.input if name not in self._constants)}
+        if sizes != {Size.ordinary}:
+            self._keep(index, "it works on numbers outside FP16's range")
+        if stretches:
+            self._keep(index, "sums, powers and quotients may leave FP16's range")
+        if node.op_type in STEPS or self._leaves_float32(node):
+            self._keep(index, "a rounded input may be another answer")
+
+    def _backward(self, index: int, node: NodeProto) -> None:
+        """Follow what a sensitive node reads back to where it is made."""
+        first = SENSITIVE.get(node.op_type, 0 if self._leaves_float32(node) else None)
+        if first is None or index not in self.reasons:
+            return
+        waiting = [name for name in node.input[first:] if name]
+        joins = node.op_type in COORDINATES or self._leaves_float32(node)
+        while waiting:
+            place = self._producers.get(waiting.pop())
+            if place is None or self.reasons.get(place) == FOLLOWED:
+                continue
+            producer = self._nodes[place]
+            if node.op_type == "Log" and producer.op_type in ("Softmax", "Sigmoid"):
+                self._keep(place, "a logarithm reads it")
+            if self._is_followed(producer, joins):
+                self.reasons[place] = FOLLOWED
+                waiting += [name for name in producer.input if name and not self.is_static(name)]
+
+    def _is_static_node(self, node: NodeProto) -> bool:
+        if node.op_type in ("Shape", "Size"):
+            return True
+        holds_graph = any(attribute.type == AttributeProto.GRAPH for attribute in node.attribute)
+        if holds_graph or node.op_type in (*PRODUCTS, *RANDOM):
+            return False
+        return all(self.is_static(name) for name in node.input)
+
+    def _is_given(self, node: NodeProto) -> bool:
+        """Preparation inside the model, such as a division by 65535: its constants say nothing of the result's size."""
+        if node.op_type not in (*ELEMENTWISE, *PASSING):
+            return False
+        dynamic = self._dynamic(node)
+        return bool(dynamic) and all(name in self._given for name in dynamic)
+
+    def _dynamic(self, node: NodeProto) -> list[str]:
+        return [name for name in node.input if name and not self.is_static(name)]
+
+    def _size_of(self, node: NodeProto) -> Size:
+        """Of a node's outputs."""
+        if node.op_type in BOUNDED or not node.input:
+            return Size.ordinary
+        if node.op_type == "ConstantOfShape":
+            value = constant_of(node)
+            return Size.ordinary if value is None else size_of(value)
+        factors = self._factors(node)
+        if factors:
+            found = Size(max(min(sum(factors), 1), -1))
+            return Size.ordinary if found is Size.tiny and self._is_given(node) else found
+        read = node.input[:1]
+        if node.op_type in JOINING:
+            read = node.input[1 if node.op_type == "Where" else 0 :]
+        elif node.op_type in ("Min", "Max"):  # a constant beyond the range bounds nothing
+            read = self._dynamic(node) or node.input
+        sizes = {self.size(name) for name in read if name}
+        return Size.huge if Size.huge in sizes else Size.tiny if sizes == {Size.tiny} else Size.ordinary
+
+    def _factors(self, node: NodeProto) -> list[Size]:
+        """The sizes that multiply to that of the output; none for a node that does not multiply."""
+        if node.op_type in ("Mul", "Conv", "ConvTranspose", "MatMul", "Gemm"):
+            return [self.size(node.input[0]), self.size(node.input[1])]
+        if node.op_type == "Div":
+            return [self.size(node.input[0]), Size(-self.size(node.input[1]))]
+        if node.op_type == "Reciprocal":
+            return [Size(-self.size(node.input[0]))]
+        if node.op_type == "BatchNormalization":
+            factor = normalization_factor(node, self._constants)
+            return [self.size(node.input[0]), Size.ordinary if factor is None else size_of(factor)]
+        return []
+
+    def _unheld(self, node: NodeProto) -> Optional[str]:
+        """The first constant of a node that FP16 does not hold."""
+        if node.op_type == "BatchNormalization":
+            return None if holds_normalization(node, self._constants) else str(node.input[4])
+        each = node.op_type in ("Div", "Pow", "Clip", "Max", "Min")
+        for index, name in enumerate(node.input):
+            if name not in self._constants or (node.op_type == "Resize" and index > 0):
+                continue
+            if node.op_type in ("Clip", "Max", "Min", "Pad") and self._constants.size(name) is Size.huge:
+                continue  # no limit at all: it becomes the largest FP16 number
+            if not self._constants.is_held(name, each):
+                return str(name)
+        return None
+
+    def _stretches(self, node: NodeProto) -> bool:
+        if node.op_type in PRODUCTS:
+            return False
+        if node.op_type in STRETCHING or any(self.is_stretched(name) for name in node.input if name):
+            return True
+        if node.op_type == "Div":
+            return not self.is_static(node.input[1])
+        if node.op_type == "Cast":
+            return self._type_of(node.input[0]) in WIDE_INTEGERS
+        return node.op_type == "Mul" and node.input[0] == node.input[1]
+
+    def _stays_stretched(self, node: NodeProto) -> bool:
+        """Not behind a function that bounds it, nor once it has met another tensor: x / norm(x), x + f(x)."""
+        if node.op_type in BOUNDED or (node.op_type == "Sqrt" and self.is_static(node.input[0])):
+            return False
+        if node.op_type in ("Mul", "Div") and self._is_given(node):  # integers brought to another scale
+            return False
+        if node.op_type in STRETCHING or node.op_type not in ELEMENTWISE:
+            return True
+        dynamic = set(self._dynamic(node))
+        return all(self.is_stretched(name) for name in dynamic) or (node.op_type == "Mul" and len(dynamic) == 1)
+
+    def _leaves_float32(self, node: NodeProto) -> bool:
+        """A Cast to an integer, or to a type that asks for more than float32."""
+        return node.op_type == "Cast" and self._type_of(node.output[0]) not in (TensorProto.FLOAT, TensorProto.FLOAT16)
+
+    def _is_followed(self, node: NodeProto, joins: bool) -> bool:
+        """Arithmetic on one tensor and constants, or on a tensor and its mean; with `joins`, on any two tensors."""
+        dynamic = set(self._dynamic(node))
+        if node.op_type in PASSING or node.op_type.startswith("Reduce"):
+            return len(dynamic) == 1 or joins
+        if node.op_type not in ELEMENTWISE:
+            return False
+        return joins or len(dynamic) == 1 or any(self._is_reduced(name) for name in dynamic)
+
+    def _is_reduced(self, name: str) -> bool:
+        """Whether a sum, mean or maximum makes a tensor, or arithmetic on one alone."""
+        place = self._producers.get(name)
+        while place is not None and not self._nodes[place].op_type.startswith("Reduce"):
+            node = self._nodes[place]
+            dynamic = self._dynamic(node)
+            goes_on = len(dynamic) == 1 and node.op_type in (*ELEMENTWISE, *PASSING)
+            place = self._producers.get(dynamic[0]) if goes_on else None
+        return place is not None
+
+    def _keep(self, index: int, reason: str) -> None:
+        self.reasons.setdefault(index, reason)
