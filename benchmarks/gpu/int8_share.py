@@ -31,6 +31,7 @@ import onnx
 from benchmarks.gpu import resnet50, share_models
 from benchmarks.gpu.common import OUT, Report, machine, settings, sqnr_db
 from enginewright import manifest
+from enginewright.benchmark.int8_speed import slower
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Precision, PrecisionMode
 from enginewright.runtimes.base import BuiltEngine
@@ -43,6 +44,7 @@ Array = npt.NDArray[Any]
 MADE, WORK = Path(".gpu/int8_share"), Path("/tmp/int8_share")
 BATCH, TURNS, TURN_SECONDS, CALIBRATION, VALIDATION = 8, 3, 0.4, 16, 16
 SIZES = {"vit": 224, "unet": 128, "resnet50": 224}
+LINES = 4000  # of a build's log that are kept
 MYELIN = re.compile(r"foreignnode|myelin", re.IGNORECASE)
 INT8_KERNEL = re.compile(rb"[\w.]{0,60}(?:i8i8|imma|int8|s8s8)[\w.]{0,80}")
 HALF_KERNEL = re.compile(rb"[\w.]{0,60}(?:f16f16|hmma|h16816|fp16)[\w.]{0,80}")
@@ -119,8 +121,8 @@ def asked(way: Way, log: list[str]) -> Iterator[None]:
     add, parse, configure = BuildLog.add, builder.parse, builder.configure
 
     def listen(self: BuildLog, severity: str, message: str) -> None:
-        if MYELIN.search(message) and len(log) < 20000:
-            log.append(f"{severity}: {message[:2000]}")
+        if MYELIN.search(message) and len(log) < LINES:
+            log.append(f"{severity}: {message[:1000]}")
         add(self, severity, message)
 
     def parsed(session: Any, model: onnx.ModelProto, source: Path) -> Any:
@@ -230,8 +232,10 @@ def measure(name: str, key: str) -> dict[str, Any]:
                     pieces = [engine.infer({"input": images[start : start + BATCH]}) for start in range(0, VALIDATION, BATCH)]
                     answers[which] = np.concatenate([piece[engine.outputs[0].name] for piece in pieces])
     best = {which: float(np.median(found)) for which, found in rates.items()}
+    finding = slower("int8", best[key], best["fp16"], "images/s", f"batch {BATCH}, on the device")
     return {
         "images_per_s": rates,
+        "findings": [finding] if finding else [],
         "to_fp16": round(best[key] / best["fp16"], 3),
         "sqnr_db": {which: sqnr_db(reference, found) for which, found in answers.items()},
         "gpu": gpu_state(),
@@ -258,14 +262,15 @@ def main(name: str, ways: Sequence[str], budget: float) -> int:
     if earlier.exists():
         report.results.update(_read(earlier))
     report.step("machine", machine)
-    report.step(f"{name} model", lambda: write_model(name, WORK / f"{name}.onnx"))
-    model = onnx.load(str(WORK / f"{name}.onnx"))
+    path = WORK / f"{name}.onnx"
+    report.step(f"{name} model", lambda: None if path.exists() else write_model(name, path))
+    model = onnx.load(str(path))
     report.step(f"{name} auto", lambda: [recommended(model)[0].name, recommended(model)[1], {"attention": len(features(model).attention)}])
     for key in ways:
-        report.step(f"{name} {key} build", partial(make, name, key), 25)
-        if (WORK / f"{name}_{key}" / RUNTIME.engine_file).exists():
-            found = report.step(f"{name} {key} speed", partial(measure, name, key), 8)
-            print(f"     {name} {key}: {found and found['to_fp16']} x FP16, {found and found['sqnr_db']}", flush=True)
+        built = report.step(f"{name} {key} build", partial(make, name, key), 25)
+        found = report.step(f"{name} {key} speed", partial(measure, name, key), 8) if built else None
+        for finding in [*(built or {}).get("findings", ()), *(found or {}).get("findings", ())]:
+            print(f"     FINDING {name} {key}: {finding}", flush=True)
         keep(report)
     return 1 if report.failed() else 0
 
