@@ -89,9 +89,13 @@ class Graph:
     def behind_relu(self, tensor: str) -> str:
         """The output of the Relu, or Clip from 0, that alone reads a tensor; else the tensor. Backends fuse these into the layer before."""
         consumers = self.consumers(tensor)
-        if len(consumers) == 1 and not self.read_elsewhere(tensor) and self._is_relu(consumers[0]):
+        if len(consumers) == 1 and not self.read_elsewhere(tensor) and self.is_relu(consumers[0]):
             return str(consumers[0].output[0])
         return tensor
+
+    def is_relu(self, node: NodeProto) -> bool:
+        """Whether a node is a Relu, or a Clip from 0."""
+        return operator(node) == "Relu" or (operator(node) == "Clip" and self._clips_from(node) == 0.0)
 
     def is_non_negative(self, tensor: str) -> bool:
         """Whether no value of a tensor can be negative, by the operators that lead to it."""
@@ -177,9 +181,6 @@ class Graph:
             if len(field) != len(values):
                 del field[:]
                 field.extend(values)
-
-    def _is_relu(self, node: NodeProto) -> bool:
-        return operator(node) == "Relu" or (operator(node) == "Clip" and self._clips_from(node) == 0.0)
 
     def _clips_from(self, node: NodeProto) -> Optional[float]:
         """The least value that a Clip gives; None where that is not known. With limits in the wrong order it gives the greater one alone."""

@@ -8,7 +8,8 @@ onnxruntime/core/optimizer/qdq_transformer/selectors_actions.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -18,15 +19,18 @@ from onnx import ModelProto, NodeProto, helper
 
 from enginewright.calibration.bias import corrected
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.constants import operator
 from enginewright.calibration.fold import fold_factors
 from enginewright.calibration.graph import Graph
-from enginewright.calibration.reasons import COMPANIONS, SAME_SCALE, excluded, is_quantizable, left_in_float
+from enginewright.calibration.placements import Choice, Pairs, pairs
+from enginewright.calibration.reasons import COMPANIONS, SAME_SCALE, Case, is_quantizable, reasons, stored_operands
 from enginewright.config import Placement
 from enginewright.errors import CalibrationMismatch, ModelError, nearest
 
 Floats = npt.NDArray[np.float32]
 
 MINIMUM_OPSET = 13  # per-channel DequantizeLinear
+MINIMUM_IR = 7  # that of opset 13; before 4, every initializer had to be listed as an input
 INT32_MAX = 2**31 - 1
 # ONNX Runtime takes these into integer kernels, where they stand between a DQ and a Q.
 FUSED = ("Softmax", "Where", *(operator for operator in COMPANIONS if operator not in SAME_SCALE))
@@ -51,7 +55,7 @@ def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement,
 
     BatchNormalization is folded first where it can be, so that weights have the scales of the folded layer; then the cache's bias correction is made.
     Activations get one scale a tensor, weights one an output channel: max |w| / 127 (Conv: axis 0; ConvTranspose: axis 1, in groups one for all;
-    Gemm: axis 0 if transB, else 1; MatMul: the last).
+    Gemm: axis 0 if transB, else 1; MatMul: the last, and one for all of a factor on the left, of a vector and of a stack of matrices).
 
     Args:
         model: FP32, opset 13 or later, without Q/DQ nodes.
@@ -65,32 +69,29 @@ def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement,
         ModelError: the opset is too old, the model carries Q/DQ nodes already, or `exclude` names a node that is not there.
     """
     _refuse(model, exclude)
-    left = left_in_float(model, cache, placement, exclude)
-    result = corrected(model, cache.shifts, {*exclude, *left})
+    case = Case(model, cache, placement)
+    left = reasons(case, exclude)
+    chosen = case.excluded(exclude)
+    floats = chosen | set(left)
+    result = corrected(case.model, cache.shifts, {*exclude, *left})
+    result.ir_version = max(result.ir_version, MINIMUM_IR)
     graph = Graph(result)
-    floats = excluded(graph, exclude) | set(left)
-    layers = [node for node in quantizable(result) if graph.key(node) not in floats and graph.constant(node.input[1]) is not None]
-    activations = [node for node in quantizable(result) if graph.key(node) not in floats and graph.constant(node.input[1]) is None]
+    layers = [node for node in quantizable(result) if case.key(node) not in floats]
+    where = pairs(graph, Choice(layers, lambda node: case.key(node) in floats, case.why_no_scale), placement)
     if placement is Placement.tensorrt:
-        uses = [(node, 0) for node in layers] + [(node, index) for node in activations for index in (0, 1)]
-        uses += list(_residual_inputs(graph, floats))
-        uses += [use for use in _depthwise_outputs(graph, layers) if use not in uses]
-        sources = {node.input[index]: node.input[index] for node, index in uses}
-        _leave_clipping_to_saturation(graph, uses, cache, excluded(graph, exclude))
-    else:
-        sources = _chain(graph, layers + activations, floats)
-        uses = [(node, index) for node in graph.nodes for index, tensor in enumerate(node.input) if tensor in sources]
-    cache.require(sorted(set(sources.values())), model.graph.name or "the model")
-    formats = {tensor: _format(graph, source, cache.scales[source], placement) for tensor, source in sources.items()}
+        _leave_clipping_to_saturation(graph, where, cache, lambda node: case.key(node) in chosen)
+    cache.require(sorted(set(where.sources.values())), model.graph.name or "the model")
+    formats = {tensor: _format(graph, source, cache.scales[source], placement) for tensor, source in where.sources.items()}
     for node in layers:
-        if node.op_type == "Gemm" and placement is Placement.onnxruntime:
+        if operator(node) == "Gemm" and placement is Placement.onnxruntime:
             fold_factors(graph, node)
-        _quantize_weight(graph, node, formats[node.input[0]], placement)
-    pairs = {tensor: _pair(graph, tensor, form, keeps_name=placement is Placement.onnxruntime) for tensor, form in formats.items()}
-    for node, index in uses:
-        node.input[index] = pairs[node.input[index]][-1].output[0]
-    apart = _kept_apart(graph, floats, pairs) if placement is Placement.onnxruntime else {}
-    graph.insert_after_producers({**apart, **pairs})
+        for index in stored_operands(graph, node):
+            _quantize_constant(graph, (node, index), formats.get(node.input[0]), placement)
+    added = {tensor: _pair(graph, tensor, form, keeps_name=placement is Placement.onnxruntime) for tensor, form in formats.items()}
+    for node, index in where.uses:
+        node.input[index] = added[node.input[index]][-1].output[0]
+    apart = _kept_apart(graph, lambda node: case.key(node) in floats, added) if placement is Placement.onnxruntime else {}
+    graph.insert_after_producers({**apart, **added})
     graph.drop_unused_initializers()
     return result
 
@@ -108,83 +109,36 @@ def _refuse(model: ModelProto, exclude: Collection[str]) -> None:
             raise ModelError(f"{model.graph.name} has no node '{name}' to leave in float{nearest(name, names)}")
 
 
-def _residual_inputs(graph: Graph, floats: Collection[str]) -> Iterator[tuple[NodeProto, int]]:
-    """The skip input of each Add that joins a convolution: TensorRT fuses Conv + Add + Relu into one INT8 kernel if the skip is quantized."""
-    for node in graph.nodes:
-        if node.op_type != "Add" or graph.key(node) in floats or any(graph.constant(tensor) is not None for tensor in node.input):
-            continue
-        convolutions = [index for index, tensor in enumerate(node.input) if graph.is_conv_output(tensor) and len(graph.consumers(tensor)) == 1]
-        if convolutions:
-            main = max(convolutions, key=lambda index: graph.position(node.input[index]))  # the later one ends the residual branch
-            yield node, 1 - main
-
-
-def _depthwise_outputs(graph: Graph, layers: Iterable[NodeProto]) -> Iterator[tuple[NodeProto, int]]:
-    """What reads a grouped convolution, above all a depthwise one: TensorRT 8.6.0 has no INT8 kernel that writes floating point and took FP16."""
-    for layer in layers:
-        if any(attribute.name == "group" and attribute.i > 1 for attribute in layer.attribute):
-            output = graph.behind_relu(layer.output[0])
-            readers = {graph.key(reader): reader for reader in graph.consumers(output)}.values()  # each once, also one that reads it twice
-            yield from ((reader, index) for reader in readers for index, tensor in enumerate(reader.input) if tensor == output)
-
-
-def _leave_clipping_to_saturation(graph: Graph, uses: Iterable[tuple[NodeProto, int]], cache: CalibrationCache, floats: Collection[str]) -> None:
+def _leave_clipping_to_saturation(graph: Graph, where: Pairs, cache: CalibrationCache, stays_float: Callable[[NodeProto], bool]) -> None:
     """Make a Clip from 0 behind a float layer that INT8 alone reads a Relu, where the INT8 range ends no later: the same numbers.
 
     TensorRT 8.6.0 moves the Q in front of such a Clip and then clips integers: on an H200 the answers were noise (docs/h200.md).
     """
-    quantized = [node.input[index] for node, index in uses]
-    for tensor in dict.fromkeys(quantized):
+    read = Counter(node.input[index] for node, index in where.uses)
+    for tensor, times in read.items():
         clip = graph.producer(tensor)
-        if clip is None or clip.op_type != "Clip" or not graph.is_non_negative(tensor) or len(clip.input) < 3:
+        if clip is None or operator(clip) != "Clip" or not graph.is_relu(clip):
             continue
         layer = graph.producer(clip.input[0])
-        if layer is None or graph.key(layer) not in floats:  # a quantized layer takes the Clip into its kernel
+        if layer is None or not stays_float(layer):  # a quantized layer takes the Clip into its kernel
             continue
-        limit = graph.constant(clip.input[2])
-        read_otherwise = tensor in graph.outputs or len(graph.consumers(tensor)) > quantized.count(tensor)
-        if limit is not None and not read_otherwise and 127 * cache.scales.get(tensor, math.inf) <= float(limit) * (1 + np.finfo(np.float32).eps * 4):
+        limit = graph.clipped_at(clip)
+        read_otherwise = graph.read_elsewhere(tensor) or len(graph.consumers(tensor)) > times
+        if limit is not None and not read_otherwise and 127 * cache.scales.get(tensor, math.inf) <= limit * (1 + np.finfo(np.float32).eps * 4):
             clip.op_type = "Relu"
             del clip.input[1:]
 
 
-def _chain(graph: Graph, layers: Iterable[NodeProto], floats: Collection[str]) -> dict[str, str]:
-    """Tensors that ONNX Runtime must see quantized so that every layer runs as an integer kernel -> the tensor whose scale each takes.
-
-    A layer's inputs and its output, the latter behind a fused Relu or Clip. Companions between quantized tensors join the chain.
-    """
-    chain: dict[str, str] = {}
-    for node in layers:
-        for tensor in node.input[:2]:
-            if graph.constant(tensor) is None:
-                chain.setdefault(tensor, tensor)
-        output = graph.behind_relu(node.output[0])
-        # QGemm and MatMulIntegerToFloat give float32: logits need no rounding. QLinearConv gives 8 bits only.
-        if node.op_type == "Conv" or output not in graph.outputs:
-            chain.setdefault(output, output)
-    for node in graph.nodes:
-        tensors = [tensor for tensor in node.input if tensor and graph.constant(tensor) is None]
-        if node.op_type not in COMPANIONS or graph.key(node) in floats or not tensors or any(tensor not in chain for tensor in tensors):
-            continue
-        if node.op_type in ("Add", "Mul") and len(tensors) < 2:
-            continue
-        if node.op_type in SAME_SCALE:
-            chain[node.output[0]] = chain[tensors[0]]
-        elif (output := graph.behind_relu(node.output[0])) not in graph.outputs:
-            chain.setdefault(output, output)
-    return chain
-
-
-def _kept_apart(graph: Graph, floats: Collection[str], pairs: Mapping[str, Sequence[NodeProto]]) -> dict[str, list[NodeProto]]:
+def _kept_apart(graph: Graph, stays_float: Callable[[NodeProto], bool], added: Mapping[str, Sequence[NodeProto]]) -> dict[str, list[NodeProto]]:
     """What stands behind each float node that ONNX Runtime would take into an integer kernel, as it does between a DQ and a Q: a Max of one input.
 
     It is the function x -> x that no optimization removes. An Identity, or a Clip without limits, is gone before anything is fused.
     """
-    dequantized = {pair[-1].output[0] for pair in pairs.values()}
+    dequantized = {pair[-1].output[0] for pair in added.values()}
     made: dict[str, list[NodeProto]] = {}
     for node in graph.nodes:
-        reads = [tensor for tensor in node.input if tensor and graph.constant(tensor) is None]
-        if node.op_type in FUSED and graph.key(node) in floats and reads and dequantized.issuperset(reads):
+        reads = [tensor for tensor in node.input if tensor and not graph.is_constant(tensor)]
+        if operator(node) in FUSED and reads and dequantized.issuperset(reads) and stays_float(node):
             result = node.output[0]
             source = graph.unique(f"{result}_in_float")
             graph.rename_output(result, source)
@@ -208,7 +162,7 @@ def _format(graph: Graph, tensor: str, scale: float, placement: Placement) -> Qu
 def _pair(graph: Graph, tensor: str, form: Quantization, keeps_name: bool) -> list[NodeProto]:
     """Q and DQ for an activation. If `keeps_name`, a graph output stays the name of the dequantized tensor: its producer must feed Q alone."""
     source, result = tensor, tensor
-    if keeps_name and tensor in graph.outputs:
+    if keeps_name and tensor in graph.outputs and graph.producer(tensor) is not None:  # an input that is an output too has no other name
         source = graph.unique(f"{tensor}_float")
         graph.rename_output(tensor, source)
     else:
@@ -231,44 +185,68 @@ def _qdq(graph: Graph, tensors: tuple[str, str, str], parameters: list[str], axi
     return nodes
 
 
-def _quantize_weight(graph: Graph, node: NodeProto, activation: Quantization, placement: Placement) -> None:
-    """Put the weight (and for ONNX Runtime the bias, int32 at scale activation * weight) of a layer behind Q/DQ."""
-    weight = graph.constant(node.input[1])
-    assert weight is not None  # chosen by the caller
-    axis = _channel_axis(node, weight.ndim)
+def _quantize_constant(graph: Graph, use: tuple[NodeProto, int], activation: Optional[Quantization], placement: Placement) -> None:
+    """Put a constant factor of a layer (and for ONNX Runtime the bias, int32 at scale activation * weight) behind Q/DQ."""
+    node, index = use
+    weight = graph.constant(node.input[index])
+    assert weight is not None  # `reasons` saw it
+    axis = _scale_axis(use, weight.ndim)
     exact = _weight_scale(weight, axis)
-    bias = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-    integer_bias = placement is Placement.onnxruntime and bias is not None and bias.shape == exact.shape
-    if integer_bias and bias is not None:
+    bias = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] and operator(node) != "MatMul" else None
+    integer_bias = placement is Placement.onnxruntime and activation is not None and bias is not None and bias.shape == exact.shape
+    if integer_bias and activation is not None and bias is not None:
         exact = np.maximum(exact, np.abs(bias.astype(np.float64)) / activation.scale / INT32_MAX * 2)  # else the bias overflows
     scale = _not_zero(exact)
-    prefix = graph.unique(f"{node.input[1]}_int8")
-    zeros = np.zeros(scale.shape, np.int8)
-    parameters = [graph.add_constant(graph.unique(f"{prefix}_{what}"), value) for what, value in (("scale", scale), ("zero_point", zeros))]
-    quantized, result = (graph.unique(f"{prefix}_{what}") for what in ("quantized", "dequantized"))
-    nodes = _qdq(graph, (node.input[1], quantized, result), parameters, axis)
-    if placement is Placement.onnxruntime:  # stored as int8: a quarter of the file; TensorRT wants FP32 -> Q
-        graph.add_constant(quantized, _integers(weight, scale, axis).astype(np.int8))
-        nodes = nodes[1:]
-    node.input[1] = nodes[-1].output[0]
-    if node.op_type in ("Conv", "ConvTranspose") and not any(attribute.name == "kernel_shape" for attribute in node.attribute):
+    graph.insert_first(_constant_pair(graph, use, (weight, scale, axis), placement))
+    if operator(node) in ("Conv", "ConvTranspose") and not any(attribute.name == "kernel_shape" for attribute in node.attribute):
         node.attribute.append(helper.make_attribute("kernel_shape", weight.shape[2:]))  # TensorRT 8.6 cannot infer it behind a DequantizeLinear
-    if integer_bias and bias is not None:
-        nodes.append(_integer_bias(graph, node, bias, activation.scale * scale.astype(np.float64)))
-    graph.insert_first(nodes)
+    if integer_bias and activation is not None and bias is not None:
+        graph.insert_first([_integer_bias(graph, node, bias, activation.scale * scale.astype(np.float64))])
+
+
+def _constant_pair(graph: Graph, use: tuple[NodeProto, int], quantized: tuple[Floats, Floats, Optional[int]], placement: Placement) -> list[NodeProto]:
+    """The nodes of a constant factor's pair, which the layer reads from now on."""
+    (node, index), (weight, scale, axis) = use, quantized
+    source = node.input[index]
+    prefix = graph.unique(f"{source}_int8")
+    # ONNX Runtime multiplies by a left factor of the activations' type alone.
+    zero_point = np.zeros(scale.shape, np.int8) if index or placement is Placement.tensorrt else np.full(scale.shape, 128, np.uint8)
+    parameters = [graph.add_constant(graph.unique(f"{prefix}_{what}"), value) for what, value in (("scale", scale), ("zero_point", zero_point))]
+    integers, result = (graph.unique(f"{prefix}_{what}") for what in ("quantized", "dequantized"))
+    if placement is Placement.onnxruntime:  # stored as int8: a quarter of the file; TensorRT wants FP32 -> Q
+        graph.add_constant(integers, (_integers(weight, scale, axis) + zero_point.reshape(-1)[0]).astype(zero_point.dtype))
+        nodes = _qdq(graph, (source, integers, result), parameters, axis)[1:]
+    else:
+        stored = source if graph.is_initializer(source) else graph.add_constant(graph.unique(f"{source}_stored"), weight)
+        nodes = _qdq(graph, (stored, integers, result), parameters, axis)
+    node.input[index] = result
+    return nodes
+
+
+def _scale_axis(use: tuple[NodeProto, int], rank: int) -> Optional[int]:
+    """The axis over which a constant factor has a scale each; None for one scale in all.
+
+    One alone for a left factor, for a vector, whose only axis is summed over, and for a stack of matrices, of which ONNX Runtime's
+    kernels take no other ("b zero point is not valid", github.com/microsoft/onnxruntime/issues/25489).
+    """
+    node, index = use
+    if index == 0 or rank < 2 or (operator(node) == "MatMul" and rank > 2):
+        return None
+    return _channel_axis(node, rank)
 
 
 def rounding_error(node: NodeProto, weight: Floats) -> Floats:
     """What INT8 adds to the weight of a layer, in the weight's shape: dequantized less exact."""
-    axis = _channel_axis(node, weight.ndim)
+    axis = _scale_axis((node, 1), weight.ndim)
     scale = _not_zero(_weight_scale(weight, axis))
     error: Floats = (_integers(weight, scale, axis) * _along(scale, weight.ndim, axis) - weight).astype(np.float32)
     return error
 
 
 def _weight_scale(weight: Floats, axis: Optional[int]) -> npt.NDArray[np.float64]:
+    """Max |w| / 127, [channels] along `axis`, [] without one."""
     others = tuple(other for other in range(weight.ndim) if other != axis)
-    scale: npt.NDArray[np.float64] = np.abs(weight).max(axis=others).astype(np.float64) / 127
+    scale: npt.NDArray[np.float64] = np.asarray(np.abs(weight).max(axis=others).astype(np.float64) / 127)
     return scale
 
 
