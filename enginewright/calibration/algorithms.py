@@ -20,8 +20,10 @@ from enginewright.calibration.cache import CalibrationCache, scale_of
 from enginewright.calibration.fold import fold_batch_normalization
 from enginewright.calibration.graph import Graph
 from enginewright.calibration.histogram import Magnitudes
+from enginewright.calibration.placements import needed_tensors
 from enginewright.calibration.qdq import quantizable, rounding_error
 from enginewright.calibration.ranges import TensorRange
+from enginewright.calibration.values import Values, is_boundless
 from enginewright.config import Calibration, CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch, ModelError
 
@@ -37,7 +39,8 @@ CANDIDATES = 512  # thresholds that the entropy search tries over the whole hist
 def calibrate(onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration) -> CalibrationCache:
     """Run every batch once and choose one scale for each float activation of the model, in the order of its graph.
 
-    Memory holds the activations of one batch. Equal input gives equal scales, whatever the number of threads.
+    Memory holds the activations of one batch. Equal input gives equal scales, whatever the number of threads. A tensor that holds
+    the infinity of an attention mask, or no value at all, gets no scale, and what reads it stays in float.
 
     Args:
         onnx_model: FP32; every tensor keeps its name.
@@ -49,21 +52,28 @@ def calibrate(onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings
         ModelError: ONNX Runtime cannot run the model.
     """
     model = onnx.load(onnx_model)
-    tensors = activations(model)
-    seen = {tensor: Magnitudes(settings.bins) for tensor in tensors}
+    graph = Graph(model)
+    known = Values(graph)
+    seen = {tensor: Magnitudes(settings.bins) for tensor in activations(model)}
+    boundless: set[str] = set()
     fed = False
-    for found in _run(model, tensors, _finite(batches), optimized=False):
+    for found in _run(model, list(seen), _finite(batches), optimized=False):
         fed = True
         for tensor, values in found.items():
-            if not np.isfinite(values).all():
+            if not isinstance(values, np.ndarray) or values.dtype != np.float32:  # of an operator whose type ONNX's inference does not know
+                continue
+            if is_boundless(values) and (tensor in known.infinite or tensor not in known.fed):
+                boundless.add(tensor)
+            elif not np.isfinite(values).all():
                 raise CalibrationMismatch(
                     f"the tensor {tensor} holds a NaN or infinity on the calibration images; look at the weights of the layer that makes it"
                 )
-            seen[tensor].add(values)
+            else:
+                seen[tensor].add(values)
     if not fed:
         raise CalibrationMismatch(NO_IMAGE)
-    amax = {tensor: _range(magnitudes, settings) for tensor, magnitudes in seen.items()}
-    return CalibrationCache(settings.algorithm, {tensor: scale_of(tensor, amax[tensor]) for tensor in tensors})
+    ranged = [tensor for tensor, magnitudes in seen.items() if tensor not in boundless and magnitudes.counts.any()]
+    return CalibrationCache(settings.algorithm, {tensor: scale_of(tensor, _range(seen[tensor], settings)) for tensor in ranged})
 
 
 def observe(onnx_model: Path, batches: Iterable[Mapping[str, Array]], cache: CalibrationCache) -> dict[str, TensorRange]:
@@ -84,7 +94,7 @@ def tensor_values(model: onnx.ModelProto, tensors: Collection[str], batches: Ite
 def _run(model: onnx.ModelProto, tensors: Collection[str], batches: Iterable[Mapping[str, Array]], optimized: bool) -> Iterator[dict[str, Array]]:
     """As `tensor_values`; calibration takes the graph as it is, so that no fusion rounds otherwise. Raises ModelError."""
     import onnxruntime
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph  # fmt: skip
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException  # fmt: skip
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
 
     inputs = {value.name for value in model.graph.input}
@@ -101,10 +111,13 @@ def _run(model: onnx.ModelProto, tensors: Collection[str], batches: Iterable[Map
     except (Fail, InvalidGraph, Unsupported) as fault:
         raise ModelError(f"ONNX Runtime cannot run the model: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}") from None
     for batch in batches:
-        yield {
-            **{tensor: values for tensor, values in batch.items() if tensor in tensors},
-            **dict(zip(results, session.run(results, dict(batch)))),
-        }
+        try:
+            computed = session.run(results, dict(batch))
+        except (Fail, InvalidArgument, RuntimeException) as fault:
+            raise ModelError(
+                f"ONNX Runtime cannot run the model on a calibration batch: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}"
+            ) from None
+        yield {**{tensor: values for tensor, values in batch.items() if tensor in tensors}, **dict(zip(results, computed))}
 
 
 def bias_shifts(onnx_model: Path, batches: Iterable[Mapping[str, Array]]) -> dict[str, npt.NDArray[np.float32]]:
@@ -129,13 +142,14 @@ def bias_shifts(onnx_model: Path, batches: Iterable[Mapping[str, Array]]) -> dic
     counts: Counter[str] = Counter()
     for found in tensor_values(model, [tensor for pair in watched.values() for tensor in pair], batches):
         for name, (mean, shape) in watched.items():
-            rows = int(np.prod(found[shape])) // int(found[shape][1])  # of a Conv: images times positions
+            rows = int(np.prod(found[shape])) // max(int(found[shape][1]), 1)  # of a Conv: images times positions
             if rows:
                 sums[name] = sums.get(name, 0.0) + rows * found[mean].reshape(-1, found[shape][1]).mean(axis=0, dtype=np.float64)
                 counts[name] += rows
     if watched and not sums:
         raise CalibrationMismatch(NO_IMAGE)
-    return {name: (total / counts[name]).astype(np.float32) for name, total in sums.items()}
+    shifts = {name: (total / counts[name]).astype(np.float32) for name, total in sums.items()}
+    return {name: shift for name, shift in shifts.items() if np.isfinite(shift).all()}  # else the layer reads a mask, and stays in float
 
 
 def _watch_errors(model: onnx.ModelProto, graph: Graph, layer: onnx.NodeProto) -> tuple[str, str]:
@@ -158,18 +172,17 @@ def _watch_errors(model: onnx.ModelProto, graph: Graph, layer: onnx.NodeProto) -
 
 
 def activations(model: onnx.ModelProto) -> list[str]:
-    """The float tensors that depend on the input, in the order of the graph: inputs first, then what each node gives."""
-    inferred = onnx.shape_inference.infer_shapes(model)
+    """The float tensors that want a scale, in the order of the graph: inputs first, then what each node gives.
+
+    They are all that depend on an input; and of what depends on its shape alone, such as a learned query expanded over the batch, or on
+    constants, those that a quantized layer reads.
+    """
     graph = Graph(model)
-    values = [*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]
-    types = {value.name: value.type.tensor_type.elem_type for value in values}
-    dependent = {value.name for value in model.graph.input if graph.constant(value.name) is None}
-    ordered = [value.name for value in model.graph.input if value.name in dependent]
-    for node in graph.nodes:
-        if node.op_type != "Shape" and any(tensor in dependent for tensor in node.input):
-            dependent.update(node.output)
-            ordered += [tensor for tensor in node.output if tensor]
-    return [tensor for tensor in ordered if types.get(tensor) == onnx.TensorProto.FLOAT]
+    fed = Values(graph).fed
+    ordered = [value.name for value in model.graph.input if value.name in fed]
+    wanted = fed | needed_tensors(model)
+    ordered += [tensor for node in graph.nodes for tensor in node.output if tensor in wanted]
+    return [tensor for tensor in ordered if graph.element_type(tensor) in (onnx.TensorProto.FLOAT, onnx.TensorProto.UNDEFINED)]
 
 
 def entropy_range(counts: npt.NDArray[np.int64], edges: npt.NDArray[np.floating[Any]]) -> float:
@@ -221,6 +234,8 @@ def _range(seen: Magnitudes, settings: Calibration) -> float:
 def _finite(batches: Iterable[Mapping[str, Array]]) -> Iterator[Mapping[str, Array]]:
     """The batches, refused if they hold a NaN or infinity."""
     for batch in batches:
+        if not any(len(values) for values in batch.values() if values.shape):
+            continue  # no image
         for name, values in batch.items():
             if not np.isfinite(values).all():
                 raise CalibrationMismatch(f"a calibration batch of the input '{name}' holds a NaN or infinity; check data.preprocessing and the images")

@@ -6,15 +6,15 @@ onnxruntime/core/optimizer/qdq_transformer/selectors_actions (docs/decisions/000
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from onnx import NodeProto
+from onnx import ModelProto, NodeProto
 
 from enginewright.calibration.constants import operator
 from enginewright.calibration.graph import Graph
-from enginewright.calibration.reasons import COMPANIONS, SAME_SCALE, stored_operands
+from enginewright.calibration.reasons import COMPANIONS, SAME_SCALE, Case, is_quantizable, reasons, stored_operands
 from enginewright.config import Placement
 
 Use = tuple[NodeProto, int]  # a node, and which of its inputs
@@ -106,7 +106,12 @@ def _join(graph: Graph, node: NodeProto, chain: dict[str, str], choice: Choice) 
         chain.setdefault(output, output)
 
 
-def needed(graph: Graph, layers: Iterable[NodeProto]) -> set[str]:
-    """The tensors of which a placement wants a scale if all of these layers run in INT8: in parts of a model, it wants some of them."""
-    choice = Choice(tuple(layers), lambda _: False, lambda _: None)
-    return {tensor for placement in Placement for tensor in pairs(graph, choice, placement).sources.values()}
+def needed_tensors(model: ModelProto) -> set[str]:
+    """The tensors of which `insert_qdq` wants a scale, in either placement; if some of the layers stay in float, it wants some of these."""
+    found: set[str] = set()
+    for placement in Placement:
+        case = Case(model, None, placement)
+        left = reasons(case)
+        layers = [node for node in case.graph.nodes if is_quantizable(node) and case.key(node) not in left]
+        found.update(pairs(case.graph, Choice(layers, lambda _: False, lambda _: None), placement).sources.values())
+    return found

@@ -12,6 +12,7 @@ from enginewright.calibration.bias import CORRECTED, Shifts, corrected
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.fold import bias_of
 from enginewright.calibration.graph import Graph
+from enginewright.calibration.reasons import is_quantizable
 from enginewright.calibration.simplify import simplified
 
 
@@ -21,14 +22,28 @@ def prepared(model: ModelProto, cache: CalibrationCache) -> tuple[ModelProto, Ca
     Simplifying multiplies a constant factor behind a layer into its weights, and the layer's bias correction is to be taken times it, too: it is what
     simplifying makes of the correction, as the difference that it makes to the biases.
 
+    Where it would give a tensor or a layer another name, as ONNX Runtime's optimizer does to Transposes that it moves, the model stays as it
+    is: a scale, or the choice of a layer that stays in float, would not find it. What the export stage writes is simplified already.
+
     Raises:
         CalibrationMismatch: the bias correction is of another model.
     """
+    result = simplified(model)
+    if not _keeps_names(model, result):
+        return model, cache
     if not cache.shifts:
-        return simplified(model), cache
+        return result, cache
     exact, lowered = (_biases(simplified(corrected(model, shifts)), cache.shifts) for shifts in ({}, cache.shifts))
     shifts = {name: _by_channel(exact.get(name, np.zeros(1)) - bias) for name, bias in lowered.items()}
-    return simplified(model), replace(cache, shifts=shifts)
+    return result, replace(cache, shifts=shifts)
+
+
+def _keeps_names(model: ModelProto, result: ModelProto) -> bool:
+    known = {name for node in model.graph.node for name in node.output}
+    layers = {node.name for node in model.graph.node if is_quantizable(node)}
+    return all(name in known for node in result.graph.node for name in node.output) and all(
+        node.name in layers for node in result.graph.node if is_quantizable(node)
+    )
 
 
 def _biases(model: ModelProto, layers: Shifts) -> dict[str, npt.NDArray[np.float64]]:

@@ -76,10 +76,11 @@ def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement,
     result = corrected(case.model, cache.shifts, {*exclude, *left})
     result.ir_version = max(result.ir_version, MINIMUM_IR)
     graph = Graph(result)
-    layers = [node for node in quantizable(result) if case.key(node) not in floats]
-    where = pairs(graph, Choice(layers, lambda node: case.key(node) in floats, case.why_no_scale), placement)
+    keys = {id(node): case.key(node) for node in graph.nodes}  # before any of them gives its output another name
+    layers = [node for node in graph.nodes if is_quantizable(node) and keys[id(node)] not in floats]
+    where = pairs(graph, Choice(layers, lambda node: keys[id(node)] in floats, case.why_no_scale), placement)
     if placement is Placement.tensorrt:
-        _leave_clipping_to_saturation(graph, where, cache, lambda node: case.key(node) in chosen)
+        _leave_clipping_to_saturation(graph, where, cache, lambda node: keys[id(node)] in chosen)
     cache.require(sorted(set(where.sources.values())), model.graph.name or "the model")
     formats = {tensor: _format(graph, source, cache.scales[source], placement) for tensor, source in where.sources.items()}
     for node in layers:
@@ -90,7 +91,7 @@ def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement,
     added = {tensor: _pair(graph, tensor, form, keeps_name=placement is Placement.onnxruntime) for tensor, form in formats.items()}
     for node, index in where.uses:
         node.input[index] = added[node.input[index]][-1].output[0]
-    apart = _kept_apart(graph, lambda node: case.key(node) in floats, added) if placement is Placement.onnxruntime else {}
+    apart = _kept_apart(graph, lambda node: keys[id(node)] in floats, added) if placement is Placement.onnxruntime else {}
     graph.insert_after_producers({**apart, **added})
     graph.drop_unused_initializers()
     return result
@@ -160,9 +161,9 @@ def _format(graph: Graph, tensor: str, scale: float, placement: Placement) -> Qu
 
 
 def _pair(graph: Graph, tensor: str, form: Quantization, keeps_name: bool) -> list[NodeProto]:
-    """Q and DQ for an activation. If `keeps_name`, a graph output stays the name of the dequantized tensor: its producer must feed Q alone."""
+    """Q and DQ for an activation. If `keeps_name`, an output, or what an inner graph reads, is the dequantized tensor: its producer must feed Q alone."""
     source, result = tensor, tensor
-    if keeps_name and tensor in graph.outputs and graph.producer(tensor) is not None:  # an input that is an output too has no other name
+    if keeps_name and graph.read_elsewhere(tensor) and graph.producer(tensor) is not None:  # an input that is an output too has no other name
         source = graph.unique(f"{tensor}_float")
         graph.rename_output(tensor, source)
     else:

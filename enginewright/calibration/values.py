@@ -39,12 +39,12 @@ class Values:
         """Why calibration may have found no range for a tensor, in a clause; None if it must have found one."""
         if tensor in self.infinite:
             return f"{tensor} holds infinity, as '{self.infinite[tensor]}' does"
-        if tensor in self._countable:
-            return f"{tensor} had no value on the calibration images"
         if self._graph.element_type(tensor) not in (TensorProto.FLOAT, TensorProto.UNDEFINED):
             return f"{tensor} holds {self.type_of(tensor)}, not float32"
         if tensor not in self.fed:
-            return f"{tensor} does not depend on the image, and this calib.cache has no scale for it; set calibration.runtime=onnxruntime"
+            return f"{tensor} does not depend on the image, and calib.cache has no scale for it; calibration.runtime=onnxruntime may give it one"
+        if tensor in self._countable:
+            return f"{tensor} had no value on the calibration images"
         return None
 
     def type_of(self, tensor: str) -> str:
@@ -78,11 +78,12 @@ class Values:
 
     @cached_property
     def _countable(self) -> set[str]:
-        """Tensors that may hold no value."""
+        """Tensors that may hold no value: an axis is empty, or how long it is depends on values."""
 
         def starts(node: NodeProto, found: set[str]) -> bool:
-            empty = any(0 in (self._graph.static_shape(tensor) or ()) for tensor in node.output if tensor)
-            return empty or operator(node) in COUNTED or any(tensor in found for tensor in node.input)
+            shapes = [self._graph.static_shape(tensor) for tensor in node.output if tensor]
+            unknown = operator(node) == "Slice" and any(shape is None or None in shape for shape in shapes)
+            return unknown or any(0 in (shape or ()) for shape in shapes) or operator(node) in COUNTED or any(tensor in found for tensor in node.input)
 
         empty = {name for name in self._graph.inputs if 0 in (self._graph.static_shape(name) or ())}
         return self._following(empty, starts)

@@ -289,15 +289,10 @@ def in_precision(
         return to_fp16(model), {}
     if calibration is None:
         raise CalibrationMismatch(f"INT8 of {path} needs a calibration cache; run `dvc repro calibrate`")
-    from enginewright.calibration.graph import Graph
     from enginewright.calibration.prepare import prepared
-    from enginewright.calibration.qdq import insert_qdq, quantizable
+    from enginewright.calibration.qdq import insert_qdq
     from enginewright.calibration.reasons import left_in_float
 
-    # By the inputs of the model as it is, so that a cache of another model is told from what pre-processing may rename.
-    graph = Graph(model)
-    read = [node.input[0] for node in quantizable(model) if node.name not in floats and graph.constant(node.input[0]) is None]
-    calibration.require(read, str(path))
     ready, scales = prepared(model, calibration)
     names = {node.name for node in ready.graph.node}
     kept = [name for name in floats if name in names]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,6 +172,117 @@ KINDS = {
         {"empty": "its constant none holds no value"},
     ),
 }
+
+
+def _query(name: str, *extra: NodeProto) -> list[NodeProto]:
+    """A learned query [1, 2, 16] called `name`, expanded over the batch of x [n, 6, 16] and projected."""
+    return [
+        node("Shape", ["x"], ["all"]),
+        node("Gather", ["all", "zeroth"], ["count"]),
+        node("Concat", ["count", "two_by_16"], ["wanted"], axis=0),
+        *extra,
+        node("Expand", [name, "wanted"], ["queries"], "expand"),
+        node("MatMul", ["queries", "wq"], ["q"], "project"),
+        node("Transpose", ["x"], ["k"], perm=[0, 2, 1]),
+        node("MatMul", ["q", "k"], ["scores"], "scores"),
+    ]
+
+
+def _branches(*layers: NodeProto) -> NodeProto:
+    """An If, both of whose branches compute these from what lies outside; the last one gives `inner`."""
+    body = helper.make_graph(list(layers), "branch", [], [helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)])
+    return node("If", ["yes"], ["chosen"], "choice", then_branch=body, else_branch=body)
+
+
+QUERY = [held("zeroth", [0], np.int64), held("two_by_16", [2, 16], np.int64), stored("wq", 16, 16), stored("query", 1, 2, 16, scale=2.0)]
+ATTENTION = [node("MatMul", ["x", "wq"], ["q"], "q"), node("Transpose", ["x"], ["k"], perm=[0, 2, 1]), node("MatMul", ["q", "k"], ["s"], "scores")]
+WEIGHTED = [node("Softmax", ["masked"], ["p"]), node("MatMul", ["p", "x"], ["y"], "values")]
+CAUSAL = np.triu(np.full((6, 6), -np.inf), 1)
+KINDS.update(
+    {
+        "a learned query": Kind([*_query("query"), node("Softmax", ["scores"], ["p"]), node("MatMul", ["p", "x"], ["y"], "last")], QUERY, (6, 16)),
+        "a range of positions": Kind(
+            [
+                node("Shape", ["x"], ["all"]),
+                node("Gather", ["all", "first"], ["count"]),
+                node("Range", ["nought", "count", "one"], ["positions"]),
+                node("Cast", ["positions"], ["real"], to=TensorProto.FLOAT),
+                node("Unsqueeze", ["real", "axis"], ["column"]),
+                node("MatMul", ["column", "wp"], ["embedded"], "embed"),
+                node("Add", ["x", "embedded"], ["sum"]),
+                node("MatMul", ["sum", "wq"], ["y"], "last"),
+            ],
+            [held("first", 1, np.int64), held("nought", 0, np.int64), held("one", 1, np.int64), held("axis", [1], np.int64), stored("wp", 1, 16), QUERY[2]],
+            (6, 16),
+        ),
+        "zeros of a shape": Kind(
+            [*_query("state", node("ConstantOfShape", ["wanted"], ["state"], value=held("", [0.5]))), node("Identity", ["scores"], ["y"])], QUERY[:3], (6, 16)
+        ),
+        "a mask of minus infinity": Kind([*ATTENTION, node("Add", ["s", "mask"], ["masked"], "mask"), *WEIGHTED], [QUERY[2], held("mask", CAUSAL)], (6, 16)),
+        "a mask of the lowest number": Kind(
+            [*ATTENTION, node("Add", ["s", "mask"], ["masked"], "mask"), *WEIGHTED],
+            [QUERY[2], held("mask", np.maximum(CAUSAL, np.finfo(np.float32).min))],
+            (6, 16),
+        ),
+        "a mask by Where": Kind(
+            [*ATTENTION, node("Where", ["keep", "s", "lowest"], ["masked"]), *WEIGHTED],
+            [QUERY[2], held("lowest", -np.inf), held("keep", CAUSAL == 0, bool)],
+            (6, 16),
+        ),
+        "a masked tensor that a layer reads": Kind(
+            [node("Add", ["x", "mask"], ["masked"]), node("MatMul", ["masked", "w"], ["m"], "reads"), node("Sigmoid", ["m"], ["p"])]
+            + [node("MatMul", ["p", "v"], ["y"], "last")],
+            [held("mask", [[0], [-np.inf], [0], [0], [0]]), held("w", np.abs(random.normal(size=(4, 4)))), stored("v", 4, 3)],
+            (5, 4),
+            {"reads": "masked holds infinity, as 'mask' does"},
+        ),
+        "half precision inside": Kind(
+            [node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16), node("MatMul", ["h", "w"], ["m"], "half"), node("Cast", ["m"], ["f"], to=TensorProto.FLOAT)]
+            + [node("MatMul", ["f", "v"], ["y"], "last")],
+            [held("w", random.normal(size=(8, 8)) / 4, np.float16), stored("v", 8, 4)],
+            (5, 8),
+            {"half": "it computes in float16"},
+        ),
+        "double precision inside": Kind(
+            [node("Cast", ["x"], ["h"], to=TensorProto.DOUBLE), node("MatMul", ["h", "w"], ["m"], "double"), node("Cast", ["m"], ["f"], to=TensorProto.FLOAT)]
+            + [node("MatMul", ["f", "v"], ["y"], "last")],
+            [held("w", random.normal(size=(8, 8)) / 4, np.float64), stored("v", 8, 4)],
+            (5, 8),
+            {"double": "it computes in double"},
+        ),
+        "nothing found": Kind(
+            [node("Greater", ["x", "bound"], ["above"]), node("Compress", ["x", "mark"], ["some"], axis=2), node("MatMul", ["x", "w"], ["m"], "first")]
+            + [node("MatMul", ["some", "none"], ["e"], "empty"), node("Add", ["m", "e"], ["y"])],
+            [held("bound", 100), held("mark", [False] * 8, bool), stored("w", 8, 4), held("none", np.zeros((0, 4)))],
+            (5, 8),
+            {"empty": "its constant none holds no value"},
+        ),
+        "a layer in a branch": Kind(
+            [node("ReduceMax", ["x"], ["most"], keepdims=0), node("Greater", ["most", "bound"], ["yes"])]
+            + [node("Conv", ["x", "w", "b"], ["c"], "first"), _branches(node("Conv", ["c", "v"], ["inner"], "inside")), node("Relu", ["c"], ["r"])]
+            + [node("Conv", ["r", "v"], ["d"], "last"), node("Add", ["chosen", "d"], ["y"])],
+            [*CONV, stored("v", 4, 6, 1, 1), held("bound", 0)],
+            (3, 8, 8),
+            {"inside": "it lies inside a branch or a loop"},
+        ),
+        "transposes that ONNX Runtime moves": Kind(
+            [
+                node("Conv", ["x", "w", "b"], ["c"], "first", pads=[1] * 4),
+                node("Transpose", ["c"], ["t"], perm=[0, 1, 3, 2]),
+                node("Softmax", ["t"], ["s"], axis=1),
+            ]
+            + [node("Transpose", ["s"], ["u"], perm=[0, 1, 3, 2]), node("Conv", ["u", "v"], ["y"], "last")],
+            [*CONV, stored("v", 4, 6, 1, 1)],
+            (3, 8, 8),
+        ),
+        "odd names": Kind(
+            [node("Conv", ["x", "w", "b"], ["a\nb: 3f800000"], "first"), node("Relu", ["a\nb: 3f800000"], ["\u2028\x0b\x85\r\0%\\"])]
+            + [node("Conv", ["\u2028\x0b\x85\r\0%\\", "v"], ["y"], "last")],
+            [*CONV, stored("v", 4, 6, 1, 1)],
+            (3, 8, 8),
+        ),
+    }
+)
 EACH = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 
 
@@ -195,8 +307,8 @@ def test_a_quantized_graph_is_valid_and_right(kind: Kind, placement: Placement, 
     model, (_, cache) = kind.model(), calibrated(kind, tmp_path)
     quantized = insert_qdq(model, cache, placement)
     onnx.checker.check_model(quantized, full_check=True)
-    names = made_names(quantized.graph)
-    assert sorted(name for name in set(names) if names.count(name) > 1) == []
+    before, names = Counter(made_names(model.graph)), Counter(made_names(quantized.graph))
+    assert sorted(name for name, times in names.items() if times > max(before[name], 1)) == []
     weights = {each.name for each in model.graph.initializer}
     assert list(quantized.graph.input) == [value for value in model.graph.input if value.name not in weights]
     assert list(quantized.graph.output) == list(model.graph.output)
@@ -212,6 +324,8 @@ def test_a_quantized_graph_is_valid_and_right(kind: Kind, placement: Placement, 
 def test_what_stays_in_float_says_why(kind: Kind, placement: Placement, tmp_path: Path) -> None:
     model, (_, cache) = kind.model(), calibrated(kind, tmp_path)
     left = left_in_float(model, cache, placement)
+    cache.write(tmp_path / "calib.cache")
+    assert dict(CalibrationCache.read(tmp_path / "calib.cache").scales) == dict(cache.scales)
     assert left.keys() == kind.left.keys()
     assert [name for name in left if kind.left[name] not in left[name]] == []
     nodes = insert_qdq(model, cache, placement).graph.node
