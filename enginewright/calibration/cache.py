@@ -3,10 +3,14 @@
 First line `TRT-<version>-<algorithm>`, then one line a tensor: its name, `: ` and up to 8 hex digits, the big-endian IEEE-754
 float32 scale. real = scale * int8, scale = amax / 127 (NVIDIA TensorRT Developer Guide, "INT8 calibration"). TensorRT writes no
 leading zeros, so a tensor that was always zero, such as a bias of zeros, has the one digit `0`.
+
+A name that holds a newline does not fit on a line. It is written as a JSON string, in quotes, and so is one that looks like that
+already; TensorRT knows no such tensor (its builder gets other names: `enginewright.calibration.names`). All other names stay as they are.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import struct
@@ -61,7 +65,7 @@ class CalibrationCache:
     @classmethod
     def parse(cls, content: bytes, where: str = "calib.cache") -> CalibrationCache:
         """The same from bytes, as a TensorRT calibrator hands them over."""
-        lines = content.decode("utf-8", errors="replace").splitlines()
+        lines = content.decode("utf-8", errors="replace").split("\n")  # not by splitlines, which knows line breaks that a name may hold
         header = re.fullmatch(r"TRT-(\d+)-(\w+)", lines[0].strip()) if lines else None
         if header is None or header.group(2) not in ALGORITHMS:
             found = lines[0][:60] if lines else "nothing"
@@ -70,20 +74,20 @@ class CalibrationCache:
         for number, line in enumerate(lines[1:], start=2):
             if not line.strip():
                 continue
-            tensor, separator, digits = line.rpartition(": ")  # a tensor's name may hold ": " itself
+            tensor, separator, digits = line.rstrip("\r").rpartition(": ")  # a tensor's name may hold ": " itself
             cut_short = number == len(lines) and not content.endswith(b"\n") and digits != "0" and len(digits) < 8
             if not separator or cut_short or not re.fullmatch(r"[0-9a-fA-F]{1,8}", digits):
                 raise CalibrationMismatch(f"{where}, line {number}: is not `tensor: 1 to 8 hex digits`; run `dvc repro calibrate`")
             (scale,) = struct.unpack("!f", bytes.fromhex(digits.zfill(8)))
             if not math.isfinite(scale) or scale < 0:
                 raise CalibrationMismatch(f"{where}, line {number}: the scale of {tensor} is {scale}; run `dvc repro calibrate`")
-            scales[tensor] = scale
+            scales[_unquoted(tensor)] = scale
         return cls(ALGORITHMS[header.group(2)], scales, header.group(1))
 
     def to_bytes(self) -> bytes:
         """The file's content; equal scales give equal bytes."""
         lines = [f"TRT-{self.version}-{HEADER_NAMES[self.algorithm]}"]
-        lines += [f"{tensor}: {struct.pack('!f', scale).hex()}" for tensor, scale in self.scales.items()]
+        lines += [f"{_quoted(tensor)}: {struct.pack('!f', scale).hex()}" for tensor, scale in self.scales.items()]
         return ("\n".join(lines) + "\n").encode()
 
     def write(self, path: Path) -> None:
@@ -95,6 +99,11 @@ class CalibrationCache:
         """The same scales under another TensorRT version's header: TensorRT calibrates anew when its own is not there."""
         return replace(self, version=version)
 
+    def renamed(self, names: Mapping[str, str]) -> CalibrationCache:
+        """The same for a model some of whose tensors and layers are called otherwise: old name -> new."""
+        scales = {names.get(tensor, tensor): scale for tensor, scale in self.scales.items()}
+        return replace(self, scales=scales, shifts={names.get(layer, layer): shift for layer, shift in self.shifts.items()})
+
     def require(self, tensors: Iterable[str], model: str) -> None:
         """Check that this cache has a scale for each of the tensors.
 
@@ -103,8 +112,22 @@ class CalibrationCache:
         """
         missing = [tensor for tensor in tensors if tensor not in self.scales]
         if missing:
-            shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            shown = ", ".join(map(_quoted, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise CalibrationMismatch(f"the calibration cache has no scale for {shown} of {model}: it belongs to another model; run `dvc repro calibrate`")
+
+
+def _quoted(tensor: str) -> str:
+    """A tensor's name as a line may hold it."""
+    return json.dumps(tensor) if "\n" in tensor or (tensor[:1] == '"' and tensor[-1:] == '"') else tensor
+
+
+def _unquoted(written: str) -> str:
+    """The tensor's name again: what `_quoted` would have written so, and anything else as it stands."""
+    try:
+        tensor = json.loads(written) if written[:1] == '"' else written
+    except ValueError:
+        return written
+    return tensor if isinstance(tensor, str) and _quoted(tensor) == written else written
 
 
 def calibration_files() -> list[Path]:

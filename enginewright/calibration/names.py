@@ -6,7 +6,7 @@ issue 11, and ONNX Runtime's own quantizer, github.com/microsoft/onnxruntime/iss
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Union
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
@@ -30,6 +30,10 @@ class Names:
         """Whether a tensor or node has this name."""
         return name in self._taken
 
+    def __iter__(self) -> Iterator[str]:
+        """All names."""
+        return iter(self._taken)
+
     def take(self, names: Iterable[str]) -> None:
         """Let no one else have these names."""
         self._taken.update(names)
@@ -51,6 +55,40 @@ def inner_graphs(node: NodeProto) -> Iterator[GraphProto]:
             yield attribute.g
         elif attribute.type == AttributeProto.GRAPHS:
             yield from attribute.graphs
+
+
+def printable(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
+    """A model none of whose inner tensors and nodes has a line break or another control character in its name.
+
+    TensorRT ends a name at a NUL, writes its log and calib.cache in lines, and its parser takes two such names for one. Inputs and outputs
+    keep theirs, which whoever feeds the engine knows.
+
+    Returns:
+        The model itself and nothing, or a copy and its new names: old -> new.
+    """
+    names = Names(model)
+    ends = {value.name for value in (*model.graph.input, *model.graph.output)}
+    odd = sorted(name for name in names if not name.isprintable() and name not in ends)
+    renamed = {name: names.unique("".join(each if each.isprintable() else f"_x{ord(each):x}_" for each in name)) for name in odd}
+    if not renamed:
+        return model, {}
+    result = ModelProto()
+    result.CopyFrom(model)
+    _rename(result.graph, renamed)
+    return result, renamed
+
+
+def _rename(graph: GraphProto, renamed: Mapping[str, str]) -> None:
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)):
+        value.name = renamed.get(value.name, value.name)
+    for node in graph.node:
+        node.name = renamed.get(node.name, node.name)
+        for tensors in (node.input, node.output):
+            for index, tensor in enumerate(tensors):
+                if tensor in renamed:
+                    tensors[index] = renamed[tensor]
+        for inner in inner_graphs(node):
+            _rename(inner, renamed)
 
 
 def _of_model(model: ModelProto) -> Iterator[str]:

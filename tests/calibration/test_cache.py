@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from enginewright.calibration.cache import HEADER_NAMES, CalibrationCache
 from enginewright.config import CalibrationAlgorithm
@@ -88,3 +90,20 @@ def test_a_cache_of_another_model_names_the_tensors() -> None:
     cache.require(["input", "logits"], "resnet")
     with pytest.raises(CalibrationMismatch, match="no scale for relu_1, relu_2 of resnet: it belongs to another model"):
         cache.require(["input", "relu_1", "relu_2"], "resnet")
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(names=st.lists(st.text(min_size=1), unique=True, max_size=8))
+@example(names=["a\u2028b", "a\x0bb", "a\x85b", "a\nb: 3f800000", "\n", "a\rb", "a\r", " ", "a: ", '"', '"a"', '"a\\nb"', "\0", "TRT-8600-MinMaxCalibration"])
+def test_every_name_is_read_back(names: list[str]) -> None:
+    cache = CalibrationCache(CalibrationAlgorithm.minmax, {name: float(np.float32(0.1 * number)) for number, name in enumerate(names)})
+    assert CalibrationCache.parse(cache.to_bytes()) == cache
+
+
+@pytest.mark.parametrize("name", ['"quoted"', '"half', "back\\nslash", "tab\there", "100 %", "\u2028", "(Unnamed Layer* 48) [Constant]_output"])
+def test_a_name_without_a_newline_is_read_as_tensorrt_writes_it(name: str) -> None:
+    assert list(CalibrationCache.parse(f"TRT-8600-EntropyCalibration2\n{name}: 3f800000\n".encode()).scales) == [name]
+
+
+def test_a_file_with_windows_line_ends_is_read() -> None:
+    assert CalibrationCache.parse(b"TRT-8600-EntropyCalibration2\r\ninput: 3f800000\r\n\r\n").scales == {"input": 1.0}

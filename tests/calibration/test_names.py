@@ -8,7 +8,7 @@ import pytest
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.names import Names, inner_graphs
+from enginewright.calibration.names import Names, inner_graphs, printable
 from enginewright.calibration.qdq import insert_qdq
 from enginewright.config import Placement
 from support.networks import PLACEMENTS, residual_network, run, sqnr
@@ -102,3 +102,21 @@ def test_unnamed_layers_are_told_apart(network: ModelProto, cache: CalibrationCa
     quantized = insert_qdq(network, cache, placement, [name for name in exclude if name])
     floats = [node.input[1] for node in quantized.graph.node if node.op_type in ("Conv", "Gemm") and not node.input[1].endswith("_dequantized")]
     assert floats == ([] if exclude == [""] else ["w1"])
+
+
+def test_names_that_tensorrt_cannot_write_are_made_printable(network: ModelProto) -> None:
+    odd = {"conv1": "a\nb", "relu1": "a_xa_b", "w1": "w\0", "Conv_1": "\u2028"}
+    before = run(network)
+    for node in network.graph.node:
+        node.name = odd.get(node.name, node.name)
+        for tensors in (node.input, node.output):
+            for index, tensor in enumerate(tensors):
+                tensors[index] = odd.get(tensor, tensor)
+    for tensor in network.graph.initializer:
+        tensor.name = odd.get(tensor.name, tensor.name)
+    made, renamed = printable(network)
+    assert renamed == {"a\nb": "a_xa_b_2", "w\0": "w_x0_", "\u2028": "_x2028_"}
+    onnx.checker.check_model(made, full_check=True)
+    assert all(name.isprintable() for name in Names(made))
+    assert np.array_equal(run(made), before)
+    assert printable(made) == (made, {})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Optional, cast
 import numpy.typing as npt
 
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.names import printable
 from enginewright.calibration.shapes import fold_static_shapes
 from enginewright.config import QUANTIZED, Build, Calibration, CalibrationAlgorithm, Precision, PrecisionMode, Profile
 from enginewright.errors import CalibrationMismatch, ConfigError, EnginewrightError, ModelError, RuntimeUnavailable, nearest
@@ -176,7 +177,8 @@ def calibrate(trt: Bindings, onnx_model: Path, batches: Iterable[Mapping[str, Ar
     if settings.algorithm is CalibrationAlgorithm.percentile:
         raise RuntimeUnavailable(PERCENTILE)
     session = Session(trt)
-    network = parse(session, fold_static_shapes(read_model(onnx_model)), onnx_model)
+    model, renamed = printable(fold_static_shapes(read_model(onnx_model)))
+    network = parse(session, model, onnx_model)
     config = session.builder.create_builder_config()
     config.set_flag(trt.BuilderFlag.INT8)
     config.clear_flag(trt.BuilderFlag.TF32)
@@ -194,7 +196,8 @@ def calibrate(trt: Bindings, onnx_model: Path, batches: Iterable[Mapping[str, Ar
         source.reraise()
     if not source.written:
         raise ModelError(f"TensorRT {trt.__version__} wrote no scales for {onnx_model}: {session.log.reason()}")
-    return CalibrationCache.parse(source.written, f"the cache that TensorRT {trt.__version__} wrote")
+    written = CalibrationCache.parse(source.written, f"the cache that TensorRT {trt.__version__} wrote")
+    return written.renamed({new: old for old, new in renamed.items()})
 
 
 def parse(session: Session, model: onnx.ModelProto, source: Path) -> tensorrt.INetworkDefinition:

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from enginewright.calibration.bias import corrected
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.multiplications import multiplications
+from enginewright.calibration.names import printable
 from enginewright.calibration.qdq import insert_qdq, quantizable
 from enginewright.calibration.reasons import left_in_float
 from enginewright.calibration.shapes import fold_static_shapes
@@ -80,7 +81,8 @@ def make_plan(
         ConfigError: the mode is not to be had.
         ModelError: the ONNX cannot be read or converted.
     """
-    model = fold_static_shapes(read_model(onnx_model))
+    model, renamed = printable(fold_static_shapes(read_model(onnx_model)))
+    floats = tuple(renamed.get(name, name) for name in floats)
     mode, why = choose_mode(trt, wanted, model if precision in QUANTIZED else None)
     layers = quantizable(model)
     flags = tuple(name for name in FLAGS[precision] if hasattr(trt.BuilderFlag, name))
@@ -90,7 +92,9 @@ def make_plan(
     elif calibration is None:
         raise CalibrationMismatch(f"an INT8 engine of {onnx_model} needs calib.cache; run `dvc repro calibrate`")
     else:
-        inputs = [value.name for value in model.graph.input if value.name not in {weight.name for weight in model.graph.initializer}]
+        calibration = calibration.renamed(renamed)
+        weights = {weight.name for weight in model.graph.initializer}
+        inputs = [value.name for value in model.graph.input if value.name not in weights and value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
         calibration.require(inputs, str(onnx_model))
         counted = multiplications(model)
         plan = replace(plan, multiplications={node_name(node): counted.get(node.output[0]) for node in layers})
