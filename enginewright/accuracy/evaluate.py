@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.accuracy.tasks.base import AccuracyTask, Evaluation, Outputs
-from enginewright.config import Precision, Preprocessing
+from enginewright.config import Precision, Preprocessing, answers
 from enginewright.data import ImageSet
 from enginewright.errors import DataError, ModelError
 from enginewright.runtimes.base import Engine, as_input
@@ -91,17 +91,10 @@ class Evaluator:
             for name, output in judged.items():
                 if not self.task.accepts(output.shape) or len(output) != len(batch):
                     raise ModelError(
-                        f"the output '{name}' of the {precision.value} engine has shape {list(output.shape)} for {len(batch)} images, " + refusal(self.task)
+                        f"the output '{name}' of the {precision.value} engine has shape {list(output.shape)} for {len(batch)} images, "
+                        + answers.remedy(self.task.name)
                     )
             yield together(judged) if self.task.every_output else np.asarray(judged[output_name], np.float32)
-
-
-def refusal(task: AccuracyTask) -> str:
-    """What to do about an output that is not what the task expects."""
-    return (
-        f"and {task.title} is measured on {task.expects}; set model.task to what the model does (outputs, where it answers neither classes nor "
-        "pixels), or model.output_name to the right output"
-    )
 
 
 def together(outputs: Mapping[str, npt.NDArray[Any]]) -> Outputs:

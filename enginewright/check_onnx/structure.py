@@ -133,12 +133,16 @@ def fed(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
 
 
 def returned(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
-    """One output, with the batch of the input. Shape inference must have succeeded."""
+    """What the model answers: one output, or several for the task `outputs`, with the batch of the input. Shape inference must have succeeded."""
     if not model.graph.output:
         yield Finding(Severity.fail, "the model has no output", f"name what it should return: {origin.again}")
     elif len(model.graph.output) != 1:
         names = ", ".join(f"'{value.name}'" for value in model.graph.output) or "none"
-        yield Finding(Severity.warning, f"the model has {len(model.graph.output)} outputs ({names})", "only model.output_name is measured")
+        yield Finding(
+            Severity.warning,
+            f"the model has {len(model.graph.output)} outputs ({names})",
+            "model.task=outputs judges all of them, any other task model.output_name alone",
+        )
     if all((axes := shape(value)) and not isinstance(axes[0], int) for value in inputs(model.graph)):
         yield from _batch_of_outputs(model, origin)
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from enginewright.config import answers as answers
 from enginewright.config import plain
 from enginewright.config.checks import faults_of
 from enginewright.config.choices import (

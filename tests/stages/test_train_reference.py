@@ -183,3 +183,17 @@ def test_images_that_cannot_train(project: Path, run: Run, count: int, classes: 
     code, printed = run(train_reference)
     assert code == 2
     assert text in printed
+
+
+def test_random_weights_are_drawn_from_the_seed(project: Path, run: Run) -> None:
+    digests = []
+    for seed in (0, 0, 1):
+        params = yaml.safe_load(Path("params.yaml").read_text())
+        params["seed"] = seed
+        params["model"].update(weights_from="random", task="outputs")
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        code, printed = run(train_reference)
+        assert code == 0, printed
+        digests.append(manifest.verify(artifacts.REFERENCE_WEIGHTS).sha256)
+        load_model(config.read().model)
+    assert digests[0] == digests[1] != digests[2]

@@ -201,7 +201,7 @@ def test_outputs_of_another_task_are_refused(project: Callable[..., Path], weigh
     project(weights, model={"task": "segmentation"})
     code, printed = run(validate_accuracy)
     assert code == 2
-    assert "has shape [50, 10] for 50 images, and mean IoU is measured on [N, classes, H, W], two classes at least; set model.task" in printed
+    assert "has shape [50, 10] for 50 images, and model.task segmentation judges [N, classes, H, W], two classes at least; set model.task" in printed
 
 
 def test_a_label_beyond_the_classes_is_refused(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:

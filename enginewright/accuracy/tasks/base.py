@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Protocol
 import numpy.typing as npt
 
 from enginewright.accuracy.statistics import Estimate
+from enginewright.config import TaskName
 from enginewright.data import ImageSet
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class AccuracyTask(Protocol):
 
     figure: str  # what training reaches and the gate holds where there are targets, a fraction: a key of `summary`
     title: str  # the same for people
-    expects: str  # the outputs, as in "[N, classes]"
+    name: TaskName
     shown: Sequence[Shown]
     class_figure: str  # of a class: classes.csv has <class_figure>_<precision> and <class_figure>_delta_<precision>, or agreement_<precision>
     without_targets: str  # what the gate holds where there are none, a metric that FP32 has at 1: AGREEMENT, or the task's own

@@ -13,6 +13,7 @@ import numpy as np
 from enginewright.accuracy import metrics, statistics, tables
 from enginewright.accuracy.statistics import Estimate, PairedCounts, proportion
 from enginewright.accuracy.tasks.base import AGREEMENT, FP32, Outputs, Shown, Tables, Targets
+from enginewright.config import TaskName, answers
 from enginewright.data import ImageSet
 from enginewright.errors import DataError
 
@@ -25,7 +26,7 @@ class Classification:
 
     figure = "top1"
     title = "top-1"
-    expects = "[N, classes], two classes at least"
+    name = TaskName.classification
     class_figure = "recall"
     without_targets = AGREEMENT
     every_output = False
@@ -40,8 +41,8 @@ class Classification:
     )
 
     def accepts(self, shape: Sequence[int]) -> bool:
-        """[n, classes]; of one class the largest is always the same."""
-        return len(shape) == 2 and shape[1] > 1
+        """See `answers.accepts`."""
+        return answers.accepts(self.name, shape)
 
     def targets(self, images: ImageSet) -> Optional[Targets]:
         """The labels."""

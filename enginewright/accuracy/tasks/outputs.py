@@ -15,6 +15,7 @@ import numpy.typing as npt
 from enginewright.accuracy.metrics import noise_estimate
 from enginewright.accuracy.statistics import Estimate, Lowest, Resampled, resampled
 from enginewright.accuracy.tasks.base import FP32, Outputs, Shown, Tables, Targets
+from enginewright.config import TaskName, answers
 from enginewright.data import ImageSet
 
 if TYPE_CHECKING:
@@ -32,15 +33,15 @@ class AllOutputs:
 
     figure = "cosine"
     title = "cosine of the worst output"
-    expects = "[N, ...]"
+    name = TaskName.outputs
     class_figure = "cosine"
     without_targets = "cosine"
     every_output = True
     shown: Sequence[Shown] = (Shown("cosine", "cosine of the worst output", ".6f"), Shown("sqnr_db", "SQNR of the worst output (dB)", ".1f"))
 
     def accepts(self, shape: Sequence[int]) -> bool:
-        """[n, ...]."""
-        return len(shape) >= 1
+        """See `answers.accepts`."""
+        return answers.accepts(self.name, shape)
 
     def targets(self, images: ImageSet) -> Optional[Targets]:
         """None: labels say nothing of numbers."""

@@ -15,6 +15,7 @@ from enginewright.accuracy.metrics import noise_estimate, noise_figures
 from enginewright.accuracy.statistics import Estimate, resampled
 from enginewright.accuracy.tables import CONFUSION_CLASSES, OTHER, class_names, recall_series
 from enginewright.accuracy.tasks.base import AGREEMENT, FP32, Outputs, Shown, Tables, Targets
+from enginewright.config import TaskName, answers
 from enginewright.data import ImageSet
 from enginewright.data.imageset import IGNORED
 from enginewright.errors import DataError
@@ -32,7 +33,7 @@ class Segmentation:
 
     figure = "mean_iou"
     title = "mean IoU"
-    expects = "[N, classes, H, W], two classes at least"
+    name = TaskName.segmentation
     class_figure = "iou"
     without_targets = AGREEMENT
     every_output = False
@@ -44,8 +45,8 @@ class Segmentation:
     )
 
     def accepts(self, shape: Sequence[int]) -> bool:
-        """[n, classes, H, W]; of one class the largest is always the same."""
-        return len(shape) == 4 and shape[1] > 1
+        """See `answers.accepts`."""
+        return answers.accepts(self.name, shape)
 
     def targets(self, images: ImageSet) -> Optional[Targets]:
         """The targets by pixel. Labels of whole images say nothing of pixels."""
