@@ -8,8 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.project import ROOT
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # both go by the time that it takes
+settings.load_profile("any machine")
 
 np.seterr(divide="raise", over="raise", invalid="raise")  # an underflow to zero is what softmax tails do, and is right
 

@@ -180,8 +180,8 @@ engine = Path("engine.trt")
 with manifest.replacing(engine) as temporary:
     temporary.write_bytes(b"half")
     if sys.argv[1] == "while writing":
-        print("now", flush=True); time.sleep(60)
-print("now", flush=True); time.sleep(60)
+        print("now", flush=True); time.sleep(3600)
+print("now", flush=True); time.sleep(3600)
 manifest.seal(engine, "build_fp32", [])
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

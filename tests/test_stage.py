@@ -19,6 +19,7 @@ from enginewright.config import Params
 from enginewright.errors import ConfigError
 from enginewright.stage import Declared, Stage, UndeclaredParam
 from support.project import ROOT
+from support.waiting import HANG_SECONDS, gone, until
 
 HEAD = "import os, sys, time\nfrom pathlib import Path\nfrom enginewright.errors import DataError\nfrom enginewright.stage import Stage, script\n"
 
@@ -43,7 +44,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def call(project: Path, body: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(project, body, *arguments), cwd=project, env=environment(), capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command(project, body, *arguments), cwd=project, env=environment(), capture_output=True, text=True, check=False, timeout=HANG_SECONDS)
 
 
 def files(folder: Path) -> set[str]:
@@ -70,7 +71,7 @@ def test_what_a_stage_returns_is_its_metrics_and_nothing_else_is_left(project: P
         pytest.param("return {'top1': float('nan')}", 1, "not JSON compliant", id="nan-metric"),
         pytest.param("open('/dev/full', 'wb', buffering=0).write(b'x')", 2, "error: calibrate: no space left on the disk", id="full-disk"),
         pytest.param(
-            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); os.kill(os.getpid(), signal.SIGINT); time.sleep(9)",
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); os.kill(os.getpid(), signal.SIGINT); time.sleep(3600)",
             130,
             "error: calibrate: interrupted",
             id="interrupted",
@@ -163,9 +164,9 @@ def test_two_stages_take_turns_on_a_device(project: Path) -> None:
         # Either may come first: the one that waits says so.
         waiting = first if _waits(first, second) else second
         holder = second if waiting is first else first
-        output, _ = holder.communicate("\n", timeout=30)
+        output, _ = holder.communicate("\n", timeout=HANG_SECONDS)
         assert output == "in\nout\n"
-        output, _ = waiting.communicate("\n", timeout=30)
+        output, _ = waiting.communicate("\n", timeout=HANG_SECONDS)
         assert output == "in\nout\n"
     finally:
         for process in started:
@@ -178,7 +179,7 @@ def _waits(one: subprocess.Popen[str], other: subprocess.Popen[str]) -> bool:
 
     assert one.stderr
     assert other.stderr
-    ready, _, _ = select.select([one.stderr, other.stderr], [], [], 30)
+    ready, _, _ = select.select([one.stderr, other.stderr], [], [], HANG_SECONDS)
     line = ready[0].readline()
     assert "waiting for test of Enginewright, which is in use by calibrate (process" in line
     return ready[0] is one.stderr
@@ -186,15 +187,14 @@ def _waits(one: subprocess.Popen[str], other: subprocess.Popen[str]) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) is Linux")
 def test_a_stage_dies_with_its_parent(project: Path) -> None:
-    stage_command = command(project, "print(os.getpid(), flush=True)\ntime.sleep(60)")
+    stage_command = command(project, "print(os.getpid(), flush=True)\ntime.sleep(3600)")
     parent_program = f"import subprocess; subprocess.run({stage_command!r})"
     with subprocess.Popen([sys.executable, "-c", parent_program], cwd=project, env=environment(), stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
         child = psutil.Process(int(parent.stdout.readline()))
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-        _, alive = psutil.wait_procs([child], timeout=10)
-        assert not alive or child.status() == psutil.STATUS_ZOMBIE
+        until(lambda: gone(child))  # else it sleeps for an hour
 
 
 def test_killed_in_the_middle_of_an_output_the_next_run_recovers(project: Path) -> None:
@@ -203,7 +203,7 @@ out = Path('artifacts/calibration/calib.cache')
 with stage.output(out) as path:
     path.write_bytes(b'half')
     if not Path('again').exists():
-        print('now', flush=True); time.sleep(60)
+        print('now', flush=True); time.sleep(3600)
     path.write_bytes(b'whole')
 return {'images': 1}"""
     with subprocess.Popen(command(project, body), cwd=project, env=environment(), stdout=subprocess.PIPE, text=True) as process:

@@ -6,17 +6,21 @@ import json
 import os
 import subprocess
 import sys
-import time
 from io import StringIO
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
+from enginewright.benchmark import neighbours as neighbours_module
 from enginewright.benchmark.conditions import conditions, flagged
 from enginewright.benchmark.neighbours import Neighbours
 from enginewright.benchmark.observer import Observer
 from enginewright.benchmark.windows import COLUMNS
+from support.neighbours import competing, observed
+from support.waiting import HANG_SECONDS, until
 
 
 def recorded(**columns: object) -> pd.DataFrame:
@@ -71,22 +75,32 @@ def test_others_on_the_gpu_are_named_with_their_memory() -> None:
     assert "on the GPU, 0-199 s" in conditions(recorded(other_processes=unknown), 1)["other_processes"]
 
 
-def test_a_competing_process_is_seen_and_ours_are_not() -> None:
+def test_a_competing_process_is_seen_and_ours_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours_module, "LEAST_CORES", 0.0)  # whatever share of a busy machine it gets
     burn = [sys.executable, "-c", "while True: pass"]
-    other, measured = subprocess.Popen(burn), subprocess.Popen(["sleep", "60"])
+    other, measured = subprocess.Popen(burn), subprocess.Popen(["sleep", str(HANG_SECONDS)])
     try:
-        neighbours = Neighbours(measured.pid)
-        time.sleep(0.6)
+        neighbours, ours = Neighbours(measured.pid), Neighbours(os.getpid())
+        before = psutil.Process(other.pid).cpu_times().user
+        until(lambda: psutil.Process(other.pid).cpu_times().user > before + 0.1)
         seen = json.loads(neighbours.read())
-        assert other.pid in {pid for pid, *_ in seen}
-        assert next(cpu for pid, _, cpu, _ in seen if pid == other.pid) > 0.25
-        ours = Neighbours(os.getpid())
-        time.sleep(0.6)
+        assert next(cpu for pid, _, cpu, _ in seen if pid == other.pid) > 0
         assert other.pid not in {pid for pid, *_ in json.loads(ours.read() or "[]")}  # a child of the measured process
     finally:
         for process in (other, measured):
             process.kill()
             process.wait()
+
+
+@pytest.mark.parametrize(("busy", "named"), [(0.24, False), (0.3, True), (1.0, True)])
+def test_a_process_is_named_from_a_quarter_of_a_core(monkeypatch: pytest.MonkeyPatch, busy: float, named: bool) -> None:
+    nobody, seconds, clock = 2**22 - 3, {"cpu": 50.0}, {"now": 100.0}
+    monkeypatch.setattr(Neighbours, "_cpu_seconds", staticmethod(lambda: {nobody: seconds["cpu"]}))
+    monkeypatch.setattr(neighbours_module, "time", SimpleNamespace(monotonic=lambda: clock["now"]))
+    neighbours = Neighbours(os.getpid())
+    clock["now"] += 2.0
+    seconds["cpu"] += 2.0 * busy
+    assert json.loads(neighbours.read() or "[]") == ([[nobody, "a process of another user or container", busy, 0.0]] if named else [])
 
 
 def test_the_measured_process_under_the_hosts_number_is_no_other() -> None:
@@ -98,17 +112,11 @@ def test_the_measured_process_under_the_hosts_number_is_no_other() -> None:
 
 
 def test_the_observer_names_a_process_that_competes_with_the_load() -> None:
-    # An orphan: a child of this process would count as the measured process's own.
-    orphan = "import subprocess as s, sys; print(s.Popen([sys.executable, '-c', 'while True: pass'], stdout=s.DEVNULL, stderr=s.DEVNULL).pid)"
-    pid = int(subprocess.run([sys.executable, "-c", orphan], capture_output=True, text=True, check=True).stdout)
-    try:
-        with Observer(None) as observer:
-            observer.phase("fp32", "offline", 2.5)
-            time.sleep(2.6)
-            observer.close()
-            table = observer.table()
-    finally:
-        os.kill(pid, 9)
+    with competing() as pid, Observer(None) as observer:
+        observer.phase("fp32", "offline", 2.5)
+        until(lambda: str(pid) in observed(observer))
+        observer.close()
+        table = observer.table()
     load = table.assign(seconds=(table["clock_ns"] - table["clock_ns"].iloc[0]) / 1e9)
     assert f"(process {pid}), up to " in conditions(load, 1)["other_processes"]
 

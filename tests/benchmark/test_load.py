@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Optional
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 
 from enginewright.benchmark import report
@@ -23,23 +20,21 @@ from enginewright.manifest import Manifest
 from enginewright.runtimes.base import Array, TensorSpec
 from enginewright.runtimes.null import NullEngine
 from enginewright.target import TargetFingerprint
+from support.neighbours import competing, observed
+from support.waiting import Clock, until
 
 SECONDS, WINDOW, ASLEEP = 3.0, 0.2, 0.7
-ORPHAN = "import subprocess as s, sys; print(s.Popen([sys.executable, '-c', 'while True: pass'], stdout=s.DEVNULL, stderr=s.DEVNULL).pid)"
 
 
-class Sleepy(NullEngine):
-    """Takes a millisecond a query, and once, in the middle of the load, ASLEEP seconds."""
+class Disturbed(NullEngine):
+    """Does something at each query: by a clock that does not depend on the machine, or once to wait for an event."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_query: Callable[[], None]) -> None:
         super().__init__([TensorSpec("input", np.dtype(np.float32), (None, 1, 28, 28))], [TensorSpec("logits", np.dtype(np.float32), (None, 10))], 8)
-        self.sleep_from = time.monotonic() + SECONDS / 2
-        self.slept = False
+        self.at_query = at_query
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        asleep = not self.slept and time.monotonic() > self.sleep_from
-        self.slept |= asleep
-        time.sleep(ASLEEP if asleep else 1e-3)
+        self.at_query()
         return super().infer(feeds)
 
     def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
@@ -47,30 +42,48 @@ class Sleepy(NullEngine):
         return np.full(repeats, 1e-3)
 
 
-Disturbed = tuple[dict[str, Any], Measurement, int]
+class Unwatched(Observer):
+    """Nobody looks: what is measured by a clock of its own has no telemetry."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def phase(self, precision: str, phase: str, seconds: float) -> None:
+        del precision, phase, seconds
 
 
-@pytest.fixture(scope="module")
-def disturbed() -> Disturbed:
-    """Metrics of a load beside which another process computes and in which the runtime sleeps; what was measured; the other's process number."""
-    # An orphan: a child of this process would count as the measured process's own.
-    pid = int(subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, text=True, check=True).stdout)
-    settings = Benchmark([ScenarioName.single_stream], Driver.own, SECONDS, warmup_seconds=0.01, window_seconds=WINDOW, batch_curve=[])
+def measure(observer: Observer, at_query: Callable[[], None], seconds: float) -> tuple[Benchmark, Measurement]:
+    settings = Benchmark([ScenarioName.single_stream], Driver.own, seconds, warmup_seconds=0.01, window_seconds=WINDOW, batch_curve=[])
     images = ImageSet(np.zeros((4, 28, 28, 1), np.uint8), None, (), tuple("abcd"), [])
-    try:
-        with Observer(None) as observer, Interruption() as interruption:
-            bench = Bench(images, Preprocessing(), settings, interruption=interruption, observer=observer)
-            measured = {"fp32": bench.measure(Sleepy(), "fp32", 1.0)}
-            observer.close()
-            telemetry = observer.table()
-    finally:
-        os.kill(pid, 9)
+    with Interruption() as interruption:
+        bench = Bench(images, Preprocessing(), settings, interruption=interruption, observer=observer)
+        return settings, bench.measure(Disturbed(at_query), "fp32", 1.0)
+
+
+def metrics_of(settings: Benchmark, measured: Measurement, telemetry: Optional[pd.DataFrame] = None) -> dict[str, Any]:
+    rows = pd.DataFrame(columns=["clock_ns", "precision", "phase", "rss_mib"]) if telemetry is None else telemetry
     manifests = {"fp32": Manifest(sha256="0" * 64, made_by="build_fp32", inputs={}, target=None)}
-    return report.metrics(measured, manifests, telemetry, settings, TargetFingerprint("Test CPU", None, "null", "1")), measured["fp32"], pid
+    return report.metrics({"fp32": measured}, manifests, rows, settings, TargetFingerprint("Test CPU", None, "null", "1"))
 
 
-def test_a_sleep_in_the_runtime_makes_the_load_unstable_and_its_window_is_named(disturbed: Disturbed) -> None:
-    metrics, measured, _ = disturbed
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], Measurement]:
+    """A load of a millisecond a query, and once, in the middle, of ASLEEP seconds."""
+    clock = Clock(monkeypatch)
+    begin = clock.now
+    slept: list[bool] = []
+
+    def at_query() -> None:
+        asleep = not slept and clock.now - begin > SECONDS / 2 * 1e9
+        slept.extend([True] * asleep)
+        clock.sleep(ASLEEP if asleep else 1e-3)
+
+    settings, measured = measure(Unwatched(), at_query, SECONDS)
+    return metrics_of(settings, measured), measured
+
+
+def test_a_sleep_in_the_runtime_makes_the_load_unstable_and_its_window_is_named(slept: tuple[dict[str, Any], Measurement]) -> None:
+    metrics, measured = slept
     figures, samples = metrics["fp32"]["single_stream"], measured.loads["single_stream"].samples
     longest = int(np.argmax(samples.latency_seconds))
     assert samples.latency_seconds[longest] >= ASLEEP
@@ -82,13 +95,29 @@ def test_a_sleep_in_the_runtime_makes_the_load_unstable_and_its_window_is_named(
     assert figures["latency_ms_max"] >= 1e3 * ASLEEP
 
 
-def test_a_competing_process_is_named_in_the_metrics(disturbed: Disturbed) -> None:
-    metrics, _, pid = disturbed
-    assert f"(process {pid}), up to " in metrics["fp32"]["single_stream"]["other_processes"]
+def test_a_competing_process_is_named_in_the_metrics() -> None:
+    announced: list[str] = []
+
+    class Announcing(Observer):
+        def phase(self, precision: str, phase: str, seconds: float) -> None:
+            super().phase(precision, phase, seconds)
+            announced.append(phase)
+
+    with competing() as pid, Announcing(None) as observer:
+
+        def at_query() -> None:
+            """The load's first query lasts until the observer has seen the other process during the load."""
+            if announced[-1] == "single_stream":
+                until(lambda: any("single_stream," in line and str(pid) in line for line in observed(observer).splitlines()))
+
+        settings, measured = measure(observer, at_query, 0.1)
+        observer.close()
+        telemetry = observer.table()
+    assert f"(process {pid}), up to " in metrics_of(settings, measured, telemetry)["fp32"]["single_stream"]["other_processes"]
 
 
-def test_the_totals_are_the_sum_of_the_windows(disturbed: Disturbed) -> None:
-    metrics, measured, _ = disturbed
+def test_the_totals_are_the_sum_of_the_windows(slept: tuple[dict[str, Any], Measurement]) -> None:
+    metrics, measured = slept
     figures, load = metrics["fp32"]["single_stream"], measured.loads["single_stream"]
     assert load.windows["queries"].sum() == len(load.samples) == figures["queries"]
     assert figures["throughput_images_per_s"] == pytest.approx(figures["queries"] / figures["seconds"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +13,7 @@ from enginewright.benchmark.schedule import Plan, SingleStream
 from enginewright.benchmark.stability import stability
 from enginewright.benchmark.windows import window_table
 from enginewright.config import Stability
+from support.waiting import Clock
 
 MS = 1_000_000
 BOUNDS = Stability()
@@ -58,11 +57,13 @@ def test_one_stall_is_no_drift_and_its_window_is_named() -> None:
     assert "drifts" not in found["stability"]
 
 
-def test_a_sleep_injected_in_the_runtime_is_flagged_with_its_window() -> None:
+def test_a_sleep_injected_in_the_runtime_is_flagged_with_its_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+
     class Sleepy:
         def answer(self, number: int, count: int = 1) -> object:
             del count
-            time.sleep(0.12 if number == 200 else 0.001)
+            clock.sleep(0.12 if number == 200 else 0.001)
             return None
 
         answer_all = None

@@ -94,7 +94,9 @@ def _append_a_comment(path: Path) -> None:
     path.write_text(path.read_text() + "\n# a comment decides no byte, but only a run can show that\n")
 
 
-SLOWLY = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True, database=None)
+SLOWLY = settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], derandomize=True, database=None
+)
 MODULES = {module: path.relative_to(ROOT) for module, path in library().items() if module not in DECIDE_NO_BYTES and not is_empty(path)}
 
 

@@ -17,6 +17,7 @@ from enginewright.benchmark.observer import Observer
 from enginewright.benchmark.samples import Recorder
 from enginewright.config import Precision, ScenarioName
 from stages.benchmark_sustained import benchmark_sustained
+from support.waiting import Clock
 
 Run = Callable[[Callable[[], None]], tuple[int, str]]
 
@@ -26,7 +27,8 @@ SHORT: dict[str, Any] = {"driver": "own", "seconds": 0.2, "warmup_seconds": 0.05
 SHORT.update({"batch_curve": [1, 4], "batch_curve_seconds": 0.02})
 
 
-def test_figures_series_and_identity_of_a_whole_run(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+def test_figures_series_and_identity_of_a_whole_run(project: Callable[..., Path], weights: dict[str, Any], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch, tick_ns=500_000)  # a query takes as long as one look at the clock, however busy the machine
     project(weights, benchmark={**SHORT, "scenarios": [name.value for name in ScenarioName]})
     code, printed = run(benchmark_sustained)
     assert code == 0, printed

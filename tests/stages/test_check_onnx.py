@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from enginewright import artifacts, manifest
 from support.project import ROOT
+from support.waiting import HANG_SECONDS
 
 
 def model(operator: str) -> onnx.ModelProto:
@@ -31,7 +32,7 @@ def exported(operator: str) -> None:
 
 def check() -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    return subprocess.run([sys.executable, "-m", "stages.check_onnx"], env=environment, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run([sys.executable, "-m", "stages.check_onnx"], env=environment, capture_output=True, text=True, check=False, timeout=HANG_SECONDS)
 
 
 def test_a_sound_model_passes_and_leaves_a_sealed_report(configured: Path) -> None:

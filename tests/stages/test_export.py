@@ -17,6 +17,7 @@ import yaml
 from enginewright import artifacts, manifest
 from enginewright.data.imageset import write_classes, write_labels
 from support.project import ROOT
+from support.waiting import HANG_SECONDS
 
 CODE = """
 import torch
@@ -64,7 +65,9 @@ def configure(project: Path, **arguments: float) -> None:
 
 def export(project: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-m", "stages.export"], cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "stages.export"], cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=HANG_SECONDS
+    )
 
 
 def test_one_sealed_file_the_same_twice(project: Path) -> None:

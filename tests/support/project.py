@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import yaml
 
+from support.waiting import HANG_SECONDS
+
 ROOT = Path(__file__).parents[2]
 SITE = Path(__file__).parent / "other_machine"  # a sitecustomize.py that gives the CPU another name
+AT_WORK = Path(__file__).parent / "at_work"  # a sitecustomize.py that says when a function is called
 
 
 @dataclass
@@ -58,8 +62,16 @@ class Project:
 
     def call(self, *command: str) -> Run:
         """Run a command to its end."""
-        with self.start(*command) as process:
-            output, _ = process.communicate(timeout=400)
+        return self.end(self.start(*command))
+
+    def end(self, process: subprocess.Popen[str]) -> Run:
+        """Wait for a command that was started. One that hangs is killed with all that it started, else the test would wait for it again."""
+        try:
+            output, _ = process.communicate(timeout=HANG_SECONDS)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise
         return Run(process.returncode, output)
 
     def repro(self, *arguments: str) -> Run:

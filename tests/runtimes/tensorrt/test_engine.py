@@ -25,6 +25,7 @@ from enginewright.runtimes.tensorrt.engine import LoadOptions, TensorRTEngine, l
 from enginewright.runtimes.tensorrt.interop import DeviceArray
 from enginewright.target import TargetFingerprint
 from support import fake_cuda, fake_tensorrt
+from support.waiting import HANG_SECONDS
 
 HERE = TargetFingerprint("NVIDIA H100 80GB HBM3", "9.0", "tensorrt", "8.6.0", "13.0", "580.95.05")
 MAX = 4
@@ -342,5 +343,5 @@ def test_the_stand_in_has_no_name_that_tensorrt_8_6_lacks() -> None:
 @pytest.mark.skipif(bool(RUNTIME.why_not(Task.run)), reason=f"needs TensorRT, PyCUDA and a GPU: {RUNTIME.why_not(Task.run)}")
 def test_on_the_real_thing() -> None:
     root = Path(__file__).parents[3]
-    finished = subprocess.run([sys.executable, "-m", "benchmarks.gpu.smoke"], cwd=root, capture_output=True, text=True, check=False, timeout=500)
+    finished = subprocess.run([sys.executable, "-m", "benchmarks.gpu.smoke"], cwd=root, capture_output=True, text=True, check=False, timeout=HANG_SECONDS)
     assert finished.returncode == 0, finished.stdout[-4000:]
