@@ -61,6 +61,9 @@ def test_the_engine_loads_answers_and_says_what_it_was_made_from(ready: Path, ru
     metrics = json.loads((artifacts.METRICS / f"build_{precision.name}.json").read_text())
     assert metrics["int8_share"] == {Precision.int8: 1.0, Precision.int8_mixed: 0.8}.get(precision, 0.0)
     assert sum(metrics["layers"].values()) == metrics["quantizable"] == 5
+    asked = {Precision.int8: 5, Precision.int8_mixed: 4}.get(precision)  # the mixture leaves one layer in float
+    assert metrics.get("int8", {}).get("layers") == ({"int8": asked, "float": 0, "unknown": 0} if asked else None)
+    assert metrics["findings"] == made.settings["findings"] == []
 
 
 @EACH

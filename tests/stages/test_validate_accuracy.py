@@ -235,3 +235,16 @@ def test_engine_with_a_flipped_byte_is_refused(project: Callable[..., Path], wei
     assert code == 2
     assert "its bytes differ from the sha256" in printed
     assert "dvc repro build_int8" in printed
+
+
+def test_what_the_build_found_out_stands_beside_the_verdict(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+    """INT8 that is FP16 for the most part answers like FP16, and passes."""
+    project(weights)
+    engine, finding = artifacts.ENGINES / "int8/engine.npy", "less than half runs in INT8: 1 of 74 layers"
+    made = manifest.read(engine)
+    manifest.seal(engine, made.made_by, [], made.target, {**made.settings, "findings": [finding]})
+    code, printed = run(validate_accuracy)
+    assert code == 0, printed
+    assert f"Finding about int8: {finding}" in printed
+    assert metrics()["int8"]["findings"] == [finding]
+    assert "findings" not in metrics()["fp16"]
