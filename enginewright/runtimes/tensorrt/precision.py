@@ -98,15 +98,15 @@ def make_plan(
         calibration.require(inputs, str(onnx_model))
         counted = multiplications(model)
         plan = replace(plan, multiplications={node_name(node): counted.get(node.output[0]) for node in layers})
+    parsed = {node.output[0]: node_name(node) for node in model.graph.node if not node.name}
     if mode is PrecisionMode.implicit:
         if calibration is not None and calibration.shifts:
             model = corrected(model, calibration.shifts, floats)
-        return replace(plan, model=model, scales=calibration, constrained=tuple(floats))
+        return replace(plan, model=model, scales=calibration, constrained=tuple(parsed.get(name, name) for name in floats))
     kept = {} if calibration is None else {name: why for name, why in placing.left_in_float(model).items() if name not in floats}
     floats = [*floats, *kept]
     left = {} if calibration is None else {**left_in_float(model, calibration, Placement.tensorrt, floats), **kept}
     converted, warned = _explicit(model, precision, calibration, floats, typed="FP16" not in flags)
-    parsed = {node.output[0]: node_name(node) for node in model.graph.node if not node.name}
     reasons = {parsed.get(name, name): reason for name, reason in left.items()}
     return replace(plan, model=converted, warnings=warned, left_in_float=reasons, quantized_inputs=_quantized_inputs(converted))
 

@@ -26,7 +26,8 @@ class Verdict:
 
 
 def judge(plan: Plan, found: Sequence[engine_layers.Layer], floats: Collection[str]) -> Verdict:
-    """Count, and say what is not as it was asked for."""
+    """Count, and say what is not as it was asked for; `floats` are nodes by name, or by their first output where they have none."""
+    floats = [name if name in plan.quantizable else f"node_of_{name}" for name in floats]
     precisions = engine_layers.precisions(plan.quantizable, found)
     ran = {name: _ran(name, plan, precisions, found) for name in plan.quantizable}
     share = int8_share(ran, plan.multiplications, floats)

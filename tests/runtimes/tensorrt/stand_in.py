@@ -154,6 +154,11 @@ class IElementWiseLayer(ILayer):
     op = ElementWiseOperation.SUM
 
 
+def _parsed_name(node: onnx.NodeProto) -> str:
+    """As TensorRT's parser names the layers of a node."""
+    return node.name or f"node_of_{node.output[0]}"
+
+
 def _layers(graph: onnx.GraphProto) -> Iterator[ILayer]:
     """One a node; a Gemm is five, whose inner tensors have names of the parser's own, as in 8.6.0."""
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -168,17 +173,17 @@ def _layers(graph: onnx.GraphProto) -> Iterator[ILayer]:
     for node in graph.node:
         if node.op_type != "Gemm" or node.input[1] not in weights:
             next(count)
-            layer = ILayer(node.name, [tensor for tensor in node.input if tensor not in weights], node.output[0], node.output[0] in results)
+            layer = ILayer(_parsed_name(node), [tensor for tensor in node.input if tensor not in weights], node.output[0], node.output[0] in results)
             layer.get_output(0).dtype = DataType.INT32 if node.op_type == "Shape" else DataType.FLOAT
             yield layer
             continue
         matrix, bias = (unnamed(LayerType.CONSTANT, "Constant", [], weights[tensor]) for tensor in node.input[1:])
         product = unnamed(LayerType.MATRIX_MULTIPLY, "Matrix Multiply", [node.input[0], matrix.get_output(0).name])
         reshaped = unnamed(LayerType.SHUFFLE, "Shuffle", [bias.get_output(0).name])
-        product.name = node.name
+        product.name = _parsed_name(node)
         yield from (matrix, product, bias, reshaped)
         tensors = [product.get_output(0).name, reshaped.get_output(0).name]
-        yield ILayer(f"{node.name}_sum", tensors, node.output[0], node.output[0] in results, LayerType.ELEMENTWISE)
+        yield ILayer(f"{_parsed_name(node)}_sum", tensors, node.output[0], node.output[0] in results, LayerType.ELEMENTWISE)
 
 
 class INetworkDefinition:
@@ -377,10 +382,11 @@ def _described(record: Record) -> list[dict[str, Any]]:
     for node in nodes:
         if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
             continue
-        in_int8 = node.input[0] in dequantized if explicit else "INT8" in record.flags and node.name not in record.constrained
+        name = _parsed_name(node)
+        in_int8 = node.input[0] in dequantized if explicit else "INT8" in record.flags and name not in record.constrained
         kind = "Int8" if in_int8 else "Half"
         tensors = {"Inputs": [{"Name": node.input[0], "Format/Datatype": f"Row major {kind} format"}], "Outputs": []}
-        layers.append({"Name": node.name, "LayerType": "CaskConvolution", "Metadata": f"[ONNX Layer: {node.name}]", "Weights": {"Type": kind}, **tensors})
+        layers.append({"Name": name, "LayerType": "CaskConvolution", "Metadata": f"[ONNX Layer: {name}]", "Weights": {"Type": kind}, **tensors})
     return layers
 
 

@@ -495,3 +495,20 @@ def test_a_layer_that_runs_in_another_precision_than_was_asked_for_is_named(mode
     assert _mixed("8.6.0", model, record, second).warnings == []
     assert _mixed("8.6.0", model, record, first, second).warnings == [f"{first} runs in INT8, and was to stay in FP16"]
     assert _mixed("8.6.0", model, record).warnings == [f"{second} runs in float, not in INT8"]
+
+
+@pytest.mark.parametrize("mode", [PrecisionMode.implicit, PrecisionMode.explicit])
+def test_nodes_without_names_can_stay_in_float_too(tmp_path: Path, mode: PrecisionMode) -> None:
+    """They go by their first output, and by a name of the parser's in the engine."""
+    network, path, record = onnx.ModelProto(), tmp_path / "model.onnx", Record()
+    network.CopyFrom(NETWORK)
+    for node in network.graph.node:
+        node.name = ""
+    onnx.save(network, path)
+    first = _layers(network)[0]
+    job = Job(path, Precision.int8_mixed, Build(profile=Profile(1, 2, 4), precision_mode=mode), TARGET, floats=(first.output[0],))
+    built = build_engine(stand_in("8.6.0", record), job, scales())
+    assert built.int8["layers"] == {"int8": 5, "float": 0, "unknown": 0}
+    assert (built.quantized, built.warnings, built.findings) == (5, [], [])
+    if mode is PrecisionMode.implicit:
+        assert set(record.constrained) == {f"node_of_{first.output[0]}"}
