@@ -45,6 +45,7 @@ class Evaluator:
         import pandas as pd
 
         rows, broken = [], []
+        infinite = False
         kept: Optional[Outputs] = None
         mean = mean_of(reference) if self.task.every_output and reference is not None else None
         start = 0
@@ -53,6 +54,7 @@ class Evaluator:
             start = piece.stop
             finite = _finite(outputs)
             broken += [self.images.names[piece.start + index] for index in np.flatnonzero(~finite)]
+            infinite = infinite or _infinite(outputs)
             if broken:
                 continue  # count them all, judge none
             targets = None if self.targets is None else np.asarray(self.targets[piece])
@@ -63,7 +65,7 @@ class Evaluator:
                 kept = _room((len(self.images), *outputs.shape[1:]), outputs.dtype) if kept is None else kept
                 kept[piece] = outputs
         if broken:
-            raise ModelError(_broken(precision, broken, len(self.images)))
+            raise ModelError(_broken(precision, broken, len(self.images), infinite))
         return Evaluation(pd.concat(rows, ignore_index=True), outputs.shape[1] if outputs.ndim > 1 else 0, kept)
 
     def equal(self, reference: Outputs) -> Evaluation:
@@ -122,6 +124,12 @@ def _finite(outputs: Outputs) -> npt.NDArray[np.bool_]:
     return found
 
 
+def _infinite(outputs: Outputs) -> bool:
+    """Whether there is infinity among the outputs."""
+    fields = [outputs] if outputs.dtype.names is None else [outputs[name] for name in outputs.dtype.names]
+    return any(bool(np.isinf(field).any()) for field in fields)
+
+
 def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """An array; beyond IN_MEMORY in a file without a name, which is gone with the process. Raises DataError if the disk is full."""
     size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
@@ -138,9 +146,12 @@ def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         ) from None
 
 
-def _broken(precision: Precision, names: list[str], images: int) -> str:
+def _broken(precision: Precision, names: list[str], images: int, infinite: bool) -> str:
+    """The sentence; infinity in FP16 is an overflow, while NaN alone may have been made by a divisor that became 0 as well."""
+    overflow = "values beyond 65504 overflow FP16"
+    vanished = "either values beyond 65504 overflow FP16, or a divisor or epsilon under 6e-08 becomes 0 in it (0 / 0)"
     remedy = {
         Precision.fp32: "check the weights and data.preprocessing",
-        Precision.fp16: "values beyond 65504 overflow FP16: keep the layers that make them in FP32, or leave fp16 out",
+        Precision.fp16: f"{overflow if infinite else vanished}: keep the layers that make them in FP32, or leave fp16 out",
     }.get(precision, "check the scales in calib.cache with `enginewright inspect`")
     return f"the {precision.value} engine answers NaN or infinity for {len(names)} of {images} images, first {names[0]}; {remedy}"

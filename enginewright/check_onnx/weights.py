@@ -134,7 +134,12 @@ def _fp16(table: pd.DataFrame, origin: Origin) -> Iterator[Finding]:
     if table["over_fp16"].sum():
         what = f"{table['over_fp16'].sum()} weights are over {FP16_MAX:.0f}, the largest FP16 number: {_worst(table, 'over_fp16')}"
         remedy = origin.says("rescale the layer, or train with weight decay", "rescale the layer in the model that the file was made of")
-        yield Finding(Severity.warning, what, f"the FP16 engine overflows there: {remedy}", _first(table, "over_fp16"))
+        yield Finding(
+            Severity.warning,
+            what,
+            f"the FP16 engine overflows there if TensorRT makes it in implicit mode, and else keeps such layers in FP32: {remedy}",
+            _first(table, "over_fp16"),
+        )
     if table["subnormal"].sum():
         share = table["subnormal"].sum() / table["values"].sum()
         what = (

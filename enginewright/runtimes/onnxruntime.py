@@ -112,7 +112,7 @@ class OnnxRuntime:
             warnings.simplefilter("always")
             result, left = in_precision(onnx_model, model, precision, calibration, floats)
         plan = result.SerializeToString(deterministic=True)
-        optimized = _optimized(plan, onnx_model)
+        optimized = _optimized(plan, onnx_model, precision)
         integer = [node for node in optimized.graph.node if node.op_type in INTEGER_KERNELS]
         real = [node for node in optimized.graph.node if node.op_type in FLOAT_KERNELS]
         said = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
@@ -308,19 +308,33 @@ def _in_float(node: onnx.NodeProto, left: Mapping[str, str]) -> str:
     return explained(f"{name} ({node.op_type}) runs in float", name, left)
 
 
-def _optimized(plan: bytes, source: Path) -> onnx.ModelProto:
-    """The graph that a session really executes on this machine."""
+def _optimized(plan: bytes, source: Path, precision: Precision) -> onnx.ModelProto:
+    """The graph that a session really executes on this machine. Raises ModelError."""
     import onnx
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph  # fmt: skip
-    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimized.onnx"
-        try:
-            open_session(plan, session_options(instruction_sets(), path))
-        except (Fail, InvalidGraph, Unsupported) as fault:
-            raise ModelError(f"ONNX Runtime cannot run {source}: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}") from None
-        return onnx.load(path)
+        fault = _refused(plan, path)
+        if fault is None:
+            return onnx.load(path)
+        if precision is Precision.fp32 or _refused(str(source)) is not None:
+            raise ModelError(f"ONNX Runtime cannot run {source}: {fault}; see {artifacts.CHECK_REPORT}")
+        raise ModelError(
+            f"ONNX Runtime runs {source} in FP32 and refuses its {precision.value} form, which is made here: {fault}; "
+            f"replace the operator of that node in the model, or build without {precision.name}"
+        )
+
+
+def _refused(model: Union[str, bytes], optimized: Optional[Path] = None) -> Optional[str]:
+    """Why a session takes no such model, in one line that names the node; None if it does. The optimized graph goes to `optimized`."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph  # fmt: skip
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
+
+    try:
+        open_session(model, session_options(instruction_sets(), optimized))
+    except (Fail, InvalidGraph, Unsupported) as fault:
+        return " ".join(str(fault).split())
+    return None
 
 
 def _by_precision(integer: Sequence[onnx.NodeProto], floats: Sequence[onnx.NodeProto], graph: onnx.GraphProto) -> dict[str, int]:

@@ -121,6 +121,19 @@ def test_a_model_that_cannot_run_is_one_sentence(model: Path) -> None:
         RUNTIME.build(model, Precision.fp32, SETTINGS, None)
 
 
+def test_a_conversion_that_fails_is_not_blamed_on_the_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_weight_alone(network: onnx.ModelProto) -> onnx.ModelProto:
+        half = onnx.ModelProto.FromString(network.SerializeToString())
+        weight = next(tensor for tensor in half.graph.initializer if tensor.name == "w2")
+        weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight).astype(np.float16), "w2"))
+        return half
+
+    monkeypatch.setattr("enginewright.runtimes.precision.to_fp16", one_weight_alone)
+    with pytest.raises(ModelError, match=r"runs .*model.onnx in FP32 and refuses its fp16 form.*Conv_2.*build without fp16") as caught:
+        RUNTIME.build(model, Precision.fp16, SETTINGS, None)
+    assert "report.json" not in str(caught.value)
+
+
 def test_an_engine_of_another_machine_is_refused_before_it_is_read(model: Path) -> None:
     here = RUNTIME.fingerprint(SETTINGS)
     other = TargetFingerprint("Another CPU", None, here.runtime, here.runtime_version, instruction_sets=here.instruction_sets)
