@@ -123,7 +123,8 @@ def test_a_model_that_cannot_run_is_one_sentence(model: Path) -> None:
 
 def test_a_conversion_that_fails_is_not_blamed_on_the_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def one_weight_alone(network: onnx.ModelProto) -> onnx.ModelProto:
-        half = onnx.ModelProto.FromString(network.SerializeToString())
+        half = onnx.ModelProto()
+        half.CopyFrom(network)
         weight = next(tensor for tensor in half.graph.initializer if tensor.name == "w2")
         weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight).astype(np.float16), "w2"))
         return half
