@@ -138,15 +138,15 @@ class Inputs:
     def saved(self) -> Callable[[], None]:
         """A function that puts back every input as it is now."""
         state = dict(self.settings), dict(self.code), self.own_weights
-        files = {name: (self.root / name).read_bytes() for name in ("params.yaml", "layers/search.yaml", "net.py")}
-        images = {path.relative_to(self.root): path.read_bytes() for path in (self.root / "images").rglob("*") if path.is_file()}
+        paths = [self.root / name for name in ("params.yaml", "layers/search.yaml", "net.py")]
+        files = {path: path.read_bytes() for path in (*paths, *(self.root / "images").rglob("*")) if path.is_file()}
 
         def restore() -> None:
             self.settings, self.code, self.own_weights = state
             shutil.rmtree(self.root / "images")
-            for name, content in {**files, **images}.items():
-                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                (self.root / name).write_bytes(content)
+            for path, content in files.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
             self.settle()
 
         return restore

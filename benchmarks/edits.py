@@ -103,10 +103,10 @@ def _reproduce(root: Path, played: Played, what: str) -> str:
     answer = _call(["dvc", "repro"], root)
     played.repros += 1
     if answer.returncode:
-        fault = re.search(r"^error: \w+: .*", answer.stdout, re.MULTILINE)
-        if fault is None:
+        said = re.search(r"^error: \w+: .*", answer.stdout, re.MULTILINE)
+        if said is None:
             raise AssertionError(f"after {what}: `dvc repro` failed:\n{answer.stdout[-3000:]}")
-        return fault.group(0)
+        return said.group(0)
     counted = {"run": r"Running stage '", "restored": r" is cached - skipping run", "unchanged": r" didn't change, skipping"}
     played.stages.update({name: len(re.findall(pattern, answer.stdout)) for name, pattern in counted.items()})
     with contextlib.chdir(root):

@@ -1,0 +1,259 @@
+"""Every reader verifies what it reads: each artifact is tampered with in turn, and each stage that reads it must refuse it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from enginewright import artifacts, manifest
+from enginewright.cli import chain, main
+from support.project import Project, stages
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("reruns")]
+
+BUILDS = ("build_fp32", "build_fp16", "build_int8", "build_int8_mixed")
+MEASURING = ("validate_accuracy", "profile_layers", "benchmark_sustained")
+SET = ("images.npy", "labels.csv", "classes.json")
+# Artifact -> the stages that read it. What has a sidecar is verified by it: bytes, place, inputs.
+READERS: dict[str, tuple[str, ...]] = {
+    **{f"data/training/{name}": ("train_reference",) for name in SET},
+    **{f"data/validation/{name}": ("train_reference", *MEASURING, "check_drift") for name in SET},
+    **{f"data/calibration/{name}": ("calibrate", "check_drift", "export") for name in SET},
+    **{f"data/sensitivity/{name}": ("analyze_sensitivity", "search_mixed") for name in SET},
+    "reference/weights.pt": ("export",),
+    "onnx/model.onnx": ("check_onnx", "calibrate", "check_drift", "analyze_sensitivity", "search_mixed", *BUILDS),
+    "checks/report.json": ("calibrate", "check_drift", "analyze_sensitivity", "search_mixed", *BUILDS),
+    "calibration/calib.cache": ("check_drift", "analyze_sensitivity", "search_mixed", "build_int8", "build_int8_mixed"),
+    "sensitivity/ranking.csv": ("search_mixed",),
+    "mixed/layers.yaml": ("build_int8_mixed",),
+    **{f"engines/{precision}/engine.onnx": MEASURING for precision in ("fp32", "fp16", "int8", "int8_mixed")},
+    "accuracy/metrics.json": ("pareto",),
+    "benchmark/metrics.json": ("pareto",),
+}
+# Without a sidecar, as probe_target writes them in each run: they are compared with the machine and with params.yaml.
+COMPARED = {"target/target.json": (*BUILDS, *MEASURING), "target/calibrator.json": ("calibrate",)}
+FOR_PEOPLE = {"accuracy/predictions.csv", "profile/layers.csv", "benchmark/windows.csv", "drift/report.json", "pareto/pareto.csv"}  # no stage reads them
+
+
+@pytest.fixture(scope="module")
+def tampered(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A copy for all tests of this module: each puts back what it changes."""
+    root = tmp_path_factory.mktemp("tampered") / "project"
+    shutil.copytree(reproduced.root, root, symlinks=True, ignore=shutil.ignore_patterns("cache"))
+    yield Project(root)
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def inside(tampered: Project, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tampered.root)
+    monkeypatch.setattr(sys, "argv", ["stage"])
+    return tampered.root
+
+
+def said(stage: str, capfd: pytest.CaptureFixture[str]) -> str:
+    """What the stage's script says when it refuses; it runs in this process, as it must refuse before it computes."""
+    entry = getattr(importlib.import_module(f"stages.{stage}"), stage)
+    with pytest.raises(SystemExit) as ended:
+        entry()
+    printed = capfd.readouterr()
+    assert ended.value.code == 2, f"{stage} ended with {ended.value.code}: {printed.out[-500:]} {printed.err[-500:]}"
+    assert "Traceback" not in printed.err
+    return printed.err
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    replace(path, bytes(content))
+
+
+def replace(path: Path, content: bytes) -> None:
+    path.unlink()  # DVC may have made it read-only
+    path.write_bytes(content)
+
+
+def without_sidecar(path: Path) -> None:
+    manifest.sidecar(path).unlink()
+
+
+def of_another_place(path: Path) -> None:
+    """A whole sidecar, which says that the file was made elsewhere: what a swap with another artifact leaves."""
+    sidecar = manifest.sidecar(path)
+    content = json.loads(sidecar.read_text())
+    replace(sidecar, json.dumps({**content, "path": "artifacts/elsewhere/file"}).encode())
+
+
+def made_from_others(path: Path) -> None:
+    """A whole sidecar of an artifact that was made from other inputs."""
+    sidecar = manifest.sidecar(path)
+    content = json.loads(sidecar.read_text())
+    replace(sidecar, json.dumps({**content, "inputs": dict.fromkeys(content["inputs"], "0" * 64) or {"params.yaml": "0" * 64}}).encode())
+
+
+WAYS = [
+    pytest.param(flip, "its bytes differ from the sha256", id="flipped byte"),
+    pytest.param(without_sidecar, "is missing, so it may be half-written", id="no sidecar"),
+    pytest.param(of_another_place, "its sidecar is that of artifacts/elsewhere/file", id="of another place"),
+    pytest.param(made_from_others, "it was made from another ", id="made from others"),
+]
+
+
+@pytest.mark.parametrize("artifact", READERS)
+@pytest.mark.parametrize(("tamper", "text"), WAYS)
+def test_every_reader_refuses_an_artifact_that_was_tampered_with(
+    inside: Path, capfd: pytest.CaptureFixture[str], artifact: str, tamper: Callable[[Path], None], text: str
+) -> None:
+    path = inside / artifacts.ROOT / artifact
+    kept = {file: file.read_bytes() for file in (path, manifest.sidecar(path))}
+    tamper(path)
+    try:
+        for stage in READERS[artifact]:
+            sentence = said(stage, capfd)
+            assert f"artifacts/{artifact} cannot be used: " in sentence, (stage, sentence)
+            assert text in sentence, (stage, sentence)
+    finally:
+        for file, content in kept.items():
+            file.unlink(missing_ok=True)
+            file.write_bytes(content)
+
+
+def another_device(path: Path) -> None:
+    replace(path, json.dumps({**json.loads(path.read_text()), "device": "Another CPU"}).encode())
+
+
+def another_calibrator(path: Path) -> None:
+    replace(path, json.dumps({"runtime": "onnxruntime", "onnxruntime": "0.1"}).encode())
+
+
+@pytest.mark.parametrize(
+    ("artifact", "tamper", "text"),
+    [
+        pytest.param("target/target.json", another_device, "Another CPU", id="target"),
+        pytest.param("target/target.json", lambda path: replace(path, b"{}"), "run `dvc repro probe_target`", id="no target"),
+        pytest.param("target/calibrator.json", another_calibrator, "names another calibrator than is configured and installed", id="calibrator"),
+        pytest.param("target/calibrator.json", lambda path: replace(path, b"[]"), "run `dvc repro probe_target`", id="no calibrator"),
+    ],
+)
+def test_what_the_probe_found_is_compared_with_the_machine(
+    inside: Path, capfd: pytest.CaptureFixture[str], artifact: str, tamper: Callable[[Path], None], text: str
+) -> None:
+    path = inside / artifacts.ROOT / artifact
+    kept = path.read_bytes()
+    tamper(path)
+    try:
+        for stage in COMPARED[artifact]:
+            assert text in said(stage, capfd), stage
+    finally:
+        path.write_bytes(kept)
+
+
+def test_the_tables_above_name_all_that_stages_read() -> None:
+    read = {f"artifacts/{artifact}": set(readers) for artifact, readers in {**READERS, **COMPARED}.items()}
+    for stage, described in stages().items():
+        for dep in map(str, described["deps"]):
+            if dep.startswith("artifacts/") and not dep.endswith(".json.json"):
+                covered = [artifact for artifact, readers in read.items() if stage in readers and (artifact == dep or artifact.startswith(f"{dep}/"))]
+                assert covered, f"{stage} depends on {dep}, and no row of READERS shows that it verifies what it reads there"
+
+
+def test_the_tables_above_name_all_that_is_sealed(inside: Path) -> None:
+    found = {path.relative_to(artifacts.ROOT).as_posix() for path in chain.sealed([artifacts.ROOT])}
+    assert found == {*READERS, *FOR_PEOPLE}
+
+
+def test_verify_misses_no_deleted_sidecar(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = chain.sealed([artifacts.ROOT])
+    for artifact in found:
+        sidecar = manifest.sidecar(artifact)
+        sidecar.rename(inside / "aside")
+        try:
+            assert artifact in chain.sealed([artifacts.ROOT]), f"{artifact} is not missed when its sidecar is"
+        finally:
+            (inside / "aside").rename(sidecar)
+    kept = {manifest.sidecar(artifact): manifest.sidecar(artifact).read_bytes() for artifact in found}
+    for sidecar in kept:
+        sidecar.unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(["verify"])
+    for sidecar, content in kept.items():
+        sidecar.write_bytes(content)
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert f"0 of {len(found)} artifacts are whole" in printed.out
+    assert all(f"{artifact} cannot be used: its sidecar {artifact.name}.json is missing" in printed.err for artifact in found)
+
+
+def test_a_whole_project_verifies_from_anywhere(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("artifacts/onnx").mkdir(parents=True)
+    Path("artifacts/onnx/model.onnx").write_bytes(b"of somebody else")
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", str(inside / "artifacts")])
+    printed = capsys.readouterr()
+    assert ended.value.code == 0, printed.err
+    model = inside / artifacts.MODEL
+    kept = model.read_bytes()
+    flip(model)
+    with pytest.raises(SystemExit):
+        main(["verify", str(inside / "artifacts/engines")])
+    replace(model, kept)
+    assert capsys.readouterr().err.count("it was made from another artifacts/onnx/model.onnx") == 4
+
+
+def test_a_carried_engine_verifies_alone(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (inside / "artifacts/engines/int8").glob("engine.onnx*"):
+        shutil.copy(path, tmp_path / path.name)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", "engine.onnx"])
+    assert ended.value.code == 0, capsys.readouterr().err
+    os.truncate("engine.onnx", 1000)
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", "engine.onnx"])
+    assert ended.value.code == 2
+
+
+HELPER = """
+from torch import nn
+import blocks
+class Helped(nn.Module):
+    def __init__(self, classes=10):
+        super().__init__()
+        self.a, self.fc = nn.Conv2d(1, 16, 3, stride=4), nn.Linear(16 * 49, classes)
+    def forward(self, x):
+        return self.fc(blocks.act(self.a(x)).flatten(1))
+"""
+
+
+def test_case_28_a_module_that_model_code_imports_is_refused_before_it_can_go_stale(project: Project) -> None:
+    import torch
+
+    (project.root / "blocks.py").write_text("import torch.nn.functional as F\ndef act(x): return F.relu(x)\n")
+    (project.root / "helper_model.py").write_text(HELPER)
+    weights = {"a.weight": torch.ones(16, 1, 3, 3), "a.bias": torch.ones(16), "fc.weight": torch.ones(10, 784), "fc.bias": torch.ones(10)}
+    torch.save(weights, project.root / "helped.pt")
+    own = (
+        "model._target_=helper_model.Helped",
+        "model.code=helper_model.py",
+        "model.weights=helped.pt",
+        "model.weights_from=file",
+        "model.arguments={classes: 10}",
+    )
+    project.configure("~model.arguments", *(setting if "arguments" not in setting else f"+{setting}" for setting in own))
+    run = project.repro("export")
+    assert run.code != 0
+    assert "error: export: model code beside helper_model.py imports blocks.py, which DVC does not see, so a change of it would rerun nothing" in run.output
+    assert not (project.root / artifacts.MODEL).exists()
+    (project.root / "helper_model.py").write_text(
+        HELPER.replace("import blocks\n", "").replace("blocks.act(", "torch.relu(").replace("from torch", "import torch\nfrom torch")
+    )
+    again = project.repro("export")
+    assert again.code == 0, again.output
