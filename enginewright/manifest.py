@@ -177,10 +177,10 @@ def verify(artifact: Path, here: Optional[TargetFingerprint] = None) -> Manifest
         made_as = f"that of {manifest.path}" if manifest.path else "of an earlier version and does not say where it was made"
         raise StaleArtifact(f"{artifact} cannot be used: its sidecar is {made_as}; {_again(manifest)}")
     for name in manifest.files:
-        if not artifact.with_name(name).exists():
+        if not artifact.with_name(name).is_file():
             raise StaleArtifact(f"{artifact} cannot be used: {name} is missing beside it; {_again(manifest)}")
     for name, digest in manifest.inputs.items():
-        if (root / name).exists() and sha256(root / name) != digest:
+        if (root / name).is_file() and sha256(root / name) != digest:
             raise StaleArtifact(f"{artifact} cannot be used: it was made from another {name}; {_again(manifest)}")
     return manifest
 
@@ -197,7 +197,7 @@ def verify_alone(artifact: Path, here: Optional[TargetFingerprint] = None) -> Ma
     if sha256(artifact) != manifest.sha256:
         raise StaleArtifact(f"{artifact} cannot be used: its bytes differ from the sha256 in {sidecar(artifact).name}; {_again(manifest)}")
     for name, digest in manifest.files.items():
-        if artifact.with_name(name).exists() and sha256(artifact.with_name(name)) != digest:
+        if artifact.with_name(name).is_file() and sha256(artifact.with_name(name)) != digest:
             raise StaleArtifact(f"{artifact} cannot be used: {name} beside it was changed; {_again(manifest)}")
     if here and manifest.target and (differences := manifest.target.differences(here)):
         raise StaleArtifact(f"{artifact} cannot be used on this machine: {', '.join(differences)}; {_again(manifest)}")

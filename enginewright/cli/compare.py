@@ -13,7 +13,7 @@ from typing import Any, Optional
 from rich.console import Console
 from rich.table import Table
 
-from enginewright import artifacts
+from enginewright import artifacts, manifest
 from enginewright.accuracy.gate import sections
 from enginewright.accuracy.tasks import get_task
 from enginewright.accuracy.tasks.base import AGREEMENT
@@ -129,6 +129,7 @@ def compare(folder: Path, revision: Optional[str] = None, across: bool = False) 
     target = dict(accuracy.get("target", benchmark.get("target", {})))
     comparison = Comparison(_figures(here), dict(_intervals(accuracy)), target, list(_notes(here)), _gate(accuracy))
     comparison.notes += (f"{text}; run `dvc repro` to measure all of one" for text in left_out(reasons, ""))
+    comparison.notes += _not_of_these_artifacts(folder, read)
     committed = _committed(revision)
     name = revision or "HEAD"
     if committed == read:
@@ -152,6 +153,21 @@ def _against(revision: str, reasons: Mapping[str, str], across: bool) -> Iterato
     else:
         for text in left_out(reasons, f" of {revision}"):
             yield f"{text}; --across shows the change all the same"
+
+
+def _not_of_these_artifacts(folder: Path, read: Metrics) -> Iterator[str]:
+    """Figures that were edited, or checked out without their artifacts: what measures seals a copy among its outputs."""
+    for stage, sealed in {"validate_accuracy": artifacts.ACCURACY, "benchmark_sustained": artifacts.BENCHMARK}.items():
+        path = sealed / "metrics.json"
+        if folder != artifacts.METRICS or not path.is_file():
+            continue
+        try:
+            manifest.verify(path)
+        except StaleArtifact as fault:
+            yield str(fault)
+            continue
+        if json.loads(path.read_text()) != read[stage]:
+            yield f"{folder / stage}.json is not what {path} holds: it was edited, or is of another commit; run `dvc repro` or `dvc checkout`"
 
 
 def _read(folder: Path, stage: str) -> Mapping[str, Any]:

@@ -124,7 +124,10 @@ def _require_known_modules(model: Model, root: Path, before: frozenset[str], sta
             continue
         if file in _files_of(before):  # the stage's own script under a second name
             continue
-        raise ModelError(_sentence(model, "imports", shown(file, root), "move it into that file, or install it as a package (not editable)"))
+        remedy = "move it into that file, or install it as a package (not editable)"
+        if file.name == "__init__.py":
+            remedy = "remove it, as Python imports a folder without it, or move what it holds into that file"
+        raise ModelError(_sentence(model, "imports", shown(file, root), remedy))
 
 
 def _require_known_files(model: Model, root: Path, recorded: _Recording, before: frozenset[str], stage_reads: bool) -> None:

@@ -100,6 +100,25 @@ def test_a_module_of_a_folder_of_the_users_is_refused(mine: Path, tmp_path: Path
         make_model(write(above="import NAME_editable"))
 
 
+def test_a_file_in_a_folder_is_fine(mine: Path) -> None:
+    write()
+    folder = Path(f"{mine.name}_package")
+    folder.mkdir()
+    Path(f"{mine.name}_model.py").rename(folder / "net.py")
+    model = Model(_target_=f"{folder}.net.Net", code=f"{folder}/net.py", weights="own.pt", arguments={})
+    make_model(model)  # a folder without such a file
+
+
+def test_an_init_file_is_refused_with_its_own_remedy(mine: Path) -> None:
+    write()
+    folder = Path(f"{mine.name}_package")
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    Path(f"{mine.name}_model.py").rename(folder / "net.py")
+    with pytest.raises(ModelError, match=r"imports .*_package/__init__\.py, which DVC does not see.*remove it, as Python imports a folder without it"):
+        make_model(Model(_target_=f"{folder}.net.Net", code=f"{folder}/net.py", weights="own.pt", arguments={}))
+
+
 def test_installed_packages_and_pythons_own_library_are_fine(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed = tmp_path / "venv/lib/site-packages"
     installed.mkdir(parents=True)

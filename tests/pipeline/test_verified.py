@@ -257,3 +257,16 @@ def test_case_28_a_module_that_model_code_imports_is_refused_before_it_can_go_st
     )
     again = project.repro("export")
     assert again.code == 0, again.output
+
+
+def test_compare_says_that_figures_were_edited(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = inside / "artifacts/metrics/validate_accuracy.json"
+    kept = path.read_text()
+    metrics = json.loads(kept)
+    metrics["int8"]["top1"] += 0.25
+    for content, said_so in ((kept, False), (json.dumps(metrics), True)):
+        path.write_text(content)
+        with pytest.raises(SystemExit):
+            main(["compare", "--rev", "none"])
+        assert ("validate_accuracy.json is not what artifacts/accuracy/metrics.json holds: it was edited" in capsys.readouterr().out) is said_so
+    path.write_text(kept)
