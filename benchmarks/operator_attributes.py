@@ -1,8 +1,8 @@
 """INT8 as it runs against its simulation in float64, for every attribute of every operator: PYTHONPATH=.:tests python -m benchmarks.operator_attributes
 
-A graph for each value of each attribute, for each pair of values, and for combinations drawn from one seed. Each is calibrated by min-max, quantized in
-both placements, run by ONNX Runtime with its optimizer on, and simulated in float64 by onnx's reference with this project's own pooling, convolution and
-Q/DQ (`tests/support/reference_operators.py`). The gap is what INT8 loses beyond the rounding that its Q/DQ pairs ask for.
+A graph for each value of each attribute, with --pairs for each two values, and for combinations drawn from one seed. Each is
+calibrated by min-max, quantized in both placements, run by ONNX Runtime with its optimizer on, and simulated in float64 by onnx's reference with our own
+Q/DQ, convolution and pooling (`tests/support/reference_operators.py`). The gap is what INT8 loses beyond the rounding that its Q/DQ pairs ask for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from support.operator_cases import MIXED, OPERATORS, Case, cases
 from support.operator_truth import Truth, truth
 
 MOST_GAP_DB = 1.0
-LEAST_FLOAT_DB = 70.0  # ONNX Runtime in float against float64: below, the reference and the runtime do not mean the same
+LEAST_FLOAT_DB = 45.0  # ONNX Runtime in float against float64: below, the reference and the runtime do not mean the same
 
 
 @dataclass
@@ -65,13 +65,13 @@ def _words(found: Truth) -> str:
     return f"simulated {found.simulated_db:.1f} dB, run {found.executed_db:.1f} dB, float {found.float_db:.0f} dB, without rounding {found.exact_db:.0f} dB"
 
 
-def measure(operators: Iterable[str], combinations: int) -> list[Row]:
+def measure(operators: Iterable[str], combinations: int, pairs: bool) -> list[Row]:
     """A row an operator, printed as it is done."""
     rows = []
     for operator in operators:
         start = time.perf_counter()
         row = Row(operator, {name: len(values) for name, values in OPERATORS[operator].space.items()})
-        for case in cases(operator, combinations, pairs=True):
+        for case in cases(operator, combinations, pairs=pairs):
             row.add(case)
         print(f"{operator:20} {row.cases:4} cases, gaps {row.worst}, {time.perf_counter() - start:.0f} s", *row.faults, sep="\n    ", flush=True)
         rows.append(row)
@@ -96,12 +96,14 @@ def main() -> None:
     """Measure the operators that are named, or all, and write benchmarks/results/operator_attributes.json."""
     parser = argparse.ArgumentParser(description="INT8 as it runs against its simulation in float64")
     parser.add_argument("operators", nargs="*", default=list(OPERATORS), help=f"of {', '.join(OPERATORS)}")
-    parser.add_argument("--combinations", type=int, default=60, help="drawn beside each value and each pair of values")
+    parser.add_argument("--combinations", type=int, default=60, help="drawn beside each value alone")
+    parser.add_argument("--pairs", action="store_true", help="each two values together, too")
     chosen = parser.parse_args()
-    rows = measure(chosen.operators, chosen.combinations)
+    rows = measure(chosen.operators, chosen.combinations, chosen.pairs)
     print(table(row for row in rows if row.operator not in MIXED), "", table(row for row in rows if row.operator in MIXED), sep="\n")
     if chosen.operators == list(OPERATORS):
-        write_result("operator_attributes", {"combinations": chosen.combinations, "operators": [row.to_dict() for row in rows]})
+        content = {"combinations": chosen.combinations, "pairs": chosen.pairs, "operators": [row.to_dict() for row in rows]}
+        write_result("operator_attributes", content)
     sys.exit(any(row.faults for row in rows))
 
 

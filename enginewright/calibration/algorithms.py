@@ -156,7 +156,7 @@ def _watch_errors(model: onnx.ModelProto, graph: Graph, layer: onnx.NodeProto) -
     """Add what computes a layer's output with the rounding errors for weights: the names of its mean, [rows or 1, channels, ...], and of its shape."""
     weight = graph.constant(layer.input[1])
     assert weight is not None  # chosen by the caller
-    error = graph.add_constant(graph.unique(f"{layer.input[1]}_error"), rounding_error(layer, weight))
+    error = graph.add_constant(graph.unique(f"{layer.input[1]}_error"), rounding_error(layer, weight).astype(weight.dtype))
     beside, mean, shape = (graph.unique(f"{layer.output[0]}_{what}") for what in ("error", "error_mean", "error_shape"))
     attributes = {each.name: onnx.helper.get_attribute_value(each) for each in layer.attribute if each.name != "beta"}
     model.graph.node.append(onnx.helper.make_node(layer.op_type, [layer.input[0], error], [beside], **attributes))

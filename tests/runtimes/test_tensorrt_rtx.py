@@ -19,6 +19,7 @@ from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, Ru
 from enginewright.runtimes.base import BuiltEngine, Task
 from enginewright.runtimes.tensorrt.layers import from_inspector, running_in
 from enginewright.runtimes.tensorrt_rtx import RUNTIME
+from support.operator_net import RELU, Net
 
 ABSENT = RUNTIME.why_not(Task.build)
 needs_rtx = pytest.mark.skipif(ABSENT is not None, reason=str(ABSENT))
@@ -69,6 +70,20 @@ def builds_in_every_precision(model: onnx.ModelProto, folder: Path, products: in
     assert [(engine.quantizable, engine.quantized) for engine in built] == [(products, 0), (products, 0), (products, products)]
     assert set(built[0].layers) <= {"FP32", "INT32"}
     assert built[1].layers["FP16"] > built[1].layers.get("FP32", 0)
+
+
+@needs_rtx
+@pytest.mark.parametrize(("rank", "group"), [(1, 1), (2, 1), (2, 2), (2, 8), (3, 1)])
+def test_a_transposed_convolution_of_each_kind_builds_and_is_counted(tmp_path: Path, rank: int, group: int) -> None:
+    """TensorRT-RTX 1.7 takes its Q/DQ nodes, along axis 1 and in groups alike, and computes it in float: whatever it does, the engine says it."""
+    net = Net(seed=1)
+    source = net.source(RELU, 8, *(8, 8, 8)[:rank])
+    net.read(net.node("ConvTranspose", [source, net.constant(net.normal(8, 16 // group, *(2,) * rank))], group=group, strides=[2] * rank))
+    layer = next(node.name for node in net.nodes if node.op_type == "ConvTranspose")
+    built = build(net.model(), tmp_path, Precision.int8)
+    assert built.quantizable == 3
+    assert built.quantized in (2, 3)
+    assert any(f"{layer} runs in float" in warning for warning in built.warnings) == (built.quantized == 2)
 
 
 @needs_rtx

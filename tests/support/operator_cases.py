@@ -96,25 +96,31 @@ BEHIND = ("layer", "two layers", "nothing", "layer and output")
 
 def _map(values: Values) -> tuple[int, ...]:
     """[channels, *positions], so that an average over all maps of one channel has enough numbers."""
-    return (CHANNELS, *{1: (33,), 2: (values.get("size", 9), 8), 3: (6, 5, 7)}[values["rank"]])
+    return (values.get("channels", CHANNELS), *{1: (33,), 2: (values.get("size", 9), 8), 3: (6, 5, 7)}[values["rank"]])
 
 
 def _conv(net: Net, values: Values) -> str:
-    group = {"one": 1, "two": 2, "each": CHANNELS}[values["group"]]
-    weight = net.constant(net.normal(CHANNELS * 2, CHANNELS // group, *[values["kernel"]] * values["rank"]))
+    channels = values["channels"]
+    group = {"one": 1, "two": 2, "each": channels}[values["group"]]
+    if channels % group:
+        group = 1
+    weight = net.constant(net.normal(channels * 2, channels // group, *[values["kernel"]] * values["rank"]))
     source = net.source(values["source"], *_map(values))
     inputs = [source, weight]
     if values["bias"] == "stored":
-        inputs.append(net.constant(net.normal(CHANNELS * 2)))
+        inputs.append(net.constant(net.normal(channels * 2)))
     elif values["bias"] == "computed":
-        inputs.append(net.node("Mul", [net.constant(net.normal(CHANNELS * 2)), net.node("ReduceMean", [source], keepdims=0)]))
+        inputs.append(net.node("Mul", [net.constant(net.normal(channels * 2)), net.node("ReduceMean", [source], keepdims=0)]))
     return net.node("Conv", inputs, group=group, **_windows(values, values["rank"]))
 
 
 def _conv_transpose(net: Net, values: Values) -> str:
-    group = {"one": 1, "two": 2, "each": CHANNELS}[values["group"]]
-    weight = net.constant(net.normal(CHANNELS, CHANNELS * 2 // group, *[values["kernel"]] * values["rank"]))
-    inputs = [net.source(values["source"], *_map(values)), weight, *([net.constant(net.normal(CHANNELS * 2))] if values["bias"] == "stored" else [])]
+    channels = values["channels"]
+    group = {"one": 1, "two": 2, "each": channels}[values["group"]]
+    if channels % group:
+        group = 1
+    weight = net.constant(net.normal(channels, channels * 2 // group, *[values["kernel"]] * values["rank"]))
+    inputs = [net.source(values["source"], *_map(values)), weight, *([net.constant(net.normal(channels * 2))] if values["bias"] == "stored" else [])]
     more: dict[str, Any] = {"output_padding": [1] * values["rank"]} if values["output_padding"] else {}
     return net.node("ConvTranspose", inputs, group=group, **more, **_windows(values, values["rank"]))
 
@@ -161,16 +167,17 @@ def _product(net: Net, values: Values) -> str:
 
 def _arithmetic(operator: str) -> Callable[[Net, Values], str]:
     def add(net: Net, values: Values) -> str:
-        source = net.source(values["source"], CHANNELS, 5, 6)
+        channels = values["channels"]
+        source = net.source(values["source"], channels, 5, 6)
         kind = values["other"]
         if kind == "itself":
             return net.node(operator, [source, source])
         if kind.startswith("stored"):
-            shape = {"stored scalar": (), "stored one": (1,), "stored row": (6,), "stored channels": (CHANNELS, 1, 1), "stored map": (1, CHANNELS, 5, 6)}[kind]
+            shape = {"stored scalar": (), "stored one": (1,), "stored row": (6,), "stored channels": (channels, 1, 1), "stored map": (1, channels, 5, 6)}[kind]
             value = np.asarray(net.random.normal(size=shape), np.float32)
             other = net.constant(np.abs(value) if values["sign"] == RELU else value)
         else:
-            shape = {"same": (CHANNELS, 5, 6), "channels": (CHANNELS, 1, 1), "map": (1, 5, 6), "row": (1, 1, 6), "one": (1, 1, 1)}[kind]
+            shape = {"same": (channels, 5, 6), "channels": (channels, 1, 1), "map": (1, 5, 6), "row": (1, 1, 6), "one": (1, 1, 1)}[kind]
             other = net.source(values["sign"], *shape)
         return net.node(operator, [other, source] if values["turned"] else [source, other])
 
@@ -179,11 +186,12 @@ def _arithmetic(operator: str) -> Callable[[Net, Values], str]:
 
 def _concat(net: Net, values: Values) -> str:
     kinds = itertools.cycle([values["source"], *values["others"]])
-    tensors = [net.source(next(kinds), CHANNELS, 5, 6) for _ in range(values["inputs"])]
+    channels = values["channels"]
+    tensors = [net.source(next(kinds), channels, 5, 6) for _ in range(values["inputs"])]
     if values["more"] == "twice":
         tensors.append(tensors[0])
     elif values["more"] == "stored":
-        tensors.append(net.constant(net.normal(BATCH, CHANNELS, 5, 6)))
+        tensors.append(net.constant(net.normal(BATCH, channels, 5, 6)))
     elif values["more"] == "pooled":
         tensors.append(net.node("MaxPool", [tensors[0]], kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
     return net.node("Concat", tensors, axis=values["axis"])
@@ -232,7 +240,8 @@ def _transpose(net: Net, values: Values) -> str:
     return net.node("Transpose", [source], **({"perm": perm} if perm else {}))
 
 
-WINDOW: Space = {"kernel": (3, 1, 2), "stride": (1, 2), "pads": PADS, "source": SOURCES, "rank": (2, 1, 3), "behind": BEHIND}
+WIDTHS = (CHANNELS, 1, 17, 32)  # kernels take 16 or 32 channels at a time
+WINDOW: Space = {"kernel": (3, 1, 2, 5), "stride": (1, 2), "pads": PADS, "source": SOURCES, "rank": (2, 1, 3), "behind": BEHIND, "channels": WIDTHS}
 POOL: Space = {**WINDOW, "stride": (2, 1, 3), "ceil_mode": (0, 1), "size": (10, 9, 11), "then": ("", "relu")}
 PAIR: Space = {
     "other": ("same", "channels", "map", "row", "one", "itself", *(f"stored {shape}" for shape in ("scalar", "one", "row", "channels", "map"))),
@@ -240,6 +249,7 @@ PAIR: Space = {
     "turned": (False, True),
     "source": SOURCES,
     "behind": BEHIND,
+    "channels": WIDTHS,
 }
 SOURCED: Space = {"source": SOURCES, "behind": BEHIND}
 STORED: Mapping[str, Sequence[Sequence[Any]]] = {
@@ -314,8 +324,8 @@ OPERATORS: Mapping[str, Operator] = {
             "inputs": (2, 1, 3, 4),
             "others": ((SIGNED, RELU), (RELU, CLIP), (NEGATIVE, RELU), (FED, SIGNED)),
             "more": ("none", "twice", "stored", "pooled"),
-            "source": SOURCES,
-            "behind": BEHIND,
+            "channels": WIDTHS,
+            **SOURCED,
         },
         _concat,
     ),
@@ -327,11 +337,9 @@ OPERATORS: Mapping[str, Operator] = {
         {**POOL, "dilation": (1, 2), "storage_order": (0, 1), "indices": (False, True)},
         _pool("MaxPool"),
     ),
-    "GlobalAveragePool": Operator({"rank": (2, 1, 3), "source": SOURCES, "behind": BEHIND}, _unary("GlobalAveragePool")),
-    "LeakyRelu": Operator(
-        {"alpha": (None, 0.0, 0.1, -0.5, 1.0, 2.0), "rank": (2, 1, 3), "source": SOURCES, "behind": BEHIND}, _unary("LeakyRelu", alpha="alpha")
-    ),
-    "Sigmoid": Operator({"rank": (2, 1, 3), "source": SOURCES, "behind": BEHIND}, _unary("Sigmoid")),
+    "GlobalAveragePool": Operator({"rank": (2, 1, 3), "channels": WIDTHS, **SOURCED}, _unary("GlobalAveragePool")),
+    "LeakyRelu": Operator({"alpha": (None, 0.0, 0.1, -0.5, 1.0, 2.0), "rank": (2, 1, 3), "channels": WIDTHS, **SOURCED}, _unary("LeakyRelu", alpha="alpha")),
+    "Sigmoid": Operator({"rank": (2, 1, 3), "channels": WIDTHS, **SOURCED}, _unary("Sigmoid")),
     "Reshape": Operator(
         {
             "to": ([0, -1], [0, 0, -1], [-1, CHANNELS, 30], [0, 2, -1, 6], [-1], [BATCH, CHANNELS * 30], [0, 0, 0, 0], [-1, 6], [2, 4, CHANNELS, 30]),

@@ -70,7 +70,7 @@ class Net:
             self.conv(given, (shape[0], CHANNELS), len(shape) - 1)  # so that it is quantized
             return given
         group = shape[0] if kind == GROUPS else 1
-        made = self.conv(given, (shape[0], shape[0]), len(shape) - 1, -12.0 if kind == NEGATIVE else 0.0, group)
+        made = self.conv(given, (shape[0], shape[0]), len(shape) - 1, -4 * float(np.sqrt(shape[0])) if kind == NEGATIVE else 0.0, group)
         if kind == RELU:
             return self.node("Relu", [made])
         if kind == CLIP:
