@@ -17,7 +17,7 @@ def test_every_operator_that_is_quantized_is_among_them() -> None:
     assert set(OPERATORS) - set(MIXED) == {*QUANTIZABLE, *COMPANIONS}
 
 
-@pytest.mark.parametrize("operator", [operator for operator in OPERATORS if operator != "MatMul"])
+@pytest.mark.parametrize("operator", OPERATORS)
 def test_int8_loses_nothing_but_what_its_pairs_round(operator: str) -> None:
     judged = [(case.label, truth(case.net)) for case in cases(operator, 0 if operator in MIXED else COMBINATIONS)]
     wrong = [

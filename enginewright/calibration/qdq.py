@@ -135,12 +135,14 @@ def _kept_apart(graph: Graph, stays_float: Callable[[NodeProto], bool], added: M
 
     It is the function x -> x that no optimization removes. An Identity, or a Clip without limits, is gone before anything is fused.
     """
-    dequantized = {pair[-1].output[0] for pair in added.values()}
+    dequantized, quantized = {pair[-1].output[0] for pair in added.values()}, {pair[0].input[0] for pair in added.values()}
     made: dict[str, list[NodeProto]] = {}
     for node in graph.nodes:
         reads = [tensor for tensor in node.input if tensor and not graph.is_constant(tensor)]
         if operator(node) in FUSED and reads and dequantized.issuperset(reads) and stays_float(node):
             result = node.output[0]
+            if result not in quantized and not any(operator(reader) in (*SAME_SCALE, "Relu", "Clip") for reader in graph.consumers(result)):
+                continue  # no Q is behind it, nor is one moved there
             source = graph.unique(f"{result}_in_float")
             graph.rename_output(result, source)
             made[source] = [helper.make_node("Max", [source], [result], name=graph.unique(f"{result}_Max"))]
