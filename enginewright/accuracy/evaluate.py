@@ -58,7 +58,7 @@ class Evaluator:
             if broken:
                 continue  # count them all, judge none
             targets = None if self.targets is None else np.asarray(self.targets[piece])
-            if targets is not None:
+            if targets is not None or reference is None:
                 self.task.check(outputs, targets, self.images.names[piece])
             rows.append(self.task.per_image(outputs, targets, None if reference is None else reference[piece], mean))
             if reference is None:

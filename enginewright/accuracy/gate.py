@@ -192,7 +192,7 @@ def failure(task: AccuracyTask, verdict: Verdict, precision: Precision, classes:
     knobs = " or ".join("accuracy.minimum_sqnr_db" if held.figure == SQNR else knob for held in missed)
     what = "; ".join(_words(task, held, precision.value) for held in missed)
     if verdict.metric in missed and classes is not None:
-        what += f"; {_lost_most(task, verdict.metric.figure, precision, classes)} ({artifacts.ACCURACY / 'classes.csv'})"
+        what += f"; {_lost_most(task, verdict.metric.figure, precision.value, classes)} ({artifacts.ACCURACY / 'classes.csv'})"
     if verdict.outcome is Outcome.undecided:
         return f"{what}; raise data.validation_images, move {knobs}, or let undecided engines go on with accuracy.undecided=warn"
     remedy = "try another calibration.algorithm or more data.calibration_images"
@@ -253,13 +253,14 @@ def name_of(task: AccuracyTask, figure: str) -> str:
     return {AGREEMENT: f"agreement with {FP32}", SQNR: "SQNR"}.get(figure, task.title)
 
 
-def _lost_most(task: AccuracyTask, figure: str, precision: Precision, classes: pd.DataFrame) -> str:
-    agreement = figure == AGREEMENT
-    column = f"agreement_{precision.value}" if agreement else f"{task.class_figure}_delta_{precision.value}"
+def _lost_most(task: AccuracyTask, figure: str, precision: str, classes: pd.DataFrame) -> str:
+    what, many = ("output", "outputs") if task.every_output else ("class", "classes")
+    against_fp32 = figure == task.without_targets  # which has 1 of it, so the table holds no difference
+    column = f"{task.class_figure if task.every_output else AGREEMENT}_{precision}" if against_fp32 else f"{task.class_figure}_delta_{precision}"
     worst = classes.sort_values(column, kind="stable").head(WORST_CLASSES)
-    losses = worst[column] - 1 if agreement else worst[column]
+    losses = worst[column] - 1 if against_fp32 else worst[column]
     shown = [f"'{name}' ({loss:+.3f})" for name, loss in zip(worst["class"], losses) if loss < 0]
-    return f"the classes that lost most are {_listed(shown)}" if shown else "no class lost"
+    return f"the {many} that lost most are {_listed(shown)}" if shown else f"no {what} lost"
 
 
 def _listed(words: Sequence[str]) -> str:

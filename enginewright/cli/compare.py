@@ -266,7 +266,10 @@ def _notes(metrics: Metrics) -> Iterator[str]:
         scenarios = ", ".join(load["scenarios"])
         yield f"load: {scenarios} (offline in batches of {load['batch_size']}), {load['seconds']:g} s for each precision and scenario; measured at {when}"
     if "images" in accuracy:
-        labels = "" if accuracy.get("labels", True) else " without labels: agreement with fp32 stands in for the figure of the task"
+        judged = accuracy.get("gate", {}).get("figure", AGREEMENT)
+        own = judged in TASKS and TASKS[judged].every_output
+        stands_in = f"the gate judges the {TASKS[judged].title}" if own else "agreement with fp32 stands in for the figure of the task"
+        labels = "" if accuracy.get("labels", True) else f" without labels: {stands_in}"
         confidence = f"; {accuracy['confidence']:.0%} intervals of paired answers, in percentage points" if "confidence" in accuracy and not labels else ""
         yield f"accuracy: {accuracy['images']} images{labels}{confidence}"
     for precision in PRECISIONS:

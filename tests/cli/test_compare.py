@@ -227,7 +227,7 @@ def test_figures_from_another_folder(committed: Path, tmp_path: Path, capsys: py
             id="gate",
         ),
         pytest.param(
-            {"gate": {"passed": False, "figure": "cosine", "mode": "relative", "int8": UNDECIDED}},
+            {"gate": {"passed": False, "figure": "lowest_cosine", "mode": "relative", "int8": UNDECIDED}},
             "int8 is UNDECIDED: cosine of the worst output is 0.9920 (0.9880 to 0.9960), the bound 0.9900 (relative); SQNR 9.0 to 9.5 dB, "
             "the floor 10.0 dB (FAILED); about 1,234 images would decide",
             id="undecided",

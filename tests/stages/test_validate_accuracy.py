@@ -149,8 +149,8 @@ def test_every_output_of_any_kind_is_judged(project: Callable[..., Path], weight
     code, printed = run(validate_accuracy)
     assert code == 0, printed
     found = metrics()
-    assert (found["labels"], found["gate"]["figure"]) == (False, "cosine")
-    assert found["int8"]["outputs"]["logits"]["cosine"] == found["int8"]["cosine"] == pytest.approx(found["gate"]["int8"]["value"])
+    assert (found["labels"], found["gate"]["figure"]) == (False, "lowest_cosine")
+    assert found["int8"]["outputs"]["logits"]["cosine"] == found["int8"]["lowest_cosine"] == pytest.approx(found["gate"]["int8"]["value"])
     assert (found["gate"]["int8"]["verdict"], found["gate"]["int8_mixed"]["verdict"]) == ("failed", "passed")
     assert found["gate"]["fp16"]["sqnr_db_low"] > 40
     changed = pd.read_csv(artifacts.ACCURACY / "changed.csv")

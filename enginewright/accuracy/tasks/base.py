@@ -62,8 +62,8 @@ class AccuracyTask(Protocol):
     def targets(self, images: ImageSet) -> Optional[Targets]:
         """What the images should be answered with, [N, ...] in their order; None where that is unknown."""
 
-    def check(self, outputs: Outputs, targets: Targets, names: Sequence[str]) -> None:
-        """Raises DataError naming the first image of the batch whose target cannot be an answer of this model."""
+    def check(self, outputs: Outputs, targets: Optional[Targets], names: Sequence[str]) -> None:
+        """Raises DataError naming the first image of the batch whose target cannot be an answer of this model, ModelError if nothing can."""
 
     def baseline(self, targets: Targets) -> Optional[float]:
         """The task's metric of whoever always gives the commonest answer: what a model that knows anything exceeds."""

@@ -15,10 +15,12 @@ from enginewright.accuracy.statistics import Estimate, PairedCounts, proportion
 from enginewright.accuracy.tasks.base import AGREEMENT, FP32, Outputs, Shown, Tables, Targets
 from enginewright.config import TaskName, answers
 from enginewright.data import ImageSet
-from enginewright.errors import DataError
+from enginewright.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+UNIT = 1e-3  # how far from 1 the length of a vector may be that FP16 or FP32 has made 1 long
 
 
 class Classification:
@@ -48,8 +50,15 @@ class Classification:
         """The labels."""
         return images.labels
 
-    def check(self, outputs: Outputs, targets: Targets, names: Sequence[str]) -> None:
-        """A label is the index of an output."""
+    def check(self, outputs: Outputs, targets: Optional[Targets], names: Sequence[str]) -> None:
+        """A label is the index of an output, and outputs of length 1 that are partly negative are an embedding."""
+        if (outputs < 0).any() and np.allclose(np.linalg.norm(np.asarray(outputs, np.float64), axis=1), 1, rtol=0, atol=UNIT):
+            raise ModelError(
+                f"the outputs of {names[0]} and others are vectors of length 1, as embeddings are, and model.task classification takes the largest of "
+                "them for the answer; set model.task=outputs, which compares vectors"
+            )
+        if targets is None:
+            return
         beyond = np.flatnonzero((targets < 0) | (targets >= outputs.shape[1]))
         if len(beyond):
             index = int(beyond[0])

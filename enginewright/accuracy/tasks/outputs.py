@@ -31,13 +31,13 @@ Floats = npt.NDArray[np.float64]
 class AllOutputs:
     """Outputs are structured arrays, [n] with a field for each output, [...]; there are no targets."""
 
-    figure = "cosine"
+    figure = "lowest_cosine"
     title = "cosine of the worst output"
     name = TaskName.outputs
     class_figure = "cosine"
-    without_targets = "cosine"
+    without_targets = "lowest_cosine"
     every_output = True
-    shown: Sequence[Shown] = (Shown("cosine", "cosine of the worst output", ".6f"), Shown("sqnr_db", "SQNR of the worst output (dB)", ".1f"))
+    shown: Sequence[Shown] = (Shown("lowest_cosine", "cosine of the worst output", ".6f"), Shown("sqnr_db", "SQNR of the worst output (dB)", ".1f"))
 
     def accepts(self, shape: Sequence[int]) -> bool:
         """See `answers.accepts`."""
@@ -48,7 +48,7 @@ class AllOutputs:
         del images
         return None
 
-    def check(self, outputs: Outputs, targets: Targets, names: Sequence[str]) -> None:
+    def check(self, outputs: Outputs, targets: Optional[Targets], names: Sequence[str]) -> None:
         """There are no targets to check."""
         del outputs, targets, names
 
@@ -97,7 +97,7 @@ class AllOutputs:
         if not each:
             return {}
         noises = [found["sqnr_db"] for found in each.values() if "sqnr_db" in found]
-        found = {"cosine": min(found["cosine"] for found in each.values()), "identical_to_fp32": not noises, "outputs": each}
+        found = {"lowest_cosine": min(found["cosine"] for found in each.values()), "identical_to_fp32": not noises, "outputs": each}
         return {**found, "sqnr_db": min(noises)} if noises else found
 
     def compare(self, rows: pd.DataFrame, fp32: pd.DataFrame, confidence: float) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class AllOutputs:
         if not _names(rows):
             return {}
         low, high = self.estimate(rows, fp32, 0.0).interval(confidence)
-        return {"cosine_low": low, "cosine_high": high}
+        return {"lowest_cosine_low": low, "lowest_cosine_high": high}
 
     def estimate(self, rows: pd.DataFrame, fp32: pd.DataFrame, ratio: float) -> Estimate:
         """By the bootstrap over images; of several outputs all must hold, so each limit is the lowest of theirs."""

@@ -9,12 +9,13 @@ import numpy.typing as npt
 import pytest
 
 from enginewright.accuracy.evaluate import mean_of, together
-from enginewright.accuracy.gate import Outcome, judge
+from enginewright.accuracy.gate import Outcome, failure, judge
 from enginewright.accuracy.tasks.base import Evaluation, Outputs
 from enginewright.accuracy.tasks.classification import TASK as CLASSIFICATION
 from enginewright.accuracy.tasks.outputs import TASK
-from enginewright.config import Accuracy
+from enginewright.config import Accuracy, Precision
 from enginewright.data import ImageSet
+from enginewright.errors import ModelError
 
 RANDOM = np.random.default_rng(0)
 IMAGES = 600
@@ -79,7 +80,7 @@ def test_every_output_is_judged_and_the_worst_decides() -> None:
     engine, fp32 = evaluations({"embedding": EMBEDDING, "boxes": BOXES}, {"embedding": good, "boxes": bad})
     found = TASK.summary(engine.rows, 0)
     assert set(found["outputs"]) == {"embedding", "boxes"}
-    assert found["cosine"] == found["outputs"]["boxes"]["cosine"] < found["outputs"]["embedding"]["cosine"]
+    assert found["lowest_cosine"] == found["outputs"]["boxes"]["cosine"] < found["outputs"]["embedding"]["cosine"]
     assert judge(TASK, engine, fp32, Accuracy()).outcome is Outcome.failed
     assert judge(TASK, *evaluations({"embedding": EMBEDDING}, {"embedding": good}), Accuracy()).outcome is Outcome.passed
 
@@ -106,3 +107,21 @@ def test_a_field_for_each_output() -> None:
     found: Outputs = together({"a": np.ones((3, 2)), "b/c.0": np.arange(3, dtype=np.int64)})
     assert found.dtype.names == ("a", "b/c.0")
     assert mean_of(found)["b/c.0"].tolist() == [1.0]
+
+
+def test_vectors_of_length_one_are_no_class_scores() -> None:
+    vectors = (EMBEDDING / np.linalg.norm(EMBEDDING, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
+    names = [f"{index}.png" for index in range(IMAGES)]
+    with pytest.raises(ModelError, match=r"vectors of length 1, as embeddings are.*set model.task=outputs"):
+        CLASSIFICATION.check(vectors, None, names)
+    CLASSIFICATION.check(EMBEDDING, None, names)
+    CLASSIFICATION.check(np.eye(4), None, names[:4])  # certain probabilities have length 1 too
+
+
+def test_a_failed_gate_names_the_outputs_that_lost_most() -> None:
+    engine, fp32 = evaluations({"embedding": EMBEDDING, "boxes": BOXES}, {"embedding": noisy(EMBEDDING, 1e-4), "boxes": noisy(BOXES, 0.5)})
+    images = ImageSet(np.zeros((IMAGES, 1, 1, 1), np.uint8), None, (), tuple(map(str, range(IMAGES))), [Path("x")])
+    classes = TASK.tables(images, {"fp32": fp32.rows, "int8": engine.rows}, 0)["classes.csv"]
+    said = failure(TASK, judge(TASK, engine, fp32, Accuracy()), Precision.int8, classes, Accuracy())
+    assert "cosine of the worst output of int8 is 0.8" in said
+    assert "the outputs that lost most are 'boxes' (-0.1" in said
