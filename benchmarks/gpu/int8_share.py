@@ -3,10 +3,12 @@
 Where ONNX Runtime and PyTorch are, once: python -m benchmarks.gpu.int8_share prepare
 On the GPU machine: python -m benchmarks.gpu.int8_share MODEL [WAY,WAY,...] [SECONDS]
 
-MODEL is vit, unet or resnet50; without ways all of WAYS[MODEL], in that order, as long as SECONDS last. `prepare` fills .gpu/int8_share with scales, FP32's
-answers and the few numbers that are fitted (under 2 MiB): the weights come from a seed on both sides. Batch 8, optimization level 2, all builds of a model
-share a timing cache. Each way is measured in turns with the FP16 engine, in one process. $OUT/int8_share.json and $OUT/int8_share_raw.tar.gz (the
-inspector's layers, and what the build log says of Myelin) are whole after every way, and hold what earlier calls on the same machine found.
+MODEL is vit, unet or resnet50; without ways all of WAYS[MODEL], in that order, as long as SECONDS last. `prepare`
+fills .gpu/int8_share with scales, FP32's answers and the few numbers that are fitted (under 2 MiB): the weights come
+from a seed on both sides. Batch 8, optimization level 2, all builds of a model share a timing cache. Each way is
+measured in turns with the FP16 engine, in one process. $OUT/int8_share.json and $OUT/int8_share_raw.tar.gz (the
+inspector's layers, and what the build log says of Myelin) are whole after every way, and hold what earlier calls on
+the same machine found.
 """
 
 from __future__ import annotations
@@ -189,7 +191,10 @@ def make(name: str, key: str) -> dict[str, Any]:
 
 
 def said(built: BuiltEngine, key: str) -> dict[str, Any]:
-    """Shares, findings and warnings; and kernels by the names that the plan holds, as the inspector says nothing of what is inside a fused node."""
+    """Shares, findings and warnings.
+
+    And kernels by the names that the plan holds, as the inspector says nothing of what is inside a fused node.
+    """
     share = Int8Share(**built.int8) if built.int8 else None
     none = share is not None and share.asked and not share.layers["int8"] and not share.layers["unknown"]
     warned = Counter(re.sub(r"[\w./]*/[\w./]+", "*", text) for text in built.warnings)

@@ -1,7 +1,8 @@
 """ViT-B/16 and a U-Net with ConvTranspose as ONNX, from NumPy's frozen random stream, so that 350 MB of weights need not travel; and images for them.
 
-The nodes are those that `enginewright.export` writes for such a network in PyTorch (names, layout, opset 17, dynamic batch). The weights are random and
-scaled so that every layer keeps the spread of its input: accuracy means nothing, and INT8 is judged by the distance from FP32.
+The nodes are those that `enginewright.export` writes for such a network in PyTorch (names, layout, opset 17, dynamic
+batch). The weights are random and scaled so that every layer keeps the spread of its input: accuracy means nothing,
+and INT8 is judged by the distance from FP32.
 """
 
 from __future__ import annotations
@@ -72,7 +73,10 @@ class Net:
 
 
 def vit(path: Path, size: int = 224, width: int = 768, heads: int = 12, depth: int = 12) -> None:
-    """ViT-B/16 (Dosovitskiy et al., 2021), as timm's runs through `scaled_dot_product_attention`: 74 Conv, Gemm and MatMul."""
+    """ViT-B/16 (Dosovitskiy et al., 2021), as timm's runs through `scaled_dot_product_attention`.
+
+    74 Conv, Gemm and MatMul.
+    """
     net, tokens = Net(0), (size // 16) ** 2
     weight = net.normal("patches.weight", (width, 3, 16, 16), (3 * 256) ** -0.5)
     x = net.node("Conv", ["input", weight, net.normal("patches.bias", (width,), 0.1)], "/patches/Conv", kernel_shape=[16, 16], strides=[16, 16])

@@ -1,4 +1,7 @@
-"""INT8 that is slower than FP16: one sentence with both numbers and what to try, the same wherever speeds stand side by side."""
+"""INT8 that is slower than FP16.
+
+One sentence with both numbers and what to try, the same wherever speeds stand side by side.
+"""
 
 from __future__ import annotations
 

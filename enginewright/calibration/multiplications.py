@@ -13,8 +13,8 @@ from enginewright.calibration.shapes import Shape, tensor_shapes
 def multiplications(model: ModelProto) -> dict[str, Optional[int]]:
     """Multiplications of each Conv, ConvTranspose, Gemm and MatMul for a batch of one, by the name of its first output; None where shapes are unknown.
 
-    Conv: each output value takes one a weight of its channel. ConvTranspose: each input value meets the weights of its channel. Gemm and MatMul: each
-    output value takes one an element of the axis that is summed over.
+    Conv: each output value takes one a weight of its channel. ConvTranspose: each input value meets the weights of
+    its channel. Gemm and MatMul: each output value takes one an element of the axis that is summed over.
     """
     shapes = tensor_shapes(model, batch=1)
     return {node.output[0]: _of_node(node, shapes) for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")}

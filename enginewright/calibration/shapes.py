@@ -1,8 +1,9 @@
 """Shapes of a model's tensors, and shape arithmetic folded as far as it depends on fixed axes alone.
 
-PyTorch writes the scale of an attention as Shape -> Slice -> Cast -> Sqrt -> Div: floating point made of an axis that never changes. ONNX Runtime's
-optimizer folds a Shape only where every axis is fixed, so a dynamic batch keeps all of it, and TensorRT 8.6 then ran 0 of ViT-B/16's 74 layers in
-implicit INT8 (docs/decisions/0020-precision-mode.md). Here single elements of a shape count as known. Needs onnx and NumPy, so it runs on a target too.
+PyTorch writes the scale of an attention as Shape -> Slice -> Cast -> Sqrt -> Div: floating point made of an axis that
+never changes. ONNX Runtime's optimizer folds a Shape only where every axis is fixed, so a dynamic batch keeps all of
+it, and TensorRT 8.6 then ran 0 of ViT-B/16's 74 layers in implicit INT8 (docs/decisions/0020-precision-mode.md). Here
+single elements of a shape count as known. Needs onnx and NumPy, so it runs on a target too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from enginewright.calibration.names import Names
 
 Shape = tuple[Optional[int], ...]  # None: dynamic, or not inferred
 
-# They move elements and compute nothing: what is known of the elements moves with them. All inputs of Concat are data, of the others the first.
+# They move elements and compute nothing: what is known of the elements moves with them. All inputs of Concat are
+# data, of the others the first.
 MOVING = ("Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze", "Cast")
 ELEMENTWISE = (
     *("Abs", "Add", "And", "Ceil", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod"),
@@ -68,7 +70,10 @@ def fold_static_shapes(model: ModelProto) -> ModelProto:
 
 
 def tensor_shapes(model: ModelProto, batch: Optional[int] = None) -> dict[str, Shape]:
-    """The shapes of all tensors that can be inferred, inputs and weights included; with `batch` in place of a dynamic first axis of every input."""
+    """The shapes of all tensors that can be inferred, inputs and weights included.
+
+    With `batch` in place of a dynamic first axis of every input.
+    """
     small = _without_large_weights(model)
     if batch is not None:
         for value in small.graph.input:
@@ -81,7 +86,10 @@ def tensor_shapes(model: ModelProto, batch: Optional[int] = None) -> dict[str, S
 
 
 def _fold_all(model: ModelProto) -> bool:
-    """Fold in place until nothing is left to fold: a folded Reshape lets inference see further. Returns whether anything was."""
+    """Fold in place until nothing is left to fold: a folded Reshape lets inference see further.
+
+    Returns whether anything was.
+    """
     folded = False
     for _ in range(ROUNDS):
         values = _values(model)
@@ -128,7 +136,10 @@ def _fixed_axes(value: ValueInfoProto) -> int:
 
 
 def _fold(model: ModelProto, values: Mapping[str, _Value]) -> bool:
-    """Make constants of what is known as a whole, and remove what is then read by nobody. Returns whether anything changed."""
+    """Make constants of what is known as a whole, and remove what is then read by nobody.
+
+    Returns whether anything changed.
+    """
     graph, folded, nodes = model.graph, False, []
     results = {value.name for value in graph.output}
     names = Names(model)
@@ -155,7 +166,10 @@ def _fold(model: ModelProto, values: Mapping[str, _Value]) -> bool:
 
 
 def _drop_empty(node: NodeProto, values: Mapping[str, _Value]) -> None:
-    """Leave shapes without an axis out of a Concat: as constants they would be tensors without values, which TensorRT's parsers warn of."""
+    """Leave shapes without an axis out of a Concat.
+
+    As constants they would be tensors without values, which TensorRT's parsers warn of.
+    """
     empty = [name for name in node.input if name in values and values[name].from_shapes and values[name].elements.shape == (0,)]
     if node.op_type == "Concat" and 0 < len(empty) < len(node.input):
         kept = [name for name in node.input if name not in empty]
@@ -181,7 +195,10 @@ def _read(model: ModelProto) -> set[str]:
 
 
 def _without_large_weights(model: ModelProto) -> ModelProto:
-    """A copy whose large weights are inputs of the same shape: inference needs no numbers of them, and copies the whole model."""
+    """A copy whose large weights are inputs of the same shape.
+
+    Inference needs no numbers of them, and copies the whole model.
+    """
     small = ModelProto()
     small.CopyFrom(model)
     large = [tensor for tensor in small.graph.initializer if np.prod(tensor.dims, dtype=np.int64) > LARGEST]

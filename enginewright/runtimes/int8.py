@@ -1,7 +1,8 @@
 """What an INT8 build says of itself: how many layers really run in INT8, how many do not, and of how many the runtime does not say.
 
-A build in which INT8 was asked for and no layer has it is refused: it would pass every gate, as it answers like FP16. Less than half, or layers that the
-runtime says nothing of, is a finding: a sentence that goes into the engine's manifest and stands beside every verdict on it.
+A build in which INT8 was asked for and no layer has it is refused: it would pass every gate, as it answers like FP16.
+Less than half, or layers that the runtime says nothing of, is a finding: a sentence that goes into the engine's
+manifest and stands beside every verdict on it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What `build.precision_mode: auto` chooses for an INT8 engine: a rule over the graph alone, the same on every machine that has both ways.
 
-The evidence of each line is in docs/decisions/0020-precision-mode.md. Nothing is measured here; what a build then really runs in is counted after it.
+The evidence of each line is in docs/decisions/0020-precision-mode.md. Nothing is measured here; what a build then
+really runs in is counted after it.
 """
 
 from __future__ import annotations
@@ -39,12 +40,13 @@ def features(model: ModelProto) -> Features:
 def recommended(model: ModelProto) -> tuple[PrecisionMode, str]:
     """The way that `auto` takes where the library has both, and why, in words."""
     found = features(model)
+    compiled = "implicit INT8 leaves what TensorRT compiles as one node in floating point"
     if found.attention:
-        return PrecisionMode.explicit, "attention: implicit INT8 leaves what TensorRT compiles as one node in floating point"
+        return PrecisionMode.explicit, f"attention: {compiled}"
     if found.norms:
-        return PrecisionMode.explicit, "LayerNormalization: implicit INT8 leaves what TensorRT compiles as one node in floating point"
+        return PrecisionMode.explicit, f"LayerNormalization: {compiled}"
     if found.transposed:
-        return PrecisionMode.explicit, "ConvTranspose: the implicit build of a U-Net ended in an assertion of TensorRT 8.6"
+        return PrecisionMode.explicit, "ConvTranspose: an implicit build ended in an assertion of TensorRT 8.6"
     return PrecisionMode.implicit, "convolutions: TensorRT places INT8 by measured time"
 
 

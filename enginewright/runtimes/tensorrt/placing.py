@@ -1,6 +1,6 @@
 """Where explicit INT8 of a transformer has its Q/DQ nodes beyond the inputs of products with weights, and which choice is the default.
 
-The choices were measured side by side (docs/decisions/0020-precision-mode.md); convolutional networks know none of them.
+What was measured of them is in docs/decisions/0020-precision-mode.md; convolutional networks know none of them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ def placed(quantized: ModelProto, model: ModelProto, cache: CalibrationCache) ->
 
 
 def residual_sums(model: ModelProto) -> tuple[str, ...]:
-    """Names of the Adds that join two activations of which neither is a mask or a score: those between the blocks of a transformer."""
+    """Names of the Adds that join two activations of which neither is a mask or a score.
+
+    Those between the blocks of a transformer.
+    """
     graph = Graph(model.graph)
     return tuple(graph.key(node) for node in graph.nodes if _is_residual_sum(graph, node))
 

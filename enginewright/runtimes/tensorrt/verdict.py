@@ -1,4 +1,7 @@
-"""What a finished INT8 engine really is: which layers run in INT8, by the engine's own description, and whether that is what was asked for."""
+"""What a finished INT8 engine really is.
+
+Which layers run in INT8, by the engine's own description, and whether that is what was asked for.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ class Verdict:
 
 
 def judge(plan: Plan, found: Sequence[engine_layers.Layer], floats: Collection[str]) -> Verdict:
-    """Count, and say what is not as it was asked for; `floats` are nodes by name, or by their first output where they have none."""
+    """Count, and say what is not as it was asked for.
+
+    `floats` are nodes by name, or by their first output where they have none.
+    """
     floats = [name if name in plan.quantizable else f"node_of_{name}" for name in floats]
     precisions = engine_layers.precisions(plan.quantizable, found)
     ran = {name: _ran(name, plan, precisions, found) for name in plan.quantizable}
@@ -48,7 +54,8 @@ def _ran(name: str, plan: Plan, precisions: Mapping[str, Optional[str]], found: 
     precision = precisions[name]
     if precision is not None:
         return INT8 if precision == "INT8" else FLOAT
-    # Inside a fused node. The compiler that makes these reads Q/DQ nodes and no calibrator: implicit scales do not reach it (decision 0020).
+    # Inside a fused node. The compiler that makes these reads Q/DQ nodes and no calibrator: implicit scales do not
+    # reach it (decision 0020).
     return UNKNOWN if plan.mode is PrecisionMode.explicit and name in plan.quantized_inputs else FLOAT
 
 
