@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.gpu.interleaved import VARIANTS, Caller, Known, interleave, used_after_the_end
+from benchmarks.gpu.interleaved import VARIANTS, Caller, Known, interleave, tiny_network, used_after_the_end
 from enginewright import manifest
 from enginewright.errors import EngineInputError, RuntimeUnavailable
 from enginewright.runtimes.tensorrt import memory
@@ -93,6 +93,16 @@ def test_the_comparison_can_fail(gpu: fake_cuda.Gpu, plan: Path) -> None:
     assert KNOWN.differ([1], got)
     assert KNOWN.differ([1, 2], {"y": got["y"]})
     assert not KNOWN.differ([1, 2], got)
+
+
+def test_the_network_of_the_gpu_script_has_the_answers_of_onnx_runtime(tmp_path: Path) -> None:
+    import onnxruntime
+
+    known = tiny_network(tmp_path / "tiny.onnx", count=8)
+    session = onnxruntime.InferenceSession(str(tmp_path / "tiny.onnx"), providers=["CPUExecutionProvider"])
+    outputs = dict(zip(("y", "s"), session.run(["y", "s"], {"x": known.images[:8]}), strict=True))
+    assert not known.differ(list(range(8)), outputs)
+    assert known.differ([1, 0, *range(2, 8)], outputs)
 
 
 def test_every_method_between_two_outputs(gpu: fake_cuda.Gpu, plan: Path) -> None:
