@@ -1,6 +1,6 @@
 """Which converter to FP16 is right, on the same graphs: ours, two that are widely used, and Model Optimizer's AutoCast.
 
-    PYTHONPATH=.:tests python -m benchmarks.fp16_converters [converter ...] [--fuzz 300] [--show]
+    PYTHONPATH=.:tests python -m benchmarks.fp16_converters [converter ...] [--fuzz 300]
 
 The table of docs/decisions/0019-fp16-conversion.md. AutoCast is tried if `modelopt` is installed.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import logging
 import multiprocessing
 import tempfile
@@ -23,13 +24,19 @@ from typing import Any, Callable
 import onnx
 from onnx import ModelProto
 
+from enginewright import manifest
+from enginewright.calibration.qdq import insert_qdq
+from enginewright.config import Placement
 from enginewright.runtimes.precision import to_fp16
-
-# FUZZ
+from support.fuzz import sample
 from support.half_graphs import HALF_GRAPHS, feeds, half_graph
-from support.half_judge import faults, products
+from support.half_judge import faults, products, scales
 from support.small_models import SMALL_MODELS, batches, exported
 
+RESULTS = Path(__file__).parent / "results" / "fp16_converters.json"
+COMMAND = "PYTHONPATH=.:tests python -m benchmarks.fp16_converters"
+QDQ = ("QuantizeLinear", "DequantizeLinear")
+BLOCKED = ("Pow", "ReduceSum", "ReduceL2", "ReduceSumSquare", "Sqrt", "Exp", "Log", *QDQ)
 Case = tuple[str, str, ModelProto, dict[str, Any], float]  # kind, name, model, feeds, least SQNR in dB
 
 
@@ -48,7 +55,7 @@ def common_with_blocks(model: ModelProto) -> ModelProto:
     for index, node in enumerate(model.graph.node):
         node.name = node.name or f"node_{index}"
     casts = [node.name for node in model.graph.node if node.op_type == "Cast" and node.attribute[0].i == 1]
-    blocked = [*DEFAULT_OP_BLOCK_LIST, "Pow", "ReduceSum", "ReduceL2", "ReduceSumSquare", "Sqrt", "Exp", "Log"]
+    blocked = [*DEFAULT_OP_BLOCK_LIST, *BLOCKED]
     limits = {"min_positive_val": 5.96e-8, "max_finite_val": 65504.0}
     lists = {"op_block_list": blocked, "node_block_list": casts}
     half: ModelProto = convert_float_to_float16(model, keep_io_types=True, **lists, **limits)
@@ -69,7 +76,7 @@ def of_onnxruntime_with_blocks(model: ModelProto) -> ModelProto:
     for index, node in enumerate(model.graph.node):
         node.name = node.name or f"node_{index}"
     casts = [node.name for node in model.graph.node if node.op_type == "Cast" and node.attribute[0].i == 1]
-    blocked = [*DEFAULT_OP_BLOCK_LIST, "Pow", "ReduceSum", "ReduceL2", "ReduceSumSquare", "Sqrt", "Exp", "Log"]
+    blocked = [*DEFAULT_OP_BLOCK_LIST, *BLOCKED]
     lists = {"op_block_list": blocked, "node_block_list": casts}
     return _sorted(convert_float_to_float16(model, keep_io_types=True, force_fp16_initializers=True, **lists))
 
@@ -108,11 +115,12 @@ def cases(fuzz: int) -> Iterator[Case]:
     """Small models, graphs of one difficulty each, and the fuzz."""
     for name in SMALL_MODELS:
         yield "models", name, exported(name), dict(batches(name)[0]), 50.0
+    for name in SMALL_MODELS:
+        model, images = exported(name), dict(batches(name)[0])
+        yield "models with Q/DQ", name, insert_qdq(model, scales(model, images), Placement.tensorrt), images, 25.0
     for name in HALF_GRAPHS:
         model = half_graph(name)
         yield "graphs", name, model, feeds(model), 40.0
-    if fuzz:
-        from support.fuzz import sample
     for seed in range(fuzz):
         drawn = sample(seed)
         yield "fuzz", str(seed), drawn.model, drawn.feeds, 40.0
@@ -130,7 +138,7 @@ def judge(convert: Callable[[ModelProto], ModelProto], case: Case) -> list[str]:
     except Exception as fault:  # noqa: BLE001 (of whatever library: a finding)
         return [f"it crashes: {type(fault).__name__}: {' '.join(str(fault).split())[:100]}"]
     found = faults(model, half, fed, least_db)
-    if case[0] == "models" and not found:
+    if case[0].startswith("models") and not found:
         computed, total = products(half)
         found += [f"{computed} of {total} products in FP16"] if computed < total else []
     return found
@@ -152,30 +160,28 @@ def apart(convert: Callable[[ModelProto], ModelProto], case: Case) -> list[str]:
 
 
 def main() -> None:
-    """Print a row for each converter and what it breaks."""
+    """Print a row for each converter; what each breaks goes to benchmarks/results/fp16_converters.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("converters", nargs="*", choices=[[], *CONVERTERS], help="all, if none is named")
     parser.add_argument("--fuzz", type=int, default=300, help="random graphs")
-    parser.add_argument("--show", action="store_true", help="every fault, not the count alone")
     chosen = parser.parse_args()
     everything = list(cases(chosen.fuzz))
     total = Counter(case[0] for case in everything)
+    rows = json.loads(RESULTS.read_text())["converters"] if RESULTS.exists() else {}
     for name in chosen.converters or CONVERTERS:
         package, convert = CONVERTERS[name]
         try:
             version = metadata.version(package)
         except metadata.PackageNotFoundError:
-            print(f"| {name} | not installed |")
+            print(f"{name}: {package} is not installed")
             continue
         found = {case[:2]: apart(convert, case) for case in everything}
         right = Counter(kind for (kind, _), wrong in found.items() if not wrong)
-        print(
-            f"| {name} | {version} | " + " | ".join(f"{right[kind]} of {total[kind]}" for kind in total) + " |",
-            flush=True,
-        )
-        for (kind, case), wrong in found.items() if chosen.show else ():
-            if wrong:
-                print(f"    {kind} {case}: {'; '.join(wrong)}", flush=True)
+        row = {kind: f"{right[kind]} of {total[kind]}" for kind in total}
+        print(f"| {name} | {version} | {' | '.join(row.values())} |", flush=True)
+        wrong = {f"{kind}: {case}": "; ".join(what) for (kind, case), what in found.items() if what}
+        rows[name] = {"version": version, **row, "wrong": wrong}
+        manifest.write_json(RESULTS, {"command": COMMAND, "converters": rows})
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Optional
 from onnx import AttributeProto, NodeProto, TensorProto
 
 from enginewright.runtimes.fp16_constants import (
+    LARGEST,
     Constants,
     Size,
     constant_of,
@@ -20,111 +21,21 @@ from enginewright.runtimes.fp16_constants import (
     normalization_factor,
     size_of,
 )
+from enginewright.runtimes.fp16_operators import (
+    BOUNDED,
+    COORDINATES,
+    ELEMENTWISE,
+    JOINING,
+    LIMITING,
+    PASSING,
+    PRODUCTS,
+    RANDOM,
+    SENSITIVE,
+    STEPS,
+    STRETCHING,
+    WIDE_INTEGERS,
+)
 
-PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN", "DeformConv", "Attention")
-BOUNDED = (  # their output is of ordinary size, whatever they read
-    *(
-        "Softmax",
-        "LogSoftmax",
-        "Hardmax",
-        "Sigmoid",
-        "HardSigmoid",
-        "Tanh",
-        "Erf",
-        "Softsign",
-        "Sin",
-        "Cos",
-        "Atan",
-        "Asin",
-        "Acos",
-        "Log",
-    ),
-    *(
-        "LayerNormalization",
-        "InstanceNormalization",
-        "GroupNormalization",
-        "RMSNormalization",
-        "LpNormalization",
-        "MeanVarianceNormalization",
-    ),
-)
-STRETCHING = (  # what they make leaves FP16's range while all that they read is within it
-    *(
-        "Pow",
-        "Exp",
-        "ReduceSum",
-        "ReduceSumSquare",
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceLogSum",
-        "ReduceLogSumExp",
-        "ReduceProd",
-        "CumSum",
-    ),
-    *(
-        "Reciprocal",
-        "Sqrt",
-        "Log",
-        "LRN",
-        "LpNormalization",
-        "LpPool",
-        "GlobalLpPool",
-        "MeanVarianceNormalization",
-        "Det",
-        "Mod",
-    ),
-    *("Floor", "Ceil", "Round", "DFT", "STFT"),  # x - floor(x) must not round x
-)
-# A rounded input is another answer: operator -> the first of its inputs that is followed back to where it is made.
-STEPS = {
-    **dict.fromkeys(("Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual"), 0),
-    **dict.fromkeys(("Floor", "Ceil", "Round", "Sin", "Cos", "Mod", "Range", "NonMaxSuppression"), 0),
-    **dict.fromkeys(("GridSample", "RoiAlign", "MaxRoiPool"), 1),
-}
-COORDINATES = ("Range", "NonMaxSuppression", "GridSample", "RoiAlign", "MaxRoiPool")
-SENSITIVE = {**STEPS, "Sqrt": 0, "Reciprocal": 0, "Log": 0, "Div": 1}  # small inputs count as much as large ones
-JOINING = ("Add", "Sub", "Sum", "Mean", "Where", "Concat", "ScatterND", "ScatterElements", "OneHot")
-ELEMENTWISE = (
-    *(
-        "Add",
-        "Sub",
-        "Sum",
-        "Mean",
-        "Where",
-        "Mul",
-        "Div",
-        "Pow",
-        "Sqrt",
-        "Exp",
-        "Log",
-        "Neg",
-        "Abs",
-        "Reciprocal",
-        "Min",
-        "Max",
-        "Clip",
-    ),
-    *("Floor", "Ceil", "Round", "Mod"),
-)
-PASSING = (
-    *(
-        "Reshape",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-        "Expand",
-        "Tile",
-        "Identity",
-        "Cast",
-        "Dropout",
-        "Trilu",
-    ),
-    *("AffineGrid", "Concat", "Slice", "Gather", "Split"),
-)
-RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
-INTEGERS = ("INT16", "UINT16", "INT32", "UINT32", "INT64", "UINT64")  # FP16 has all of INT8 and UINT8
-WIDE_INTEGERS = tuple(TensorProto.DataType.Value(name) for name in INTEGERS)
 FOLLOWED = "a root, a logarithm, a divisor, an index or a coordinate is made of it"
 
 
@@ -250,8 +161,8 @@ class Kept:
         read = node.input[:1]
         if node.op_type in JOINING:
             read = node.input[1 if node.op_type == "Where" else 0 :]
-        elif node.op_type in ("Min", "Max"):  # a constant beyond the range bounds nothing
-            read = self._dynamic(node) or node.input
+        elif node.op_type in LIMITING:
+            read = [name for index, name in enumerate(node.input) if not self._is_no_limit(node, index)]
         sizes = {self.size(name) for name in read if name}
         return Size.huge if Size.huge in sizes else Size.tiny if sizes == {Size.tiny} else Size.ordinary
 
@@ -276,11 +187,18 @@ class Kept:
         for index, name in enumerate(node.input):
             if name not in self._constants or (node.op_type == "Resize" and index > 0):
                 continue
-            if node.op_type in ("Clip", "Max", "Min", "Pad") and self._constants.size(name) is Size.huge:
-                continue  # no limit at all: it becomes the largest FP16 number
-            if not self._constants.is_held(name, each):
+            if not self._is_no_limit(node, index) and not self._constants.is_held(name, each):
                 return str(name)
         return None
+
+    def _is_no_limit(self, node: NodeProto, index: int) -> bool:
+        """Whether an input is a limit that no FP16 number reaches, or a padding, for which the range's end will do."""
+        name = node.input[index]
+        side = LIMITING.get(node.op_type, {}).get(index if node.op_type in ("Clip", "Pad") else 0)
+        if side is None or name not in self._constants or self._constants.size(name) is not Size.huge:
+            return False
+        values = self._constants.array(name)
+        return values is not None and not (side * values > LARGEST).any()
 
     def _stretches(self, node: NodeProto) -> bool:
         if node.op_type in PRODUCTS:

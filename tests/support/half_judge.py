@@ -10,7 +10,9 @@ import numpy.typing as npt
 import onnx
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 
+from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.names import inner_graphs
+from enginewright.config import CalibrationAlgorithm
 from enginewright.runtimes.onnxruntime import open_session
 
 Array = npt.NDArray[Any]
@@ -44,6 +46,17 @@ def run(model: ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
     session = open_session(model.SerializeToString())
     given = {value.name: feeds[value.name] for value in session.get_inputs()}
     return dict(zip([value.name for value in session.get_outputs()], session.run(None, given)))
+
+
+def scales(model: ModelProto, feeds: Mapping[str, Array]) -> CalibrationCache:
+    """The largest magnitude of every float32 tensor over 127, constants' too."""
+    shown = ModelProto()
+    shown.CopyFrom(onnx.shape_inference.infer_shapes(model))
+    made = {name for node in model.graph.node for name in node.output}
+    floats = [value for value in shown.graph.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT]
+    shown.graph.output.extend(value for value in floats if value.name in made)
+    largest = {name: float(np.abs(values).max()) for name, values in {**run(shown, feeds), **feeds}.items()}
+    return CalibrationCache(CalibrationAlgorithm.minmax, {name: value / 127 for name, value in largest.items()})
 
 
 def sqnr(expected: Array, got: Array) -> float:
