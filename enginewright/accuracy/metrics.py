@@ -83,12 +83,13 @@ def noise_estimate(signal: npt.NDArray[Any], noise: npt.NDArray[Any]) -> Optiona
     """The SQNR in dB of images with these sums of squares, [n] each; None where nothing differs from FP32. Where FP32 answers zeros, it is very low."""
     if not noise.any():
         return None
+    return resampled(lambda times: decibel(times @ signal, times @ noise), len(noise), -np.inf, np.inf)
 
-    def decibel(times: Floats) -> Floats:
-        with np.errstate(divide="ignore"):  # of a draw without noise
-            return np.asarray(10 * np.log10(np.maximum(times @ signal, SILENCE) / (times @ noise)))
 
-    return resampled(decibel, len(noise), -np.inf, np.inf)
+def decibel(signal: Floats, noise: Floats) -> Floats:
+    """The SQNR of sums of squares, [...] each; infinity without noise."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(10 * np.log10(np.maximum(signal, SILENCE) / noise))
 
 
 def summary(rows: pd.DataFrame, classes: int) -> dict[str, Any]:

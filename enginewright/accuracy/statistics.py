@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 RESAMPLES = 2000  # of the bootstrap: the standard error of a 95 % bound is then a sixtieth of the interval
-DRAWN_TOGETHER = 100  # resamples in memory at once
+DRAWN_AT_ONCE = 4_000_000  # images of all resamples in memory together
 
 Correct = npt.NDArray[np.bool_]  # [images]
 Floats = npt.NDArray[np.float64]
@@ -130,9 +130,11 @@ class Lowest:
 def resampled(statistic: Statistic, images: int, least: float, most: float) -> Resampled:
     """Draw `images` images from as many, RESAMPLES times, always the same ones."""
     value, random = float(statistic(np.ones((1, images)))[0]), np.random.default_rng(0)
+    together = max(1, min(RESAMPLES, DRAWN_AT_ONCE // images))
     drawn = []
-    for _ in range(RESAMPLES // DRAWN_TOGETHER if images > 1 else 0):
-        times = np.stack([np.bincount(random.integers(0, images, images), minlength=images) for _ in range(DRAWN_TOGETHER)])
+    for start in range(0, RESAMPLES if images > 1 else 0, together):
+        count = min(together, RESAMPLES - start)
+        times = np.stack([np.bincount(random.integers(0, images, images), minlength=images) for _ in range(count)])
         drawn.append(statistic(times.astype(np.float64)))
     found = np.concatenate(drawn) if drawn else np.empty(0)
     return Resampled(value, images, found[np.isfinite(found)], least, most)

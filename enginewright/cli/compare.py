@@ -21,6 +21,7 @@ from enginewright.benchmark.int8_speed import slower_under_load
 from enginewright.cli.records import left_out, sift
 from enginewright.config import Precision, TaskName
 from enginewright.errors import StaleArtifact
+from enginewright.manifest import MODEL_SHA256
 
 SUMMARY = "put the precisions side by side - accuracy, speed, size - and against the committed figures"
 EXAMPLES = """examples:
@@ -128,6 +129,8 @@ def compare(folder: Path, revision: Optional[str] = None, across: bool = False) 
     here, reasons = sift(read, accuracy)
     target = dict(accuracy.get("target", benchmark.get("target", {})))
     comparison = Comparison(_figures(here), dict(_intervals(accuracy)), target, list(_notes(here)), _gate(accuracy))
+    if accuracy and MODEL_SHA256 not in accuracy:
+        comparison.notes.append("validate_accuracy does not say of which model and images it is, so the rest may be of others; run `dvc repro`")
     comparison.notes += (f"{text}; run `dvc repro` to measure all of one" for text in left_out(reasons, ""))
     comparison.notes += _not_of_these_artifacts(folder, read)
     committed = _committed(revision)

@@ -196,6 +196,14 @@ def test_committed_figures_that_do_not_say_what_they_are_of_are_left_out(committ
     assert "left out: build_fp32, build_fp16, build_int8, build_int8_mixed of HEAD" in printed
 
 
+def test_accuracy_that_does_not_say_what_it_is_of_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_all()
+    path = METRICS / "validate_accuracy.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key not in OF}))
+    assert call() == 0
+    assert "validate_accuracy does not say of which model and images it is" in capsys.readouterr().out
+
+
 def test_the_same_record_is_said_too(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_all(90.0)
     git("commit", "-qam", "slower")

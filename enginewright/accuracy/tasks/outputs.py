@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 import numpy.typing as npt
 
-from enginewright.accuracy.metrics import noise_estimate
+from enginewright.accuracy.metrics import decibel, noise_estimate
 from enginewright.accuracy.statistics import Estimate, Lowest, Resampled, resampled
 from enginewright.accuracy.tasks.base import FP32, Outputs, Shown, Tables, Targets
 from enginewright.config import TaskName, answers
@@ -92,8 +92,8 @@ class AllOutputs:
         del classes
         each: dict[str, dict[str, Any]] = {}
         for name in _names(rows):
-            noise = noise_estimate(rows[f"signal {name}"].to_numpy(), rows[f"noise {name}"].to_numpy())
-            each[name] = {"cosine": _of(rows, name, 0.0).value, **({} if noise is None else {"sqnr_db": noise.value})}
+            sums = _sums(rows, name).sum(axis=0)
+            each[name] = {"cosine": float(_alike(sums, _constant(sums))), **({"sqnr_db": float(decibel(sums[0], sums[1]))} if sums[1] > 0 else {})}
         if not each:
             return {}
         noises = [found["sqnr_db"] for found in each.values() if "sqnr_db" in found]
@@ -126,7 +126,10 @@ class AllOutputs:
         del classes
         others = {precision: frame for precision, frame in rows.items() if precision != FP32}
         names = _names(next(iter(others.values()))) if others else []
-        columns = {f"cosine_{precision}": [_of(frame, name, 0.0).value for name in names] for precision, frame in others.items()}
+        columns = {
+            f"cosine_{precision}": [float(_alike(total, _constant(total))) for total in (_sums(frame, name).sum(axis=0) for name in names)]
+            for precision, frame in others.items()
+        }
         outputs = pd.DataFrame({"class": names, **columns})
         changed = []
         for precision, frame in others.items():
@@ -146,10 +149,20 @@ def _names(rows: pd.DataFrame) -> list[str]:
     return [str(column)[len("signal ") :] for column in rows if str(column).startswith("signal ")]
 
 
+def _sums(rows: pd.DataFrame, name: str) -> Floats:
+    """[images, SUMS] of an output."""
+    return np.stack([rows[f"{column} {name}"].to_numpy() for column in SUMS], axis=1)
+
+
+def _constant(sums: Floats) -> bool:
+    """Whether FP32 gives every image the same, of the sums of all."""
+    return bool(sums[2] <= CONSTANT * sums[0])
+
+
 def _of(rows: pd.DataFrame, name: str, minus: float) -> Estimate:
     """The cosine of one output over a set of images, less a constant."""
-    sums = np.stack([rows[f"{column} {name}"].to_numpy() for column in SUMS], axis=1)
-    constant = sums[:, 2].sum() <= CONSTANT * sums[:, 0].sum()
+    sums = _sums(rows, name)
+    constant = _constant(sums.sum(axis=0))
     return resampled(lambda times: _alike(times @ sums, constant) - minus, len(rows), -1 - minus, 1 - minus)
 
 
