@@ -54,7 +54,8 @@ def watching(model: Model, stage_reads: bool = False) -> Iterator[None]:
     """
     global _recording, _hooked  # noqa: PLW0603  an audit hook is global itself
     root = Path.cwd()
-    before = _before.setdefault(root, frozenset(sys.modules))
+    entered = frozenset(sys.modules)
+    before = _before.setdefault(root, entered)
     if not _hooked:
         sys.addaudithook(_note)
         _hooked = True
@@ -64,7 +65,9 @@ def watching(model: Model, stage_reads: bool = False) -> Iterator[None]:
         recorded = _recording
     finally:
         _recording = outer
-    _require_known_modules(model, root, before, stage_reads)
+    _require_known_modules(model, root, before)
+    if not stage_reads:
+        _require_known_modules_of_ours(model, entered)
     _require_known_files(model, root, recorded, before, stage_reads)
 
 
@@ -112,15 +115,18 @@ def _files_of(names: frozenset[str]) -> set[Optional[Path]]:
     return {_file_of(module) for name, module in list(sys.modules.items()) if name in names}
 
 
-def _require_known_modules(model: Model, root: Path, before: frozenset[str], stage_reads: bool) -> None:
+def _require_known_modules_of_ours(model: Model, entered: frozenset[str]) -> None:
+    for name in sorted(sys.modules.keys() - entered):
+        package, _, rest = name.partition(".")
+        if package == PACKAGE.name and rest and rest.partition(".")[0] not in OURS:
+            raise ModelError(f"{model.code} imports {name}, which no stage of the model depends on; copy what it needs into {model.code}")
+
+
+def _require_known_modules(model: Model, root: Path, before: frozenset[str]) -> None:
     code = Path(model.code).resolve()
     for name, module in sorted(sys.modules.items()):
         file = _file_of(module) if name not in before else None
-        if file is None or file == code or (is_installed(file) and not is_ours(file)):
-            continue
-        if is_ours(file):
-            if not stage_reads and name.count(".") and name.split(".")[1] not in OURS:
-                raise ModelError(f"{model.code} imports {name}, which no stage of the model depends on; copy what it needs into {model.code}")
+        if file is None or file == code or is_installed(file) or is_ours(file):
             continue
         if file in _files_of(before):  # the stage's own script under a second name
             continue
