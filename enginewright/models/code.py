@@ -15,6 +15,7 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional
@@ -38,7 +39,7 @@ class _Recording:
 
 _recording: Optional[_Recording] = None  # an audit hook cannot be taken away, so it asks this
 _hooked = False
-_before: dict[Path, frozenset[str]] = {}  # the project -> modules that were there before its model code first ran
+_inside: dict[Path, set[str]] = {}  # the project -> modules that its model code loaded, also in an earlier block of this process
 
 
 @contextlib.contextmanager
@@ -55,7 +56,6 @@ def watching(model: Model, stage_reads: bool = False) -> Iterator[None]:
     global _recording, _hooked  # noqa: PLW0603  an audit hook is global itself
     root = Path.cwd()
     entered = frozenset(sys.modules)
-    before = _before.setdefault(root, entered)
     if not _hooked:
         sys.addaudithook(_note)
         _hooked = True
@@ -65,10 +65,11 @@ def watching(model: Model, stage_reads: bool = False) -> Iterator[None]:
         recorded = _recording
     finally:
         _recording = outer
-    _require_known_modules(model, root, before)
+        _inside.setdefault(root, set()).update(sys.modules.keys() - entered)
+    _require_known_modules(model, root)
     if not stage_reads:
         _require_known_modules_of_ours(model, entered)
-    _require_known_files(model, root, recorded, before, stage_reads)
+    _require_known_files(model, root, recorded, stage_reads)
 
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:
@@ -84,9 +85,14 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
 
 def is_installed(path: Path) -> bool:
     """Whether a file is of Python itself or of an installed package, which have versions; an editable install is a folder of the user's."""
-    folders = [*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")), *site.getsitepackages()]
-    folders += [site.getusersitepackages(), os.path.dirname(os.__file__)]
-    return bool(set(INSTALLED) & set(path.parts)) or any(Path(folder).resolve() in path.parents for folder in folders if folder)
+    return bool(set(INSTALLED) & set(path.parts)) or any(folder in path.parents for folder in _folders_of_packages())
+
+
+@lru_cache(maxsize=1)
+def _folders_of_packages() -> tuple[Path, ...]:
+    named = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders = [*named, *site.getsitepackages(), site.getusersitepackages(), os.path.dirname(os.__file__)]
+    return tuple(Path(folder).resolve() for folder in folders if folder)
 
 
 def is_standard(path: Path) -> bool:
@@ -111,8 +117,8 @@ def _file_of(module: ModuleType) -> Optional[Path]:
     return Path(named).resolve() if isinstance(named, str) and os.path.isabs(named) else None  # torch.classes says that it is "_classes.py"
 
 
-def _files_of(names: frozenset[str]) -> set[Optional[Path]]:
-    return {_file_of(module) for name, module in list(sys.modules.items()) if name in names}
+def _files_of_others(root: Path) -> set[Optional[Path]]:
+    return {_file_of(module) for name, module in list(sys.modules.items()) if name not in _inside[root]}
 
 
 def _require_known_modules_of_ours(model: Model, entered: frozenset[str]) -> None:
@@ -122,13 +128,13 @@ def _require_known_modules_of_ours(model: Model, entered: frozenset[str]) -> Non
             raise ModelError(f"{model.code} imports {name}, which no stage of the model depends on; copy what it needs into {model.code}")
 
 
-def _require_known_modules(model: Model, root: Path, before: frozenset[str]) -> None:
+def _require_known_modules(model: Model, root: Path) -> None:
     code = Path(model.code).resolve()
-    for name, module in sorted(sys.modules.items()):
-        file = _file_of(module) if name not in before else None
+    for name in sorted(_inside[root] & sys.modules.keys()):
+        file = _file_of(sys.modules[name])
         if file is None or file == code or is_installed(file) or is_ours(file):
             continue
-        if file in _files_of(before):  # the stage's own script under a second name
+        if file in _files_of_others(root):  # the stage's own script under a second name
             continue
         remedy = "move it into that file, or install it as a package (not editable)"
         if file.name == "__init__.py":
@@ -136,7 +142,7 @@ def _require_known_modules(model: Model, root: Path, before: frozenset[str]) -> 
         raise ModelError(_sentence(model, "imports", shown(file, root), remedy))
 
 
-def _require_known_files(model: Model, root: Path, recorded: _Recording, before: frozenset[str], stage_reads: bool) -> None:
+def _require_known_files(model: Model, root: Path, recorded: _Recording, stage_reads: bool) -> None:
     known = {Path(model.code).resolve(), Path(model.weights).resolve()}
     allowed = [PACKAGE, Path(tempfile.gettempdir()).resolve(), *([(root / artifacts.ROOT).resolve()] if stage_reads else [])]
     for name in recorded.read:
@@ -147,7 +153,7 @@ def _require_known_files(model: Model, root: Path, recorded: _Recording, before:
             continue
         if is_installed(real) or any(folder in real.parents and folder not in root.resolve().parents for folder in allowed):
             continue
-        if real not in _files_of(before):  # a warning quotes a line of its file
+        if real not in _files_of_others(root):  # a warning quotes a line of its file
             raise ModelError(_sentence(model, "reads", shown(real, root), "put what it holds into that file, into the weights, or into model.arguments"))
 
 
