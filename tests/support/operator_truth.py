@@ -19,7 +19,7 @@ from enginewright.target import instruction_sets
 from support.operator_net import Net, run
 from support.reference import Array, simulated, sqnr_db, without_pairs
 
-LEAST_EXACT, LEAST_STORED = 90.0, 25.0  # dB; of ONNX Runtime's placement weights are stored as int8
+LEAST_EXACT, LEAST_STORED = 90.0, 20.0  # dB; of ONNX Runtime's placement weights are stored as int8
 MOST = 100.0  # dB; beyond it all answers are the same
 
 
