@@ -28,7 +28,7 @@ class Graph:
         self._proto = proto.graph if isinstance(proto, ModelProto) else proto
         self._opsets = list(proto.opset_import) if isinstance(proto, ModelProto) else [helper.make_opsetid("", USUAL_OPSET)]
         self._functions = list(proto.functions) if isinstance(proto, ModelProto) else []
-        self._unique = names or Names(proto)
+        self._model, self._names = proto, names
         self.nodes: list[NodeProto] = list(self._proto.node)
         self.inputs = {value.name for value in self._proto.input}
         self.outputs = {output.name for output in self._proto.output}
@@ -126,7 +126,9 @@ class Graph:
 
     def unique(self, name: str) -> str:
         """`name`, or `name` with a number, that no tensor and no node of the model has; it is taken from now on."""
-        return self._unique.unique(name)
+        if self._names is None:
+            self._names = Names(self._model)
+        return self._names.unique(name)
 
     def add_constant(self, name: str, value: npt.ArrayLike) -> str:
         """Add an initializer under a name that `unique` gave, and return it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -11,6 +11,7 @@ from typing import Any, Optional
 import yaml
 from onnx import ModelProto
 
+from enginewright.calibration.constants import operator
 from enginewright.calibration.graph import Graph
 from enginewright.calibration.qdq import quantizable
 from enginewright.calibration.reasons import COMPANIONS, QUANTIZABLE
@@ -113,30 +114,38 @@ def float_nodes(model: ModelProto, layers: Collection[str], operators: Sequence[
     A residual sum or an activation in INT8 would round what a float layer reads, or what it wrote, to 8 bits.
 
     Args:
-        model: FP32, with named nodes.
+        model: FP32. A node without a name of its own goes by its first output.
         layers: names of Conv, ConvTranspose, Gemm and MatMul nodes; unknown ones are ignored.
         operators: types, such as Sigmoid, that stay in float wherever they stand.
     """
     graph = Graph(model)
-    kept = {node.name for node in graph.nodes if node.op_type in operators}
-    for node in graph.nodes:
-        if node.name in layers:
-            kept.add(node.name)
-            kept |= _following(graph, node.output[0]) | _preceding(graph, node.input[0])
-    return tuple(node.name for node in graph.nodes if node.name in kept)
+    chosen = [node for node in graph.nodes if (node.name and node.name in layers) or graph.key(node) in layers]
+    kept = {graph.key(node) for node in (*chosen, *(node for node in graph.nodes if node.op_type in operators))}
+    kept |= _preceding(graph, [node.input[0] for node in chosen])
+    for node in chosen:
+        kept |= _following(graph, node.output[0])
+    return tuple(key for node in graph.nodes if (key := graph.key(node)) in kept)
 
 
-def _preceding(graph: Graph, tensor: str, joins: int = 1) -> set[str]:
-    """Companions between `tensor` and the layers that it comes from, through so many that join several tensors."""
-    node = graph.producer(tensor)
-    if node is None or node.op_type in QUANTIZABLE:
-        return set()
-    sources = [source for source in node.input if source and graph.constant(source) is None]
-    joins -= len(sources) > 1
-    if joins < 0:
-        return set()
-    own = {node.name} if node.op_type in COMPANIONS else set()
-    return own.union(*(_preceding(graph, source, joins) for source in sources))
+def _preceding(graph: Graph, tensors: Iterable[str]) -> set[str]:
+    """Companions between these tensors and the layers that they come from, on ways with one node at most that joins several tensors."""
+    found: set[str] = set()
+    waiting = [(tensor, 1) for tensor in tensors]
+    seen: dict[str, int] = {}  # tensor -> the most joins that were allowed when it was reached
+    while waiting:
+        tensor, joins = waiting.pop()
+        node = graph.producer(tensor)
+        if node is None or operator(node) in QUANTIZABLE or seen.get(tensor, -1) >= joins:
+            continue
+        seen[tensor] = joins
+        sources = [source for source in node.input if source and not graph.is_constant(source)]
+        joins -= len(sources) > 1
+        if joins < 0:
+            continue
+        if operator(node) in COMPANIONS:
+            found.add(graph.key(node))
+        waiting += [(source, joins) for source in sources]
+    return found
 
 
 def _following(graph: Graph, tensor: str) -> set[str]:
@@ -144,11 +153,11 @@ def _following(graph: Graph, tensor: str) -> set[str]:
     own, found, waiting = {tensor}, set(), [tensor]
     while waiting:
         for node in graph.consumers(waiting.pop()):
-            if node.op_type in QUANTIZABLE:
+            if operator(node) in QUANTIZABLE:
                 continue
-            if node.op_type in COMPANIONS:
-                found.add(node.name)
-            joins = any(source and source not in own and graph.constant(source) is None for source in node.input)
+            if operator(node) in COMPANIONS:
+                found.add(graph.key(node))
+            joins = any(source and source not in own and not graph.is_constant(source) for source in node.input)
             if not joins and node.output[0] not in own:
                 own.add(node.output[0])
                 waiting.append(node.output[0])

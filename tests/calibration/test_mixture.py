@@ -98,3 +98,32 @@ def test_a_file_that_cannot_be_used(content: str, sentence: str, tmp_path: Path)
 def test_a_layer_that_the_model_does_not_have(model: onnx.ModelProto) -> None:
     with pytest.raises(ModelError, match=r"layers\.yaml: the model has no Conv, ConvTranspose, Gemm or MatMul 'conv_1'; did you mean 'conv1'\?"):
         Mixture((FloatLayer("conv_1"),)).require(model, "layers.yaml")
+
+
+def test_a_long_chain_and_forty_diamonds_take_one_pass() -> None:
+    """A recursion ended at a thousand nodes, and took 2^n steps for n diamonds."""
+    node = onnx.helper.make_node
+    nodes = [node("Conv", ["x", "w"], ["c"], "before")]
+    last = "c"
+    for step in range(5000):
+        nodes.append(node("Sigmoid", [last], [f"s{step}"], f"s{step}"))
+        last = f"s{step}"
+    for level in range(40):
+        nodes += [node("LeakyRelu", [last], [f"{side}{level}"], f"{side}{level}") for side in ("left", "right")]
+        nodes.append(node("Add", [f"left{level}", f"right{level}"], [f"sum{level}"], f"sum{level}"))
+        last = f"sum{level}"
+    nodes.append(node("Conv", [last, "w"], ["y"], "after"))
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 1, 4, 4]) for name in ("x", "y")]
+    weight = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [1, 1, 1, 1], [1.0])
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight]))
+    assert float_nodes(model, ["after"]) == ("left39", "right39", "sum39", "after")
+    assert float_nodes(model, ["before"])[:5001] == ("before", *(f"s{step}" for step in range(5000)))
+
+
+def test_nodes_without_a_name_are_told_apart() -> None:
+    model = onnx.parser.parse_model(MODEL)
+    named = float_nodes(model, ["conv2"])
+    outputs = {node.name: node.output[0] for node in model.graph.node}
+    for node in model.graph.node:
+        node.name = ""
+    assert float_nodes(model, [outputs["conv2"]]) == tuple(outputs[name] for name in named)
