@@ -1,7 +1,8 @@
 """What a graph holds without being fed: initializers, Constant nodes, and whatever follows from these alone.
 
-Exporters put weights behind Constant, Identity, Cast, Transpose or Reshape nodes; such a weight is as good as a stored one. Values are computed when they
-are asked for, by ONNX's own reference, so that the target needs no ONNX Runtime.
+Exporters put weights behind Constant, Identity, Cast, Transpose or Reshape nodes; such a weight is as good as a
+stored one. Values are computed when they are asked for, by ONNX's own reference, so that the target needs no ONNX
+Runtime.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Constants:
 def _run(model: ModelProto, tensor: str) -> Optional[Array]:
     from onnx.reference import ReferenceEvaluator
 
-    with np.errstate(all="ignore"), contextlib.suppress(Exception):  # the reference raises whatever an operator's own code does
+    with np.errstate(all="ignore"), contextlib.suppress(Exception):  # of whichever kind an operator raises
         (value,) = ReferenceEvaluator(model).run([tensor], {})
         return value if isinstance(value, np.ndarray) else np.asarray(value)
     return None

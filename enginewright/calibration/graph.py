@@ -21,10 +21,10 @@ DATA_IS_A_SHAPE = 1024  # initializers up to so many values may be shapes, which
 
 
 class Graph:
-    """A view of a model's main graph that edits it in place. Of the graphs inside its nodes (If, Loop, Scan) it knows only what they read."""
+    """A view of a model's main graph that edits it in place. Of inner graphs (If, Loop, Scan) it knows only what they read."""
 
     def __init__(self, proto: Union[ModelProto, GraphProto], names: Optional[Names] = None) -> None:
-        """Index `proto`; the index holds for the graph as it is now. `names`: where others make names for the same model too."""
+        """Index `proto` as it is now. `names`: where others make names for the same model too."""
         self._proto = proto.graph if isinstance(proto, ModelProto) else proto
         self._opsets = list(proto.opset_import) if isinstance(proto, ModelProto) else [helper.make_opsetid("", USUAL_OPSET)]
         self._functions = list(proto.functions) if isinstance(proto, ModelProto) else []
@@ -48,11 +48,11 @@ class Graph:
         self._types: Optional[dict[str, Any]] = None
 
     def constant(self, tensor: str) -> Optional[npt.NDArray[Any]]:
-        """The value of an initializer, of a Constant node or of what is computed from these alone; None for anything that depends on an input."""
+        """The value of an initializer, a Constant node or what is computed from these alone; None for anything else."""
         return self._constants.value(tensor)
 
     def is_constant(self, tensor: str) -> bool:
-        """Whether a tensor depends neither on an input nor on the shape of one. Costs nothing, as the value is not computed."""
+        """Whether a tensor depends neither on an input nor on its shape. Costs nothing: the value is not computed."""
         return tensor in self._constants
 
     def is_initializer(self, tensor: str) -> bool:
@@ -68,7 +68,7 @@ class Graph:
         return self._consumers.get(tensor, [])
 
     def read_elsewhere(self, tensor: str) -> bool:
-        """Whether a tensor is an output of the model, or read by a graph inside a node: beside what `consumers` says."""
+        """Whether a tensor is an output of the model, or read by a graph inside a node, beside its `consumers`."""
         return tensor in self.outputs or tensor in self.captured
 
     def position(self, tensor: str) -> int:
@@ -114,7 +114,7 @@ class Graph:
         return int(value.elem_type) if value is not None else TensorProto.UNDEFINED
 
     def static_shape(self, tensor: str) -> Optional[tuple[Optional[int], ...]]:
-        """The shape of a tensor as far as it is known beforehand, None for an axis that is not; None altogether if its rank is not."""
+        """The shape of a tensor, None for an axis that is not known beforehand; None if its rank is not."""
         value = self._inferred().get(tensor)
         if value is None or not value.HasField("shape"):
             return None
@@ -166,7 +166,7 @@ class Graph:
         self._proto.node.extend(copies)
 
     def drop_unused_initializers(self) -> None:
-        """Remove initializers, and nodes that compute constants, that nothing reads any more; and weights from the inputs, where old exporters list them."""
+        """Remove constants that nothing reads any more, and weights from the inputs, where old exporters list them."""
         nodes = list(self._proto.node)
         read = Counter(tensor for node in nodes for tensor in (*node.input, *(names_of([node]) - set(node.input)))) + Counter(self.outputs)
         gone: set[int] = set()
@@ -178,14 +178,15 @@ class Graph:
         if gone:
             self.replace_nodes([node for position, node in enumerate(nodes) if position not in gone])
         kept = [tensor for tensor in self._proto.initializer if read[tensor.name] > 0]
+        sparse = [tensor for tensor in self._proto.sparse_initializer if read[tensor.values.name] > 0]
         real = [value for value in self._proto.input if not self.is_constant(value.name)]
-        for field, values in ((self._proto.initializer, kept), (self._proto.input, real)):
+        for field, values in ((self._proto.initializer, kept), (self._proto.sparse_initializer, sparse), (self._proto.input, real)):
             if len(field) != len(values):
                 del field[:]
                 field.extend(values)
 
     def _clips_from(self, node: NodeProto) -> Optional[float]:
-        """The least value that a Clip gives; None where that is not known. With limits in the wrong order it gives the greater one alone."""
+        """The least value that a Clip gives, None if unknown: with limits in the wrong order it gives the upper one alone."""
         minimum, maximum = (self._limit(node, index) for index in (1, 2))
         if minimum is None or (maximum is None and len(node.input) > 2 and node.input[2]):
             return None
@@ -229,7 +230,7 @@ class Graph:
         return value is not None and value.dtype != object and bool(np.all(value >= 0))
 
     def _inferred(self) -> dict[str, Any]:
-        """Tensor -> its type, by ONNX's inference on a copy without weights, which may be larger than one message holds."""
+        """Tensor -> its type, by ONNX's inference on a copy without weights, which may be too large for one message."""
         if self._types is None:
             inferred = shape_inference.infer_shapes(without_weights(self._proto, self._opsets, self._functions)).graph
             values = [*inferred.input, *inferred.value_info, *inferred.output]

@@ -128,7 +128,7 @@ def float_nodes(model: ModelProto, layers: Collection[str], operators: Sequence[
 
 
 def _preceding(graph: Graph, tensors: Iterable[str]) -> set[str]:
-    """Companions between these tensors and the layers that they come from, on ways with one node at most that joins several tensors."""
+    """Companions between these tensors and the layers before, on ways with at most one node that joins tensors."""
     found: set[str] = set()
     waiting = [(tensor, 1) for tensor in tensors]
     seen: dict[str, int] = {}  # tensor -> the most joins that were allowed when it was reached

@@ -1,7 +1,8 @@
 """Every name that we give to a tensor or a node comes from here, so that it is never one that the model has already.
 
-A name made by hand, such as `x_scale`, can be a tensor of the model: the quantized model then multiplies by the wrong one, without an error (case 01 of
-issue 11, and ONNX Runtime's own quantizer, github.com/microsoft/onnxruntime/issues/24705).
+A name made by hand, such as `x_scale`, can be a tensor of the model: the quantized model then multiplies by the wrong
+one, without an error (case 01 of issue 11, and ONNX Runtime's own quantizer,
+github.com/microsoft/onnxruntime/issues/24705).
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 
 
 class Names:
-    """All names of a model: tensors and nodes of the graph, of the graphs inside its nodes (If, Loop, Scan) and of its functions.
+    """All names of a model: tensors and nodes of its graph, of inner graphs (If, Loop, Scan) and of its functions.
 
-    `Names(model).unique("x_scale")` is `x_scale`, or `x_scale_2` where that is taken, and takes it. One object serves a whole conversion:
-    make it once from the model, before the first new name, and hand it on.
+    `Names(model).unique("x_scale")` is `x_scale`, or `x_scale_2` where that is taken, and takes it. One object serves
+    a whole conversion: make it once from the model, before the first new name, and hand it on.
     """
 
     def __init__(self, *protos: Union[ModelProto, GraphProto]) -> None:
         """Know the names of these models or graphs as they are now."""
         self._taken: set[str] = {""}  # stands for an optional input or output that is left out
-        self._numbers: dict[str, int] = {}  # name -> the last number tried behind it, so that a thousand equal wishes take a thousand steps
+        self._numbers: dict[str, int] = {}  # name -> the last number tried behind it
         for proto in protos:
             self.take(_of_model(proto) if isinstance(proto, ModelProto) else _of_graph(proto))
 
@@ -60,8 +61,8 @@ def inner_graphs(node: NodeProto) -> Iterator[GraphProto]:
 def printable(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
     """A model none of whose inner tensors and nodes has a line break or another control character in its name.
 
-    TensorRT ends a name at a NUL, writes its log and calib.cache in lines, and its parser takes two such names for one. Inputs and outputs
-    keep theirs, which whoever feeds the engine knows.
+    TensorRT ends a name at a NUL, writes its log and calib.cache in lines, and its parser takes two such names for
+    one. Inputs and outputs keep theirs, which whoever feeds the engine knows.
 
     Returns:
         The model itself and nothing, or a copy and its new names: old -> new.

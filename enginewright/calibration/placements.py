@@ -1,4 +1,4 @@
-"""Where Q/DQ pairs stand: which inputs of which nodes read a quantized tensor, in the placement that each backend executes.
+"""Where Q/DQ pairs stand: which inputs of which nodes read a quantized tensor, in the placement of each backend.
 
 Source: NVIDIA, "TensorRT Developer Guide", "Explicit quantization"; ONNX Runtime, QDQ selectors in
 onnxruntime/core/optimizer/qdq_transformer/selectors_actions (docs/decisions/0007-two-qdq-files.md).
@@ -79,7 +79,8 @@ def _depthwise_outputs(graph: Graph, choice: Choice) -> Iterator[Use]:
 def _chain(graph: Graph, choice: Choice) -> dict[str, str]:
     """Tensors that ONNX Runtime must see quantized so that every layer runs as an integer kernel -> the tensor whose scale each takes.
 
-    A layer's inputs and its output, the latter behind a fused Relu or Clip. Companions between quantized tensors join the chain.
+    A layer's inputs and its output, the latter behind a fused Relu or Clip. Companions between quantized tensors join
+    the chain.
     """
     chain: dict[str, str] = {}
     for node in choice.layers:
@@ -107,7 +108,7 @@ def _join(graph: Graph, node: NodeProto, chain: dict[str, str], choice: Choice) 
 
 
 def needed_tensors(model: ModelProto) -> set[str]:
-    """The tensors of which `insert_qdq` wants a scale, in either placement; if some of the layers stay in float, it wants some of these."""
+    """The tensors of which `insert_qdq` wants a scale, in either placement; some of these if layers stay in float."""
     found: set[str] = set()
     for placement in Placement:
         case = Case(model, None, placement)

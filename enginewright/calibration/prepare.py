@@ -19,11 +19,13 @@ from enginewright.calibration.simplify import simplified
 def prepared(model: ModelProto, cache: CalibrationCache) -> tuple[ModelProto, CalibrationCache]:
     """`simplified(model)`, and the cache for it.
 
-    Simplifying multiplies a constant factor behind a layer into its weights, and the layer's bias correction is to be taken times it, too: it is what
-    simplifying makes of the correction, as the difference that it makes to the biases.
+    Simplifying multiplies a constant factor behind a layer into its weights, and the layer's bias correction is to be
+    taken times it, too: it is what simplifying makes of the correction, as the difference that it makes to the
+    biases.
 
-    Where it would give a tensor or a layer another name, as ONNX Runtime's optimizer does to Transposes that it moves, the model stays as it
-    is: a scale, or the choice of a layer that stays in float, would not find it. What the export stage writes is simplified already.
+    Where it would give a tensor or a layer another name, as ONNX Runtime's optimizer does to Transposes that it
+    moves, the model stays as it is: a scale, or the choice of a layer that stays in float, would not find it. What
+    the export stage writes is simplified already.
 
     Raises:
         CalibrationMismatch: the bias correction is of another model.

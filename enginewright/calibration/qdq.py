@@ -163,9 +163,9 @@ def _format(graph: Graph, tensor: str, scale: float, placement: Placement) -> Qu
 
 
 def _pair(graph: Graph, tensor: str, form: Quantization, keeps_name: bool) -> list[NodeProto]:
-    """Q and DQ for an activation. If `keeps_name`, an output, or what an inner graph reads, is the dequantized tensor: its producer must feed Q alone."""
+    """Q and DQ for an activation. If `keeps_name`, who reads it elsewhere reads the dequantized one: its producer must feed Q alone."""
     source, result = tensor, tensor
-    if keeps_name and graph.read_elsewhere(tensor) and graph.producer(tensor) is not None:  # an input that is an output too has no other name
+    if keeps_name and graph.read_elsewhere(tensor) and graph.producer(tensor) is not None:
         source = graph.unique(f"{tensor}_float")
         graph.rename_output(tensor, source)
     else:
@@ -189,7 +189,7 @@ def _qdq(graph: Graph, tensors: tuple[str, str, str], parameters: list[str], axi
 
 
 def _quantize_constant(graph: Graph, use: tuple[NodeProto, int], activation: Optional[Quantization], placement: Placement) -> None:
-    """Put a constant factor of a layer (and for ONNX Runtime the bias, int32 at scale activation * weight) behind Q/DQ."""
+    """Put a constant factor of a layer, and for ONNX Runtime its bias as int32, behind Q/DQ."""
     node, index = use
     weight = graph.constant(node.input[index])
     assert weight is not None  # `reasons` saw it

@@ -1,7 +1,7 @@
 """Why a layer is left in floating point although INT8 was asked for: one place that decides it, and says it.
 
-`insert_qdq` leaves exactly these nodes in float, the builders hand the reasons on as `BuiltEngine.left_in_float`, and `build`
-writes them into the engine's manifest. To add a reason, add a rule to RULES: no other code decides.
+`insert_qdq` leaves exactly these nodes in float, the builders hand the reasons on as `BuiltEngine.left_in_float`, and
+`build` writes them into the engine's manifest. To add a reason, add a rule to RULES: no other code decides.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Case:
         self._original = Graph(model)
 
     def key(self, node: NodeProto) -> str:
-        """What a node is called in a result or an `exclude`: its name, or its first output, in the model before it was folded."""
+        """What results and `exclude` call a node: its name, else its first output, in the model before it was folded."""
         output = next(filter(None, node.output), "")
         maker = self._original.producer(output)
         if maker is not None and operator(maker) == BATCH_NORMALIZATION != operator(node):
@@ -54,13 +54,14 @@ class Case:
         return frozenset(key for node in self.graph.nodes for key in [self.key(node)] if node.name in named or key in named)
 
     def why_no_scale(self, tensor: str) -> Optional[str]:
-        """Why a tensor rightly has no scale, in a clause; None if it has one, or if a cache of this model would have one."""
+        """Why a tensor rightly has no scale; None if it has one, or if a cache of this model would."""
         if self.cache is None or tensor in self.cache.scales:
             return None
         return self.values.why_no_range(tensor)
 
 
-Rule = Callable[[NodeProto, Case], Optional[str]]  # the reason in one short clause that follows "runs in float:"; None if there is none
+# The reason in one short clause that follows "runs in float:"; None if there is none.
+Rule = Callable[[NodeProto, Case], Optional[str]]
 
 
 def is_quantizable(node: NodeProto) -> bool:
@@ -96,11 +97,12 @@ def left_in_float(model: ModelProto, cache: CalibrationCache, placement: Placeme
         model: FP32, as `insert_qdq` takes it.
         cache: its scales.
         placement: which backend's.
-        exclude: names of nodes that stay float because the user, or the search, chose so; they are not among the result.
+        exclude: names of nodes that stay float because the user, or the search, chose so; they are not among the
+        result.
 
     Returns:
-        A node's name (its first output where it has no name of its own, or shares it) -> the reason in one short clause that
-        follows "runs in float:".
+        A node's name (its first output where it has no name of its own, or shares it) -> the reason in one short
+        clause that follows "runs in float:".
     """
     return reasons(Case(model, cache, placement), exclude)
 

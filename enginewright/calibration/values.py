@@ -1,7 +1,8 @@
-"""What is known of a tensor's values before anything runs: whether it may hold an infinity, or nothing at all. Such a tensor has no range, and so no scale.
+"""Whether a tensor may hold an infinity, or nothing at all, known before anything runs: it then has no range, and no scale.
 
-An attention mask of -inf is no fault: Softmax makes 0 of it. Nor is a tensor that had no value on any calibration image, as where nothing was detected. Both
-are told from a fault by where they come from, as the weights and images of a sound model give neither.
+An attention mask of -inf is no fault: Softmax makes 0 of it. Nor is a tensor that had no value on any calibration
+image, as where nothing was detected. Both are told from a fault by where they come from, as the weights and images of
+a sound model give neither.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Array = npt.NDArray[Any]
 BOUNDLESS = 1e30  # a finite stand-in for infinity, such as the lowest float32: a scale for it would round all else to 0
 BOUNDED = ("Softmax", "Sigmoid", "HardSigmoid", "Tanh", "Erf", "Softsign", "Exp")  # finite for -inf
 NOT_REAL = ("Shape", "Size", "NonZero", "ArgMax", "ArgMin", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "IsInf", "IsNaN")
-# A layer's weights and a normalization's parameters are no masks: an infinity there comes from a training that diverged.
+# The weights of a layer or a normalization are not masks: an infinity there comes from a training that diverged.
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization", "PRelu")
 # How many values these give depends on values.
 COUNTED = ("NonZero", "NonMaxSuppression", "Compress", "Unique", "Loop", "Scan", "If", "SequenceAt", "ConcatFromSequence")
@@ -62,7 +63,7 @@ class Values:
 
     @cached_property
     def infinite(self) -> dict[str, str]:
-        """Tensors that may hold an infinity, or a number as good as one, that the model has on purpose -> the constant that it comes from."""
+        """Tensors that may hold an infinity which the model has on purpose -> the constant that it comes from."""
         found: dict[str, str] = {}
         for node in self._graph.nodes:
             kind = operator(node)

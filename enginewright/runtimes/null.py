@@ -53,7 +53,9 @@ class Null:
 
         del calibration, floats
         model = onnx.load(onnx_model, load_external_data=False)
-        interface = {"inputs": [_described(value) for value in model.graph.input], "outputs": [_described(value) for value in model.graph.output]}
+        weights = {tensor.name for tensor in model.graph.initializer}  # which old exporters list among the inputs
+        inputs = [_described(value) for value in model.graph.input if value.name not in weights]
+        interface = {"inputs": inputs, "outputs": [_described(value) for value in model.graph.output]}
         profile = {"min": settings.profile.min, "opt": settings.profile.opt, "max": settings.profile.max}
         plan = (json.dumps(interface, indent=2) + "\n").encode()
         return BuiltEngine(plan, settings={"precision": precision.name, "profile": profile, "versions": {"enginewright": __version__}})

@@ -1,6 +1,7 @@
 """Every kind of operand that a model may have: quantized rightly in both placements, or left in float with the reason.
 
-`int8_below_simulation`: how far INT8, run by ONNX Runtime, lies below the same Q/DQ graph computed in float64, in dB against the float model.
+`int8_below_simulation`: how far INT8, run by ONNX Runtime, lies below the same Q/DQ graph computed in float64, in dB
+against the float model.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def held(name: str, value: Any, dtype: Any = np.float32) -> TensorProto:
 
 @dataclass
 class Kind:
-    """A graph from `x`, float32 [n, *shape], to `y`; the layers that stay in float, by placement, with a part of the reason."""
+    """A graph from `x`, float32 [n, *shape], to `y`; `left`: the layers that stay in float, with a part of the reason."""
 
     nodes: Sequence[NodeProto]
     constants: Sequence[TensorProto]
@@ -67,6 +68,23 @@ def _listed_as_inputs(model: ModelProto) -> None:
     """As old exporters wrote them, of which PyTorch's still has the option keep_initializers_as_inputs."""
     model.ir_version = 3
     model.graph.input.extend(helper.make_tensor_value_info(each.name, each.data_type, each.dims) for each in model.graph.initializer)
+
+
+def _sparse(model: ModelProto) -> None:
+    """Keep the weight `w` as its values that are not zero."""
+    dense = next(each for each in model.graph.initializer if each.name == "w")
+    value = numpy_helper.to_array(dense)
+    places = np.flatnonzero(value)
+    values = numpy_helper.from_array(value.reshape(-1)[places], "w")
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, numpy_helper.from_array(places, "w_places"), value.shape))
+    model.graph.initializer.remove(dense)
+
+
+def _in_a_function(model: ModelProto) -> None:
+    """Let a function of the model's own hold the layer `inside`."""
+    imports = [helper.make_opsetid("", 17)]
+    model.functions.append(helper.make_function("own", "Double", ["a", "k"], ["b"], [node("MatMul", ["a", "k"], ["b"], "inside")], imports))
+    model.opset_import.append(helper.make_opsetid("own", 1))
 
 
 def _returned(model: ModelProto) -> None:
@@ -278,6 +296,13 @@ KINDS.update(
             [*CONV, stored("v", 4, 6, 1, 1)],
             (3, 8, 8),
         ),
+        "a layer in a function": Kind(
+            [node("MatMul", ["x", "w"], ["m"], "first"), node("Double", ["m", "v"], ["d"], "call", domain="own"), node("MatMul", ["d", "u"], ["y"], "last")],
+            [stored("w", 16, 12), stored("v", 12, 12), stored("u", 12, 4)],
+            (5, 16),
+            {"inside": "it lies inside a function of the model's own"},
+            change=_in_a_function,
+        ),
         "odd names": Kind(
             [node("Conv", ["x", "w", "b"], ["a\nb: 3f800000"], "first"), node("Relu", ["a\nb: 3f800000"], ["\u2028\x0b\x85\r\0%\\"])]
             + [node("Conv", ["\u2028\x0b\x85\r\0%\\", "v"], ["y"], "last")],
@@ -346,7 +371,7 @@ def test_an_engine_of_onnx_runtime_is_right(kind: Kind, tmp_path: Path) -> None:
     feeds = {"x": kind.images()}
     reference, exact = simulated(kind.model(), feeds), simulated(onnx.load_model_from_string(built.plan), feeds)
     assert sqnr_db(reference["y"], session.run(["y"], feeds)[0]) > min(sqnr_db(reference["y"], exact["y"]), 60) - 3
-    computed = [layer for layer in quantizable(kind.model()) if BOTH not in kind.left.get(layer.name, "")]  # products of constants are folded
+    computed = [layer for layer in quantizable(kind.model()) if BOTH not in kind.left.get(layer.name, "")]
     assert built.quantized == len([layer for layer in computed if layer.name not in kind.left]), built.warnings
 
 
@@ -358,3 +383,32 @@ def test_tensorrt_rtx_takes_it(kind: Kind, tmp_path: Path) -> None:
     if len(model.graph.output) > 1 or any(each.op_type == "Compress" for each in model.graph.node):
         pytest.skip("TensorRT wants other names for inputs and outputs, and has no Compress")
     assert RTX.build(path, Precision.int8, Build(), cache).plan
+
+
+def test_what_an_operator_of_another_domain_makes_is_calibrated_as_what_it_turns_out_to_be(tmp_path: Path) -> None:
+    """ONNX's inference does not know the type of it, nor of anything behind it."""
+    layers = [node("MatMul", ["x", "w"], ["m"], "first"), node("Gelu", ["m"], ["g"], "gelu", domain="com.microsoft"), node("MatMul", ["g", "v"], ["y"], "last")]
+    kind = Kind(
+        layers, [stored("w", 16, 12), stored("v", 12, 5)], (5, 16), change=lambda model: model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    )
+    path, cache = calibrated(kind, tmp_path)
+    assert list(cache.scales) == ["x", "m", "g", "y"]
+    built = RUNTIME.build(path, Precision.int8, Build(), cache)
+    assert (built.quantized, dict(built.left_in_float)) == (2, {})
+    feeds = {"x": kind.images()}
+    assert sqnr_db(open_session(str(path)).run(["y"], feeds)[0], open_session(built.plan).run(["y"], feeds)[0]) > 30
+
+
+def test_sparse_weights_are_weights(tmp_path: Path) -> None:
+    layers = [node("MatMul", ["x", "w"], ["m"], "first"), node("Relu", ["m"], ["r"]), node("MatMul", ["r", "v"], ["y"], "last")]
+    weight = held("w", random.normal(size=(16, 12)) * (random.random((16, 12)) > 0.6))
+    kind = Kind(layers, [weight, stored("v", 12, 5)], (5, 16), change=_sparse)
+    path, cache = calibrated(kind, tmp_path)
+    feeds = {"x": kind.images()}
+    reference = open_session(str(path)).run(["y"], feeds)[0]
+    built = RUNTIME.build(path, Precision.int8, Build(), cache)
+    assert (built.quantized, dict(built.left_in_float)) == (2, {})
+    plans = [built.plan, *(insert_qdq(kind.model(), cache, placement).SerializeToString() for placement in Placement)]
+    assert min(sqnr_db(reference, open_session(plan).run(["y"], feeds)[0]) for plan in plans) > 30
+    if RTX.why_not(Task.build) is None:  # its parser knows none, and is given none
+        assert RTX.build(path, Precision.int8, Build(), cache).quantized == 2

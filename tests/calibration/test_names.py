@@ -10,12 +10,12 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.names import Names, inner_graphs, printable
 from enginewright.calibration.qdq import insert_qdq
-from enginewright.config import Placement
+from enginewright.config import CalibrationAlgorithm, Placement
 from support.networks import PLACEMENTS, residual_network, run, sqnr
 
 
 def _every_name(graph: GraphProto) -> list[str]:
-    """What stands for a tensor or a node in a graph or in one inside it, each as often as something is made under it."""
+    """The names in a graph and in those inside it, each as often as something is made under it."""
     found = [tensor.name for tensor in graph.initializer] + [value.name for value in graph.input]
     for node in graph.node:
         found += [node.name, *node.output]
@@ -64,7 +64,7 @@ def _crowded() -> ModelProto:
 
 @PLACEMENTS
 def test_names_of_the_model_are_never_taken(cache: CalibrationCache, placement: Placement) -> None:
-    """With `input_scale` in the model, the sum of input and skip was multiplied by the quantizer's scale: top-1 fell from 0.967 to 0.319."""
+    """A tensor `input_scale` of the model was taken for the quantizer's: top-1 fell from 0.967 to 0.319."""
     crowded = _crowded()
     more = CalibrationCache(cache.algorithm, {**cache.scales, "sums": cache.scales["logits"], **{f"product{number}": 1.0 for number in range(100)}})
     quantized = insert_qdq(crowded, more, placement)
@@ -120,3 +120,29 @@ def test_names_that_tensorrt_cannot_write_are_made_printable(network: ModelProto
     assert all(name.isprintable() for name in Names(made))
     assert np.array_equal(run(made), before)
     assert printable(made) == (made, {})
+
+
+@PLACEMENTS
+def test_layers_of_one_name_are_told_apart_by_their_outputs(network: ModelProto, cache: CalibrationCache, placement: Placement) -> None:
+    for node in network.graph.node:
+        node.name = "same"
+    quantized = insert_qdq(network, cache, placement, ["conv1"])
+    floats = [node.input[1] for node in quantized.graph.node if node.op_type in ("Conv", "Gemm") and node.input[1].startswith("w") and len(node.input[1]) == 2]
+    assert floats == ["w1"]
+    everything = insert_qdq(network, cache, placement, ["same"])
+    assert "QuantizeLinear" not in {node.op_type for node in everything.graph.node}
+
+
+@PLACEMENTS
+def test_a_layer_that_batch_normalization_is_folded_into_keeps_its_key(placement: Placement) -> None:
+    """Its output is then that of the normalization; who leaves it in float knows it by its own."""
+    model = onnx.parser.parse_model(
+        """
+        <ir_version: 8, opset_import: ["" : 17]> folded (float[n, 2, 8, 8] input) => (float[n, 2, 8, 8] y) <float[2,
+        2, 1, 1] w = {1, 2, 3, 4}, float[2] one = {1, 1}, float[2] nought = {0, 0}> { made = Conv (input, w) normal =
+        BatchNormalization (made, one, nought, nought, one) y = Conv (normal, w) }
+        """
+    )
+    cache = CalibrationCache(CalibrationAlgorithm.minmax, dict.fromkeys(["input", "made", "normal", "y"], 0.1))
+    layers = [node for node in insert_qdq(model, cache, placement, ["made"]).graph.node if node.op_type == "Conv"]
+    assert [layer.input[1].endswith("_dequantized") for layer in layers] == [False, True]

@@ -1,4 +1,4 @@
-"""A mask's infinity, or nothing at all, is no fault; a NaN, and an infinity from weights, are, and are named. A cache of another model is refused."""
+"""A mask of -inf and an empty tensor are accepted; a NaN, an infinity from weights and a cache of another model are not."""
 
 from __future__ import annotations
 
