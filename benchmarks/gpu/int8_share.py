@@ -19,7 +19,7 @@ import shutil
 import sys
 import tarfile
 import unittest.mock
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +47,7 @@ MADE, WORK = Path(".gpu/int8_share"), Path("/tmp/int8_share")
 BATCH, TURNS, TURN_SECONDS, CALIBRATION, VALIDATION = 8, 3, 0.4, 16, 16
 SIZES = {"vit": 224, "unet": 128, "resnet50": 224}
 LINES = 4000  # of a build's log that are kept
+LAST: deque[str] = deque(maxlen=60)  # lines of a build's log, whatever they are about
 MYELIN = re.compile(r"foreignnode|myelin", re.IGNORECASE)
 INT8_KERNEL = re.compile(rb"[\w.]{0,60}(?:i8i8|imma|int8|s8s8)[\w.]{0,80}")
 HALF_KERNEL = re.compile(rb"[\w.]{0,60}(?:f16f16|hmma|h16816|fp16)[\w.]{0,80}")
@@ -61,6 +62,8 @@ class Way:
     placing: placing.Placing = placing.DEFAULT
     half_norms: bool = False  # LayerNormalization and residual sums obliged to FP16
     misjudged: bool = False  # auto, as if the graph spoke for implicit: what a fallback looks like
+    half: tuple[str, ...] = ()  # operators kept in FP16
+    level: int = 2  # builder_optimization_level
 
 
 PLAIN = placing.Placing()
@@ -72,6 +75,10 @@ ALL = {
     "sums": Way(Precision.int8, PrecisionMode.explicit, placing.Placing(sums_in_int8=True)),
     "half_norms": Way(Precision.int8, PrecisionMode.explicit, PLAIN, half_norms=True),
     "fallback": Way(Precision.int8, PrecisionMode.auto, PLAIN, misjudged=True),
+    "half_transposed": Way(Precision.int8, PrecisionMode.explicit, PLAIN, half=("ConvTranspose",)),
+    "half_transposed_implicit": Way(Precision.int8, PrecisionMode.implicit, PLAIN, half=("ConvTranspose",)),
+    "half_rest": Way(Precision.int8, PrecisionMode.explicit, PLAIN, half=("Conv",)),
+    "explicit_level_3": Way(Precision.int8, PrecisionMode.explicit, PLAIN, level=3),
 }
 WAYS = {
     "vit": ("fp16", "explicit", "products", "sums", "half_norms", "implicit"),
@@ -125,6 +132,7 @@ def asked(way: Way, log: list[str]) -> Iterator[None]:
     def listen(self: BuildLog, severity: str, message: str) -> None:
         if MYELIN.search(message) and len(log) < LINES:
             log.append(f"{severity}: {message[:1000]}")
+        LAST.append(f"{severity}: {message[:400]}")
         add(self, severity, message)
 
     def parsed(session: Any, model: onnx.ModelProto, source: Path) -> Any:
@@ -166,7 +174,7 @@ def oblige(trt: Any, network: Any, sums: Sequence[str]) -> None:
 def build_settings(name: str, way: Way) -> Build:
     """Batch 8 throughout, level 2."""
     timing = str(WORK / "timing" / name)
-    return settings(BATCH, precision_mode=way.mode, optimization_level=2, timing_cache=timing)
+    return settings(BATCH, precision_mode=way.mode, optimization_level=way.level, timing_cache=timing)
 
 
 def make(name: str, key: str) -> dict[str, Any]:
@@ -177,11 +185,13 @@ def make(name: str, key: str) -> dict[str, Any]:
     cache = CalibrationCache.read(MADE / f"{name}.cache") if way.precision is Precision.int8 else None
     chosen, log = build_settings(name, way), list[str]()
     folder.mkdir(parents=True, exist_ok=True)
+    half = [node.name for node in onnx.load(str(model)).graph.node if node.op_type in way.half]
     try:
         with asked(way, log):
-            built = RUNTIME.build(model, way.precision, chosen, cache)
+            built = RUNTIME.build(model, way.precision, chosen, cache, half)
     finally:
         (folder / "myelin.log").write_text("\n".join(log))
+        (folder / "end.log").write_text("\n".join(LAST))
     for file, content in built.files.items():
         (folder / file).write_bytes(content)
     path = folder / RUNTIME.engine_file
@@ -256,7 +266,7 @@ def keep(report: Report) -> None:
         if other.name != report.path.name:
             shutil.copy(other, OUT / other.name)
     with tarfile.open(OUT / "int8_share_raw.tar.gz", "w:gz") as archive:
-        for raw in sorted([*WORK.glob("*/layers.json"), *WORK.glob("*/myelin.log")]):
+        for raw in sorted([*WORK.glob("*/layers.json"), *WORK.glob("*/myelin.log"), *WORK.glob("*/end.log")]):
             archive.add(raw, arcname=f"{raw.parent.name}/{raw.name}")
 
 
