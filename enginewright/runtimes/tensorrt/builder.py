@@ -28,6 +28,7 @@ from enginewright.runtimes.tensorrt.progress import follow
 from enginewright.runtimes.tensorrt.scales import complete
 from enginewright.runtimes.tensorrt.timing_cache import TimingCache
 from enginewright.runtimes.tensorrt.verdict import judge, remedy
+from enginewright.runtimes.tensorrt.ways import ways
 from enginewright.target import TargetFingerprint
 
 if TYPE_CHECKING:
@@ -80,29 +81,37 @@ class Session:
 def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache]) -> BuiltEngine:
     """Parse, configure, build, and read what the engine really does.
 
-    Where `build.precision_mode` is auto and an implicit INT8 build fails, or gives no layer in INT8, the explicit way is tried.
+    Where `build.precision_mode` is auto and an INT8 build fails, or gives no layer in INT8, the other ways are tried (`ways`).
 
     Raises:
         CalibrationMismatch: INT8 without scales that fit.
         ConfigError: a setting names what this library does not know.
-        ModelError: the library cannot parse or build the model, with node, operator and its message; or INT8 was asked for and no layer runs in it.
+        ModelError: the library cannot parse or build the model, with node, operator and its message; or INT8 was asked
+            for and no layer runs in it.
         RuntimeUnavailable: the library does not start.
     """
     wanted = job.settings.precision_mode
     plan = make_plan(trt, job.onnx_model, job.precision, wanted, calibration, job.floats)
-    has_another = wanted is PrecisionMode.auto and plan.mode is PrecisionMode.implicit and job.precision in QUANTIZED
-    try:
+    if wanted is not PrecisionMode.auto or job.precision not in QUANTIZED:
         return _build(trt, job, plan, calibration)
-    except BuildFailed as failed:
-        if not has_another:
-            raise
-        first = str(failed)
-    try:
-        built = _build(trt, job, make_plan(trt, job.onnx_model, job.precision, PrecisionMode.explicit, calibration, job.floats), calibration)
-    except ModelError as failed:
-        raise ModelError(f"both ways to INT8 failed; implicit: {first}; explicit: {failed}") from None
-    fallback = f"the implicit way failed and the engine is built with Q/DQ nodes (explicit): {first}"
-    return replace(built, findings=[fallback, *built.findings])
+    failures: list[str] = []
+    for way in ways(read_model(job.onnx_model), plan.mode, supports_implicit(trt), job.floats):
+        if failures:
+            plan = make_plan(trt, job.onnx_model, job.precision, way.mode, calibration, (*job.floats, *way.kept))
+        try:
+            built = _build(trt, replace(job, floats=(*job.floats, *way.kept)), plan, calibration)
+        except ModelError as failed:
+            if not (failures or isinstance(failed, BuildFailed)):
+                raise  # nothing that another way could mend
+            failures.append(f"the {way} failed: {failed}")
+            last = failed
+            continue
+        reasons = dict.fromkeys(way.kept, f"TensorRT {trt.__version__} built no engine with it in INT8")
+        fallback = [f"{'; '.join(failures)}; the engine is built the {way}"] if failures else []
+        return replace(built, left_in_float={**built.left_in_float, **reasons}, findings=[*fallback, *built.findings])
+    if len(failures) == 1:
+        raise last
+    raise ModelError(f"{'both' if len(failures) == 2 else 'all'} ways to INT8 failed; {'; '.join(failures)}")
 
 
 class BuildFailed(ModelError):

@@ -68,6 +68,7 @@ class Record:
     refuses_cache: bool = False
     fails: bool = False
     fails_without: str = ""  # an operator: models without it fail to build, as an implicit build does that an explicit one survives
+    fails_with_quantized: str = ""  # an operator: models fail to build in which INT8 may take it
     raises: bool = False  # a failed build raises, as TensorRT's assertions do, and does not return None
     described: Optional[list[dict[str, Any]]] = None  # the inspector's layers; None: one a convolution or product, in what was asked for
     model: onnx.ModelProto = field(default_factory=onnx.ModelProto)  # as it was built last
@@ -323,13 +324,22 @@ def _builder(record: Record, version: str, config: type) -> type:  # noqa: C901
                 cache.content = record.stored_timings = cache.content + b"measured;"
             record.builds += 1
             record.model = network.model
-            if record.fails or (record.fails_without and record.fails_without not in record.operators):
+            without = record.fails_without and record.fails_without not in record.operators
+            if record.fails or without or _may_be_int8(record, record.fails_with_quantized):
                 if record.raises:
                     raise RuntimeError("Assertion engine failed")
                 return None
             return b"plan of " + version.encode()
 
     return Builder
+
+
+def _may_be_int8(record: Record, operator: str) -> bool:
+    """Whether a node of this operator reads a dequantized tensor, or, of a model without Q/DQ, is not obliged to another type."""
+    graph = record.model.graph
+    dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    nodes = [node for node in graph.node if node.op_type == operator and "INT8" in record.flags]
+    return any(node.input[0] in dequantized if dequantized else node.name not in record.constrained for node in nodes)
 
 
 def _parser(family: str) -> type:  # noqa: C901

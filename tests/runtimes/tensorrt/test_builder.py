@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any, Optional
@@ -262,6 +263,45 @@ def test_auto_falls_back_to_explicit_where_implicit_fails(model: Path, raises: b
     assert "Assertion engine failed" in built.findings[0]
 
 
+@pytest.fixture
+def upsampling(tmp_path: Path) -> Path:
+    """A convolution behind a ConvTranspose."""
+    weights = {"w0": (8, 3, 3, 3), "w1": (8, 4, 2, 2), "w2": (4, 4, 3, 3)}
+    random = np.random.default_rng(0)
+    stored = [numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name) for name, shape in weights.items()]
+    nodes = [
+        helper.make_node("Conv", ["input", "w0"], ["a"], name="conv0", pads=[1] * 4),
+        helper.make_node("ConvTranspose", ["a", "w1"], ["b"], name="up", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Conv", ["b", "w2"], ["logits"], name="conv1", pads=[1] * 4),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape]) for name, shape in (("input", (3, 8, 8)), ("logits", (4, 16, 16)))]
+    made = helper.make_model(helper.make_graph(nodes, "up", values[:1], values[1:], stored), opset_imports=[helper.make_opsetid("", 17)])
+    onnx.save(made, tmp_path / "up.onnx")
+    return tmp_path / "up.onnx"
+
+
+def _upsampling_scales() -> CalibrationCache:
+    return CalibrationCache(CalibrationAlgorithm.entropy, dict.fromkeys(("input", "a", "b", "logits"), 0.03))
+
+
+def test_a_transposed_convolution_stays_in_fp16_where_no_engine_can_be_built_with_it_in_int8(upsampling: Path) -> None:
+    """As TensorRT 8.6.0 did with a U-Net on an H200: explicit failed, and implicit with ConvTranspose in FP16 did not."""
+    record = Record(messages=[("ERROR", "Assertion engine failed")], fails_with_quantized="ConvTranspose")
+    built = build("8.6.0", upsampling, Precision.int8, record, cache=_upsampling_scales())
+    assert record.builds == 2
+    assert built.settings["precision_mode"] == "implicit"
+    assert built.settings["float_nodes"] == ["up"]
+    assert built.left_in_float == {"up": "TensorRT 8.6.0 built no engine with it in INT8"}
+    assert re.search(r"the explicit way failed: .*Assertion engine failed.*built the implicit way with ConvTranspose in FP16", built.findings[0])
+
+
+def test_where_no_way_leads_to_int8_each_message_is_kept(upsampling: Path) -> None:
+    record = Record(messages=[("ERROR", "Assertion engine failed")], fails=True)
+    with pytest.raises(ModelError, match="all ways to INT8 failed") as failed:
+        build("8.6.0", upsampling, Precision.int8, record, cache=_upsampling_scales())
+    assert str(failed.value).count("Assertion engine failed") == record.builds == 3
+
+
 def test_implicit_that_was_asked_for_does_not_fall_back(model: Path) -> None:
     record = Record(fails_without="QuantizeLinear")
     with pytest.raises(ModelError, match="could not build the int8 engine"):
@@ -271,7 +311,7 @@ def test_implicit_that_was_asked_for_does_not_fall_back(model: Path) -> None:
 
 def test_two_failed_ways_are_both_in_the_error(model: Path) -> None:
     record = Record(messages=[("ERROR", "Assertion engine failed")], fails=True)
-    with pytest.raises(ModelError, match=r"both ways to INT8 failed; implicit: .*Assertion engine failed; explicit: .*Assertion engine failed"):
+    with pytest.raises(ModelError, match=r"both ways to INT8 failed; the implicit way .*Assertion engine failed; the explicit way .*Assertion engine failed"):
         build("8.6.0", model, Precision.int8, record)
     assert record.builds == 2
 
