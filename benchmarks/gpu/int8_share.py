@@ -75,6 +75,7 @@ ALL = {
     "sums": Way(Precision.int8, PrecisionMode.explicit, placing.Placing(sums_in_int8=True)),
     "half_norms": Way(Precision.int8, PrecisionMode.explicit, PLAIN, half_norms=True),
     "fallback": Way(Precision.int8, PrecisionMode.auto, PLAIN, misjudged=True),
+    "auto": Way(Precision.int8, PrecisionMode.auto, PLAIN),
     "half_transposed": Way(Precision.int8, PrecisionMode.explicit, PLAIN, half=("ConvTranspose",)),
     "half_transposed_implicit": Way(Precision.int8, PrecisionMode.implicit, PLAIN, half=("ConvTranspose",)),
     "half_rest": Way(Precision.int8, PrecisionMode.explicit, PLAIN, half=("Conv",)),
@@ -82,7 +83,7 @@ ALL = {
 }
 WAYS = {
     "vit": ("fp16", "explicit", "products", "sums", "half_norms", "implicit"),
-    "unet": ("fp16", "explicit", "implicit", "fallback"),
+    "unet": ("fp16", "explicit", "implicit", "auto", "half_transposed", "half_transposed_implicit"),
     "resnet50": ("fp16", "implicit", "explicit"),
 }
 
