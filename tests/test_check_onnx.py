@@ -110,8 +110,8 @@ def two_inputs() -> ModelProto:
     return model
 
 
-def images_as_bytes() -> ModelProto:
-    return model_of([helper.make_node("Cast", ["input"], ["output"], "cast", to=TensorProto.FLOAT)], dtype=TensorProto.UINT8)
+def images_as(dtype: int) -> ModelProto:
+    return model_of([helper.make_node("Cast", ["input"], ["output"], "cast", to=TensorProto.FLOAT)], dtype=dtype)
 
 
 def quantized() -> ModelProto:
@@ -155,6 +155,13 @@ FAILS = [
     pytest.param(lambda: reshaped(2, 64), r"the output 'output' has a fixed batch of 2 .* baked in at node 'view' \(Reshape\)", id="baked batch"),
     pytest.param(lambda: relu(shape=["batch", 1, "height", "width"]), r"is dynamic on axes \[2, 3\]; fix every axis but the batch", id="dynamic image size"),
     pytest.param(lambda: relu(shape=None), "the input 'input' float32 .* has no shape", id="input without a shape"),
+    pytest.param(lambda: images_as(TensorProto.UINT8), "the input 'input' uint8 .* is not float; take what turns pixels into float out", id="bytes"),
+    pytest.param(
+        lambda: model_of([helper.make_node("Relu", ["stored"], ["output"], "act")], {"stored": np.ones((1, 1, 8, 8), np.float32)}),
+        "the output 'output' does not depend on the input",
+        id="unused input",
+    ),
+    pytest.param(lambda: conv(weight=kernel(3e38)), "holds 1 of 18 values over 1e\\+30, so that float32 overflows there", id="overflow"),
     pytest.param(two_inputs, r"the model has 2 inputs \('input', 'second'\) and the pipeline feeds one", id="two inputs"),
     pytest.param(lambda: relu(opset=12), "opset 12 has no quantization per channel; export at 13", id="opset too old"),
     pytest.param(lambda: relu(opset=26), r"opset 26 is over what any TensorRT parses \(25\); export with opset_version=17", id="opset too new"),
@@ -198,7 +205,8 @@ PASSES = [
         lambda: one("RandomUniformLike"), "warning", r"'odd' \(RandomUniformLike\) is restricted in TensorRT: its seed is ignored", id="restricted operator"
     ),
     pytest.param(lambda: one("Hardmax"), "warning", r"'odd' \(Hardmax\) is restricted .*: TensorRT 8.5 does not have it", id="later TensorRT"),
-    pytest.param(images_as_bytes, "warning", "the input 'input' uint8 .* is not float32", id="not float32"),
+    pytest.param(lambda: images_as(TensorProto.DOUBLE), "warning", "the input 'input' float64 .* is not float32", id="double images"),
+    pytest.param(lambda: images_as(TensorProto.FLOAT16), "warning", "the input 'input' float16 .* is not float32", id="half images"),
 ]
 
 

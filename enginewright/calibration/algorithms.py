@@ -29,6 +29,7 @@ from enginewright.errors import CalibrationMismatch, ModelError
 
 Array = npt.NDArray[Any]
 
+FLOAT_INPUTS = {"tensor(float16)": np.float16, "tensor(double)": np.float64}  # what float32 images are cast to
 NO_IMAGE = "there is no calibration image; set data.calibration_images to at least 1"
 QUANTIZED_BINS = 128  # levels of |x| in INT8
 MOST_CLIPPED = 0.001
@@ -110,9 +111,11 @@ def _run(model: onnx.ModelProto, tensors: Collection[str], batches: Iterable[Map
         session = onnxruntime.InferenceSession(exposed.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except (Fail, InvalidGraph, Unsupported) as fault:
         raise ModelError(f"ONNX Runtime cannot run the model: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}") from None
+    types = {value.name: FLOAT_INPUTS[value.type] for value in session.get_inputs() if value.type in FLOAT_INPUTS}
     for batch in batches:
+        fed = {name: values.astype(types.get(name, values.dtype), copy=False) for name, values in batch.items()}
         try:
-            computed = session.run(results, dict(batch))
+            computed = session.run(results, fed)
         except (Fail, InvalidArgument, RuntimeException) as fault:
             raise ModelError(
                 f"ONNX Runtime cannot run the model on a calibration batch: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}"

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from onnx.checker import ValidationError
 from onnx.shape_inference import InferenceError
 
-from enginewright.check_onnx.graph import STANDARD_DOMAINS, described, dtype, graphs, inputs, shape, walk
+from enginewright.check_onnx.graph import STANDARD_DOMAINS, described, dtype, graphs, inner_graphs, inputs, shape, walk
 from enginewright.check_onnx.origin import Kind, Origin
 from enginewright.check_onnx.report import Finding, Severity
 from enginewright.errors import ModelError
@@ -143,8 +143,21 @@ def returned(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
             f"the model has {len(model.graph.output)} outputs ({names})",
             "model.task=outputs judges all of them, any other task model.output_name alone",
         )
+    for name in _unmoved(model.graph):
+        remedy = origin.says("return what `forward` computes from its input", f"return what it computes from its input: {origin.again}")
+        yield Finding(Severity.fail, f"the output '{name}' does not depend on the input", remedy, name)
     if all((axes := shape(value)) and not isinstance(axes[0], int) for value in inputs(model.graph)):
         yield from _batch_of_outputs(model, origin)
+
+
+def _unmoved(graph: onnx.GraphProto) -> list[str]:
+    """Outputs that nothing leads to from an input. What reads an inner graph's tensors depends on all that the graph reads."""
+    reached = {value.name for value in inputs(graph)}
+    for node in graph.node:
+        captured = {name for inner in inner_graphs(node) for each in walk(inner) for name in each.proto.input}
+        if reached & (set(node.input) | captured):
+            reached.update(node.output)
+    return [output.name for output in graph.output if output.name not in reached] if reached else []
 
 
 def _input(value: onnx.ValueInfoProto, origin: Origin) -> Iterator[Finding]:
@@ -161,8 +174,11 @@ def _input(value: onnx.ValueInfoProto, origin: Origin) -> Iterator[Finding]:
     if moving:
         remedy = "fix every axis but the batch: an optimization profile here spans batch sizes"
         yield Finding(Severity.fail, f"{what} is dynamic on axes {moving}", remedy, value.name)
-    if dtype(value) != "float32":
+    if dtype(value) in ("float16", "float64"):
         yield Finding(Severity.warning, f"{what} is not float32", "the pipeline feeds float32 images", value.name)
+    elif dtype(value) != "float32":
+        remedy = "take what turns pixels into float out of the model: the pipeline feeds preprocessed float32 images"
+        yield Finding(Severity.fail, f"{what} is not float", remedy, value.name)
 
 
 def _batch_of_outputs(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:

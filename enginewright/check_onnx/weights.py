@@ -26,9 +26,10 @@ FP16_MAX = 65504.0
 FP16_SMALLEST_NORMAL = 2.0**-14
 FP16_SMALLEST_SUBNORMAL = 2.0**-24  # half of it and less rounds to zero
 INT32 = np.iinfo(np.int32)
+OVERFLOWS = 1e30
 MOST_NAMED = 3
 # signs: of what is beyond FP16; masks: it holds infinity, and beside it only zeros
-COLUMNS = ["tensor", "dtype", "values", "nan", "infinite", "over_fp16", "subnormal", "zeroed", "over_int32", "signs", "masks"]
+COLUMNS = ["tensor", "dtype", "values", "nan", "infinite", "over_fp16", "subnormal", "zeroed", "over_int32", "overflowing", "signs", "masks"]
 
 Array = npt.NDArray[Any]
 
@@ -85,7 +86,9 @@ def findings(path: Path, model: onnx.ModelProto, origin: Origin) -> Iterator[Fin
     yield from _not_finite(table, model, origin)
     large = table[table["over_fp16"] > 0]
     masks = set(infinities.masks(model.graph, dict(zip(large["tensor"], large["signs"]))))
-    yield from _fp16(table[~table["tensor"].isin(masks)], origin)
+    arithmetic = table[~table["tensor"].isin(masks)]
+    yield from _overflowing(arithmetic)
+    yield from _fp16(arithmetic, origin)
     yield from _narrowed(table, model, origin)
 
 
@@ -101,6 +104,7 @@ def _figures(tensor: onnx.TensorProto, values: Array) -> dict[str, Any]:
         size = np.abs(values.astype(np.float64) if tensor.data_type == TensorProto.DOUBLE else values.astype(np.float32))
         row["nan"], row["infinite"] = int(np.isnan(size).sum()), int(np.isinf(size).sum())
         row["over_fp16"] = int(((size > FP16_MAX) & np.isfinite(size)).sum())
+        row["overflowing"] = int(((size > OVERFLOWS) & np.isfinite(size)).sum())
         beyond = size > FP16_MAX
         row["signs"] = tuple({int(sign) for sign in np.sign(values[beyond]).reshape(-1).tolist()})
         row["masks"] = bool(row["infinite"]) and not size[np.isfinite(size)].any()
@@ -127,6 +131,13 @@ def _not_finite(table: pd.DataFrame, model: onnx.ModelProto, origin: Origin) -> 
         elif end == "output":
             what += ", and an output may hold them"
             yield Finding(Severity.warning, what, "such an output cannot be judged by SQNR: mask it after the model", tensor)
+
+
+def _overflowing(table: pd.DataFrame) -> Iterator[Finding]:
+    """A finite number that a product with anything but small ones makes infinite."""
+    for row in table[table["overflowing"] > 0].to_dict(orient="records"):
+        what = f"the weight '{row['tensor']}' holds {row['overflowing']} of {row['values']} values over {OVERFLOWS:.0e}, so that float32 overflows there"
+        yield Finding(Severity.fail, what, "the training diverged or the file is damaged: take another checkpoint", str(row["tensor"]))
 
 
 def _fp16(table: pd.DataFrame, origin: Origin) -> Iterator[Finding]:
