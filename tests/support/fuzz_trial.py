@@ -27,9 +27,11 @@ from support.reference import quantized_tensors, simulated, sqnr_db, without_pai
 
 INT8_DB = 3.0  # how far an INT8 engine may lie below the simulation of its own graph
 FP16_DB = 40.0
-FP32_DB = 80.0
+FP32_DB = 70.0  # of float32 itself; InstanceNormalization over eight values loses the most
 FAITHFUL_DB = {Placement.tensorrt: 80.0, Placement.onnxruntime: 28.0}  # without rounded activations; the latter stores rounded weights
-EXACT_DB = 60.0  # two answers this near are one: nothing beyond is compared
+# What rounding a tensor once to 8 bits leaves, about; nothing beyond is compared. ONNX Runtime moves a pair through MaxPool and Transpose, and
+# so rounds an output between them that the graph leaves alone.
+EXACT_DB = 45.0
 SETTINGS = Build(profile=Profile(1, BATCH, BATCH * BATCHES))
 ALGORITHMS = (CalibrationAlgorithm.minmax, CalibrationAlgorithm.entropy, CalibrationAlgorithm.percentile)
 
@@ -149,7 +151,7 @@ def _built(outcome: Outcome, drawn: Sample, path: Path, precision: Precision, ca
     if precision is Precision.int8_mixed:
         random = np.random.default_rng(drawn.seed)
         # The last Conv or Gemm runs in INT8: a mixture of nothing is refused, and rightly.
-        last = [node.name for node in drawn.model.graph.node if node.op_type in ("Conv", "Gemm")][-1]
+        last = [node.name for node in quantizable(drawn.model) if node.op_type != "ConvTranspose"][-1]
         names = [node.name for node in quantizable(drawn.model) if node.name and node.name != last]
         floats = float_nodes(drawn.model, [name for name in names if random.random() < 0.4])
     built = RUNTIME.build(path, precision, SETTINGS, cache if precision in (Precision.int8, Precision.int8_mixed) else None, floats)
