@@ -29,6 +29,13 @@ def inspect(path: Path, opset_version: Optional[int] = None) -> Report:
     except ModelError as fault:
         what, _, remedy = str(fault).partition("; ")
         return Report((Finding(Severity.fail, what, remedy),))
+    try:
+        return _inspected(path, model, opset_version)
+    except UnicodeDecodeError:  # protobuf raises it wherever such a name is read first
+        return Report((Finding(Severity.fail, f"{path.name} holds names that are not UTF-8", "the file is damaged: take another copy, or make it again"),))
+
+
+def _inspected(path: Path, model: onnx.ModelProto, opset_version: Optional[int]) -> Report:
     origin = origin_of(model, opset_version)
     damage = [*structure.garbled(model, origin), *weights.unreadable(path, model, origin)]
     if damage:  # nothing that walks the graph or reads its numbers can go on
