@@ -26,8 +26,6 @@ from support.small_models import SMALL_MODELS, batches, exported, with_shape_ari
 WITHIN_DB = 3.0
 CORRECTED = ("mixer",)  # with bias correction
 SETTINGS = Build(profile=Profile(1, 4, 8))
-# Those that do not hold yet.
-NAMES = [pytest.param(name, marks=[pytest.mark.xfail(strict=False)] if name == "detr_queries" else []) for name in SMALL_MODELS]
 ABSENT = RTX.why_not(Task.build)
 
 
@@ -46,7 +44,7 @@ def fed(name: str) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]
     return {"input": np.concatenate([batch["input"] for batch in batches(name)])}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SMALL_MODELS)
 def test_the_check_passes_a_small_model(name: str, tmp_path: Path) -> None:
     for hand_made in (False, True):
         report = inspect(written(name, tmp_path, hand_made))
@@ -55,7 +53,7 @@ def test_the_check_passes_a_small_model(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hand_made", [pytest.param(False, id="exported"), pytest.param(True, id="as traced")])
 @pytest.mark.parametrize("placement", [pytest.param(each, id=each.name) for each in Placement])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SMALL_MODELS)
 def test_a_placement_is_as_near_as_its_simulation(name: str, placement: Placement, hand_made: bool, tmp_path: Path) -> None:
     path, output = written(name, tmp_path, hand_made), SMALL_MODELS[name].output_name
     model, cache = onnx.load(path), calibrated(name, path)
@@ -72,7 +70,7 @@ def test_a_placement_is_as_near_as_its_simulation(name: str, placement: Placemen
     assert sqnr_db(exact, simulated(without_pairs(quantized), fed(name))[output]) >= faithful
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SMALL_MODELS)
 def test_every_layer_runs_in_int8_or_says_why_not(name: str, tmp_path: Path) -> None:
     path, output = written(name, tmp_path), SMALL_MODELS[name].output_name
     cache = calibrated(name, path)
@@ -89,7 +87,7 @@ def test_every_layer_runs_in_int8_or_says_why_not(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(ABSENT is not None, reason=str(ABSENT))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SMALL_MODELS)
 def test_tensorrt_builds_its_placement_of_a_small_model(name: str, tmp_path: Path) -> None:
     path = written(name, tmp_path)
     cache = calibrated(name, path)

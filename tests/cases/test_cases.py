@@ -165,16 +165,9 @@ CHECKS: dict[tuple[str, str], Callable[[Row, Prepared], None]] = {
 }
 
 
-# Rows that do not hold yet, by what their id begins with.
-PENDING = (
-    "03-causal-", "04-stride_ceil", "04-even_ceil", "07-", "08-", "09-",
-    "11-", "23-", "26-transposes-build",
-)  # fmt: skip
-
-
 def parameter(row: Row) -> Any:
     name = "-".join(row[column] for column in ("case", "part", "what"))
-    return pytest.param(row, id=name, marks=[pytest.mark.xfail(strict=False)] if name.startswith(PENDING) else [])
+    return pytest.param(row, id=name)
 
 
 @pytest.mark.parametrize("row", [parameter(row) for row in ROWS if row["case"] not in ELSEWHERE])
