@@ -30,7 +30,7 @@ from enginewright.config import Placement
 from enginewright.runtimes.precision import to_fp16
 from support.fuzz import sample
 from support.half_graphs import HALF_GRAPHS, feeds, half_graph
-from support.half_judge import faults, products, scales
+from support.half_judge import faults, opset, products, scales
 from support.small_models import SMALL_MODELS, batches, exported
 
 RESULTS = Path(__file__).parent / "results" / "fp16_converters.json"
@@ -89,7 +89,7 @@ def _sorted(model: ModelProto) -> ModelProto:
     return model
 
 
-def autocast(model: ModelProto, opset: int = 17) -> ModelProto:
+def autocast(model: ModelProto) -> ModelProto:
     """Model Optimizer's AutoCast: which nodes stay in FP32 is decided by running the model on ONNX Runtime."""
     from modelopt.onnx.autocast import convert_to_mixed_precision
 
@@ -97,7 +97,7 @@ def autocast(model: ModelProto, opset: int = 17) -> ModelProto:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
-        half: ModelProto = convert_to_mixed_precision(str(path), keep_io_types=True, opset=opset)
+        half: ModelProto = convert_to_mixed_precision(str(path), keep_io_types=True, opset=opset(model))
     return half
 
 
