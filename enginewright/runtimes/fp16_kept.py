@@ -232,7 +232,7 @@ class Kept:
         if node.op_type in PASSING or node.op_type.startswith("Reduce"):
             return len(dynamic) == 1 or joins
         if node.op_type not in ELEMENTWISE:
-            return False
+            return joins and node.op_type in ("Sigmoid", "Tanh")
         return joins or len(dynamic) == 1 or any(self._is_reduced(name) for name in dynamic)
 
     def _is_reduced(self, name: str) -> bool:

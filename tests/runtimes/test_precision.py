@@ -172,9 +172,7 @@ def test_it_converts_to_equal_bytes_every_time() -> None:
 
 def test_what_is_fp16_already_stays_as_it_is() -> None:
     half = to_fp16(half_graph("outputs_read_inside"))
-    again = to_fp16(half)
-    assert faults(half, again, feeds(half), least_db=100) == []
-    assert len(again.graph.node) == len(half.graph.node)
+    assert to_fp16(half).graph == half.graph
 
 
 @pytest.mark.parametrize(
