@@ -175,7 +175,9 @@ def verify(artifact: Path, here: Optional[TargetFingerprint] = None) -> Manifest
     root = root_of(artifact, manifest)
     if root is None:
         made_as = f"that of {manifest.path}" if manifest.path else "of an earlier version and does not say where it was made"
-        raise StaleArtifact(f"{artifact} cannot be used: its sidecar is {made_as}; {_again(manifest)}")
+        raise StaleArtifact(
+            f"{artifact} cannot be used: its sidecar is {made_as}; run `dvc repro` to put the right one there (`dvc repro -f` if DVC calls it up to date)"
+        )
     for name in manifest.files:
         if not artifact.with_name(name).is_file():
             raise StaleArtifact(f"{artifact} cannot be used: {name} is missing beside it; {_again(manifest)}")

@@ -24,6 +24,7 @@ ROUNDING = 1e-9  # a bound such as 0.99 x 0.98 is no exact binary fraction; no i
 WORST_CLASSES = 3
 MOST_IMAGES = 10_000_000  # that a verdict asks for; beyond, the metric lies on its bound
 SQNR = "sqnr_db"
+NOT_GATED = "not gated"  # the verdict on all engines where accuracy.gated names none: nothing passed, as nothing was asked
 
 
 class Outcome(Enum):
@@ -114,10 +115,17 @@ def require_signal(task: AccuracyTask, fp32: Evaluation, targets: Optional[Targe
     """Refuse to hold anything against an FP32 that knows no more than the commonest answer.
 
     Raises:
-        DataError: where targets exist, FP32's lower limit does not exceed what always giving the commonest answer reaches.
+        DataError: where targets exist, FP32's lower limit does not exceed what always giving the commonest answer reaches; where none exist, it
+            answers every one of several images alike.
     """
     commonest = None if targets is None else task.baseline(targets)
     if commonest is None:
+        if len(fp32.rows) > 1 and task.answers_alike(fp32):
+            raise DataError(
+                f"fp32 gives all {len(fp32.rows)} images the same answer, and an engine that keeps that keeps nothing. Likely causes are images of one "
+                "kind, weights that were not loaded, data.preprocessing other than in training, or numbers that are no class scores (set "
+                "model.task=outputs); accuracy.require_signal=false measures all the same"
+            )
         return
     estimate = task.estimate(fp32.rows, fp32.rows, 0.0)
     low, high = estimate.interval(confidence)
@@ -136,9 +144,9 @@ def require_signal(task: AccuracyTask, fp32: Evaluation, targets: Optional[Targe
 def metrics(verdicts: Mapping[Precision, Verdict], settings: Accuracy) -> dict[str, Any]:
     """What dvc metrics shows of it: the worst verdict of the gated engines, and a section for each engine that was judged."""
     gated = [verdict.outcome for precision, verdict in verdicts.items() if precision in settings.gated]
-    outcome = max(gated, key=list(Outcome).index, default=Outcome.passed)
+    outcome = max(gated, key=list(Outcome).index, default=None)
     return {
-        "verdict": outcome.value,
+        "verdict": NOT_GATED if outcome is None else outcome.value,
         "passed": outcome is Outcome.passed,
         "mode": settings.gate.name,
         "figure": next(iter(verdicts.values())).metric.figure,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOP = 5
-SILENCE = 1e-30  # the power of a signal of zeros, so that noise upon nothing has a number
+SILENCE = 1e-34  # the power of a signal of zeros to that of the noise, so that noise upon nothing has a number
 
 Outputs = npt.NDArray[Any]  # float [n, classes], logits
 Labels = npt.NDArray[np.int64]  # [n], indices of classes
@@ -87,9 +87,9 @@ def noise_estimate(signal: npt.NDArray[Any], noise: npt.NDArray[Any]) -> Optiona
 
 
 def decibel(signal: Floats, noise: Floats) -> Floats:
-    """The SQNR of sums of squares, [...] each; infinity without noise."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(10 * np.log10(np.maximum(signal, SILENCE) / noise))
+    """The SQNR of sums of squares, [...] each; infinity without noise, NaN without either."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(10 * np.log10(np.maximum(signal, SILENCE * noise) / noise))
 
 
 def summary(rows: pd.DataFrame, classes: int) -> dict[str, Any]:

@@ -223,7 +223,7 @@ class Accuracy:
     confidence: float = 0.95  # of the paired interval, whose lower limit must reach the bound
     undecided: Undecided = Undecided.fail  # a gated engine whose interval holds the bound: stop, or report it and go on
     minimum_sqnr_db: Optional[float] = 10.0  # of the outputs against FP32's, beside the metric: at 10 dB a tenth of their power is noise; null asks for none
-    require_signal: bool = True  # where there are labels, FP32 must be better than always giving the commonest answer
+    require_signal: bool = True  # with labels, FP32 must be better than always giving the commonest answer; without, give more than one
 
 
 @dataclass

@@ -145,7 +145,8 @@ class _Survey:
             return []
         most = ", ".join(f"{count} {what}" for what, count in self.ignored.most_common(MOST_NAMED))
         count = sum(self.ignored.values())
-        return [f"{count} {'file is' if count == 1 else 'files are'} no images by their names and were ignored ({most})"]
+        what = "file is no image by its name and was ignored" if count == 1 else "files are no images by their names and were ignored"
+        return [f"{count} {what} ({most})"]
 
 
 def _image_files(folder: Path, deep: bool = True) -> Iterator[Path]:

@@ -1,8 +1,8 @@
-"""What model code loads while it runs: a module or a file of the project that DVC does not hash is refused by its name.
+"""What model code loads while it runs: a module or a file of the user's that DVC does not hash is refused by its name.
 
 `model.code` is one file and the only one of the user's that DVC tracks for the model. Whatever else it loads could change without a rerun, and the
 old ONNX and engines would stay "up to date" (github.com/treeverse/dvc/issues/9195). Python's own library, installed packages and enginewright.models
-are fine: the first two have versions, the last is among the deps of the stages.
+are fine: the first two have versions, the last is among the deps of the stages. `models/opened.py` notes what is loaded.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import site
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -23,22 +22,16 @@ from typing import Any, Optional
 from enginewright import artifacts
 from enginewright.config import Model
 from enginewright.errors import ModelError
+from enginewright.models.opened import Opened, recording
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # What every stage that runs model code has among its deps, or what decides no bytes (dvc.yaml).
 OURS = ("models", "config", "manifest", "target", "errors", "artifacts", "stage")
 CODE_SUFFIXES = (".py", ".pyc", ".pyd", ".so")
 INSTALLED = ("site-packages", "dist-packages")
+SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/run", "/sbin", "/sys", "/usr", "/var")
 
 
-@dataclass
-class _Recording:
-    read: list[str] = field(default_factory=list)  # in order, as given
-    written: set[str] = field(default_factory=set)
-
-
-_recording: Optional[_Recording] = None  # an audit hook cannot be taken away, so it asks this
-_hooked = False
 _inside: dict[Path, set[str]] = {}  # the project -> modules that its model code loaded, also in an earlier block of this process
 
 
@@ -53,39 +46,25 @@ def watching(model: Model, stage_reads: bool = False) -> Iterator[None]:
     Raises:
         ModelError: naming the first module or file that DVC does not see.
     """
-    global _recording, _hooked  # noqa: PLW0603  an audit hook is global itself
-    root = Path.cwd()
-    entered = frozenset(sys.modules)
-    if not _hooked:
-        sys.addaudithook(_note)
-        _hooked = True
-    outer, _recording = _recording, _Recording()
+    root, entered = Path.cwd(), frozenset(sys.modules)
     try:
-        yield
-        recorded = _recording
+        with recording(Path(model.code)) as opened:
+            yield
     finally:
-        _recording = outer
         _inside.setdefault(root, set()).update(sys.modules.keys() - entered)
     _require_known_modules(model, root)
-    if not stage_reads:
-        _require_known_modules_of_ours(model, entered)
-    _require_known_files(model, root, recorded, stage_reads)
-
-
-def _note(event: str, arguments: tuple[Any, ...]) -> None:
-    if _recording is None or event != "open" or not isinstance(arguments[0], (str, bytes)):
-        return
-    path, mode, flags = os.fsdecode(arguments[0]), arguments[1], arguments[2]
-    writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & (os.O_WRONLY | os.O_RDWR))
-    if writes:
-        _recording.written.add(os.path.abspath(path))
-    else:
-        _recording.read.append(os.path.abspath(path))
+    _require_known_modules_of_ours(model, opened.imported if stage_reads else sys.modules.keys() - entered)
+    _require_known_files(model, root, opened, stage_reads)
 
 
 def is_installed(path: Path) -> bool:
     """Whether a file is of Python itself or of an installed package, which have versions; an editable install is a folder of the user's."""
-    return bool(set(INSTALLED) & set(path.parts)) or any(folder in path.parents for folder in _folders_of_packages())
+    if any(folder in path.parents for folder in _folders_of_packages()):
+        return True
+    if not set(INSTALLED) & set(path.parts):
+        return False
+    vendored = Path.cwd().resolve() in path.parents and not any((folder / "pyvenv.cfg").is_file() for folder in path.parents)
+    return not vendored  # a folder of the project that is called site-packages has no versions
 
 
 @lru_cache(maxsize=1)
@@ -121,8 +100,8 @@ def _files_of_others(root: Path) -> set[Optional[Path]]:
     return {_file_of(module) for name, module in list(sys.modules.items()) if name not in _inside[root]}
 
 
-def _require_known_modules_of_ours(model: Model, entered: frozenset[str]) -> None:
-    for name in sorted(sys.modules.keys() - entered):
+def _require_known_modules_of_ours(model: Model, imported: Iterable[str]) -> None:
+    for name in sorted(imported):
         package, _, rest = name.partition(".")
         if package == PACKAGE.name and rest and rest.partition(".")[0] not in OURS:
             raise ModelError(f"{model.code} imports {name}, which no stage of the model depends on; copy what it needs into {model.code}")
@@ -142,19 +121,31 @@ def _require_known_modules(model: Model, root: Path) -> None:
         raise ModelError(_sentence(model, "imports", shown(file, root), remedy))
 
 
-def _require_known_files(model: Model, root: Path, recorded: _Recording, stage_reads: bool) -> None:
+def _require_known_files(model: Model, root: Path, opened: Opened, stage_reads: bool) -> None:
     known = {Path(model.code).resolve(), Path(model.weights).resolve()}
-    allowed = [PACKAGE, Path(tempfile.gettempdir()).resolve(), *([(root / artifacts.ROOT).resolve()] if stage_reads else [])]
-    for name in recorded.read:
+    ours = [PACKAGE, *([(root / artifacts.ROOT).resolve()] if stage_reads else [])]
+    for name in opened.read:
         path = Path(name)
         real = path.resolve()
-        users = root in path.parents or root.resolve() in real.parents or real.suffix in CODE_SUFFIXES
-        if not users or "__pycache__" in path.parts or name in recorded.written or real in known or not real.is_file():
+        if real in known or not real.is_file() or is_installed(real) or any(folder in real.parents for folder in ours):
             continue
-        if is_installed(real) or any(folder in real.parents and folder not in root.resolve().parents for folder in allowed):
+        if root not in path.parents and real.suffix not in CODE_SUFFIXES and _is_of_the_machine(real, root.resolve()):
             continue
         if real not in _files_of_others(root):  # a warning quotes a line of its file
             raise ModelError(_sentence(model, "reads", shown(real, root), "put what it holds into that file, into the weights, or into model.arguments"))
+
+
+def _is_of_the_machine(path: Path, root: Path) -> bool:
+    """Whether a file beyond the project is the system's, a cache, or temporary: what is left is of the user's, such as a table in a folder beside."""
+    temporary = Path(tempfile.gettempdir()).resolve()
+    if root in path.parents:
+        return False
+    if temporary in path.parents:  # where a whole project lies there, what lies around it is no more temporary than that
+        return not (temporary in root.parents and root.parent != temporary and root.parent in path.parents)
+    if any(Path(folder) in path.parents for folder in (*SYSTEM, sys.prefix, sys.base_prefix)):
+        return True
+    home = Path.home()
+    return home in path.parents and path.relative_to(home).parts[0].startswith(".")
 
 
 def _sentence(model: Model, does: str, what: str, remedy: str) -> str:
@@ -173,3 +164,18 @@ def refuse_factories_in_arguments(arguments: Any, where: str = "model.arguments"
     elif isinstance(arguments, (list, tuple)):
         for index, value in enumerate(arguments):
             refuse_factories_in_arguments(value, f"{where}[{index}]")
+
+
+def refuse_files_in_arguments(model: Model, arguments: Any, where: str = "model.arguments") -> None:
+    """Raise ModelError where an argument names a file: a library that opens it without Python (TorchScript, safetensors) would not be noticed."""
+    if isinstance(arguments, dict):
+        for key, value in arguments.items():
+            refuse_files_in_arguments(model, value, f"{where}.{key}")
+    elif isinstance(arguments, (list, tuple)):
+        for index, value in enumerate(arguments):
+            refuse_files_in_arguments(model, value, f"{where}[{index}]")
+    elif isinstance(arguments, str) and os.path.isfile(arguments):
+        real = Path(arguments).resolve()
+        if real not in {Path(model.code).resolve(), Path(model.weights).resolve()} and not is_installed(real):
+            remedy = "put what it holds into model.code, into the weights, or into model.arguments"
+            raise ModelError(f"{where} names the file {arguments}, which DVC does not see, so a change of it would rerun nothing; {remedy}")

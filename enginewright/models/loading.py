@@ -44,6 +44,7 @@ def make_model(model: Model) -> nn.Module:
     from torch import nn
 
     code.refuse_factories_in_arguments(model.arguments)
+    code.refuse_files_in_arguments(model, model.arguments)
     factory = find_factory(model)
     with code.watching(model):
         try:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from enginewright.accuracy import gate
+from enginewright.accuracy.evaluate import together
 from enginewright.accuracy.gate import Outcome, Verdict, failure, judge, metrics, require_signal, sentence, stops
 from enginewright.accuracy.tasks import get_task
 from enginewright.accuracy.tasks.base import AccuracyTask, Evaluation, Outputs
@@ -239,8 +240,52 @@ def test_a_segmentation_must_know_more_than_the_background(knows: bool, refused:
         require_signal(SEGMENTATION, fp32, wanted, 0.95)
 
 
-def test_without_labels_no_signal_is_asked_for() -> None:
-    require_signal(CLASSIFICATION, agreeing(3, 0)[1], None, 0.95)
+def one_set(task: AccuracyTask, outputs: Outputs) -> Evaluation:
+    """FP32's, without labels, as validate_accuracy has it."""
+    return Evaluation(task.per_image(outputs, None, None), outputs.shape[1] if outputs.ndim > 1 else 0, outputs)
+
+
+VARIED = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+DEAD = np.full((20, 3), 0.1, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "refused"),
+    [
+        pytest.param(CLASSIFICATION, one_hot([0, 1, 2]), False, id="several classes"),
+        pytest.param(CLASSIFICATION, one_hot([0]), False, id="one image, of which the gate says that it decides nothing"),
+        pytest.param(CLASSIFICATION, one_hot([1] * 20), True, id="one class"),
+        pytest.param(CLASSIFICATION, one_hot([1] * 20) * 0, True, id="zeros"),
+        pytest.param(SEGMENTATION, np.repeat(one_hot([0, 1] * 10)[:, :, None, None], 2, 3), False, id="two classes of pixels"),
+        pytest.param(SEGMENTATION, np.repeat(one_hot([1] * 20)[:, :, None, None], 2, 3), True, id="one class of pixels"),
+        pytest.param(get_task(TaskName.outputs), together({"a": VARIED, "anchors": DEAD}), False, id="one output of two is constant"),
+        pytest.param(get_task(TaskName.outputs), together({"a": DEAD, "b": DEAD * 0}), True, id="all outputs are constant"),
+    ],
+)
+def test_without_labels_fp32_must_not_answer_all_images_alike(task: AccuracyTask, outputs: Outputs, refused: bool) -> None:
+    if not refused:
+        require_signal(task, one_set(task, outputs), None, 0.95)
+        return
+    with pytest.raises(DataError, match="fp32 gives all 20 images the same answer, and an engine that keeps that keeps nothing"):
+        require_signal(task, one_set(task, outputs), None, 0.95)
+
+
+@pytest.mark.parametrize("engine", [agreeing(1000, 0), agreeing(0, 1000)])
+def test_nothing_passed_where_nothing_is_gated(engine: tuple[Evaluation, Evaluation]) -> None:
+    configured = settings(gated=[])
+    verdicts = gate.judge_all(CLASSIFICATION, {Precision.fp32: engine[1], Precision.int8: engine[0]}, configured)
+    found = metrics(verdicts, configured)
+    assert (found["verdict"], found["passed"]) == ("not gated", False)
+    assert not stops(verdicts, configured)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-35, 1e30])
+def test_the_scale_of_the_outputs_does_not_move_sqnr(scale: float) -> None:
+    noisy = VARIED + np.random.default_rng(1).normal(size=VARIED.shape).astype(np.float32)
+    rows = CLASSIFICATION.per_image((noisy.astype(np.float64) * scale), None, VARIED.astype(np.float64) * scale)
+    estimate = CLASSIFICATION.noise(rows)
+    assert estimate is not None
+    assert -3 < estimate.value < 3
 
 
 def test_sections_are_found_in_what_metrics_wrote() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import py_compile
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +134,80 @@ def test_modules_of_ours_that_no_stage_of_the_model_depends_on_are_refused(mine:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ModelError, match=r"imports enginewright\.cli, which no stage of the model depends on"):
         make_model(write(above="from enginewright.models.resnet import Block\nimport enginewright.cli.chain"))
+
+
+def test_modules_of_ours_are_refused_where_forward_imports_them_too(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("enginewright.cli")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ModelError, match=r"imports enginewright\.cli, which no stage of the model depends on"):
+        export(write(ran="import enginewright.cli.chain"))
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        pytest.param("above", FROM_PATH, id="from a path"),
+        pytest.param("ran", FROM_PATH, id="from a path in forward"),
+        pytest.param("above", "import NAME_blocks; del sys.modules['NAME_blocks']", id="and forgotten"),
+    ],
+)
+def test_compiled_code_of_an_earlier_run_is_the_file_that_it_was_compiled_from(mine: Path, place: str, line: str) -> None:
+    model = write(**{place: line})
+    py_compile.compile(f"{mine.name}_blocks.py")
+    with pytest.raises(ModelError, match=r"reads .*_blocks\.py, which DVC does not see"):
+        export(model)
+
+
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        pytest.param("f = open('table.bin', 'r+'); f.read(); f.close()", "table.bin", id="r+"),
+        pytest.param("Path('table.bin').read_text(); Path('table.bin').write_text('')", "table.bin", id="read, then written"),
+        pytest.param("open('table.bin', 'a').close(); Path('table.bin').read_text()", "table.bin", id="appended to, then read"),
+        pytest.param("os.read(os.open('table.bin', os.O_RDWR), 9)", "table.bin", id="os.open"),
+        pytest.param("__import__('numpy').memmap('table.bin')", "table.bin", id="memmap"),
+        pytest.param("__import__('subprocess').check_output(['cat', 'table.bin'])", "table.bin", id="subprocess"),
+        pytest.param("f = os.popen('cat table.bin'); f.read(); f.close()", "table.bin", id="popen"),
+        pytest.param("os.system('cat table.bin > /dev/null')", "table.bin", id="system"),
+        pytest.param("json.loads(Path('../beside.json').read_text())", "beside.json", id="beside the project"),
+        pytest.param("sys.path.insert(0, 'site-packages'); import NAME_vendored", "site-packages/", id="site-packages that is none"),
+    ],
+)
+def test_no_way_to_read_a_file_is_overlooked(mine: Path, monkeypatch: pytest.MonkeyPatch, line: str, file: str) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    Path("table.bin").write_bytes(bytes(16))
+    Path("../beside.json").write_text("[1]")
+    Path("site-packages").mkdir()
+    Path(f"site-packages/{mine.name}_vendored.py").write_text("WIDTH = 3\n")
+    with pytest.raises(ModelError, match=rf"(reads|imports) \S*{file}\S*, which DVC does not see"):
+        make_model(write(made=line))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("f = open('scratch.log', 'a'); f.write('x'); f.close()", id="a log"),
+        pytest.param("f = open('scratch.txt', 'w+'); f.read(); f.close()", id="w+"),
+        pytest.param("__import__('subprocess').check_output(['uname', '-m'])", id="a command"),
+        pytest.param("Path('/proc/cpuinfo').read_text()", id="of the system"),
+        pytest.param("__import__('inspect').getsource(Net)", id="its own source"),
+    ],
+)
+def test_what_decides_nothing_is_fine(mine: Path, line: str) -> None:
+    for _ in range(2):
+        make_model(write(made=line))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_arguments_name_no_file(mine: Path, nested: bool) -> None:
+    """TorchScript and safetensors open files without Python, so no audit event tells."""
+    Path("scripted.pt").write_bytes(b"PK")
+    model = Model(_target_="torch.jit.load", arguments={"f": "scripted.pt"}, code="own.pt", weights="own.pt")
+    if nested:
+        model = write(arguments={"backbone": {"parts": ["layer1", "scripted.pt"]}})
+    where = "model.arguments.backbone.parts[1]" if nested else "model.arguments.f"
+    with pytest.raises(ModelError, match=rf"{re.escape(where)} names the file scripted\.pt, which DVC does not see"):
+        make_model(model)
 
 
 @pytest.mark.parametrize("place", ["above", "made", "ran"])

@@ -68,6 +68,9 @@ class AccuracyTask(Protocol):
     def baseline(self, targets: Targets) -> Optional[float]:
         """The task's metric of whoever always gives the commonest answer: what a model that knows anything exceeds."""
 
+    def answers_alike(self, fp32: Evaluation) -> bool:
+        """Whether FP32 gives all images the same answer, of which any engine could keep all and have kept nothing."""
+
     def per_image(self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None) -> pd.DataFrame:
         """Judge a batch of finite outputs against the targets and FP32's outputs, as far as there are any: a row an image.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from enginewright.accuracy import metrics, statistics, tables
 from enginewright.accuracy.statistics import Estimate, PairedCounts, proportion
-from enginewright.accuracy.tasks.base import AGREEMENT, FP32, Outputs, Shown, Tables, Targets
+from enginewright.accuracy.tasks.base import AGREEMENT, FP32, Evaluation, Outputs, Shown, Tables, Targets
 from enginewright.config import TaskName, answers
 from enginewright.data import ImageSet
 from enginewright.errors import DataError, ModelError
@@ -69,6 +69,10 @@ class Classification:
     def baseline(self, targets: Targets) -> Optional[float]:
         """The share of the most frequent label."""
         return float(np.bincount(targets).max() / len(targets))
+
+    def answers_alike(self, fp32: Evaluation) -> bool:
+        """Whether one class is the answer to all images."""
+        return int(fp32.rows["prediction"].nunique()) == 1
 
     def per_image(self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None) -> pd.DataFrame:
         """See `metrics.per_image`."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from enginewright.accuracy.metrics import decibel, noise_estimate
 from enginewright.accuracy.statistics import Estimate, Lowest, Resampled, resampled
-from enginewright.accuracy.tasks.base import FP32, Outputs, Shown, Tables, Targets
+from enginewright.accuracy.tasks.base import FP32, Evaluation, Outputs, Shown, Tables, Targets
 from enginewright.config import TaskName, answers
 from enginewright.data import ImageSet
 
@@ -56,6 +56,11 @@ class AllOutputs:
         """There are no targets to guess."""
         del targets
         return None
+
+    def answers_alike(self, fp32: Evaluation) -> bool:
+        """Whether every output is the same for all images, to the last bit."""
+        outputs = fp32.outputs
+        return outputs is not None and all(bool((outputs[name] == outputs[name][:1]).all()) for name in outputs.dtype.names or ())
 
     def per_image(self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None) -> pd.DataFrame:
         """Judge a batch of finite outputs.

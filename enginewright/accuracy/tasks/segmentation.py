@@ -14,7 +14,7 @@ import numpy.typing as npt
 from enginewright.accuracy.metrics import noise_estimate, noise_figures
 from enginewright.accuracy.statistics import Estimate, resampled
 from enginewright.accuracy.tables import CONFUSION_CLASSES, OTHER, class_names, recall_series
-from enginewright.accuracy.tasks.base import AGREEMENT, FP32, Outputs, Shown, Tables, Targets
+from enginewright.accuracy.tasks.base import AGREEMENT, FP32, Evaluation, Outputs, Shown, Tables, Targets
 from enginewright.config import TaskName, answers
 from enginewright.data import ImageSet
 from enginewright.data.imageset import IGNORED
@@ -73,6 +73,10 @@ class Segmentation:
         pixels = sum(np.bincount(target[target != IGNORED].ravel(), minlength=IGNORED) for target in targets)
         total, present = int(np.sum(pixels)), int(np.count_nonzero(pixels))
         return float(np.max(pixels)) / total / present if total else None
+
+    def answers_alike(self, fp32: Evaluation) -> bool:
+        """Whether one class is the answer to all pixels of all images."""
+        return len({int(answered) for cells in fp32.rows["cells"] for answered in cells[:, 1]}) == 1
 
     def per_image(self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None) -> pd.DataFrame:
         """Judge a batch of finite outputs.

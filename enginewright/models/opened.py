@@ -1,0 +1,105 @@
+"""Which files this process opens, which modules a file of code imports: noted through Python's audit events (PEP 578)."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Optional
+
+PACKAGE = __name__.partition(".")[0]
+MADE = os.O_TRUNC | os.O_EXCL  # flags with which nothing of an earlier content is read
+
+
+@dataclass
+class Opened:
+    """What happened in a block."""
+
+    code: str  # the file whose imports are noted
+    read: list[str] = field(default_factory=list)  # in order, absolute; the source where compiled code was read
+    made: set[str] = field(default_factory=set)  # written from nothing before they were read
+    imported: set[str] = field(default_factory=set)  # modules of this package that `code` imports, and that were not imported before
+
+
+_recording: Optional[Opened] = None  # an audit hook cannot be taken away, so it asks this
+_hooked = False
+
+
+@contextlib.contextmanager
+def recording(code: Path) -> Iterator[Opened]:
+    """Note what is opened in this block, and which modules of this package the file `code` imports."""
+    global _recording, _hooked  # noqa: PLW0603  an audit hook is global itself
+    if not _hooked:
+        sys.addaudithook(_note)
+        _hooked = True
+    outer, _recording = _recording, Opened(os.path.realpath(code))
+    try:
+        yield _recording
+    finally:
+        _recording = outer
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    opened = _recording
+    if opened is None:
+        return
+    if event == "open":
+        _note_open(opened, *arguments)
+    elif event == "import":
+        name = str(arguments[0])
+        if name.startswith(f"{PACKAGE}.") and _runs(opened.code):
+            opened.imported.add(name)
+    elif event in ("subprocess.Popen", "os.system", "ctypes.dlopen", "sqlite3.connect"):
+        folder = arguments[2] if event == "subprocess.Popen" else None
+        named = arguments[:2] if event == "subprocess.Popen" else arguments[:1]
+        opened.read += [os.path.abspath(os.path.join(os.fsdecode(folder or "."), word)) for word in _words(named)]
+
+
+def _note_open(opened: Opened, path: Any, mode: Any, flags: int) -> None:
+    if not isinstance(path, (str, bytes)):
+        return
+    name = _source(os.path.abspath(os.fsdecode(path)))
+    if isinstance(mode, str):
+        makes, reads = bool(set("wx") & set(mode)), "a" not in mode or "+" in mode
+    else:  # of os.open
+        makes, reads = bool(flags & MADE), flags & os.O_ACCMODE != os.O_WRONLY
+    if makes and name not in opened.read:
+        opened.made.add(name)
+    elif reads and not makes and name not in opened.made:
+        opened.read.append(name)
+
+
+def _source(name: str) -> str:
+    if os.path.basename(os.path.dirname(name)) == "__pycache__":
+        with contextlib.suppress(ValueError):
+            return importlib.util.source_from_cache(name)
+    return name
+
+
+def _words(named: Iterable[Any]) -> Iterator[str]:
+    """Whatever may be a file's name in the arguments of a command, also within a line for the shell."""
+    for value in named:
+        if isinstance(value, (str, bytes, os.PathLike)):
+            text = os.fsdecode(value)
+            yield text
+            with contextlib.suppress(ValueError):
+                yield from shlex.split(text)
+        elif isinstance(value, (list, tuple)):
+            yield from _words(value)
+
+
+def _runs(code: str) -> bool:
+    """Whether the innermost code that is not of the import system itself is in that file."""
+    frame: Optional[FrameType] = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith("<frozen importlib") and os.path.dirname(name) != os.path.dirname(importlib.__file__):
+            return os.path.realpath(name) == code
+        frame = frame.f_back
+    return False
