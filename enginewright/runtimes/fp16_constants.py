@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import enum
+import math
 from collections.abc import Iterator
 from typing import Any, Optional
 
@@ -13,17 +13,9 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, numpy_helpe
 Array = npt.NDArray[Any]
 
 LARGEST = 65504.0
-SMALLEST = 2.0**-14  # with all eleven bits; below it a number loses bits, and under 2^-25 it is zero
+ROOM = 14.0  # powers of two: below 2^-14 a number loses bits, and what is multiplied by 2^14 may be over 4
 PIECE = 2**20  # values
 LEAST_ACCURACY = 1e-3  # relative error up to which FP16 holds a constant: 60 dB
-
-
-class Size(enum.IntEnum):
-    """How large values are, as far as constants tell; where values are multiplied, sizes add."""
-
-    tiny = -1
-    ordinary = 0
-    huge = 1
 
 
 class Constants:
@@ -34,7 +26,7 @@ class Constants:
         self._outer = outer
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         self._nodes = {node.output[0]: node for node in graph.node if node.op_type == "Constant"}
-        self._facts: dict[str, tuple[Size, bool, bool]] = {}
+        self._facts: dict[str, tuple[float, bool, bool]] = {}
 
     def __contains__(self, name: object) -> bool:
         return name in self._tensors or name in self._nodes or (self._outer is not None and name in self._outer)
@@ -47,8 +39,8 @@ class Constants:
             return constant_of(self._nodes[name])
         return self._outer.array(name) if self._outer is not None else None
 
-    def size(self, name: str) -> Size:
-        """Of a constant's largest finite value; ordinary for what is no float32 constant."""
+    def size(self, name: str) -> float:
+        """Of a constant's largest finite value (`size_of`); 0 for what is no float32 constant."""
         return self._known(name)[0]
 
     def is_held(self, name: str, each: bool) -> bool:
@@ -56,11 +48,11 @@ class Constants:
         _, as_a_whole, by_itself = self._known(name)
         return by_itself if each else as_a_whole
 
-    def _known(self, name: str) -> tuple[Size, bool, bool]:
+    def _known(self, name: str) -> tuple[float, bool, bool]:
         if name not in self._facts:
             found = self.array(name)
             if found is None or found.dtype != np.float32:
-                self._facts[name] = (Size.ordinary, True, True)
+                self._facts[name] = (0.0, True, True)
             else:
                 self._facts[name] = (size_of(found), holds(found, False), holds(found, True))
         return self._facts[name]
@@ -78,11 +70,16 @@ def constant_of(node: NodeProto) -> Optional[Array]:
     return None
 
 
-def size_of(values: Array) -> Size:
-    """By the largest finite value."""
+def size_of(values: Array) -> float:
+    """The power of two of the largest finite value: where values are multiplied, sizes add. 0 for zeros alone."""
     magnitudes = [np.abs(piece[np.isfinite(piece)]).max(initial=0.0) for piece in _pieces(values)]
     largest = float(max(magnitudes, default=0.0))
-    return Size.huge if largest > LARGEST else Size.tiny if 0 < largest < SMALLEST else Size.ordinary
+    return math.log2(largest) if largest > 0 else 0.0
+
+
+def beyond(size: float) -> float:
+    """A size that leaves FP16's range, as what it multiplies is seldom exactly 1; else 0."""
+    return size if abs(size) > ROOM else 0.0
 
 
 def holds(values: Array, each: bool) -> bool:

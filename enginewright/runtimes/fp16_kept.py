@@ -15,7 +15,7 @@ from onnx import AttributeProto, NodeProto, TensorProto
 from enginewright.runtimes.fp16_constants import (
     LARGEST,
     Constants,
-    Size,
+    beyond,
     constant_of,
     holds_normalization,
     normalization_factor,
@@ -30,6 +30,7 @@ from enginewright.runtimes.fp16_operators import (
     PASSING,
     PRODUCTS,
     RANDOM,
+    SCALING,
     SENSITIVE,
     STEPS,
     STRETCHING,
@@ -57,19 +58,19 @@ class Kept:
         self._static: set[str] = set()  # depends on shapes and constants alone
         self._given = set(inputs)  # an input of the model, or one brought to another scale
         self._stretched: set[str] = set()  # may be far beyond what a node of STRETCHING read
-        self._sizes: dict[str, Size] = {}
+        self._sizes: dict[str, float] = {}  # powers of two, as far as constants tell
         for index, node in enumerate(nodes):
             self._forward(index, node)
         for index, node in enumerate(nodes):
             self._backward(index, node)
 
-    def size(self, name: str) -> Size:
+    def size(self, name: str) -> float:
         """Of a tensor of this graph or of one around it."""
         if name in self._constants:
             return self._constants.size(name)
         if name in self._sizes:
             return self._sizes[name]
-        return self._outer.size(name) if self._outer is not None and name not in self._producers else Size.ordinary
+        return self._outer.size(name) if self._outer is not None and name not in self._producers else 0.0
 
     def is_static(self, name: str) -> bool:
         """Whether a tensor depends on shapes and constants alone."""
@@ -103,8 +104,7 @@ class Kept:
         unheld = self._unheld(node)
         if unheld is not None:
             self._keep(index, f"FP16 does not hold its constant {unheld}")
-        sizes = {size, *(self.size(name) for name in node.input if name not in self._constants)}
-        if sizes != {Size.ordinary}:
+        if beyond(size) or any(beyond(self.size(name)) for name in node.input if name not in self._constants):
             self._keep(index, "it works on numbers outside FP16's range")
         if stretches:
             self._keep(index, "sums, powers and quotients may leave FP16's range")
@@ -147,37 +147,38 @@ class Kept:
     def _dynamic(self, node: NodeProto) -> list[str]:
         return [name for name in node.input if name and not self.is_static(name)]
 
-    def _size_of(self, node: NodeProto) -> Size:
+    def _size_of(self, node: NodeProto) -> float:
         """Of a node's outputs."""
         if node.op_type in BOUNDED or not node.input:
-            return Size.ordinary
+            return 0.0
         if node.op_type == "ConstantOfShape":
             value = constant_of(node)
-            return Size.ordinary if value is None else size_of(value)
-        factors = self._factors(node)
-        if factors:
-            found = Size(max(min(sum(factors), 1), -1))
-            return Size.ordinary if found is Size.tiny and self._is_given(node) else found
+            return 0.0 if value is None else size_of(value)
+        first = self.size(node.input[0])
+        if node.op_type in SCALING:
+            found = self._product_size(node, first)
+            return max(found, 0.0) if self._is_given(node) else found
         read = node.input[:1]
         if node.op_type in JOINING:
             read = node.input[1 if node.op_type == "Where" else 0 :]
         elif node.op_type in LIMITING:
             read = [name for index, name in enumerate(node.input) if not self._is_no_limit(node, index)]
-        sizes = {self.size(name) for name in read if name}
-        return Size.huge if Size.huge in sizes else Size.tiny if sizes == {Size.tiny} else Size.ordinary
+        return max((self.size(name) for name in read if name), default=0.0)
 
-    def _factors(self, node: NodeProto) -> list[Size]:
-        """The sizes that multiply to that of the output; none for a node that does not multiply."""
-        if node.op_type in ("Mul", "Conv", "ConvTranspose", "MatMul", "Gemm"):
-            return [self.size(node.input[0]), self.size(node.input[1])]
+    def _product_size(self, node: NodeProto, first: float) -> float:
+        """Of what multiplies, divides or takes a root; weights count only where they are out of the range themselves."""
+        if node.op_type == "Mul":
+            return first + self.size(node.input[1])
         if node.op_type == "Div":
-            return [self.size(node.input[0]), Size(-self.size(node.input[1]))]
+            return first - self.size(node.input[1])
         if node.op_type == "Reciprocal":
-            return [Size(-self.size(node.input[0]))]
+            return -first
+        if node.op_type == "Sqrt":
+            return first / 2
         if node.op_type == "BatchNormalization":
             factor = normalization_factor(node, self._constants)
-            return [self.size(node.input[0]), Size.ordinary if factor is None else size_of(factor)]
-        return []
+            return first if factor is None else first + beyond(size_of(factor))
+        return beyond(first) + beyond(self.size(node.input[1]))
 
     def _unheld(self, node: NodeProto) -> Optional[str]:
         """The first constant of a node that FP16 does not hold."""
@@ -195,7 +196,7 @@ class Kept:
         """Whether an input is a limit that no FP16 number reaches, or a padding, for which the range's end will do."""
         name = node.input[index]
         side = LIMITING.get(node.op_type, {}).get(index if node.op_type in ("Clip", "Pad") else 0)
-        if side is None or name not in self._constants or self._constants.size(name) is not Size.huge:
+        if side is None or name not in self._constants or 2.0 ** self._constants.size(name) <= LARGEST:
             return False
         values = self._constants.array(name)
         return values is not None and not (side * values > LARGEST).any()
@@ -212,7 +213,7 @@ class Kept:
         return node.op_type == "Mul" and node.input[0] == node.input[1]
 
     def _stays_stretched(self, node: NodeProto) -> bool:
-        """Not behind a function that bounds it, nor once it has met another tensor: x / norm(x), x + f(x)."""
+        """Not behind a function that bounds it, nor once it has scaled another tensor, as a norm does: x / norm(x)."""
         if node.op_type in BOUNDED or (node.op_type == "Sqrt" and self.is_static(node.input[0])):
             return False
         if node.op_type in ("Mul", "Div") and self._is_given(node):  # integers brought to another scale
@@ -220,7 +221,8 @@ class Kept:
         if node.op_type in STRETCHING or node.op_type not in ELEMENTWISE:
             return True
         dynamic = set(self._dynamic(node))
-        return all(self.is_stretched(name) for name in dynamic) or (node.op_type == "Mul" and len(dynamic) == 1)
+        sums = node.op_type not in ("Mul", "Div")
+        return sums or len(dynamic) == 1 or all(self.is_stretched(name) for name in dynamic)
 
     def _leaves_float32(self, node: NodeProto) -> bool:
         """A Cast to an integer, or to a type that asks for more than float32."""

@@ -24,6 +24,7 @@ STEPS = {
     **dict.fromkeys(("GridSample", "RoiAlign", "MaxRoiPool"), 1),
 }
 SENSITIVE = {**STEPS, "Sqrt": 0, "Reciprocal": 0, "Log": 0, "Div": 1}  # small inputs count as much as large ones
+SCALING = ("Mul", "Div", "Reciprocal", "Sqrt", "BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul")
 JOINING = ("Add", "Sub", "Sum", "Mean", "Where", "Concat", "ScatterND", "ScatterElements", "OneHot")
 ELEMENTWISE = (
     "Add", "Sub", "Sum", "Mean", "Where", "Mul", "Div", "Pow", "Sqrt", "Exp", "Log", "Neg", "Abs", "Reciprocal",
