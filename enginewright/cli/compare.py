@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,12 +14,12 @@ from typing import Any, Optional
 from rich.console import Console
 from rich.table import Table
 
-from enginewright import artifacts, manifest
+from enginewright import artifacts
 from enginewright.accuracy.gate import sections
 from enginewright.accuracy.tasks import get_task
 from enginewright.accuracy.tasks.base import AGREEMENT
 from enginewright.benchmark.int8_speed import slower_under_load
-from enginewright.cli.records import left_out, sift
+from enginewright.cli.records import left_out, of_other_artifacts, sift
 from enginewright.config import Precision, TaskName
 from enginewright.errors import StaleArtifact
 from enginewright.manifest import MODEL_SHA256
@@ -124,6 +125,15 @@ def compare(folder: Path, revision: Optional[str] = None, across: bool = False) 
     Raises:
         StaleArtifact: a file is missing or broken, or the revision has none.
     """
+    try:
+        return _compare(folder, revision, across)
+    except (AttributeError, KeyError, TypeError, ValueError) as fault:
+        where = f"{folder}, or those of {revision or 'HEAD'}," if revision != NO_REVISION else str(folder)
+        what = f"{type(fault).__name__}: {fault}"
+        raise StaleArtifact(f"the metrics in {where} are not what their stages write ({what}); write them again with `dvc repro -f`") from None
+
+
+def _compare(folder: Path, revision: Optional[str], across: bool) -> Comparison:
     read = {stage: _read(folder, stage) for stage in (*MEASURED, *BUILDS)}
     accuracy, benchmark = read["validate_accuracy"], read["benchmark_sustained"]
     here, reasons = sift(read, accuracy)
@@ -132,7 +142,7 @@ def compare(folder: Path, revision: Optional[str] = None, across: bool = False) 
     if accuracy and MODEL_SHA256 not in accuracy:
         comparison.notes.append("validate_accuracy does not say of which model and images it is, so the rest may be of others; run `dvc repro`")
     comparison.notes += (f"{text}; run `dvc repro` to measure all of one" for text in left_out(reasons, ""))
-    comparison.notes += _not_of_these_artifacts(folder, read)
+    comparison.notes += of_other_artifacts(folder, read, BUILDS)
     committed = _committed(revision)
     name = revision or "HEAD"
     if committed == read:
@@ -158,27 +168,16 @@ def _against(revision: str, reasons: Mapping[str, str], across: bool) -> Iterato
             yield f"{text}; --across shows the change all the same"
 
 
-def _not_of_these_artifacts(folder: Path, read: Metrics) -> Iterator[str]:
-    """Figures that were edited, or checked out without their artifacts: what measures seals a copy among its outputs."""
-    for stage, sealed in {"validate_accuracy": artifacts.ACCURACY, "benchmark_sustained": artifacts.BENCHMARK}.items():
-        path = sealed / "metrics.json"
-        if folder != artifacts.METRICS or not path.is_file():
-            continue
-        try:
-            manifest.verify(path)
-        except StaleArtifact as fault:
-            yield str(fault)
-            continue
-        if json.loads(path.read_text()) != read[stage]:
-            yield f"{folder / stage}.json is not what {path} holds: it was edited, or is of another commit; run `dvc repro` or `dvc checkout`"
-
-
 def _read(folder: Path, stage: str) -> Mapping[str, Any]:
     path = folder / f"{stage}.json"
     try:
         return _parsed(path.read_text(encoding="utf-8"), str(path), stage)
     except FileNotFoundError:
         raise StaleArtifact(f"{path} is missing; write it with `dvc repro {stage}`") from None
+    except UnicodeDecodeError:
+        raise StaleArtifact(f"{path} is no JSON (it is not UTF-8); write it again with `dvc repro -f -s {stage}`") from None
+    except OSError as fault:
+        raise StaleArtifact(f"{path} cannot be read ({fault.strerror}); give the folder of the metrics, such as {artifacts.METRICS}") from None
 
 
 def _parsed(text: str, path: str, stage: str) -> Mapping[str, Any]:
@@ -229,7 +228,7 @@ def _value(metrics: Metrics, figure: Figure, precision: str) -> Optional[float]:
     value: Any = metrics.get(figure.stage.format(p=precision), {})
     for key in figure.key.format(p=precision).split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
-    return float(value) * figure.scale if isinstance(value, (int, float)) else None
+    return float(value) * figure.scale if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _intervals(accuracy: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, float]]]:

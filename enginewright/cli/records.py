@@ -1,14 +1,20 @@
-"""What the metrics of a stage are of: model, images and target. Only records of the same are put side by side."""
+"""What the metrics of a stage are of: model, images and target. Only records of the same are put side by side, and what was edited is named."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Optional
 
+from enginewright import artifacts, manifest
+from enginewright.errors import StaleArtifact
 from enginewright.manifest import IMAGES_SHA256, MODEL_SHA256
 
 DIGEST = 12  # hex digits of a sha256 that people see
 WORDS = {MODEL_SHA256: "model", IMAGES_SHA256: "images"}
+LOCK = Path("dvc.lock")
 OF_IMAGES = ("validate_accuracy", "benchmark_sustained")  # an engine is built without them
 
 Record = Mapping[str, Any]  # what a stage wrote to artifacts/metrics/<stage>.json
@@ -51,3 +57,35 @@ def _targets(its: Mapping[str, str], anchors: Mapping[str, str]) -> Iterator[str
     for name in sorted({*its, *anchors}):
         if its.get(name) != anchors.get(name):
             yield f"{name} {its.get(name, 'none')} instead of {anchors.get(name, 'none')}"
+
+
+def of_other_artifacts(folder: Path, read: Mapping[str, Record], builds: Iterable[str]) -> Iterator[str]:
+    """Figures that were edited, or checked out without their artifacts: what measures seals a copy among its outputs."""
+    for stage, sealed in {"validate_accuracy": artifacts.ACCURACY, "benchmark_sustained": artifacts.BENCHMARK}.items():
+        path = sealed / "metrics.json"
+        if folder != artifacts.METRICS or not path.is_file():
+            continue
+        try:
+            manifest.verify(path)
+        except StaleArtifact as fault:
+            yield str(fault)
+            continue
+        if json.loads(path.read_text()) != read[stage]:
+            yield f"{folder / stage}.json is not what {path} holds: it was edited, or is of another commit; run `dvc repro` or `dvc checkout`"
+    for stage in _edited(folder, builds):
+        yield f"{folder / stage}.json is not what {LOCK} holds: it was edited, or its stage did not end; run `dvc repro`"
+
+
+def _edited(folder: Path, stages: Iterable[str]) -> Iterator[str]:
+    """Stages whose metrics DVC knows with another hash; none where DVC knows of none."""
+    import yaml
+
+    try:
+        locked = yaml.safe_load(LOCK.read_text())["stages"] if folder == artifacts.METRICS else {}
+        for stage in stages:
+            path = folder / f"{stage}.json"
+            known = [out.get("md5") for out in locked.get(stage, {}).get("outs", []) if out.get("path") == path.as_posix()]
+            if known and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() not in known:
+                yield stage
+    except (OSError, AttributeError, KeyError, TypeError, yaml.YAMLError):
+        return  # it is DVC's to say that its file is broken

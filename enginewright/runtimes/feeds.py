@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from enginewright.errors import EngineInputError
 
 Array = npt.NDArray[Any]
+NOT_IN_NUMPY = re.compile(r"bfloat16|float[468]_")  # not float64
 
 
 def engine_closed(path: Path) -> EngineInputError:
@@ -49,8 +51,12 @@ def refuse_unusual(name: str, value: object) -> None:
     if getattr(value, "requires_grad", False) is True:
         raise EngineInputError(f"the input '{name}' is {_kind(value)} that requires a gradient, which an engine has not; feed .detach() of it")
     dtype = str(getattr(value, "dtype", ""))
-    if any(word in dtype for word in ("bfloat16", "float8", "float6", "float4")):
+    if NOT_IN_NUMPY.search(dtype):
         raise EngineInputError(f"the input '{name}' is {dtype}, which NumPy lacks; convert it to the input's type, e.g. with .float()")
+    if getattr(value, "is_meta", False) is True:
+        raise EngineInputError(f"the input '{name}' is {_kind(value)} on the device meta, which holds no values; feed one that does")
+    if getattr(value, "is_sparse", False) is True or "sparse" in str(getattr(value, "layout", "")):
+        raise EngineInputError(f"the input '{name}' is {_kind(value)} that is sparse; feed .to_dense() of it")
     is_negated = getattr(value, "is_neg", None)
     if callable(is_negated) and is_negated() is True:
         raise EngineInputError(f"the input '{name}' is a view whose sign is still to be turned; feed .resolve_neg() of it")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
 from typing import Any, Optional
 
 import pytest
+import yaml
 
 from enginewright.cli import main
 
@@ -254,6 +256,12 @@ def test_what_spoils_the_figures_is_said(here: Path, capsys: pytest.CaptureFixtu
         pytest.param("build_int8", None, "build_int8.json is missing; write it with `dvc repro build_int8`", id="missing"),
         pytest.param("validate_accuracy", "{\n", "validate_accuracy.json, line 2, is no JSON", id="truncated"),
         pytest.param("benchmark_sustained", "[]", "benchmark_sustained.json holds no metrics", id="list"),
+        pytest.param("build_int8", "\xff", "build_int8.json is no JSON (it is not UTF-8)", id="not UTF-8"),
+        pytest.param("validate_accuracy", '{"int8": 3}', "the metrics in artifacts/metrics, or those of HEAD, are not what their stages write", id="number"),
+        pytest.param("validate_accuracy", '{"gate": {"figure": "top1", "int8": {}}}', "are not what their stages write (KeyError: 'mode')", id="no mode"),
+        pytest.param(
+            "build_int8", json.dumps({"findings": 3, **OF}), "are not what their stages write (TypeError: 'int' object is not iterable)", id="findings"
+        ),
     ],
 )
 def test_missing_and_broken_metrics_name_the_stage(here: Path, capsys: pytest.CaptureFixture[str], stage: str, content: Optional[str], text: str) -> None:
@@ -261,9 +269,28 @@ def test_missing_and_broken_metrics_name_the_stage(here: Path, capsys: pytest.Ca
     path = METRICS / f"{stage}.json"
     path.unlink()
     if content is not None:
-        path.write_text(content)
+        path.write_text(content, encoding="latin-1")
     assert call() == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_sentence(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("figures").touch()
+    assert call("figures") == 2
+    assert "figures/validate_accuracy.json cannot be read (Not a directory); give the folder of the metrics" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("edited", [True, False])
+def test_figures_of_a_build_that_were_edited_are_named(here: Path, capsys: pytest.CaptureFixture[str], edited: bool) -> None:
+    write_all()
+    path = METRICS / "build_int8.json"
+    digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    outs = [{"path": path.as_posix(), "hash": "md5", "md5": digest, "size": 1}]
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"build_int8": {"cmd": "x", "outs": outs}}}))
+    if edited:
+        write("build_int8", {**json.loads(path.read_text()), "size_mib": 0.001})
+    assert call() == 0
+    assert ("build_int8.json is not what dvc.lock holds: it was edited, or its stage did not end" in capsys.readouterr().out) is edited
 
 
 def test_a_revision_that_is_none(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
