@@ -309,7 +309,7 @@ def test_nan_outputs(project: Project, mine: Path) -> None:
     torch.save(weights, mine)
     run = _own_weights(project)
     assert run.code != 0
-    assert "error: export: resnet_reference (enginewright/models/resnet.py) returns NaN or infinity on random input" in run.output
+    assert "error: export: resnet_reference (enginewright/models/resnet.py) returns NaN or infinity on images of the data set" in run.output
     assert not (project.root / MODEL).exists()
 
 
