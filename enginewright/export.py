@@ -101,9 +101,9 @@ def to_onnx(model: torch.nn.Module, interface: Model, settings: Export) -> bytes
     try:
         return _cleaned(simplified(_trace(model, example, interface, names, settings.opset_version)))
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as fault:
+        later = ", or raise export.opset_version" if "was added in version" in _first_line(fault) else ""
         raise ModelError(
-            f"{interface.name} has no ONNX form at opset {settings.opset_version}: {_first_line(fault)}; "
-            f"replace that operation in {interface.code}, or raise export.opset_version"
+            f"{interface.name} has no ONNX form at opset {settings.opset_version}: {_first_line(fault)}; replace that operation in {interface.code}{later}"
         ) from fault
 
 

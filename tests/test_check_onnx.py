@@ -114,6 +114,26 @@ def images_as(dtype: int) -> ModelProto:
     return model_of([helper.make_node("Cast", ["input"], ["output"], "cast", to=TensorProto.FLOAT)], dtype=dtype)
 
 
+def numbers(values: list[float]) -> onnx.TensorProto:
+    return onnx.numpy_helper.from_array(np.array(values, np.int64 if isinstance(values[0], int) else np.float32), "few_values")
+
+
+def doubles() -> ModelProto:
+    """A convolution that computes in float64, between two Casts."""
+    nodes = [
+        helper.make_node("Cast", ["input"], ["wide"], "widen", to=TensorProto.DOUBLE),
+        helper.make_node("Conv", ["wide", "kernel"], ["found"], "conv1"),
+        helper.make_node("Cast", ["found"], ["output"], "narrow", to=TensorProto.FLOAT),
+    ]
+    return model_of(nodes, {"kernel": np.ones((2, 1, 3, 3))}, output=["batch", 2, 6, 6])
+
+
+def unshaped() -> ModelProto:
+    model = relu()
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    return model
+
+
 def quantized() -> ModelProto:
     nodes = [
         helper.make_node("QuantizeLinear", ["input", "scale", "zero"], ["q"], "quantize"),
@@ -148,6 +168,24 @@ FAILS = [
         lambda: batch_normalization(behind_conv=True, training=True),
         r"node 'norm1' \(BatchNormalization\) is in training mode; call `model.eval",
         id="training mode",
+    ),
+    pytest.param(
+        lambda: model_of([helper.make_node("Dropout", ["input", "", "yes"], ["output"], "drop")], {"yes": np.array(True)}),
+        r"node 'drop' \(Dropout\) is in training mode; call `model.eval",
+        id="Dropout in training mode",
+    ),
+    pytest.param(
+        lambda: model_of(
+            [
+                helper.make_node("Constant", [], ["few"], "few", sparse_value=helper.make_sparse_tensor(numbers([2.0]), numbers([1]), [8])),
+                helper.make_node("Mul", ["input", "few"], ["output"], "scale"),
+            ]
+        ),
+        r"node 'few' \(Constant\) holds a sparse tensor or strings, which TensorRT does not support; store it dense",
+        id="sparse Constant",
+    ),
+    pytest.param(
+        doubles, "ONNX Runtime .* cannot run the model: .*Conv.*; replace that operation in `forward`, or cast to float32", id="no kernel for float64"
     ),
     pytest.param(lambda: conv(weight=kernel(np.nan, 1, np.nan)), "the weight 'kernel' holds 2 of 18 values that are NaN", id="NaN weight"),
     pytest.param(lambda: conv(weight=kernel(np.inf)), "the weight 'kernel' holds 1 of 18 values that are infinity", id="infinite weight"),
@@ -204,6 +242,7 @@ PASSES = [
     pytest.param(
         lambda: one("RandomUniformLike"), "warning", r"'odd' \(RandomUniformLike\) is restricted in TensorRT: its seed is ignored", id="restricted operator"
     ),
+    pytest.param(unshaped, "warning", "the output 'output' states no shape, which ONNX asks for", id="output without a shape"),
     pytest.param(lambda: one("Hardmax"), "warning", r"'odd' \(Hardmax\) is restricted .*: TensorRT 8.5 does not have it", id="later TensorRT"),
     pytest.param(lambda: images_as(TensorProto.DOUBLE), "warning", "the input 'input' float64 .* is not float32", id="double images"),
     pytest.param(lambda: images_as(TensorProto.FLOAT16), "warning", "the input 'input' float16 .* is not float32", id="half images"),

@@ -109,7 +109,7 @@ def _run(model: onnx.ModelProto, tensors: Collection[str], batches: Iterable[Map
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = onnxruntime.InferenceSession(exposed.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except (Fail, InvalidGraph, Unsupported) as fault:
+    except (Fail, InvalidArgument, InvalidGraph, RuntimeException, Unsupported) as fault:
         raise ModelError(f"ONNX Runtime cannot run the model: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}") from None
     types = {value.name: FLOAT_INPUTS[value.type] for value in session.get_inputs() if value.type in FLOAT_INPUTS}
     for batch in batches:

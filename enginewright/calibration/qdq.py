@@ -100,7 +100,10 @@ def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement,
 def _refuse(model: ModelProto, exclude: Collection[str]) -> None:
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset < MINIMUM_OPSET:
-        raise ModelError(f"{model.graph.name} has opset {opset}, and per-channel Q/DQ needs {MINIMUM_OPSET}; raise export.opset_version")
+        raise ModelError(
+            f"{model.graph.name} has opset {opset}, and per-channel Q/DQ needs {MINIMUM_OPSET}; "
+            "raise export.opset_version, or convert a file of other origin with onnx.version_converter"
+        )
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
         raise ModelError(f"{model.graph.name} carries Q/DQ nodes already; give the float model")
     graph = Graph(model)

@@ -23,7 +23,7 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the same function in fewer nodes; names of layers, inputs and outputs stay. What ONNX Runtime cannot load comes back as it is."""
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph  # fmt: skip
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException  # fmt: skip
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -32,15 +32,21 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         onnx.save(_without_empty_values(model), str(source))
         try:
             quant_pre_process(str(source), str(result), skip_symbolic_shape=True)
-        except (Fail, InvalidGraph, Unsupported):
+        except (Fail, InvalidArgument, InvalidGraph, RuntimeException, Unsupported):
             return fold_static_shapes(model)
         found = onnx.load(result)
+    if _opset(found) != _opset(model):  # before 11 it converts, and what is refused later is not the opset of this file
+        return fold_static_shapes(model)
     _name_as_before(model, found)
     domains = {"", *(entry.domain for entry in model.opset_import)}  # what comes back imports every domain that ONNX Runtime knows
     opset = [entry for entry in found.opset_import if entry.domain in domains]
     del found.opset_import[:]
     found.opset_import.extend(opset)
     return fold_static_shapes(found)
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
 def _name_as_before(model: onnx.ModelProto, result: onnx.ModelProto) -> None:

@@ -11,7 +11,7 @@ from enginewright.check_onnx import graph, operators, structure, weights
 from enginewright.check_onnx.origin import Origin, origin_of
 from enginewright.check_onnx.report import Finding, Report, Severity
 from enginewright.errors import ModelError
-from enginewright.runtimes.parsers import PARSERS, ParserAnswer, parser_answers
+from enginewright.runtimes.parsers import PARSERS, ParserAnswer, parser_answers, session_refusal
 
 
 def inspect(path: Path, opset_version: Optional[int] = None) -> Report:
@@ -46,16 +46,23 @@ def _inspected(path: Path, model: onnx.ModelProto, opset_version: Optional[int])
     refusals: list[Finding] = []
     readable = all((path.parent / name).is_file() for name in weights.external_files(model))
     if readable:
-        refusals = list(structure.checker(path, origin))
+        refusals = list(structure.checker(path, model, origin))
         found += [*refusals, *weights.findings(path, model, origin)]
     found += [*contradictions, *structure.fed(model, origin)]
     if not contradictions:
         found += structure.returned(model, origin)
     # TensorRT-RTX 1.7's parser was seen to end the whole process on a node with a wrong number of inputs.
-    valid = readable and not refusals and not contradictions
+    valid = readable and not contradictions and not _fails(refusals)
     answers = parser_answers(path) if valid else {name: ParserAnswer(why_not="not asked, as the model is not valid ONNX") for name in PARSERS}
+    if valid and not _fails(found) and (what := session_refusal(path)):  # a kernel that it lacks: a convolution of float64
+        remedy = origin.says("replace that operation in `forward`", "make the file without that operation") + ", or cast to float32 before it"
+        found.append(Finding(Severity.fail, what, remedy))
     found += _refusals(answers, {finding.node for finding in found if finding.severity is Severity.fail}, origin)
     return _report(model, inferred, found, answers)
+
+
+def _fails(found: list[Finding]) -> bool:
+    return any(finding.severity is Severity.fail for finding in found)
 
 
 def _report(model: onnx.ModelProto, inferred: onnx.ModelProto, found: list[Finding], answers: dict[str, ParserAnswer]) -> Report:

@@ -76,6 +76,8 @@ UNSUPPORTED = {
     "Unique": "its output's shape depends on the data: do this after inference, on the host",
 }
 
+UNREAD = ("sparse_value", "value_string", "value_strings")  # of a Constant
+
 # Operators that are taken with a restriction worth a look -> the restriction.
 _NOT_IN_8_5 = "TensorRT 8.5 does not have it, 10.15 does"
 RESTRICTED = {
@@ -105,6 +107,7 @@ _DOMAINS = {
 def findings(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
     """What there is to say about the nodes of a model, in their order."""
     local = {(function.domain, function.name) for function in model.functions}
+    constants = Graph(model)
     for node in walk(model.graph):
         if (node.proto.domain, node.proto.op_type) in local:
             continue
@@ -112,7 +115,7 @@ def findings(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
         if node.proto.domain not in STANDARD_DOMAINS:
             continue
         yield from _tensorrt(node, origin)
-        yield from _training(node, origin)
+        yield from _training(node, constants, origin)
     yield from map(_batch_normalization, batch_normalizations(model))
     yield from _quantized(model)
 
@@ -153,13 +156,19 @@ def _tensorrt(node: Node, origin: Origin) -> Iterator[Finding]:
         yield Finding(Severity.fail, f"{node} returns Indices, which TensorRT does not support", remedy, node.name)
     elif operator in ("MaxPool", "AveragePool", "LpPool") and any(size != 1 for size in _attribute(node, "dilations", ())):
         yield Finding(Severity.fail, f"{node} has dilations, which TensorRT does not support in pooling", "pool without dilation", node.name)
+    elif operator == "Constant" and any(attribute.name in UNREAD for attribute in node.proto.attribute):
+        remedy = "store it dense, as an initializer or in the attribute `value`"
+        yield Finding(Severity.fail, f"{node} holds a sparse tensor or strings, which TensorRT does not support", remedy, node.name)
     elif operator == "Resize" and _attribute(node, "antialias", 0):
         remedy = _in_words("interpolate with antialias=False", origin)
         yield Finding(Severity.fail, f"{node} has antialiasing, which TensorRT does not support", remedy, node.name)
 
 
-def _training(node: Node, origin: Origin) -> Iterator[Finding]:
-    if _attribute(node, "training_mode", 0):
+def _training(node: Node, constants: Graph, origin: Origin) -> Iterator[Finding]:
+    """BatchNormalization says it by an attribute, Dropout from opset 12 on by its third input."""
+    switch = node.proto.input[2] if node.proto.op_type == "Dropout" and len(node.proto.input) > 2 else ""
+    value = constants.constant(switch) if switch else None
+    if _attribute(node, "training_mode", 0) or (value is not None and value.any()):
         remedy = origin.says("call `model.eval()` before the export", f"for inference, {origin.again}")
         yield Finding(Severity.fail, f"{node} is in training mode", remedy, node.name)
 

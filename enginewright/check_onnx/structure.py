@@ -102,13 +102,27 @@ def _lower(origin: Origin) -> str:
     return origin.says("export with opset_version=17", f"{CONVERT} to 17")
 
 
-def checker(path: Path, origin: Origin) -> Iterator[Finding]:
+def checker(path: Path, model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
     """ONNX's own checker over the whole file. External files must exist."""
+    unshaped = [value.name for value in model.graph.output if value.type.HasField("tensor_type") and shape(value) is None]
     try:
-        onnx.checker.check_model(str(path), full_check=True)
+        onnx.checker.check_model(str(path) if not unshaped else _shaped(model), full_check=True)
     except FAULTS as fault:
         what = f"onnx.checker refuses the model: {_words(fault, path)}"
-        yield Finding(Severity.fail, what, f"the program that wrote it is at fault: {origin.again}")
+        in_pytorch = f"{origin.again}; if it says so again, the exporter has no form of that operation: replace it in `forward`"
+        yield Finding(Severity.fail, what, f"the program that wrote it is at fault: {origin.says(in_pytorch, origin.again)}")
+        return
+    for name in unshaped:
+        what = f"the output '{name}' states no shape, which ONNX asks for"
+        yield Finding(Severity.warning, what, "parsers and sessions infer it; onnx.shape_inference.infer_shapes writes it into the file", name)
+
+
+def _shaped(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose outputs state their shapes as far as they can be inferred: nothing else is to be refused on their account."""
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except FAULTS:
+        return model
 
 
 def infer_shapes(model: onnx.ModelProto, origin: Origin) -> tuple[onnx.ModelProto, list[Finding]]:

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, numpy_helper
 
+from enginewright.calibration.constants import dense
+
 Array = npt.NDArray[Any]
 
 LARGEST = 65504.0
@@ -32,7 +34,7 @@ class Constants:
         return name in self._tensors or name in self._nodes or (self._outer is not None and name in self._outer)
 
     def array(self, name: str) -> Optional[Array]:
-        """The value; None for what is computed, and for a string or a sparse constant."""
+        """The value; None for what is computed, and for a string."""
         if name in self._tensors:
             return numpy_helper.to_array(self._tensors[name])
         if name in self._nodes:
@@ -67,6 +69,8 @@ def constant_of(node: NodeProto) -> Optional[Array]:
             return np.array(attribute.f, np.float32)
         if attribute.name == "value_floats":
             return np.array(attribute.floats, np.float32)
+        if attribute.name == "sparse_value":
+            return dense(attribute.sparse_tensor)
     return None
 
 

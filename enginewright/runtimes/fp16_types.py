@@ -139,6 +139,8 @@ class Types:
                 return int(attribute.i)
             if attribute.name == "value":
                 return int(attribute.t.data_type)
+            if attribute.name == "sparse_value":
+                return int(attribute.sparse_tensor.values.data_type)
             if attribute.name in CONSTANT_TYPES:
                 return CONSTANT_TYPES[attribute.name]
         if node.op_type == "EyeLike":

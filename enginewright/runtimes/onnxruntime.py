@@ -178,7 +178,7 @@ class OnnxRuntimeEngine:
         names = [output.name for output in self.outputs]
         pieces = []
         for start, piece in zip(range(0, batch, self.max_batch), in_batches(feeds, batch, self.max_batch)):
-            pieces.append((dict(zip(names, session.run(names, piece))), min(self.max_batch, batch - start)))
+            pieces.append((dict(zip(names, self._run(session, names, piece))), min(self.max_batch, batch - start)))
         return joined(pieces)
 
     def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
@@ -189,7 +189,7 @@ class OnnxRuntimeEngine:
         for repeat in range(repeats):
             start = time.perf_counter()
             for piece in pieces:
-                session.run(None, piece)
+                self._run(session, None, piece)
             seconds[repeat] = time.perf_counter() - start
         return seconds
 
@@ -226,6 +226,19 @@ class OnnxRuntimeEngine:
         if self._session is None:
             raise engine_closed(self._path)
         return self._session
+
+    def _run(self, session: onnxruntime.InferenceSession, names: Optional[list[str]], feeds: Feeds) -> list[Array]:
+        """A node can fail on a batch that a session was opened for: a Reshape to a fixed size. Raises ModelError."""
+        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException  # fmt: skip
+
+        try:
+            answers: list[Array] = session.run(names, dict(feeds))
+        except (Fail, InvalidArgument, RuntimeException) as fault:
+            batch = len(next(iter(feeds.values())))
+            raise ModelError(
+                f"ONNX Runtime cannot run {self._path} on a batch of {batch}: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}"
+            ) from None
+        return answers
 
     def _check(self, feeds: Feeds) -> int:
         batch = check_feeds(self.inputs, feeds)
@@ -327,12 +340,12 @@ def _optimized(plan: bytes, source: Path, precision: Precision) -> onnx.ModelPro
 
 def _refused(model: Union[str, bytes], optimized: Optional[Path] = None) -> Optional[str]:
     """Why a session takes no such model, in one line that names the node; None if it does. The optimized graph goes to `optimized`."""
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph  # fmt: skip
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException  # fmt: skip
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
 
     try:
         open_session(model, session_options(instruction_sets(), optimized))
-    except (Fail, InvalidGraph, Unsupported) as fault:
+    except (Fail, InvalidArgument, InvalidGraph, RuntimeException, Unsupported) as fault:
         return " ".join(str(fault).split())
     return None
 

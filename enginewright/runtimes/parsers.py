@@ -44,6 +44,24 @@ def parser_answers(onnx_model: Path) -> dict[str, ParserAnswer]:
     return {package: _answer(package, onnx_model) for package in PARSERS}
 
 
+def session_refusal(onnx_model: Path) -> Optional[str]:
+    """Why ONNX Runtime, the FP32 reference of every comparison, opens no session of a model; None if it does, or is not installed."""
+    try:
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+    except ImportError:
+        return None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        onnxruntime.InferenceSession(str(onnx_model), options, providers=["CPUExecutionProvider"])
+    except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented, state.RuntimeException) as fault:
+        words = " ".join(str(fault).split()).replace(str(onnx_model), onnx_model.name)
+        return f"ONNX Runtime {onnxruntime.__version__} cannot run the model: {words}"
+    return None
+
+
 def _answer(package: str, onnx_model: Path) -> ParserAnswer:
     try:
         trt = importlib.import_module(package)

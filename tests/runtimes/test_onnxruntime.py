@@ -121,6 +121,27 @@ def test_a_model_that_cannot_run_is_one_sentence(model: Path) -> None:
         RUNTIME.build(model, Precision.fp32, SETTINGS, None)
 
 
+def test_a_batch_that_a_node_cannot_take_is_one_sentence(here: Path) -> None:
+    nodes = [onnx.helper.make_node("Reshape", ["input", "shape"], ["output"])]
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 6]) for name in ("input", "output")]
+    graph = onnx.helper.make_graph(nodes, "baked", values[:1], values[1:], [onnx.numpy_helper.from_array(np.array([1, 6]), "shape")])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), here / "model.onnx")
+    with load(sealed(here / "model.onnx", Precision.fp32)) as engine:
+        assert engine.infer({"input": np.ones((1, 6), np.float32)})["output"].shape == (1, 6)
+        for run in (engine.infer, lambda feeds: engine.device_seconds(feeds, 1)):
+            with pytest.raises(ModelError, match=r"ONNX Runtime cannot run .* on a batch of 2: .*Reshape"):
+                run({"input": np.ones((2, 6), np.float32)})
+
+
+def test_an_old_opset_is_named_as_it_is(here: Path) -> None:
+    model = residual_network()
+    model.opset_import[0].version = 9
+    onnx.save(model, here / "model.onnx")
+    cache = CalibrationCache(CalibrationAlgorithm.minmax, {"input": 0.1})
+    with pytest.raises(ModelError, match=r"has opset 9, and per-channel Q/DQ needs 13; raise export.opset_version, or convert"):
+        RUNTIME.build(here / "model.onnx", Precision.int8, SETTINGS, cache)
+
+
 def test_a_conversion_that_fails_is_not_blamed_on_the_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def one_weight_alone(network: onnx.ModelProto) -> onnx.ModelProto:
         half = onnx.ModelProto()
