@@ -37,6 +37,7 @@ from enginewright.runtimes.fp16_operators import (
     WIDE_INTEGERS,
 )
 
+FINISHES = "it scales or shifts what a normalization in FP32 gives"
 FOLLOWED = "a root, a logarithm, a divisor, an index or a coordinate is made of it"
 
 
@@ -63,6 +64,8 @@ class Kept:
             self._forward(index, node)
         for index, node in enumerate(nodes):
             self._backward(index, node)
+        for index, node in enumerate(nodes):
+            self._finish_normalization(index, node)
 
     def size(self, name: str) -> float:
         """Of a tensor of this graph or of one around it."""
@@ -128,6 +131,20 @@ class Kept:
             if self._is_followed(producer, joins):
                 self.reasons[place] = FOLLOWED
                 waiting += [name for name in producer.input if name and not self.is_static(name)]
+
+    def _finish_normalization(self, index: int, node: NodeProto) -> None:
+        """Gain and shift behind a normalization by hand: ONNX Runtime fuses all into one node, which takes one type."""
+        before = {"Mul": ("Div", "Mul"), "Add": ("Mul",)}.get(node.op_type, ())
+        dynamic = self._dynamic(node)
+        place = self._producers.get(dynamic[0]) if len(dynamic) == 1 else None
+        if place is None or place not in self.reasons or self._nodes[place].op_type not in before:
+            return
+        if self.reasons[place] == FINISHES or any(self._is_root(name) for name in self._nodes[place].input):
+            self._keep(index, FINISHES)
+
+    def _is_root(self, name: str) -> bool:
+        place = self._producers.get(name)
+        return place is not None and self._nodes[place].op_type in ("Sqrt", "Reciprocal")
 
     def _is_static_node(self, node: NodeProto) -> bool:
         if node.op_type in ("Shape", "Size"):

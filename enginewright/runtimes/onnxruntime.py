@@ -44,6 +44,7 @@ EXACT_PRODUCTS = "session.x64quantprecision"
 # It puts the weights of a float Conv or Gemm between quantized tensors into INT8, one scale a tensor: efficientnet_lite0 with its first
 # depthwise convolution left in float fell from an SQNR of 15.7 dB to 4.9 dB (docs/decisions/0014-mixed-precision.md).
 QUANTIZES_BY_ITSELF = "WeightBiasQuantization"
+FUSES_PAIRS = "QDQSelectorActionTransformer"  # layers between Q/DQ pairs become integer kernels
 # It puts the channels of INT8 convolutions last, and of what stands between them: a bicubic Resize has no kernel for that, and the session fails.
 CHANGES_LAYOUT = "NhwcTransformer"
 
@@ -270,13 +271,17 @@ def session_options(available: tuple[str, ...], optimized: Optional[Path] = None
     return options
 
 
-def open_session(model: Union[str, bytes], options: Optional[onnxruntime.SessionOptions] = None) -> onnxruntime.InferenceSession:
-    """A session on the CPU, with `session_options` of this machine unless told otherwise, that computes what the model says."""
+def open_session(model: Union[str, bytes], options: Optional[onnxruntime.SessionOptions] = None, simulates: bool = False) -> onnxruntime.InferenceSession:
+    """A session on the CPU, with `session_options` of this machine unless told otherwise, that computes what the model says.
+
+    With `simulates`, Q/DQ pairs are computed as they stand and never by integer kernels: TensorRT's placement allows kernels here that
+    ONNX Runtime computes otherwise than TensorRT does, such as an AveragePool with ceil_mode (22 dB in place of 40).
+    """
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
     chosen = options or session_options(instruction_sets())
-    disabled = [QUANTIZES_BY_ITSELF, *WRONG_FUSIONS]
+    disabled = [QUANTIZES_BY_ITSELF, *WRONG_FUSIONS, *([FUSES_PAIRS] if simulates else [])]
     try:
         return onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=disabled)
     except Fail as fault:

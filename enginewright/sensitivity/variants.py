@@ -104,7 +104,7 @@ class Variants:
         if self._journal is not None and (known := self._journal.get(digest)) is not None:
             self.reused += 1
             return known
-        with OnnxRuntimeEngine(self._path, open_session(plan), self._evaluator.batch_size) as engine:
+        with OnnxRuntimeEngine(self._path, open_session(plan, simulates=self._placement is Placement.tensorrt), self._evaluator.batch_size) as engine:
             evaluation = self._evaluator.evaluate(engine, Precision.int8_mixed, self._output, self.evaluated.outputs)
         found = self.task.summary(evaluation.rows, evaluation.classes)
         if self.rehearsal is not None:
