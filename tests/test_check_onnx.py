@@ -128,6 +128,19 @@ def doubles() -> ModelProto:
     return model_of(nodes, {"kernel": np.ones((2, 1, 3, 3))}, output=["batch", 2, 6, 6])
 
 
+def replaced() -> ModelProto:
+    """`torch.nan_to_num`, and a convolution behind it."""
+    nodes = [
+        helper.make_node("IsInf", ["input"], ["endless"], "is_inf"),
+        helper.make_node("Greater", ["input", "zero"], ["above"], "is_above"),
+        helper.make_node("And", ["endless", "above"], ["positive"], "both"),
+        helper.make_node("Where", ["positive", "large", "input"], ["finite"], "choose"),
+        helper.make_node("Conv", ["finite", "kernel"], ["output"], "conv1"),
+    ]
+    stored = {"zero": np.float32(0), "large": np.finfo(np.float32).max, "kernel": kernel()}
+    return model_of(nodes, {name: np.asarray(value) for name, value in stored.items()}, output=["batch", 2, 6, 6])
+
+
 def unshaped() -> ModelProto:
     model = relu()
     model.graph.output[0].type.tensor_type.ClearField("shape")
@@ -187,6 +200,11 @@ FAILS = [
     pytest.param(
         doubles, "ONNX Runtime .* cannot run the model: .*Conv.*; replace that operation in `forward`, or cast to float32", id="no kernel for float64"
     ),
+    pytest.param(
+        lambda: model_of([helper.make_node("ScatterND", ["input", "places", "input"], ["output"], "sum", reduction="add")], {"places": np.array([[0]])}),
+        r"'sum' \(ScatterND\) reduces what it scatters, which TensorRT does not support",
+        id="Scatter that adds",
+    ),
     pytest.param(lambda: conv(weight=kernel(np.nan, 1, np.nan)), "the weight 'kernel' holds 2 of 18 values that are NaN", id="NaN weight"),
     pytest.param(lambda: conv(weight=kernel(np.inf)), "the weight 'kernel' holds 1 of 18 values that are infinity", id="infinite weight"),
     pytest.param(lambda: relu(shape=[2, 1, 8, 8]), r"the input 'input' float32 \[2, 1, 8, 8\] has a fixed batch of 2", id="fixed batch of the input"),
@@ -242,6 +260,7 @@ PASSES = [
     pytest.param(
         lambda: one("RandomUniformLike"), "warning", r"'odd' \(RandomUniformLike\) is restricted in TensorRT: its seed is ignored", id="restricted operator"
     ),
+    pytest.param(replaced, "warning", "2 weights are over 65504|'large' 1|restricted in TensorRT: TensorRT 8.5 does not have it", id="torch.nan_to_num"),
     pytest.param(unshaped, "warning", "the output 'output' states no shape, which ONNX asks for", id="output without a shape"),
     pytest.param(lambda: one("Hardmax"), "warning", r"'odd' \(Hardmax\) is restricted .*: TensorRT 8.5 does not have it", id="later TensorRT"),
     pytest.param(lambda: images_as(TensorProto.DOUBLE), "warning", "the input 'input' float64 .* is not float32", id="double images"),

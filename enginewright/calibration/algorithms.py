@@ -41,7 +41,8 @@ def calibrate(onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings
     """Run every batch once and choose one scale for each float activation of the model, in the order of its graph.
 
     Memory holds the activations of one batch. Equal input gives equal scales, whatever the number of threads. A tensor that holds
-    the infinity of an attention mask, or no value at all, gets no scale, and what reads it stays in float.
+    the infinity of an attention mask, NaN that the model itself replaces, or no value at all, gets no scale, and what reads it stays
+    in float.
 
     Args:
         onnx_model: FP32; every tensor keeps its name.
@@ -63,7 +64,8 @@ def calibrate(onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings
         for tensor, values in found.items():
             if not isinstance(values, np.ndarray) or values.dtype != np.float32:  # of an operator whose type ONNX's inference does not know
                 continue
-            if is_boundless(values) and (tensor in known.infinite or tensor not in known.fed):
+            masks = is_boundless(values) and (tensor in known.infinite or tensor not in known.fed)
+            if masks or (np.isnan(values).any() and _replaces_nan(graph, tensor)):
                 boundless.add(tensor)
             elif not np.isfinite(values).all():
                 raise CalibrationMismatch(
@@ -75,6 +77,17 @@ def calibrate(onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings
         raise CalibrationMismatch(NO_IMAGE)
     ranged = [tensor for tensor, magnitudes in seen.items() if tensor not in boundless and magnitudes.counts.any()]
     return CalibrationCache(settings.algorithm, {tensor: scale_of(tensor, _range(seen[tensor], settings)) for tensor in ranged})
+
+
+def _replaces_nan(graph: Graph, tensor: str) -> bool:
+    """Whether the NaN of a tensor end in a Where behind IsNaN: attention whose mask hides a whole row is written so."""
+    readers = graph.consumers(tensor)
+    found = {node.output[0] for node in readers if node.op_type == "IsNaN"}
+    return (
+        bool(found)
+        and not graph.read_elsewhere(tensor)
+        and all(node.op_type == "IsNaN" or (node.op_type == "Where" and node.input[0] in found and node.input[1] != tensor) for node in readers)
+    )
 
 
 def observe(onnx_model: Path, batches: Iterable[Mapping[str, Array]], cache: CalibrationCache) -> dict[str, TensorRange]:

@@ -49,13 +49,26 @@ def ends(graph: onnx.GraphProto, tensor: str, signs: Collection[int], finite: bo
         finite: they are numbers too large for FP16 instead of infinities.
     """
     held: dict[str, Signs] = {tensor: frozenset(signs)}
+    guards: set[str] = set()
     for node in walk(graph):
+        if _guards(node, guards):
+            guards.update(node.proto.output)
+        if finite and node.operator == "Where" and node.proto.input[0] in guards:
+            continue  # torch.nan_to_num: it stands for values that are infinite, or no number, already
         passed = _passed(node, held, finite)
         if passed is None:
             return None
         if passed:
             held.update({name: passed | held.get(name, NONE) for name in node.proto.output if name})
     return "output" if any(held.get(name) for name in _returned(graph)) else "mask"
+
+
+def _guards(node: Node, guards: Collection[str]) -> bool:
+    """Whether a node says where values are infinite or no number, from such an answer as far as it has one."""
+    if node.operator in ("IsInf", "IsNaN"):
+        return True
+    known = [name in guards for name in node.proto.input]
+    return any(known) if node.operator == "And" else bool(known) and all(known) if node.operator == "Or" else False
 
 
 def _returned(graph: onnx.GraphProto) -> Iterator[str]:

@@ -159,6 +159,9 @@ def _tensorrt(node: Node, origin: Origin) -> Iterator[Finding]:
     elif operator == "Constant" and any(attribute.name in UNREAD for attribute in node.proto.attribute):
         remedy = "store it dense, as an initializer or in the attribute `value`"
         yield Finding(Severity.fail, f"{node} holds a sparse tensor or strings, which TensorRT does not support", remedy, node.name)
+    elif operator in ("ScatterElements", "ScatterND") and _attribute(node, "reduction", b"none") != b"none":
+        remedy = _in_words("sum with a matrix product of one-hot rows", origin)
+        yield Finding(Severity.fail, f"{node} reduces what it scatters, which TensorRT does not support", remedy, node.name)
     elif operator == "Resize" and _attribute(node, "antialias", 0):
         remedy = _in_words("interpolate with antialias=False", origin)
         yield Finding(Severity.fail, f"{node} has antialiasing, which TensorRT does not support", remedy, node.name)

@@ -221,7 +221,7 @@ class Kept:
     def _stretches(self, node: NodeProto) -> bool:
         if node.op_type in PRODUCTS:
             return False
-        if node.op_type in STRETCHING or any(self.is_stretched(name) for name in node.input if name):
+        if node.op_type in STRETCHING or _accumulates(node) or any(self.is_stretched(name) for name in node.input if name):
             return True
         if node.op_type == "Div":
             return not self.is_static(node.input[1])
@@ -235,7 +235,7 @@ class Kept:
             return False
         if node.op_type in ("Mul", "Div") and self._is_given(node):  # integers brought to another scale
             return False
-        if node.op_type in STRETCHING or node.op_type not in ELEMENTWISE:
+        if node.op_type in STRETCHING or _accumulates(node) or node.op_type not in ELEMENTWISE:
             return True
         dynamic = set(self._dynamic(node))
         sums = node.op_type not in ("Mul", "Div")
@@ -266,3 +266,8 @@ class Kept:
 
     def _keep(self, index: int, reason: str) -> None:
         self.reasons.setdefault(index, reason)
+
+
+def _accumulates(node: NodeProto) -> bool:
+    """A Scatter that adds or multiplies; ONNX Runtime has some of these in float32 alone."""
+    return node.op_type.startswith("Scatter") and any(attribute.name == "reduction" and attribute.s != b"none" for attribute in node.attribute)

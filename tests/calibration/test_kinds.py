@@ -240,6 +240,18 @@ KINDS.update(
             [*_query("state", node("ConstantOfShape", ["wanted"], ["state"], value=held("", [0.5]))), node("Identity", ["scores"], ["y"])], QUERY[:3], (6, 16)
         ),
         "a mask of minus infinity": Kind([*ATTENTION, node("Add", ["s", "mask"], ["masked"], "mask"), *WEIGHTED], [QUERY[2], held("mask", CAUSAL)], (6, 16)),
+        "a mask that hides a whole row, and what replaces its NaN": Kind(
+            [
+                *ATTENTION,
+                node("Add", ["s", "mask"], ["masked"], "mask"),
+                node("Softmax", ["masked"], ["all"]),
+                node("IsNaN", ["all"], ["hidden"]),
+                node("Where", ["hidden", "nought", "all"], ["p"]),
+                node("MatMul", ["p", "x"], ["y"], "values"),
+            ],
+            [QUERY[2], held("mask", np.where(np.arange(6)[:, None] < 1, -np.inf, CAUSAL)), held("nought", 0)],
+            (6, 16),
+        ),
         "a mask of the lowest number": Kind(
             [*ATTENTION, node("Add", ["s", "mask"], ["masked"], "mask"), *WEIGHTED],
             [QUERY[2], held("mask", np.maximum(CAUSAL, np.finfo(np.float32).min))],
