@@ -131,6 +131,11 @@ def edited(tmp_path: Path, before: str, after: str) -> Path:
         pytest.param("tf32: false", "tf32: Yes", "Yes is one value to DVC", id="yes"),
         pytest.param("in_channels: 1", "in_channels: 2001-01-01", "2001-01-01 is one value to DVC", id="date"),
         pytest.param("seed: 0", "seed: !!int '10'", "the tag tag:yaml.org,2002:int", id="tag"),
+        pytest.param("seed: 0", "seed: ???", "??? stands for a value that is missing, and a stage would take its default", id="missing"),
+        pytest.param("root: data/digits", "root: '???'", "??? stands for a value that is missing", id="missing, quoted"),
+        pytest.param("root: data/digits", 'root: "a\\0b"', "holds a null character", id="null character"),
+        pytest.param("seed: 0", "seed: -1", "seed: -1 must not be negative", id="negative seed"),
+        pytest.param("seed: 0", "seed: 99999999999999999999", "nor take more than 64 bits", id="seed beyond 64 bits"),
         pytest.param("in_channels: 1", "in_channels: !!set {a}", "the tag tag:yaml.org,2002:set", id="tag of a collection"),
     ],
 )

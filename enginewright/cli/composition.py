@@ -18,11 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from enginewright import config
-from enginewright.config import Params
+from enginewright.config import Params, plain
 from enginewright.errors import ConfigError, nearest
 
 CONF = Path("conf")
 CONFIG_NAME = "config"
+OURS = "ConfigError raised while resolving interpolation: "  # how OmegaConf begins the sentence of a resolver of ours
 
 
 def compose(overrides: Sequence[str] = (), conf: Path = CONF) -> DictConfig:
@@ -43,6 +44,7 @@ def compose(overrides: Sequence[str] = (), conf: Path = CONF) -> DictConfig:
     composed = _compose(list(overrides), conf)
     where = " ".join(["conf/", *overrides]) if overrides else "conf/"
     _refuse_missing_keys(composed, OmegaConf.structured(Params), "", where)
+    plain.require_plain(to_text(composed), config.PARAMS_FILE, f" ({where})")  # an escaped interpolation is one where params.yaml is read
     config.check(composed, where)
     return composed
 
@@ -56,7 +58,10 @@ def _compose(overrides: list[str], conf: Path) -> DictConfig:
             composed = compose(CONFIG_NAME, overrides=overrides)
             OmegaConf.resolve(composed)
     except OmegaConfBaseException as fault:
-        raise ConfigError(f"{conf}/: {fault.full_key or 'the configuration'}: {str(fault.msg or fault).strip().splitlines()[0]}") from None
+        reason = str(fault.msg or fault).strip().splitlines()[0]
+        if reason.startswith(OURS):
+            raise ConfigError(reason[len(OURS) :]) from None
+        raise ConfigError(f"{conf}/: {fault.full_key or 'the configuration'}: {reason}") from None
     except OverrideParseException as fault:
         reason = [line for line in str(fault).splitlines() if "http" not in line][-1]
         raise ConfigError(f"the override {fault.override} is not in Hydra's grammar, which is key=value ({reason}); quote it for the shell") from None

@@ -56,6 +56,7 @@ def faults_of(params: Params) -> list[tuple[str, str]]:
         "data.preprocessing.scale": data.preprocessing.scale,
     }.items():
         need(key, math.isfinite(seconds) and seconds > 0, f"{seconds} must be a positive number")
+    need("seed", 0 <= params.seed < 2**64, f"{params.seed} must not be negative, nor take more than 64 bits")
     need("benchmark.warmup_seconds", params.benchmark.warmup_seconds >= 0, "must not be negative")
     need(
         "data.calibration_images",

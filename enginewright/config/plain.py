@@ -19,8 +19,8 @@ LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 AMBIGUOUS = re.compile(r"[-+]?0[0-9_]+|0o[0-7_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|(?i:yes|no|on|off)|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?")
 
 
-def require_plain(text: str, where: Path) -> None:
-    """Check the text of a params.yaml.
+def require_plain(text: str, where: Path, remedy: str = "; or write the file again with `enginewright configure`") -> None:
+    """Check the text of a params.yaml, or what is to become one.
 
     Raises:
         ConfigError: an interpolation, a tag, or a value that DVC and a stage read differently, with its line.
@@ -29,16 +29,22 @@ def require_plain(text: str, where: Path) -> None:
     for event in yaml.parse(text, Loader=LOADER):
         if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and (fault := _fault(event)):
             line = event.start_mark.line + 1 if event.start_mark else 0
-            raise ConfigError(f"{where}, line {line}: {fault}; or write the file again with `enginewright configure`")
+            raise ConfigError(f"{where}, line {line}: {fault}{remedy}")
 
 
 def _fault(event: Any) -> Optional[str]:
     if event.tag is not None and event.tag != "!":  # "!" marks a quoted text
         return f"the tag {event.tag} is not read by all alike; write the value without it"
-    if not isinstance(event, yaml.ScalarEvent):
-        return None
-    if "${" in event.value:
-        return f"{event.value[:80]!r} is an interpolation, whose value could change without DVC noticing; write the value itself"
-    if not event.style and AMBIGUOUS.fullmatch(event.value):
-        return f"{event.value} is one value to DVC and another to a stage; write numbers in decimal, true or false, and text in quotes"
+    return _fault_of_value(event.value, bool(event.style)) if isinstance(event, yaml.ScalarEvent) else None
+
+
+def _fault_of_value(value: str, quoted: bool) -> Optional[str]:
+    if "${" in value:
+        return f"{value[:80]!r} is an interpolation, whose value could change without DVC noticing; write the value itself"
+    if value == "???":
+        return "??? stands for a value that is missing, and a stage would take its default; write the value itself"
+    if "\0" in value:
+        return f"{value[:80]!r} holds a null character; leave it out"
+    if not quoted and AMBIGUOUS.fullmatch(value):
+        return f"{value} is one value to DVC and another to a stage; write numbers in decimal, true or false, and text in quotes"
     return None

@@ -48,6 +48,7 @@ def test_dvc_composes_to_the_same_bytes(configured: Path, overrides: list[str]) 
         pytest.param("data.train_images=many", "data.train_images: Value 'many'", id="type"),
         pytest.param("build.precision_mode=implicitt", "did you mean 'implicit'?", id="member"),
         pytest.param("model.input_shape=[3,28,28]", "is not what data.preprocessing makes, [1, 28, 28]", id="combination"),
+        pytest.param("model.name='\\${seed}'", "params.yaml, line 2: '${seed}' is an interpolation", id="escaped interpolation"),
         pytest.param("seed=${nope}", "Interpolation key 'nope' not found", id="interpolation"),
         pytest.param("model=[a", "the override model=[a is not in Hydra's grammar", id="syntax"),
         pytest.param("model", "the override model is not in Hydra's grammar", id="no-value"),
@@ -79,6 +80,7 @@ def test_no_secret_of_the_environment_gets_into_params_yaml(override: str, confi
     with pytest.raises(ConfigError) as fault:
         compose([override])
     assert "hunter2" not in str(fault.value)
+    assert "raised while resolving" not in str(fault.value)
     assert "${oc.env:A_SECRET} would write the environment variable A_SECRET into params.yaml" in str(fault.value)
     conf = configured / "conf/config.yaml"
     conf.write_text(conf.read_text().replace("seed: 0", "seed: ${oc.env:A_SECRET}"))
