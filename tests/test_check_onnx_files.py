@@ -48,6 +48,12 @@ HIDING = [
     pytest.param([node("Sub", "input mask", "scores"), SOFTMAX], -CAUSAL, id="subtracted"),
     pytest.param([node("Add", "input mask", "scores"), node("Relu", "scores", "output")], CAUSAL, id="cut by a ReLU"),
     pytest.param([node("Add", "input mask", "scores"), node("ReduceMax", "scores", "output", axes=[-1])], CAUSAL, id="largest of what is not hidden"),
+    pytest.param(
+        [node("Pad", "input around mask", "wide"), node("Unsqueeze", "wide axis", "image"), node("MaxPool", "image", "largest", kernel_shape=[3, 3])]
+        + [node("Squeeze", "largest axis", "output")],
+        np.array(-INFINITY),
+        id="padding before a MaxPool",
+    ),
     pytest.param([node("Clip", "input floor mask", "output")], np.array(INFINITY), id="limit of a Clip"),
     pytest.param([node("Min", "input mask", "output")], np.array([INFINITY]), id="limit by Min"),
     pytest.param([node("Less", "input mask", "yes"), node("Where", "yes input floor", "output")], np.array(INFINITY), id="compared"),
@@ -56,7 +62,13 @@ HIDING = [
 
 @pytest.mark.parametrize(("nodes", "mask"), HIDING)
 def test_an_infinity_that_hides_is_no_divergence(nodes: list[NodeProto], mask: Array, tmp_path: Path) -> None:
-    others = {"choice": np.triu(np.ones((4, 4), bool), 1), "shape": np.array([4, 4]), "floor": np.array(0, np.float32)}
+    others = {
+        "around": np.array([0, 1, 1, 0, 1, 1]),
+        "axis": np.array([1]),
+        "choice": np.triu(np.ones((4, 4), bool), 1),
+        "shape": np.array([4, 4]),
+        "floor": np.array(0, np.float32),
+    }
     for value in (mask, np.clip(mask, LEAST, -LEAST)):  # -inf, and the least float32 in its place
         read = {name for each in nodes for name in each.input}
         stored = {"mask": value.astype(np.float32), **{name: array for name, array in others.items() if name in read}}

@@ -232,7 +232,11 @@ class Graph:
     def _inferred(self) -> dict[str, Any]:
         """Tensor -> its type, by ONNX's inference on a copy without weights, which may be too large for one message."""
         if self._types is None:
-            inferred = shape_inference.infer_shapes(without_weights(self._proto, self._opsets, self._functions)).graph
+            bare = without_weights(self._proto, self._opsets, self._functions)
+            try:
+                inferred = shape_inference.infer_shapes(bare).graph
+            except shape_inference.InferenceError:  # ONNX Runtime takes some files that ONNX does not: a node of the domain `ai.onnx`
+                inferred = bare.graph
             values = [*inferred.input, *inferred.value_info, *inferred.output]
             self._types = {tensor.name: helper.make_tensor_type_proto(tensor.data_type, tensor.dims).tensor_type for tensor in inferred.initializer}
             self._types.update({value.name: value.type.tensor_type for value in values if value.type.HasField("tensor_type")})

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import onnx
+from onnx.shape_inference import InferenceError
 
 from enginewright.calibration.shapes import fold_static_shapes
 
@@ -32,7 +33,7 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         onnx.save(_without_empty_values(model), str(source))
         try:
             quant_pre_process(str(source), str(result), skip_symbolic_shape=True)
-        except (Fail, InvalidArgument, InvalidGraph, RuntimeException, Unsupported):
+        except (Fail, InvalidArgument, InvalidGraph, RuntimeException, Unsupported, InferenceError):
             return fold_static_shapes(model)
         found = onnx.load(result)
     if _opset(found) != _opset(model):  # before 11 it converts, and what is refused later is not the opset of this file

@@ -20,7 +20,7 @@ NONE, NEGATIVE, POSITIVE = frozenset[int](), frozenset({-1}), frozenset({1})
 MOVES = frozenset(
     (
         *("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile", "Concat", "Slice", "Split"),
-        *("Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Pad", "Dropout", "Trilu", "MaxPool"),
+        *("Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Pad", "Dropout", "Trilu"),
         *("TopK", "Where", "LogSoftmax", "LeakyRelu", "PRelu", "Resize", "CastLike", "Add"),
     )
 )
@@ -32,7 +32,7 @@ ENDS = frozenset(
     )
 )
 # Operators that end an infinity of one sign and hand on the other.
-ENDS_NEGATIVE = frozenset(("Exp", "Relu", "Softplus", "Elu", "Selu", "Celu", "ReduceMax", "GlobalMaxPool"))
+ENDS_NEGATIVE = frozenset(("Exp", "Relu", "Softplus", "Elu", "Selu", "Celu", "ReduceMax", "GlobalMaxPool", "MaxPool"))
 ENDS_NEGATIVE |= {"ReduceLogSumExp", "Max"}
 ENDS_POSITIVE = frozenset(("ReduceMin", "Min"))
 # Arithmetic that a large finite number passes through.

@@ -424,3 +424,16 @@ def test_sparse_weights_are_weights(tmp_path: Path) -> None:
     assert min(sqnr_db(reference, open_session(plan).run(["y"], feeds)[0]) for plan in plans) > 30
     if RTX.why_not(Task.build) is None:  # its parser knows none, and is given none
         assert RTX.build(path, Precision.int8, Build(), cache).quantized == 2
+
+
+def test_a_file_that_onnx_refuses_and_onnx_runtime_runs_is_built(tmp_path: Path) -> None:
+    """A node of the domain `ai.onnx` in a model that imports the empty one."""
+    model = Kind([node("MatMul", ["x", "w"], ["r"], "first"), node("Relu", ["r"], ["y"])], [stored("w", 8, 4)], (8,)).model()
+    model.graph.node[1].domain = "ai.onnx"
+    onnx.save(model, tmp_path / "model.onnx")
+    images = {"x": np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)}
+    cache = calibrate(tmp_path / "model.onnx", [images], Calibration(algorithm=CalibrationAlgorithm.minmax))
+    built = RUNTIME.build(tmp_path / "model.onnx", Precision.int8, Build(), cache)
+    (exact,), (found,) = (open_session(each).run(None, images) for each in (model.SerializeToString(), built.plan))
+    assert built.quantized == 1
+    assert sqnr_db(exact, found) > 30
