@@ -133,14 +133,27 @@ class Kept:
                 waiting += [name for name in producer.input if name and not self.is_static(name)]
 
     def _finish_normalization(self, index: int, node: NodeProto) -> None:
-        """Gain and shift behind a normalization by hand: ONNX Runtime fuses all into one node, which takes one type."""
+        """Gain and shift behind a normalization by hand: ONNX Runtime fuses all into one node, which takes one type.
+
+        That is the type of what it normalizes, before a Cast: gain and shift stay in FP32 where that stays in FP32 too.
+        """
         before = {"Mul": ("Div", "Mul"), "Add": ("Mul",)}.get(node.op_type, ())
         dynamic = self._dynamic(node)
         place = self._producers.get(dynamic[0]) if len(dynamic) == 1 else None
         if place is None or place not in self.reasons or self._nodes[place].op_type not in before:
             return
-        if self.reasons[place] == FINISHES or any(self._is_root(name) for name in self._nodes[place].input):
+        if self.reasons[place] == FINISHES or self._normalizes_float32(self._nodes[place]):
             self._keep(index, FINISHES)
+
+    def _normalizes_float32(self, node: NodeProto) -> bool:
+        """Whether a Div or Mul brings a tensor that is made in FP32, less its mean or not, to a root's scale."""
+        sources = [name for name in node.input if not self._is_root(name)]
+        if len(sources) != 1:
+            return False
+        place = self._producers.get(sources[0])
+        if place is not None and self._nodes[place].op_type == "Sub":
+            place = self._producers.get(self._nodes[place].input[0])
+        return place is None or place in self.reasons
 
     def _is_root(self, name: str) -> bool:
         place = self._producers.get(name)
