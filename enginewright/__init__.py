@@ -31,4 +31,6 @@ def load(path: Union[str, Path]) -> Engine:
     target = manifest.read(Path(path)).target
     if target is None:
         raise StaleArtifact(f"the sidecar of {path} names no target, so it is no engine; give the file under artifacts/engines/")
+    if target.runtime not in RuntimeName.__members__:
+        raise StaleArtifact(f"the sidecar of {path} names the runtime {target.runtime}, which this version does not know; update Enginewright")
     return get_runtime(RuntimeName[target.runtime], Task.run).load(Path(path))

@@ -156,7 +156,11 @@ def _parsed(text: str) -> Optional[Manifest]:
     manifest = Manifest(**content, target=TargetFingerprint.from_dict(target) if target else None)
     texts = (manifest.path, manifest.sha256, manifest.made_by)
     typed = all(isinstance(value, str) for value in texts) and all(isinstance(value, dict) for value in (manifest.inputs, manifest.settings))
-    return manifest if typed else None
+    return manifest if typed and _named(manifest.inputs) and _named(manifest.files) and not any("/" in name for name in manifest.files) else None
+
+
+def _named(digests: Mapping[str, Any]) -> bool:
+    return all(isinstance(value, str) for pair in digests.items() for value in pair)
 
 
 def verify(artifact: Path, here: Optional[TargetFingerprint] = None) -> Manifest:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from enginewright import manifest
+from enginewright import load, manifest
 from enginewright.errors import EnginewrightError, StaleArtifact
 from enginewright.target import TargetFingerprint
 from support.project import ROOT
@@ -62,9 +62,22 @@ def strange_types(engine: Path) -> None:
     manifest.sidecar(engine).write_text('{"sha256": 1, "made_by": "x", "inputs": [], "target": null, "settings": null, "path": 3}')
 
 
+def says(**changes: object) -> object:
+    """Changes what the sidecar says."""
+
+    def spoil(engine: Path) -> None:
+        sidecar = manifest.sidecar(engine)
+        sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), **changes}))
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
+        pytest.param(says(settings={"files": {"../model.onnx": "0"}}), "engine.onnx.json is not a manifest", id="a file elsewhere"),
+        pytest.param(says(settings={"files": {"build.log": 3}}), "engine.onnx.json is not a manifest", id="a number for a hash"),
+        pytest.param(says(inputs={"model.onnx": 3}), "engine.onnx.json is not a manifest", id="a number for the hash of an input"),
         pytest.param(flip_a_byte, "its bytes differ from the sha256 in engine.onnx.json", id="flipped-byte"),
         pytest.param(lambda engine: engine.write_bytes(engine.read_bytes()[:-1]), "its bytes differ", id="truncated"),
         pytest.param(lambda engine: engine.write_bytes(b""), "its bytes differ", id="empty"),
@@ -84,6 +97,14 @@ def test_a_spoiled_artifact_is_refused_in_one_sentence(engine: Path, spoil: obje
         manifest.verify(engine, CPU)
     assert text in str(fault.value)
     assert "\n" not in str(fault.value)
+
+
+def test_a_runtime_that_this_version_does_not_know_is_one_sentence(engine: Path) -> None:
+    spoil = says(target={**CPU.to_dict(), "runtime": "of_tomorrow"})
+    assert callable(spoil)
+    spoil(engine)
+    with pytest.raises(StaleArtifact, match="names the runtime of_tomorrow, which this version does not know"):
+        load(engine)
 
 
 def test_an_input_that_is_not_here_is_no_fault(engine: Path) -> None:
@@ -175,7 +196,7 @@ def test_killed_in_the_middle_nothing_half_written_is_taken_for_whole(here: Path
     program = """
 import sys, time
 from pathlib import Path
-from enginewright import manifest
+from enginewright import load, manifest
 engine = Path("engine.trt")
 with manifest.replacing(engine) as temporary:
     temporary.write_bytes(b"half")
