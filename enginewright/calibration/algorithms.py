@@ -125,11 +125,11 @@ def _run(model: onnx.ModelProto, tensors: Collection[str], batches: Iterable[Map
     except (Fail, InvalidArgument, InvalidGraph, RuntimeException, Unsupported) as fault:
         raise ModelError(f"ONNX Runtime cannot run the model: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}") from None
     types = {value.name: FLOAT_INPUTS[value.type] for value in session.get_inputs() if value.type in FLOAT_INPUTS}
-    for batch in batches:
+    for batch in filter(_holds_images, batches):
         fed = {name: values.astype(types.get(name, values.dtype), copy=False) for name, values in batch.items()}
         try:
             computed = session.run(results, fed)
-        except (Fail, InvalidArgument, RuntimeException) as fault:
+        except (Fail, InvalidArgument, RuntimeException, ValueError) as fault:  # ValueError: an input is missing
             raise ModelError(
                 f"ONNX Runtime cannot run the model on a calibration batch: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}"
             ) from None
@@ -249,10 +249,12 @@ def _range(seen: Magnitudes, settings: Calibration) -> float:
 
 def _finite(batches: Iterable[Mapping[str, Array]]) -> Iterator[Mapping[str, Array]]:
     """The batches, refused if they hold a NaN or infinity."""
-    for batch in batches:
-        if not any(len(values) for values in batch.values() if values.shape):
-            continue  # no image
+    for batch in filter(_holds_images, batches):
         for name, values in batch.items():
             if not np.isfinite(values).all():
                 raise CalibrationMismatch(f"a calibration batch of the input '{name}' holds a NaN or infinity; check data.preprocessing and the images")
         yield batch
+
+
+def _holds_images(batch: Mapping[str, Array]) -> bool:
+    return any(len(values) for values in batch.values() if values.shape)

@@ -8,10 +8,10 @@ import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
-from enginewright.calibration.algorithms import activations, calibrate, entropy_range, observe
+from enginewright.calibration.algorithms import activations, bias_shifts, calibrate, entropy_range, observe
 from enginewright.calibration.cache import scale_of
 from enginewright.config import Calibration, CalibrationAlgorithm
-from enginewright.errors import CalibrationMismatch
+from enginewright.errors import CalibrationMismatch, ModelError
 from support.networks import images
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", list(CalibrationAlgorithm), ids=lambda algorithm: algorithm.name)
@@ -110,6 +110,18 @@ def test_what_cannot_be_calibrated_is_one_sentence(
 ) -> None:
     with pytest.raises(CalibrationMismatch, match=text):
         calibrate(network_file, batches, Calibration(algorithm=algorithm, bins=256))
+
+
+def test_an_empty_batch_moves_nothing_and_a_missing_input_is_one_sentence(network_file: Path) -> None:
+    full, empty = [{"input": images()}], [{"input": images()[:0]}]
+    shifts = bias_shifts(network_file, full)
+    assert shifts
+    for batches in ([*empty, *full], [*full, *empty]):
+        assert calibrate(network_file, batches, Calibration()).scales == calibrate(network_file, full, Calibration()).scales
+        assert all(np.array_equal(shifts[name], shift) for name, shift in bias_shifts(network_file, batches).items())
+    for run in (lambda fed: calibrate(network_file, fed, Calibration()), lambda fed: bias_shifts(network_file, fed)):
+        with pytest.raises(ModelError, match=r"cannot run the model on a calibration batch: Required inputs .* are missing"):
+            run([{"pixels": images()}])
 
 
 def test_a_range_that_is_no_number_is_refused() -> None:
