@@ -1,4 +1,8 @@
-"""Which files this process opens, which modules a file of code imports: noted through Python's audit events (PEP 578)."""
+"""Which files model code opens, which modules it imports: noted through Python's audit events (PEP 578).
+
+A library that nothing in `code` called reads files of its own, such as the entry points of what is installed: that is no
+concern of the model's. Of other threads it is not known who started them, so what they read counts.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,16 @@ import importlib.util
 import os
 import shlex
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, Optional
 
 PACKAGE = __name__.partition(".")[0]
+METADATA = (".egg-info", ".dist-info")  # folders in which importlib.metadata looks up what is installed
 MADE = os.O_TRUNC | os.O_EXCL  # flags with which nothing of an earlier content is read
 
 
@@ -50,12 +57,13 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
     if opened is None:
         return
     if event == "open":
-        _note_open(opened, *arguments)
+        if _called(opened.code):
+            _note_open(opened, *arguments)
     elif event == "import":
         name = str(arguments[0])
         if name.startswith(f"{PACKAGE}.") and _runs(opened.code):
             opened.imported.add(name)
-    elif event in ("subprocess.Popen", "os.system", "ctypes.dlopen", "sqlite3.connect"):
+    elif event in ("subprocess.Popen", "os.system", "ctypes.dlopen", "sqlite3.connect") and _called(opened.code):
         folder = arguments[2] if event == "subprocess.Popen" else None
         named = arguments[:2] if event == "subprocess.Popen" else arguments[:1]
         opened.read += [os.path.abspath(os.path.join(os.fsdecode(folder or "."), word)) for word in _words(named)]
@@ -71,7 +79,7 @@ def _note_open(opened: Opened, path: Any, mode: Any, flags: int) -> None:
         makes, reads = bool(flags & MADE), flags & os.O_ACCMODE != os.O_WRONLY
     if makes and name not in opened.read:
         opened.made.add(name)
-    elif reads and not makes and name not in opened.made:
+    elif reads and not makes and name not in opened.made and not os.path.dirname(name).endswith(METADATA):
         opened.read.append(name)
 
 
@@ -94,12 +102,29 @@ def _words(named: Iterable[Any]) -> Iterator[str]:
             yield from _words(value)
 
 
+def _called(code: str) -> bool:
+    """Whether code of that file called what happens, directly or not, or it happens in a thread of somebody's."""
+    if threading.current_thread() is not threading.main_thread():
+        return True
+    frame: Optional[FrameType] = sys._getframe(2)
+    while frame is not None:
+        if _real(frame.f_code.co_filename) == code:
+            return True
+        frame = frame.f_back
+    return False
+
+
+@lru_cache(maxsize=4096)
+def _real(name: str) -> str:
+    return os.path.realpath(name)
+
+
 def _runs(code: str) -> bool:
     """Whether the innermost code that is not of the import system itself is in that file."""
     frame: Optional[FrameType] = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith("<frozen importlib") and os.path.dirname(name) != os.path.dirname(importlib.__file__):
-            return os.path.realpath(name) == code
+            return _real(name) == code
         frame = frame.f_back
     return False

@@ -191,11 +191,23 @@ def test_no_way_to_read_a_file_is_overlooked(mine: Path, monkeypatch: pytest.Mon
         pytest.param("__import__('subprocess').check_output(['uname', '-m'])", id="a command"),
         pytest.param("Path('/proc/cpuinfo').read_text()", id="of the system"),
         pytest.param("__import__('inspect').getsource(Net)", id="its own source"),
+        pytest.param("Path('mine.egg-info/entry_points.txt').read_text()", id="what is installed"),
     ],
 )
 def test_what_decides_nothing_is_fine(mine: Path, line: str) -> None:
+    Path("mine.egg-info").mkdir()
+    Path("mine.egg-info/entry_points.txt").write_text("[console_scripts]\n")
     for _ in range(2):
         make_model(write(made=line))
+
+
+def test_what_a_library_reads_by_itself_is_not_the_models(mine: Path) -> None:
+    """PyTorch's exporter looks up entry points, those of an editable install in the project's own folder among them."""
+    model = write()
+    Path("table.txt").write_text("7")
+    with watching(model):
+        make_model(model)
+        Path("table.txt").read_text()
 
 
 @pytest.mark.parametrize("nested", [False, True])
