@@ -23,6 +23,7 @@ from enginewright.calibration.histogram import Magnitudes
 from enginewright.calibration.placements import needed_tensors
 from enginewright.calibration.qdq import quantizable, rounding_error
 from enginewright.calibration.ranges import TensorRange
+from enginewright.calibration.simplify import WRONG_FUSIONS
 from enginewright.calibration.values import Values, is_boundless
 from enginewright.config import Calibration, CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch, ModelError
@@ -121,7 +122,9 @@ def _run(model: onnx.ModelProto, tensors: Collection[str], batches: Iterable[Map
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(exposed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            exposed.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(WRONG_FUSIONS)
+        )
     except (Fail, InvalidArgument, InvalidGraph, RuntimeException, Unsupported) as fault:
         raise ModelError(f"ONNX Runtime cannot run the model: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}") from None
     types = {value.name: FLOAT_INPUTS[value.type] for value in session.get_inputs() if value.type in FLOAT_INPUTS}

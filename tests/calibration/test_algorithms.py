@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
-from enginewright.calibration.algorithms import activations, bias_shifts, calibrate, entropy_range, observe
+from enginewright.calibration.algorithms import activations, bias_shifts, calibrate, entropy_range, observe, tensor_values
 from enginewright.calibration.cache import scale_of
 from enginewright.config import Calibration, CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch, ModelError
@@ -141,3 +141,19 @@ def test_observing_counts_what_saturates(network_file: Path) -> None:
     assert seen["input"].count == 2 * images().size
     beyond = np.count_nonzero(np.abs(2 * images()) > 127 * cache.scales["input"])
     assert 0 < seen["input"].saturated <= beyond
+
+
+def test_a_transposed_tensor_times_a_stored_vector_is_observed_as_it_is() -> None:
+    """ONNX Runtime 1.32 fuses the two into what computes as if nothing were transposed (`simplify.WRONG_FUSIONS`)."""
+    vector = numpy_helper.from_array(np.arange(6, dtype=np.float32), "vector")
+    nodes = [
+        onnx.helper.make_node("Transpose", ["input"], ["turned"], perm=[0, 2, 1]),
+        onnx.helper.make_node("MatMul", ["turned", "vector"], ["output"]),
+    ]
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in (("input", ["batch", 6, 6]), ("output", ["batch", 6]))]
+    opset = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "turned", values[:1], values[1:], [vector]), opset_imports=opset, ir_version=8)
+    fed = np.random.default_rng(0).normal(size=(2, 6, 6)).astype(np.float32)
+    (found,) = tensor_values(model, ["output"], [{"input": fed}])
+    expected = fed.transpose(0, 2, 1) @ np.arange(6, dtype=np.float32)
+    np.testing.assert_allclose(found["output"], expected, rtol=1e-5, atol=1e-5)
