@@ -150,7 +150,10 @@ def test_a_transposed_tensor_times_a_stored_vector_is_observed_as_it_is() -> Non
         onnx.helper.make_node("Transpose", ["input"], ["turned"], perm=[0, 2, 1]),
         onnx.helper.make_node("MatMul", ["turned", "vector"], ["output"]),
     ]
-    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in (("input", ["batch", 6, 6]), ("output", ["batch", 6]))]
+    values = [
+        onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, ["batch", 6, 6]),
+        onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ["batch", 6]),
+    ]
     opset = [onnx.helper.make_opsetid("", 17)]
     model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "turned", values[:1], values[1:], [vector]), opset_imports=opset, ir_version=8)
     fed = np.random.default_rng(0).normal(size=(2, 6, 6)).astype(np.float32)
