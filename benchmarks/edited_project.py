@@ -1,4 +1,6 @@
-"""The project that benchmarks/edits.py edits: a folder of tiny images, a model of one's own, weights in a file or trained."""
+"""The project that benchmarks/edits.py edits: a folder of tiny images, a model of one's own, weights in a file or
+trained.
+"""
 
 from __future__ import annotations
 
@@ -53,10 +55,33 @@ preprocessing: {resize: null, crop: [16, 16], channels: gray, scale: 0.003921568
 """
 FIXED = (
     *("debug=smoke", "model=edited", "data=edited", "accuracy=report_only", "runtime=onnxruntime"),
-    *("data.train_images=30", "data.calibration_pool=16", "data.calibration_images=8", "data.sensitivity_images=8", "data.validation_images=16"),
-    *("accuracy.require_signal=false", "train.epochs=1", "train.minimum_figure=0", "analyze_sensitivity.evaluations=5", "search_mixed.evaluations=3"),
-    *("benchmark.seconds=0.1", "benchmark.warmup_seconds=0.02", "benchmark.window_seconds=0.05", "benchmark.scenarios=[offline]"),
-    *("benchmark.batch_curve=[1]", "benchmark.batch_curve_seconds=0.02", "benchmark.batch_size=2", "benchmark.driver=own", "profile_layers.runs=2"),
+    *(
+        "data.train_images=30",
+        "data.calibration_pool=16",
+        "data.calibration_images=8",
+        "data.sensitivity_images=8",
+        "data.validation_images=16",
+    ),
+    *(
+        "accuracy.require_signal=false",
+        "train.epochs=1",
+        "train.minimum_figure=0",
+        "analyze_sensitivity.evaluations=5",
+        "search_mixed.evaluations=3",
+    ),
+    *(
+        "benchmark.seconds=0.1",
+        "benchmark.warmup_seconds=0.02",
+        "benchmark.window_seconds=0.05",
+        "benchmark.scenarios=[offline]",
+    ),
+    *(
+        "benchmark.batch_curve=[1]",
+        "benchmark.batch_curve_seconds=0.02",
+        "benchmark.batch_size=2",
+        "benchmark.driver=own",
+        "profile_layers.runs=2",
+    ),
 )
 # What `enginewright configure` is told, and what is written into params.yaml by hand.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -88,7 +113,9 @@ SIDE = 16
 
 
 def make_project(root: Path, seed: int) -> Path:
-    """A checkout with the images, the model and the settings in it, in a repository of its own; nothing is reproduced yet."""
+    """A checkout with the images, the model and the settings in it, in a repository of its own; nothing is reproduced
+    yet.
+    """
     root.mkdir(parents=True)
     copy_project(root)
     shutil.rmtree(root / ".git")
@@ -124,8 +151,25 @@ class Inputs:
 
     def edits(self) -> list[Callable[[], str]]:
         """Settings twice, as there are most of them."""
-        data = [self.add_image, self.remove_image, self.replace_image, self.rename_class, self.empty_class, self.other_file]
-        return [self.configure, self.configure, self.by_hand, self.by_hand, self.model_code, self.weights, self.layers, self.touch, *data]
+        data = [
+            self.add_image,
+            self.remove_image,
+            self.replace_image,
+            self.rename_class,
+            self.empty_class,
+            self.other_file,
+        ]
+        return [
+            self.configure,
+            self.configure,
+            self.by_hand,
+            self.by_hand,
+            self.model_code,
+            self.weights,
+            self.layers,
+            self.touch,
+            *data,
+        ]
 
     def settle(self) -> None:
         """Make the inputs fit each other: weights of the model's shape."""
@@ -173,7 +217,9 @@ class Inputs:
     def model_code(self) -> str:
         """Another activation or width, or only a comment."""
         name = self.rng.choice(sorted(self.code))
-        self.code[name] = self.rng.choice({"width": ["8", "12"], "activation": ["ReLU", "SiLU", "Tanh"], "comment": ["0", "1", "2"]}[name])
+        self.code[name] = self.rng.choice(
+            {"width": ["8", "12"], "activation": ["ReLU", "SiLU", "Tanh"], "comment": ["0", "1", "2"]}[name]
+        )
         return f"model code: {name} {self.code[name]}"
 
     def weights(self) -> str:
@@ -190,7 +236,9 @@ class Inputs:
 
     def touch(self) -> str:
         """Another time of change, and nothing else."""
-        path = self.rng.choice([self.root / "net.py", self.root / "params.yaml", self.root / "layers/search.yaml", *self._images()])
+        path = self.rng.choice(
+            [self.root / "net.py", self.root / "params.yaml", self.root / "layers/search.yaml", *self._images()]
+        )
         path.touch()
         return f"touch: {path.relative_to(self.root)}"
 
@@ -240,8 +288,17 @@ class Inputs:
         return f"images: {path.relative_to(self.root)} written"
 
     def refused(self) -> tuple[str, str, Callable[[], None]]:
-        """Make an edit that DVC would not see the whole of: its name, the sentence that must refuse it, and how to take it back."""
-        ways = [self._interpolation, self._octal, self._second_file, self._linked_class, self._ignored_class, self._nested_target]
+        """Make an edit that DVC would not see the whole of: its name, the sentence that must refuse it, and how to take
+        it back.
+        """
+        ways = [
+            self._interpolation,
+            self._octal,
+            self._second_file,
+            self._linked_class,
+            self._ignored_class,
+            self._nested_target,
+        ]
         return self.rng.choice(ways)()
 
     def _interpolation(self) -> tuple[str, str, Callable[[], None]]:
@@ -264,7 +321,11 @@ class Inputs:
         path, other = self.root / "net.py", self.root / "blocks.py"
         text = path.read_text()
         other.write_text("SCALE = 1\n")
-        path.write_text(text.replace("        return self.head(", f"        import blocks  # {self.rng.random()}\n        return self.head("))
+        path.write_text(
+            text.replace(
+                "        return self.head(", f"        import blocks  # {self.rng.random()}\n        return self.head("
+            )
+        )
 
         def undo() -> None:
             path.write_text(text)

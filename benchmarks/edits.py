@@ -1,8 +1,9 @@
 """Random edits of a small project, `dvc repro` after every few of them, and proof each time that nothing stale is left.
 
-After each `dvc repro` every md5 in dvc.lock is computed again from the disk, every sidecar is verified with its inputs, params are compared with
-those that DVC recorded, and the image sets are made again in this process. Now and then, and at the end, the same inputs are rebuilt from nothing in
-another folder: every artifact that holds no measured time must have the same bytes. Some edits must be refused instead, with their sentence.
+After each `dvc repro` every md5 in dvc.lock is computed again from the disk, every sidecar is verified with its inputs,
+params are compared with those that DVC recorded, and the image sets are made again in this process. Now and then, and
+at the end, the same inputs are rebuilt from nothing in another folder: every artifact that holds no measured time must
+have the same bytes. Some edits must be refused instead, with their sentence.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ from enginewright.errors import StaleArtifact
 from stages.prepare_data import FOLDERS
 
 MEASURED = ("artifacts/benchmark/", "artifacts/metrics/", "artifacts/pareto/", "artifacts/profile/")  # hold times
-IGNORED = re.compile(r"(^|/)(__pycache__|[^/]*\.pyc|[^/]*\.egg-info)(/|$)|^enginewright/.*\.md$")  # as .dvcignore has it
+IGNORED = re.compile(
+    r"(^|/)(__pycache__|[^/]*\.pyc|[^/]*\.egg-info)(/|$)|^enginewright/.*\.md$"
+)  # as .dvcignore has it
 
 
 @dataclass
@@ -81,7 +84,9 @@ def play(folder: Path, edits: int, seed: int, rebuilds: int, at_once: int = 3) -
         inputs.settle()
         played.edits.update(name.partition(":")[0] for name in names)
         print(f"{played.edits.total():4d} {'; '.join(names)}", flush=True)
-        if fault := _reproduce(root, played, "; ".join(names)):  # such as a model that its check does not pass: the user goes back
+        if fault := _reproduce(
+            root, played, "; ".join(names)
+        ):  # such as a model that its check does not pass: the user goes back
             played.faults.append(fault)
             print(f"     taken back: {fault}", flush=True)
             restore()
@@ -107,7 +112,11 @@ def _reproduce(root: Path, played: Played, what: str) -> str:
         if said is None:
             raise AssertionError(f"after {what}: `dvc repro` failed:\n{answer.stdout[-3000:]}")
         return said.group(0)
-    counted = {"run": r"Running stage '", "restored": r" is cached - skipping run", "unchanged": r" didn't change, skipping"}
+    counted = {
+        "run": r"Running stage '",
+        "restored": r" is cached - skipping run",
+        "unchanged": r" didn't change, skipping",
+    }
     played.stages.update({name: len(re.findall(pattern, answer.stdout)) for name, pattern in counted.items()})
     with contextlib.chdir(root):
         faults = [*_lock_faults(played), *_sidecar_faults(played), *_image_faults()]
@@ -118,7 +127,9 @@ def _reproduce(root: Path, played: Played, what: str) -> str:
 
 
 def _call(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
 
 
 def _lock_faults(played: Played) -> Iterator[str]:
@@ -143,7 +154,11 @@ def _value(params: Any, key: str) -> Any:
 def _md5(path: Path) -> str:
     """As DVC computes it: of a folder, over the names and hashes of its files."""
     if path.is_dir():
-        files = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file() and not IGNORED.search(file.as_posix()))
+        files = sorted(
+            file.relative_to(path).as_posix()
+            for file in path.rglob("*")
+            if file.is_file() and not IGNORED.search(file.as_posix())
+        )
         listing = [{"md5": _md5(path / name), "relpath": name} for name in files]
         return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
     return hashlib.md5(path.read_bytes()).hexdigest() if path.exists() else "missing"
@@ -179,10 +194,14 @@ def _image_faults() -> Iterator[str]:
 
 def _tamper(root: Path, rng: random.Random) -> str:
     """Damage an artifact on disk: DVC puts back what it has, or the stage runs again."""
-    files = sorted(path for path in (root / "artifacts").rglob("*") if path.is_file() and "/metrics/" not in path.as_posix())
+    files = sorted(
+        path for path in (root / "artifacts").rglob("*") if path.is_file() and "/metrics/" not in path.as_posix()
+    )
     path, how = rng.choice(files), rng.choice(["flip", "remove", "swap"])
     if how == "swap":
-        one, other = (root / "artifacts/engines" / name for name in rng.sample(["fp32", "fp16", "int8", "int8_mixed"], 2))
+        one, other = (
+            root / "artifacts/engines" / name for name in rng.sample(["fp32", "fp16", "int8", "int8_mixed"], 2)
+        )
         one.rename(root / "aside")
         other.rename(one)
         (root / "aside").rename(other)
@@ -212,7 +231,9 @@ def _be_refused(root: Path, inputs: Inputs, played: Played) -> None:
 def _rebuild(root: Path, destination: Path, played: Played) -> None:
     """The same inputs from nothing, in another folder and without a cache."""
     shutil.rmtree(destination, ignore_errors=True)
-    shutil.copytree(root, destination, symlinks=True, ignore=lambda folder, names: _products(Path(folder) == root, names))
+    shutil.copytree(
+        root, destination, symlinks=True, ignore=lambda folder, names: _products(Path(folder) == root, names)
+    )
     _call(["git", "init", "-q"], destination)
     answer = _call(["dvc", "repro"], destination)
     if answer.returncode:
@@ -227,14 +248,18 @@ def _rebuild(root: Path, destination: Path, played: Played) -> None:
 
 
 def _products(top: bool, names: list[str]) -> list[str]:
-    return [name for name in names if name == "__pycache__" or (top and name in ("artifacts", "dvc.lock", ".git", ".cache"))] + (
-        [] if top else [name for name in names if name in ("cache", "tmp")]
-    )
+    return [
+        name for name in names if name == "__pycache__" or (top and name in ("artifacts", "dvc.lock", ".git", ".cache"))
+    ] + ([] if top else [name for name in names if name in ("cache", "tmp")])
 
 
 def _contents(root: Path) -> dict[str, bytes]:
     files = {path.relative_to(root).as_posix(): path for path in (root / "artifacts").rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in files.items() if not name.startswith(MEASURED) and path.name != ".gitignore"}
+    return {
+        name: path.read_bytes()
+        for name, path in files.items()
+        if not name.startswith(MEASURED) and path.name != ".gitignore"
+    }
 
 
 def main() -> None:
@@ -248,7 +273,15 @@ def main() -> None:
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         played = play(Path(name), options.edits, options.seed, options.rebuilds, options.at_once)
-    write_result("edits", {**vars(options), "minutes": round((time.monotonic() - start) / 60, 1), **vars(played), "choices": len(CHOICES)})
+    write_result(
+        "edits",
+        {
+            **vars(options),
+            "minutes": round((time.monotonic() - start) / 60, 1),
+            **vars(played),
+            "choices": len(CHOICES),
+        },
+    )
     sys.exit(1 if played.stale else 0)
 
 

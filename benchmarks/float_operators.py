@@ -1,9 +1,10 @@
 """Whether INT8 gains by keeping Sigmoid, Softmax and normalisation in float: python -m benchmarks.float_operators
 
-What `search_mixed.float_operators` does. Three small networks, each trained on real digits from five seeds, calibrated by min-max and judged on
-1,000 digits that they have not seen: one with SiLU, one with SiLU and squeeze-and-excitation (J. Hu et al., CVPR 2018: a Sigmoid scales each channel),
-one with attention (A. Vaswani et al., NeurIPS 2017: Softmax and LayerNormalization). Plain INT8 and INT8 with the operators left in float,
-through ONNX Runtime, whose integer kernels include Sigmoid; speed side by side, in turns.
+What `search_mixed.float_operators` does. Three small networks, each trained on real digits from five seeds, calibrated
+by min-max and judged on 1,000 digits that they have not seen: one with SiLU, one with SiLU and squeeze-and-excitation
+(J. Hu et al., CVPR 2018: a Sigmoid scales each channel), one with attention (A. Vaswani et al., NeurIPS 2017: Softmax
+and LayerNormalization). Plain INT8 and INT8 with the operators left in float, through ONNX Runtime, whose integer
+kernels include Sigmoid; speed side by side, in turns.
 """
 
 from __future__ import annotations
@@ -29,7 +30,16 @@ from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.mixture import float_nodes
 from enginewright.calibration.qdq import insert_qdq
 from enginewright.calibration.simplify import simplified
-from enginewright.config import Calibration, CalibrationAlgorithm, Export, Model, Placement, Precision, Preprocessing, TaskName
+from enginewright.config import (
+    Calibration,
+    CalibrationAlgorithm,
+    Export,
+    Model,
+    Placement,
+    Precision,
+    Preprocessing,
+    TaskName,
+)
 from enginewright.data import ImageSet, to_input
 from enginewright.export import to_onnx
 from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session
@@ -65,8 +75,14 @@ class Convolutional(nn.Module):
     def __init__(self, excites: bool) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for index, (channels, out, stride) in enumerate([(1, 16, 2), (16, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1)]):
-            layers += [nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(out), nn.SiLU()]
+        for index, (channels, out, stride) in enumerate(
+            [(1, 16, 2), (16, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1)]
+        ):
+            layers += [
+                nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False),
+                nn.BatchNorm2d(out),
+                nn.SiLU(),
+            ]
             layers += [Excitation(out)] if excites and index % 2 else []
         self.layers, self.classifier = nn.Sequential(*layers), nn.Linear(64, 10)
 
@@ -82,9 +98,14 @@ class Attention(nn.Module):
     def __init__(self, width: int = 32) -> None:
         super().__init__()
         self.patches, self.places = nn.Conv2d(1, width, 4, stride=4), nn.Parameter(0.02 * torch.randn(1, 49, width))
-        self.queries, self.values = (nn.ModuleList(nn.Linear(width, size) for _ in range(2)) for size in (2 * width, width))
+        self.queries, self.values = (
+            nn.ModuleList(nn.Linear(width, size) for _ in range(2)) for size in (2 * width, width)
+        )
         self.first, self.second = (nn.ModuleList(nn.LayerNorm(width) for _ in range(2)) for _ in range(2))
-        self.wide, self.narrow = nn.ModuleList(nn.Linear(width, 4 * width) for _ in range(2)), nn.ModuleList(nn.Linear(4 * width, width) for _ in range(2))
+        self.wide, self.narrow = (
+            nn.ModuleList(nn.Linear(width, 4 * width) for _ in range(2)),
+            nn.ModuleList(nn.Linear(4 * width, width) for _ in range(2)),
+        )
         self.classifier = nn.Linear(width, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,7 +114,9 @@ class Attention(nn.Module):
         for index in range(2):
             normal = self.first[index](x)
             query, key = self.queries[index](normal).chunk(2, dim=-1)
-            x = x + torch.softmax(query @ key.transpose(1, 2) / key.shape[-1] ** 0.5, dim=-1) @ self.values[index](normal)
+            x = x + torch.softmax(query @ key.transpose(1, 2) / key.shape[-1] ** 0.5, dim=-1) @ self.values[index](
+                normal
+            )
             x = x + self.narrow[index](functional.gelu(self.wide[index](self.second[index](x))))
         logits: Tensor = self.classifier(x.mean(dim=1))
         return logits
@@ -125,7 +148,9 @@ def engines(path: Path, cache: CalibrationCache) -> dict[str, OnnxRuntimeEngine]
     """INT8 under each rule; a rule that leaves the model as it is under an earlier one is not there."""
     model, found, seen = simplified(onnx.load(str(path))), {}, set()
     for rule, operators in RULES.items():
-        plan = insert_qdq(model, cache, Placement.onnxruntime, float_nodes(model, (), operators)).SerializeToString(deterministic=True)
+        plan = insert_qdq(model, cache, Placement.onnxruntime, float_nodes(model, (), operators)).SerializeToString(
+            deterministic=True
+        )
         if plan not in seen:
             found[rule] = OnnxRuntimeEngine(path, open_session(plan), SPEED_BATCH)
             seen.add(plan)
@@ -143,16 +168,28 @@ def judge(name: str, seed: int, sets: dict[str, ImageSet]) -> list[dict[str, Any
         path.write_bytes(to_onnx(network, Model(input_shape=[1, 28, 28]), Export()))
         feeds = sets["calibration"].feeds("input", Preprocessing(), BATCH)
         cache = RUNTIME.calibrate(path, feeds, Calibration(algorithm=CalibrationAlgorithm.minmax))
-        fp32 = evaluator.evaluate(OnnxRuntimeEngine(path, open_session(str(path)), SPEED_BATCH), Precision.fp32, "logits")
+        fp32 = evaluator.evaluate(
+            OnnxRuntimeEngine(path, open_session(str(path)), SPEED_BATCH), Precision.fp32, "logits"
+        )
         quantized = engines(path, cache)
         batch = {"input": _inputs(sets["judged"])[:SPEED_BATCH]}
-        seconds = pd.DataFrame([{rule: engine.device_seconds(batch, 1)[0] for rule, engine in quantized.items()} for _ in range(ROUNDS)])
+        seconds = pd.DataFrame(
+            [{rule: engine.device_seconds(batch, 1)[0] for rule, engine in quantized.items()} for _ in range(ROUNDS)]
+        )
         rows = []
         for rule, engine in quantized.items():
             found = evaluator.evaluate(engine, Precision.int8, "logits", fp32.outputs)
             figures = task.summary(found.rows, found.classes)
             speed = float((seconds["none"] / seconds[rule]).median())
-            rows.append({"network": name, "seed": seed, "float": rule, **{key: figures[key] for key in ("top1", "agreement", "sqnr_db")}, "speed": speed})
+            rows.append(
+                {
+                    "network": name,
+                    "seed": seed,
+                    "float": rule,
+                    **{key: figures[key] for key in ("top1", "agreement", "sqnr_db")},
+                    "speed": speed,
+                }
+            )
     return [{**row, "top1_fp32": task.summary(fp32.rows, fp32.classes)["top1"]} for row in rows]
 
 
@@ -164,9 +201,18 @@ def digits() -> dict[str, ImageSet]:
     bounds = np.cumsum([0, TRAINED, CALIBRATED, JUDGED])
 
     def part(start: int, end: int) -> ImageSet:
-        return ImageSet(pixels[start:end], labels[start:end], tuple("0123456789"), tuple(str(index) for index in range(start, end)), [])
+        return ImageSet(
+            pixels[start:end],
+            labels[start:end],
+            tuple("0123456789"),
+            tuple(str(index) for index in range(start, end)),
+            [],
+        )
 
-    return {name: part(int(start), int(end)) for name, start, end in zip(("training", "calibration", "judged"), bounds, bounds[1:])}
+    return {
+        name: part(int(start), int(end))
+        for name, start, end in zip(("training", "calibration", "judged"), bounds, bounds[1:])
+    }
 
 
 def _inputs(images: ImageSet) -> npt.NDArray[np.float32]:
@@ -174,14 +220,19 @@ def _inputs(images: ImageSet) -> npt.NDArray[np.float32]:
 
 
 def summed_up(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over seeds, and the gain in SQNR over plain INT8: mean, least and greatest of the seeds, as the same networks are compared."""
+    """Means over seeds, and the gain in SQNR over plain INT8: mean, least and greatest of the seeds, as the same
+    networks are compared.
+    """
     frame = pd.DataFrame(rows)
     # `none` is the first row of each network and seed.
     frame["gain_db"] = frame["sqnr_db"] - frame.groupby(["network", "seed"])["sqnr_db"].transform("first")
     groups = frame.groupby(["network", "float"], sort=False)
     table = groups[["top1_fp32", "top1", "agreement", "sqnr_db", "gain_db", "speed"]].mean()
     table["gain_db_least"], table["gain_db_greatest"] = groups["gain_db"].min(), groups["gain_db"].max()
-    return [{str(key): value for key, value in row.items()} for row in table.round(4).reset_index().to_dict(orient="records")]
+    return [
+        {str(key): value for key, value in row.items()}
+        for row in table.round(4).reset_index().to_dict(orient="records")
+    ]
 
 
 def main() -> None:

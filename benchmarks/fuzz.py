@@ -1,6 +1,8 @@
-"""Random graphs through check_onnx, calibration, both placements and every precision: python -m benchmarks.fuzz --graphs 1000 --seed 0
+"""Random graphs through check_onnx, calibration, both placements and every precision: python -m benchmarks.fuzz
+--graphs 1000 --seed 0
 
-What is drawn, and what counts as a fault, stands in tests/support/fuzz.py and fuzz_trial.py; the tests run 300 of these.
+What is drawn, and what counts as a fault, stands in tests/support/fuzz.py and fuzz_trial.py; the tests run 300 of
+these.
 """
 
 from __future__ import annotations
@@ -46,9 +48,16 @@ def summed_up(outcomes: Sequence[Outcome]) -> dict[str, object]:
         "builds": sum(outcome.builds for outcome in outcomes),
         "layers": sum(outcome.layers for outcome in outcomes),
         "layers_in_int8": sum(outcome.integer_layers for outcome in outcomes),
-        "decibels": {what: {"least": min(all_), "median": statistics.median(all_)} for what, all_ in sorted(lowest.items())},
+        "decibels": {
+            what: {"least": min(all_), "median": statistics.median(all_)} for what, all_ in sorted(lowest.items())
+        },
         "operators": {operator: operators[operator] for operator in (*QUANTIZABLE, *COMPANIONS)},
-        "other_operators": dict(sorted((item for item in operators.items() if item[0] not in (*QUANTIZABLE, *COMPANIONS)), key=lambda item: -item[1])),
+        "other_operators": dict(
+            sorted(
+                (item for item in operators.items() if item[0] not in (*QUANTIZABLE, *COMPANIONS)),
+                key=lambda item: -item[1],
+            )
+        ),
     }
 
 

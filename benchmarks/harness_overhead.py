@@ -1,9 +1,10 @@
 """What the benchmark's harness costs for each query: python -m benchmarks.harness_overhead
 
-The null runtime answers at once, so what a query takes in a driver is the harness. A bare loop over the same engine and the same images, with no clock
-and no record, runs in the same process, all in turns; a driver's time for a query less the bare loop's is the harness's own part. Every scenario is
-driven as the stage benchmark_sustained drives it, by our own driver and, where it can, by MLPerf LoadGen. LoadGen's Python binding makes an object
-of every image that is asked for and reads one for every image that is answered: its cost of a query grows with the images in it.
+The null runtime answers at once, so what a query takes in a driver is the harness. A bare loop over the same engine and
+the same images, with no clock and no record, runs in the same process, all in turns; a driver's time for a query less
+the bare loop's is the harness's own part. Every scenario is driven as the stage benchmark_sustained drives it, by our
+own driver and, where it can, by MLPerf LoadGen. LoadGen's Python binding makes an object of every image that is asked
+for and reads one for every image that is answered: its cost of a query grows with the images in it.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def main() -> None:
 
 
 def measure(engine: Engine, rounds: int, seconds: float) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """A row for each scenario and driver; and how late the server's queries are issued at a rate that leaves the harness idle."""
+    """A row for each scenario and driver; and how late the server's queries are issued at a rate that leaves the
+    harness idle.
+    """
     systems = {name: system(engine, batch) for name, batch in BATCHES.items()}
     works: dict[tuple[str, str], Work] = {}
     for name, under_test in systems.items():
@@ -78,7 +81,9 @@ def measure(engine: Engine, rounds: int, seconds: float) -> tuple[list[dict[str,
     for _ in range(rounds):
         for key, work in works.items():
             taken[key].append(work(seconds))
-    rows = [row(name, driver, taken[name, "bare"], times) for (name, driver), times in taken.items() if driver != "bare"]
+    rows = [
+        row(name, driver, taken[name, "bare"], times) for (name, driver), times in taken.items() if driver != "bare"
+    ]
     waits = drive(Server(PACED_PER_S), systems["server"], 1, rounds * seconds).latency_seconds
     late = {f"latency_us_{name}": round(1e6 * value, 2) for name, value in percentiles(waits).items()}
     return rows, {"queries_per_s": PACED_PER_S, "queries": len(waits), **late}
@@ -115,12 +120,19 @@ def bare(engine: Engine, under_test: EngineSystem) -> Work:
 
 def driven(scenario: Scenario, under_test: EngineSystem, batch: int) -> Work:
     """By our own driver. The server is given as many arrivals as it can answer in about that time, however late."""
-    return lambda seconds: 1e6 / drive(scenario, under_test, batch, seconds / 4 if scenario.name == "server" else seconds).queries_per_second
+    return lambda seconds: (
+        1e6
+        / drive(scenario, under_test, batch, seconds / 4 if scenario.name == "server" else seconds).queries_per_second
+    )
 
 
 def by_loadgen(name: str, under_test: EngineSystem, batch: int) -> Work:
-    """By LoadGen, anew each time, as a load of it can be run once; its own preparation before the first query is not counted."""
-    return lambda seconds: 1e6 / drive(loadgen.LoadGen(name, batch, LOADGEN_PER_S / batch), under_test, batch, seconds).queries_per_second
+    """By LoadGen, anew each time, as a load of it can be run once; its own preparation before the first query is not
+    counted.
+    """
+    return lambda seconds: (
+        1e6 / drive(loadgen.LoadGen(name, batch, LOADGEN_PER_S / batch), under_test, batch, seconds).queries_per_second
+    )
 
 
 def drive(scenario: Scenario, under_test: EngineSystem, batch: int, seconds: float) -> Samples:

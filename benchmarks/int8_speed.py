@@ -1,8 +1,9 @@
 """INT8 and FP16 against FP32 on this CPU: python benchmarks/int8_speed.py [ENGINES NAME]
 
-With a folder such as artifacts/engines: the engines that a `dvc repro` built there, the mixed one among them, into results/NAME.json. Without: those
-that the pipeline would build of two models through ONNX Runtime. Side by side in one process: in every round each precision runs once, so that what
-else the machine does falls on all alike. The figure is the median over rounds of FP32's time / the precision's time, with quartiles.
+With a folder such as artifacts/engines: the engines that a `dvc repro` built there, the mixed one among them, into
+results/NAME.json. Without: those that the pipeline would build of two models through ONNX Runtime. Side by side in one
+process: in every round each precision runs once, so that what else the machine does falls on all alike. The figure is
+the median over rounds of FP32's time / the precision's time, with quartiles.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ ROUNDS = 60
 
 
 def models() -> Iterator[tuple[str, torch.nn.Module, list[int]]]:
-    """The two models that the project brings. Speed does not hang on the weights, so the ResNet keeps its random ones."""
+    """The two models that the project brings. Speed does not hang on the weights, so the ResNet keeps its random
+    ones.
+    """
     torch.manual_seed(0)
     yield "resnet_reference", ResNet(1, 10), [1, 28, 28]
     network = efficientnet_lite0()
@@ -59,15 +62,25 @@ def engines(network: torch.nn.Module, shape: list[int], folder: Path) -> dict[Pr
 def of_pipeline(folder: Path) -> dict[Precision, tuple[OnnxRuntimeEngine, str]]:
     """The engines that `dvc repro` built, with the share of layers that run in INT8."""
     paths = {precision: folder / precision.name / RUNTIME.engine_file for precision in Precision}
-    return {precision: (RUNTIME.load(path), f"{manifest.read(path).settings['int8_share']:.0%}") for precision, path in paths.items()}
+    return {
+        precision: (RUNTIME.load(path), f"{manifest.read(path).settings['int8_share']:.0%}")
+        for precision, path in paths.items()
+    }
 
 
-def compare(loaded: Mapping[Precision, tuple[OnnxRuntimeEngine, str]], batch: int, shape: list[int]) -> Iterator[dict[str, Any]]:
+def compare(
+    loaded: Mapping[Precision, tuple[OnnxRuntimeEngine, str]], batch: int, shape: list[int]
+) -> Iterator[dict[str, Any]]:
     """Median milliseconds of each precision, and its speed relative to FP32."""
     feeds = {"input": np.random.default_rng(1).normal(size=(batch, *shape)).astype(np.float32)}
     for engine, _ in loaded.values():
         engine.device_seconds(feeds, 5)
-    seconds = pd.DataFrame([{precision: engine.device_seconds(feeds, 1)[0] for precision, (engine, _) in loaded.items()} for _ in range(ROUNDS)])
+    seconds = pd.DataFrame(
+        [
+            {precision: engine.device_seconds(feeds, 1)[0] for precision, (engine, _) in loaded.items()}
+            for _ in range(ROUNDS)
+        ]
+    )
     for precision, (_, share) in loaded.items():
         low, ratio, high = (seconds[Precision.fp32] / seconds[precision]).quantile([0.25, 0.5, 0.75])
         yield {
@@ -102,7 +115,10 @@ def main(folder: Optional[Path] = None, name: str = "int8_speed") -> None:
         "rounds": ROUNDS,
     }
     manifest.write_json(RESULTS / f"{name}.json", {"machine": machine, "rows": rows})
-    print(f"{machine['cpu']}: {', '.join(instruction_sets())}; ONNX Runtime {machine['onnxruntime']}; speed against FP32, median of {ROUNDS} rounds")
+    print(
+        f"{machine['cpu']}: {', '.join(instruction_sets())}; ONNX Runtime {machine['onnxruntime']}; speed against FP32,"
+        f" median of {ROUNDS} rounds"
+    )
     print(pd.DataFrame(rows).to_string(index=False))
 
 

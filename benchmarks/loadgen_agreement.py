@@ -1,9 +1,10 @@
 """Our own driver against MLPerf LoadGen on one engine: python -m benchmarks.loadgen_agreement
 
-The reference model in ONNX Runtime, FP32, at its own size and at that of photographs, in alternating turns: own, LoadGen, own, LoadGen, ... so
-that a drift of the machine hits both. "loadgen" is LoadGen's own log, which it takes by its own clock around its call into Python; "recorded"
-is what we report of the same LoadGen run, taken inside of that call. Between the two lies LoadGen's Python binding, and nothing else.
-A wrapper counts the images that the engine is really given, and the benchmark fails unless it is as many as each driver says.
+The reference model in ONNX Runtime, FP32, at its own size and at that of photographs, in alternating turns: own,
+LoadGen, own, LoadGen, ... so that a drift of the machine hits both. "loadgen" is LoadGen's own log, which it takes by
+its own clock around its call into Python; "recorded" is what we report of the same LoadGen run, taken inside of that
+call. Between the two lies LoadGen's Python binding, and nothing else. A wrapper counts the images that the engine is
+really given, and the benchmark fails unless it is as many as each driver says.
 """
 
 from __future__ import annotations
@@ -80,10 +81,25 @@ def main() -> None:
     for size in SIZES:
         with tempfile.TemporaryDirectory() as folder, reference_engine(Path(folder), size) as engine:
             for scenario in BATCHES:
-                found[f"{size} x {size}, {scenario}"] = compare(Counting(engine), size, scenario, arguments.turns, arguments.seconds)
-    differing = [f"{where}: {name}" for where, figures in found.items() for name, figure in figures.items() if figure["verdict"] == "differs"]
-    settings = {"turns": arguments.turns, "seconds_of_a_turn": arguments.seconds, "engine": "resnet_reference, ONNX Runtime, FP32", "batches": BATCHES}
-    write_result("loadgen_agreement", {"status": loadgen.UNOFFICIAL, **settings, "goal": GOAL, "differing": differing, "figures": found})
+                found[f"{size} x {size}, {scenario}"] = compare(
+                    Counting(engine), size, scenario, arguments.turns, arguments.seconds
+                )
+    differing = [
+        f"{where}: {name}"
+        for where, figures in found.items()
+        for name, figure in figures.items()
+        if figure["verdict"] == "differs"
+    ]
+    settings = {
+        "turns": arguments.turns,
+        "seconds_of_a_turn": arguments.seconds,
+        "engine": "resnet_reference, ONNX Runtime, FP32",
+        "batches": BATCHES,
+    }
+    write_result(
+        "loadgen_agreement",
+        {"status": loadgen.UNOFFICIAL, **settings, "goal": GOAL, "differing": differing, "figures": found},
+    )
 
 
 def reference_engine(folder: Path, size: int) -> Engine:
@@ -110,8 +126,17 @@ def compare(engine: Counting, size: int, name: str, turns: int, seconds: float) 
         own = drive(OWN[name], system, engine, batch, seconds)
         theirs = loadgen.LoadGen(name, batch, expected)
         recorded = drive(theirs, system, engine, batch, seconds)
-        found.append({"own": of_record(name, own), "loadgen": of_log(name, theirs.summary), "recorded": of_record(name, recorded)})
-    return {figure: agreement([{source: figures[figure] for source, figures in turn.items()} for turn in found]) for figure in found[0]["own"]}
+        found.append(
+            {
+                "own": of_record(name, own),
+                "loadgen": of_log(name, theirs.summary),
+                "recorded": of_record(name, recorded),
+            }
+        )
+    return {
+        figure: agreement([{source: figures[figure] for source, figures in turn.items()} for turn in found])
+        for figure in found[0]["own"]
+    }
 
 
 def drive(scenario: Scenario, system: EngineSystem, engine: Counting, batch: int, seconds: float) -> Samples:
@@ -130,21 +155,33 @@ def of_record(name: str, samples: Samples) -> Figures:
     if name == "offline":
         return {"throughput_images_per_s": samples.images_per_second}
     found = percentiles(samples.latency_seconds)
-    return {"throughput_queries_per_s": samples.queries_per_second, "latency_ms_p50": 1e3 * found["p50"], "latency_ms_p99": 1e3 * found["p99"]}
+    return {
+        "throughput_queries_per_s": samples.queries_per_second,
+        "latency_ms_p50": 1e3 * found["p50"],
+        "latency_ms_p99": 1e3 * found["p99"],
+    }
 
 
 def of_log(name: str, summary: Mapping[str, Any]) -> Figures:
-    """Of LoadGen's log. Its "Samples per second" of offline counts images; of single_stream it gives no rate but this one: one query at a time."""
+    """Of LoadGen's log. Its "Samples per second" of offline counts images; of single_stream it gives no rate but this
+    one: one query at a time.
+    """
     if name == "offline":
         return {"throughput_images_per_s": float(summary["samples_per_s"])}
     mean = float(summary["latency_ms_mean"])
-    return {"throughput_queries_per_s": 1e3 / mean, "latency_ms_p50": float(summary["latency_ms_p50"]), "latency_ms_p99": float(summary["latency_ms_p99"])}
+    return {
+        "throughput_queries_per_s": 1e3 / mean,
+        "latency_ms_p50": float(summary["latency_ms_p50"]),
+        "latency_ms_p99": float(summary["latency_ms_p99"]),
+    }
 
 
 def agreement(turns: list[dict[str, float]]) -> dict[str, Any]:
-    """Medians by source, the difference from and ratio to our driver's turn by turn, and how far our driver's turns differ among themselves.
+    """Medians by source, the difference from and ratio to our driver's turn by turn, and how far our driver's turns
+    differ among themselves.
 
-    The verdict is "agrees" within GOAL, "not told apart" beyond it where our own turns spread as far (a longer or quieter run is needed), else "differs".
+    The verdict is "agrees" within GOAL, "not told apart" beyond it where our own turns spread as far (a longer or
+    quieter run is needed), else "differs".
     """
     columns = {source: [turn[source] for turn in turns] for source in turns[0]}
     own = columns.pop("own")
@@ -154,7 +191,11 @@ def agreement(turns: list[dict[str, float]]) -> dict[str, Any]:
         ratios = [value / ours for value, ours in zip(values, own)]
         found[source] = round(statistics.median(values), 4)
         found[f"{source}_minus_own"] = round(statistics.median(value - ours for value, ours in zip(values, own)), 4)
-        found[f"{source}_to_own"] = {"median": round(statistics.median(ratios), 4), "min": round(min(ratios), 4), "max": round(max(ratios), 4)}
+        found[f"{source}_to_own"] = {
+            "median": round(statistics.median(ratios), 4),
+            "min": round(min(ratios), 4),
+            "max": round(max(ratios), 4),
+        }
     off = abs(found["loadgen_to_own"]["median"] - 1)
     return {**found, "verdict": "agrees" if off <= GOAL else "not told apart" if off <= spread else "differs"}
 

@@ -1,8 +1,9 @@
-"""What a `dvc repro` with nothing to do costs, against a DVC pipeline of as many empty stages (goal: at most 1.2 times).
+"""What a `dvc repro` with nothing to do costs, against a DVC pipeline of as many empty stages (goal: at most 1.2
+times).
 
-All in one run, in turns. The empty pipeline is a chain: each stage has the file before it as its dep, one param, and one out. Ours also runs
-probe_target each time, which is what notices another GPU: `probe` is that script alone, and `empty_always_changed` an empty pipeline whose
-first stage always runs, as any pipeline with a probe must.
+All in one run, in turns. The empty pipeline is a chain: each stage has the file before it as its dep, one param, and
+one out. Ours also runs probe_target each time, which is what notices another GPU: `probe` is that script alone, and
+`empty_always_changed` an empty pipeline whose first stage always runs, as any pipeline with a probe must.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from benchmarks.project_copy import call, commit, copy_project, seconds_in_turns
 
 
 def empty_pipeline(folder: Path, stages: int, always_changed: bool = False) -> Path:
-    """A DVC repository with a chain of stages that do nothing; the first of them runs in each `dvc repro` if it is `always_changed`."""
+    """A DVC repository with a chain of stages that do nothing; the first of them runs in each `dvc repro` if it is
+    `always_changed`.
+    """
     folder.mkdir()
     chain: dict[str, dict[str, Any]] = {
-        f"stage{n}": {"cmd": f"echo {n} > {n}.txt", "deps": [f"{n - 1}.txt"], "params": [f"p{n}"], "outs": [f"{n}.txt"]} for n in range(1, stages + 1)
+        f"stage{n}": {"cmd": f"echo {n} > {n}.txt", "deps": [f"{n - 1}.txt"], "params": [f"p{n}"], "outs": [f"{n}.txt"]}
+        for n in range(1, stages + 1)
     }
     chain["stage1"]["always_changed"] = always_changed
     (folder / "0.txt").write_text("0\n")
@@ -56,7 +60,16 @@ def main() -> None:
             rounds,
         )
     ratio = seconds["ours"]["median_s"] / seconds["empty"]["median_s"]
-    write_result("noop_repro", {"stages": len(described), "rounds": rounds, "seconds": seconds, "ratio_ours_to_empty": round(ratio, 3), "goal": 1.2})
+    write_result(
+        "noop_repro",
+        {
+            "stages": len(described),
+            "rounds": rounds,
+            "seconds": seconds,
+            "ratio_ours_to_empty": round(ratio, 3),
+            "goal": 1.2,
+        },
+    )
 
 
 if __name__ == "__main__":

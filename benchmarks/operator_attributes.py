@@ -1,8 +1,10 @@
-"""INT8 as it runs against its simulation in float64, for every attribute of every operator: PYTHONPATH=.:tests python -m benchmarks.operator_attributes
+"""INT8 as it runs against its simulation in float64, for every attribute of every operator: PYTHONPATH=.:tests python
+-m benchmarks.operator_attributes
 
-A graph for each value of each attribute, with --pairs for each two values, and for combinations drawn from one seed. Each is
-calibrated by min-max, quantized in both placements, run by ONNX Runtime with its optimizer on, and simulated in float64 by onnx's reference with our own
-Q/DQ, convolution and pooling (`tests/support/reference_operators.py`). The gap is what INT8 loses beyond the rounding that its Q/DQ pairs ask for.
+A graph for each value of each attribute, with --pairs for each two values, and for combinations drawn from one seed.
+Each is calibrated by min-max, quantized in both placements, run by ONNX Runtime with its optimizer on, and simulated in
+float64 by onnx's reference with our own Q/DQ, convolution and pooling (`tests/support/reference_operators.py`). The gap
+is what INT8 loses beyond the rounding that its Q/DQ pairs ask for.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from support.operator_cases import MIXED, OPERATORS, Case, cases
 from support.operator_truth import Truth, truth
 
 MOST_GAP_DB = 1.0
-LEAST_FLOAT_DB = 45.0  # ONNX Runtime in float against float64: below, the reference and the runtime do not mean the same
+LEAST_FLOAT_DB = (
+    45.0  # ONNX Runtime in float against float64: below, the reference and the runtime do not mean the same
+)
 
 
 @dataclass
@@ -43,7 +47,9 @@ class Row:
             found = truth(case.net)
         except Exception as fault:  # noqa: BLE001 - whatever it is, it is what this benchmark is there to find
             known = isinstance(fault, EnginewrightError)
-            self.faults.append(f"{case.label}: {'refused' if known else type(fault).__name__}: {' '.join(str(fault).split())[:200]}")
+            self.faults.append(
+                f"{case.label}: {'refused' if known else type(fault).__name__}: {' '.join(str(fault).split())[:200]}"
+            )
             return
         self.left.update(set(found[Placement.onnxruntime].left.values()))
         own = {f"QLinear{case.kernel}", f"Q{case.kernel}", f"{case.kernel}IntegerToFloat"}
@@ -63,7 +69,10 @@ class Row:
 
 
 def _words(found: Truth) -> str:
-    return f"simulated {found.simulated_db:.1f} dB, run {found.executed_db:.1f} dB, float {found.float_db:.0f} dB, without rounding {found.exact_db:.0f} dB"
+    return (
+        f"simulated {found.simulated_db:.1f} dB, run {found.executed_db:.1f} dB, float {found.float_db:.0f} dB, without"
+        f" rounding {found.exact_db:.0f} dB"
+    )
 
 
 def measure(operators: Iterable[str], combinations: int, pairs: bool) -> list[Row]:
@@ -74,7 +83,12 @@ def measure(operators: Iterable[str], combinations: int, pairs: bool) -> list[Ro
         row = Row(operator, {name: len(values) for name, values in OPERATORS[operator].space.items()})
         for case in cases(operator, combinations, pairs=pairs):
             row.add(case)
-        print(f"{operator:20} {row.cases:4} cases, gaps {row.worst}, {time.perf_counter() - start:.0f} s", *row.faults, sep="\n    ", flush=True)
+        print(
+            f"{operator:20} {row.cases:4} cases, gaps {row.worst}, {time.perf_counter() - start:.0f} s",
+            *row.faults,
+            sep="\n    ",
+            flush=True,
+        )
         rows.append(row)
     return rows
 
@@ -82,14 +96,23 @@ def measure(operators: Iterable[str], combinations: int, pairs: bool) -> list[Ro
 def table(rows: Iterable[Row]) -> str:
     """Markdown, as docs/operators.md shows it."""
     lines = [
-        "| operator | attributes varied (values) | graphs | worst gap, TensorRT's placement | worst gap, ONNX Runtime's | integer kernel in | left in float |",
+        (
+            "| operator | attributes varied (values) | graphs | worst gap, TensorRT's placement | worst gap, ONNX"
+            " Runtime's | integer kernel in | left in float |"
+        ),
         "|---|---|--:|--:|--:|--:|---|",
     ]
     for row in rows:
         varied = ", ".join(f"{name} ({count})" for name, count in row.attributes.items())
-        gaps = [f"{row.worst.get(placement.name, float('nan')):.2f} dB" for placement in (Placement.tensorrt, Placement.onnxruntime)]
+        gaps = [
+            f"{row.worst.get(placement.name, float('nan')):.2f} dB"
+            for placement in (Placement.tensorrt, Placement.onnxruntime)
+        ]
         left = "; ".join(f"{why} ({count})" for why, count in sorted(row.left.items()))
-        lines.append(f"| {row.operator} | {varied} | {row.cases} | {gaps[0]} | {gaps[1]} | {sum(row.kernels.values())} | {left} |")
+        lines.append(
+            f"| {row.operator} | {varied} | {row.cases} | {gaps[0]} | {gaps[1]} | {sum(row.kernels.values())} |"
+            f" {left} |"
+        )
     return "\n".join(lines)
 
 
@@ -101,9 +124,18 @@ def main() -> None:
     parser.add_argument("--pairs", action="store_true", help="each two values together, too")
     chosen = parser.parse_args()
     rows = measure(chosen.operators, chosen.combinations, chosen.pairs)
-    print(table(row for row in rows if row.operator not in MIXED), "", table(row for row in rows if row.operator in MIXED), sep="\n")
+    print(
+        table(row for row in rows if row.operator not in MIXED),
+        "",
+        table(row for row in rows if row.operator in MIXED),
+        sep="\n",
+    )
     if chosen.operators == list(OPERATORS):
-        content = {"combinations": chosen.combinations, "pairs": chosen.pairs, "operators": [row.to_dict() for row in rows]}
+        content = {
+            "combinations": chosen.combinations,
+            "pairs": chosen.pairs,
+            "operators": [row.to_dict() for row in rows],
+        }
         write_result("operator_attributes", content)
     sys.exit(any(row.faults for row in rows))
 

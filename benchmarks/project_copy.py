@@ -1,4 +1,6 @@
-"""A copy of the project to measure in, and one way to time commands: in turns, so that a drift of the machine hits all alike."""
+"""A copy of the project to measure in, and one way to time commands: in turns, so that a drift of the machine hits all
+alike.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def environment() -> dict[str, str]:
 
 def call(command: list[str], folder: Path) -> str:
     """Run a command to its end and return what it printed; its failure ends the benchmark."""
-    answer = subprocess.run(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    answer = subprocess.run(
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     if answer.returncode:
         sys.exit(f"{' '.join(command)} failed in {folder}:\n{answer.stdout}")
     return answer.stdout
@@ -46,7 +50,11 @@ def copy_project(destination: Path) -> Path:
 
 def commit(folder: Path) -> None:
     """Make the folder a git repository with one commit."""
-    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-qm", "start"]):
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-qm", "start"],
+    ):
         call(["git", *command], folder)
 
 
@@ -58,12 +66,24 @@ def seconds_in_turns(works: Mapping[str, Callable[[], object]], rounds: int) -> 
             start = time.perf_counter()
             work()
             taken[name].append(time.perf_counter() - start)
-    return {name: {"median_s": round(statistics.median(all_), 3), "min_s": round(min(all_), 3), "max_s": round(max(all_), 3)} for name, all_ in taken.items()}
+    return {
+        name: {
+            "median_s": round(statistics.median(all_), 3),
+            "min_s": round(min(all_), 3),
+            "max_s": round(max(all_), 3),
+        }
+        for name, all_ in taken.items()
+    }
 
 
 def write_result(name: str, result: Mapping[str, object]) -> None:
     """Write benchmarks/results/<name>.json, with the machine and the versions, and print it."""
-    machine = {"cpu": target.cpu_name(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version(), "dvc": metadata.version("dvc")}
+    machine = {
+        "cpu": target.cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "dvc": metadata.version("dvc"),
+    }
     text = json.dumps({"command": f"python -m benchmarks.{name}", "machine": machine, **result}, indent=2)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(text + "\n")

@@ -1,7 +1,9 @@
-"""Seconds from the start of a stage's process to the first line of its body, and out again (goal: under 1 s for every stage).
+"""Seconds from the start of a stage's process to the first line of its body, and out again (goal: under 1 s for every
+stage).
 
-Each script runs in a copy of the project with the body of its function cut out: its imports, the reading and checking of params.yaml, the
-declared params and the end of the process stay. What a body imports when it runs (torch, onnxruntime) is its own work.
+Each script runs in a copy of the project with the body of its function cut out: its imports, the reading and checking
+of params.yaml, the declared params and the end of the process stay. What a body imports when it runs (torch,
+onnxruntime) is its own work.
 """
 
 from __future__ import annotations
@@ -38,11 +40,23 @@ def main() -> None:
         for stage in stages:
             cut_body(project / f"stages/{stage}.py", stage)
         commands = {"python -c pass": ["-c", "pass"], **{stage: ["-m", f"stages.{stage}"] for stage in stages}}
-        works = {label: lambda arguments=arguments: call([sys.executable, *arguments], project) for label, arguments in commands.items()}
+        works = {
+            label: lambda arguments=arguments: call([sys.executable, *arguments], project)
+            for label, arguments in commands.items()
+        }
         seconds_in_turns(works, 1)  # compiles every module once
         seconds = seconds_in_turns(works, rounds)
     slowest = max(stages, key=lambda stage: seconds[stage]["median_s"])
-    write_result("stage_startup", {"rounds": rounds, "seconds": seconds, "slowest": slowest, "slowest_median_s": seconds[slowest]["median_s"], "goal_s": 1.0})
+    write_result(
+        "stage_startup",
+        {
+            "rounds": rounds,
+            "seconds": seconds,
+            "slowest": slowest,
+            "slowest_median_s": seconds[slowest]["median_s"],
+            "goal_s": 1.0,
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ __version__ = "0.1.0"
 
 
 def load(path: Union[str, Path]) -> Engine:
-    """Load an engine that the pipeline built, for use in an application: `with enginewright.load(path) as engine: engine.infer(feeds)`.
+    """Load an engine that the pipeline built, for use in an application: `with enginewright.load(path) as engine:
+    engine.infer(feeds)`.
 
-    Its sidecar says which backend it is for; hash, versions and GPU are checked before anything is deserialized. Neither the current folder nor
-    the project that the engine comes from matters.
+    Its sidecar says which backend it is for; hash, versions and GPU are checked before anything is deserialized.
+    Neither the current folder nor the project that the engine comes from matters.
 
     Raises:
         StaleArtifact: the engine or its sidecar is missing, changed, or made for another machine.
@@ -30,7 +31,12 @@ def load(path: Union[str, Path]) -> Engine:
 
     target = manifest.read(Path(path)).target
     if target is None:
-        raise StaleArtifact(f"the sidecar of {path} names no target, so it is no engine; give the file under artifacts/engines/")
+        raise StaleArtifact(
+            f"the sidecar of {path} names no target, so it is no engine; give the file under artifacts/engines/"
+        )
     if target.runtime not in RuntimeName.__members__:
-        raise StaleArtifact(f"the sidecar of {path} names the runtime {target.runtime}, which this version does not know; update Enginewright")
+        raise StaleArtifact(
+            f"the sidecar of {path} names the runtime {target.runtime}, which this version does not know; update"
+            " Enginewright"
+        )
     return get_runtime(RuntimeName[target.runtime], Task.run).load(Path(path))

@@ -26,12 +26,16 @@ BENCHMARK = ROOT / "benchmark"
 PARETO = ROOT / "pareto/pareto.csv"
 METRICS = ROOT / "metrics"
 
-# What has a sidecar wherever it lies: without one it is half-written, however whole it looks. tests/pipeline/test_verified.py holds it complete.
+# What has a sidecar wherever it lies: without one it is half-written, however whole it looks.
+# tests/pipeline/test_verified.py holds it complete.
 SEALED = (
     *(f"{ROOT}/data/*/{name}" for name in ("images.npy", "labels.csv", "classes.json", "targets.npy")),
     str(REFERENCE_WEIGHTS),
     str(REFERENCE_WEIGHTS.with_name("README.txt")),  # where the weights are the user's own
-    *(str(path) for path in (MODEL, CHECK_REPORT, CALIBRATION_CACHE, BIAS_CORRECTION, SENSITIVITY / "ranking.csv", MIXED_LAYERS)),
+    *(
+        str(path)
+        for path in (MODEL, CHECK_REPORT, CALIBRATION_CACHE, BIAS_CORRECTION, SENSITIVITY / "ranking.csv", MIXED_LAYERS)
+    ),
     str(DRIFT / "report.json"),
     f"{ENGINES}/*/engine.*",
     *(str(path) for path in (ACCURACY / "predictions.csv", ACCURACY / "metrics.json", PROFILE / "layers.csv")),

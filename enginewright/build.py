@@ -77,9 +77,15 @@ def int8_share(built: BuiltEngine) -> float:
 def _runtime_for(where: TargetFingerprint, stage: Stage) -> Runtime:
     runtime = runtime_named(RuntimeName[where.runtime])
     if reason := runtime.why_not(Task.build):
-        raise StaleArtifact(f"{artifacts.TARGET} names the runtime {where.runtime}, which cannot build here: {reason}; or run `dvc repro probe_target`")
+        raise StaleArtifact(
+            f"{artifacts.TARGET} names the runtime {where.runtime}, which cannot build here: {reason}; or run `dvc"
+            " repro probe_target`"
+        )
     if differences := where.differences(runtime.fingerprint(stage.params.build)):
-        raise StaleArtifact(f"{artifacts.TARGET} describes another machine: {', '.join(differences)}; run `dvc repro`, which probes first")
+        raise StaleArtifact(
+            f"{artifacts.TARGET} describes another machine: {', '.join(differences)}; run `dvc repro`, which probes"
+            " first"
+        )
     return runtime
 
 

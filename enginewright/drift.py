@@ -1,7 +1,8 @@
 """Whether the validation images are like the calibration images, tensor by tensor, as INT8 sees them.
 
-Both sets run through the FP32 model; of every activation three things are compared: the share of values beyond the calibrated range,
-the 99.99th percentile of |x|, and the whole histogram of |x|. Signs are not told apart: INT8 ranges are symmetric.
+Both sets run through the FP32 model; of every activation three things are compared: the share of values beyond the
+calibrated range, the 99.99th percentile of |x|, and the whole histogram of |x|. Signs are not told apart: INT8 ranges
+are symmetric.
 """
 
 from __future__ import annotations
@@ -25,19 +26,26 @@ BINS_AN_OCTAVE = 2
 OCTAVES_BEYOND = 4  # values over 16 times the range share one bin
 MOST_SHOWN = 10
 REMEDY = (
-    "recalibrate on images like those that are served (data.root, data.selection=coverage, more data.calibration_images), "
-    "and see that all of them are decoded and scaled alike"
+    "recalibrate on images like those that are served (data.root, data.selection=coverage, more"
+    " data.calibration_images), and see that all of them are decoded and scaled alike"
 )
 
 
-def compare(cache: CalibrationCache, calibration: Mapping[str, TensorRange], validation: Mapping[str, TensorRange], settings: CheckDrift) -> pd.DataFrame:
+def compare(
+    cache: CalibrationCache,
+    calibration: Mapping[str, TensorRange],
+    validation: Mapping[str, TensorRange],
+    settings: CheckDrift,
+) -> pd.DataFrame:
     """One row a tensor that both sets have values of, the most drifted first.
 
-    Columns: tensor; range (127 * scale); calibration_saturated, validation_saturated: shares of values beyond it; calibration_p99_99,
-    validation_p99_99 of |x|; percentile_ratio: validation to calibration; distance: Jensen-Shannon, base 2, 0 (equal) to 1; severity: how
-    many times the most exceeded threshold is reached; drifted: severity > 1; why: what exceeds its threshold, in words.
+    Columns: tensor; range (127 * scale); calibration_saturated, validation_saturated: shares of values beyond it;
+    calibration_p99_99, validation_p99_99 of |x|; percentile_ratio: validation to calibration; distance: Jensen-Shannon,
+    base 2, 0 (equal) to 1; severity: how many times the most exceeded threshold is reached; drifted: severity > 1; why:
+    what exceeds its threshold, in words.
 
-    Source of the distance: Lin, "Divergence measures based on the Shannon entropy", IEEE Transactions on Information Theory 37 (1991).
+    Source of the distance: Lin, "Divergence measures based on the Shannon entropy", IEEE Transactions on Information
+        Theory 37 (1991).
     """
     import pandas as pd
 
@@ -50,7 +58,9 @@ def compare(cache: CalibrationCache, calibration: Mapping[str, TensorRange], val
     return table.sort_values("severity", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def _row(tensor: str, amax: float, calibration: TensorRange, validation: TensorRange, settings: CheckDrift) -> dict[str, Any]:
+def _row(
+    tensor: str, amax: float, calibration: TensorRange, validation: TensorRange, settings: CheckDrift
+) -> dict[str, Any]:
     percentiles = calibration.percentile(REPORT_PERCENTILE), validation.percentile(REPORT_PERCENTILE)
     # Half a step of INT8 is zero to it: added to both, so that no quotient of two nothings alarms.
     half_step = amax / 254
@@ -61,7 +71,9 @@ def _row(tensor: str, amax: float, calibration: TensorRange, validation: TensorR
         f"{saturated[1]:.2%} of validation's values lie beyond the INT8 range, {saturated[0]:.2%} of calibration's": (
             (saturated[1] - saturated[0]) / settings.saturation_excess
         ),
-        f"its 99.99th percentile is {ratio:.2f} times that of calibration": abs(math.log(ratio)) / math.log(settings.percentile_ratio),
+        f"its 99.99th percentile is {ratio:.2f} times that of calibration": (
+            abs(math.log(ratio)) / math.log(settings.percentile_ratio)
+        ),
         f"its histogram is {distance:.2f} away (Jensen-Shannon distance, 1 at most)": distance / settings.distance,
     }
     severity = max(exceeded.values())
@@ -83,8 +95,9 @@ def _row(tensor: str, amax: float, calibration: TensorRange, validation: TensorR
 def histogram_distance(one: TensorRange, other: TensorRange, amax: float) -> float:
     """Jensen-Shannon distance of two histograms of |x|, base 2: 0 for equal ones, 1 for disjoint ones.
 
-    Bins are half an octave wide, from half an INT8 step (all below is one bin: INT8 rounds it to 0) to 16 times the range (all beyond
-    is one bin): some 25, so that a few thousand values fill them and their number does not look like drift.
+    Bins are half an octave wide, from half an INT8 step (all below is one bin: INT8 rounds it to 0) to 16 times the
+    range (all beyond is one bin): some 25, so that a few thousand values fill them and their number does not look like
+    drift.
     """
     from scipy.spatial.distance import jensenshannon
 
@@ -117,11 +130,18 @@ def verdict(table: pd.DataFrame) -> str:
     """One sentence: how many tensors drifted, which is the worst and why, and what to do; or that none did."""
     drifted = table[table["drifted"].astype(bool)]
     if drifted.empty:
-        worst = f", {table['severity'].iloc[0]:.2f} of a threshold at most ({table['tensor'].iloc[0]})" if len(table) else ""
+        worst = (
+            f", {table['severity'].iloc[0]:.2f} of a threshold at most ({table['tensor'].iloc[0]})"
+            if len(table)
+            else ""
+        )
         return f"the calibration images are like the validation images in all {len(table)} tensors{worst}"
     first = drifted.iloc[0]
     count = f"{len(drifted)} of {len(table)} tensors"
-    return f"the calibration images are not like the validation images in {count}, worst in {first['tensor']}: {first['why']}; {REMEDY}"
+    return (
+        f"the calibration images are not like the validation images in {count}, worst in {first['tensor']}:"
+        f" {first['why']}; {REMEDY}"
+    )
 
 
 def show(table: pd.DataFrame, console: Console) -> None:
@@ -137,7 +157,13 @@ def show(table: pd.DataFrame, console: Console) -> None:
         for tensor, why in _named(drifted):
             shown.add_row(escape(tensor), escape(why))
         console.print(shown)
-    console.print(f"check_drift: {verdict(table)}", style="yellow" if len(drifted) else "green", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"check_drift: {verdict(table)}",
+        style="yellow" if len(drifted) else "green",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _named(drifted: pd.DataFrame) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """PyTorch to one ONNX file with a dynamic batch, and a comparison of the two on real images.
 
-The TorchScript exporter (`dynamo=False`) is used for every opset that the configuration allows: the default exporter of PyTorch 2.9
-and later writes opset 18 and converts down, and TensorRT 8.6 refuses what comes out (github.com/NVIDIA/TensorRT/issues/3934).
+The TorchScript exporter (`dynamo=False`) is used for every opset that the configuration allows: the default exporter of
+PyTorch 2.9 and later writes opset 18 and converts down, and TensorRT 8.6 refuses what comes out
+(github.com/NVIDIA/TensorRT/issues/3934).
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class Comparison:
     """PyTorch against ONNX Runtime on the same batches."""
 
     differences: Mapping[int, float]  # batch size -> largest |PyTorch - ONNX Runtime| / largest |PyTorch|
-    # Where PyTorch's own float32 is that far from float64, ONNX Runtime is judged against float64: batch size -> (both, from float64).
+    # Where PyTorch's own float32 is that far from float64, ONNX Runtime is judged against float64: batch size -> (both,
+    # from float64).
     float64: Mapping[int, Judged] = field(default_factory=dict)
 
     @property
@@ -78,32 +80,40 @@ class Comparison:
 def to_onnx(model: torch.nn.Module, interface: Model, settings: Export) -> bytes:
     """Trace a model and return it as one serialized ONNX file, the same bytes for the same model, weights and versions.
 
-    Constants and padding are folded, BatchNormalization is fused into the convolution before it, and the first axis of input and output is
-    the symbolic dimension `batch`.
+    Constants and padding are folded, BatchNormalization is fused into the convolution before it, and the first axis of
+    input and output is the symbolic dimension `batch`.
 
     Args:
-        model: from [N, *interface.input_shape] float32 to one tensor [N, ...], or for the task `outputs` several; it is put in evaluation mode.
+        model: from [N, *interface.input_shape] float32 to one tensor [N, ...], or for the task `outputs` several; it is
+            put in evaluation mode.
         interface: names of input and output, and the input's shape without the batch.
         settings: the opset.
 
     Raises:
-        ModelError: the model is over 2 GiB, cannot run on such an input, gives what model.task does not judge, or has no ONNX form.
+        ModelError: the model is over 2 GiB, cannot run on such an input, gives what model.task does not judge, or has
+            no ONNX form.
     """
     import torch
 
     model.eval()
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if size > ONE_FILE_LIMIT:
-        raise ModelError(f"{interface.name} holds {size / 2**30:.1f} GiB of weights and one ONNX file takes 2 GiB at most; use a smaller model")
+        raise ModelError(
+            f"{interface.name} holds {size / 2**30:.1f} GiB of weights and one ONNX file takes 2 GiB at most; use a"
+            " smaller model"
+        )
     example = torch.from_numpy(_random_batch(TRACED_BATCH, interface.input_shape, seed=0))
-    answered = _run_torch(model, example.numpy(), interface)  # a fault of the model is told apart from one of the exporter
+    answered = _run_torch(
+        model, example.numpy(), interface
+    )  # a fault of the model is told apart from one of the exporter
     names = output_names(interface, len(answered))
     try:
         return _cleaned(simplified(_trace(model, example, interface, names, settings.opset_version)))
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as fault:
         later = ", or raise export.opset_version" if "was added in version" in _first_line(fault) else ""
         raise ModelError(
-            f"{interface.name} has no ONNX form at opset {settings.opset_version}: {_first_line(fault)}; replace that operation in {interface.code}{later}"
+            f"{interface.name} has no ONNX form at opset {settings.opset_version}: {_first_line(fault)}; replace that"
+            f" operation in {interface.code}{later}"
         ) from fault
 
 
@@ -129,7 +139,8 @@ def compare(
         interface: names of input and output, and the input's shape.
         seed: of standard normal batches, where there are no images.
         images: preprocessed images of the data set, [n, *input_shape]; a larger batch repeats them.
-        tolerance: where the two differ by more, PyTorch in float64 judges both, if the model runs in it and repeats its answers.
+        tolerance: where the two differ by more, PyTorch in float64 judges both, if the model runs in it and repeats its
+            answers.
 
     Raises:
         ModelError: the ONNX holds a fixed batch, or one of the two gives NaN or infinity.
@@ -139,7 +150,11 @@ def compare(
     differences: dict[int, float] = {}
     judged: dict[int, Judged] = {}
     for batch in BATCHES:
-        fed = _random_batch(batch, interface.input_shape, seed) if images is None else images[np.arange(batch) % len(images)]
+        fed = (
+            _random_batch(batch, interface.input_shape, seed)
+            if images is None
+            else images[np.arange(batch) % len(images)]
+        )
         expected = _finite(_run_torch(model, fed, interface), interface, images is not None)
         got = _run_onnx(session, fed, interface, expected)
         differences[batch] = _farthest(expected, got)
@@ -155,10 +170,13 @@ def _session(exported: bytes, interface: Model) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it has to say comes back as an exception
     try:
-        return onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(WRONG_FUSIONS))
+        return onnxruntime.InferenceSession(
+            exported, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(WRONG_FUSIONS)
+        )
     except (faults.Fail, faults.InvalidGraph, faults.NotImplemented) as fault:
         raise ModelError(
-            f"ONNX Runtime {onnxruntime.__version__} refuses the ONNX of {interface.name}: {_first_line(fault)}; lower export.opset_version or upgrade it"
+            f"ONNX Runtime {onnxruntime.__version__} refuses the ONNX of {interface.name}: {_first_line(fault)}; lower"
+            " export.opset_version or upgrade it"
         ) from fault
 
 
@@ -172,9 +190,15 @@ def _run_onnx(session: onnxruntime.InferenceSession, fed: Batch, interface: Mode
         raise ModelError(f"{_baked_batch(interface, len(fed))}: {_first_line(fault)}") from fault
     for its, wanted in zip(got, expected):
         if its.shape != wanted.shape:
-            raise ModelError(f"{_baked_batch(interface, len(fed))}: ONNX Runtime returns {list(its.shape)} and PyTorch {list(wanted.shape)}")
+            raise ModelError(
+                f"{_baked_batch(interface, len(fed))}: ONNX Runtime returns {list(its.shape)} and PyTorch"
+                f" {list(wanted.shape)}"
+            )
     if not all(np.isfinite(its).all() for its in got):
-        raise ModelError(f"the ONNX of {interface.name} returns NaN or infinity in ONNX Runtime, and PyTorch does not; look at the range of its weights")
+        raise ModelError(
+            f"the ONNX of {interface.name} returns NaN or infinity in ONNX Runtime, and PyTorch does not; look at the"
+            " range of its weights"
+        )
     return got
 
 
@@ -224,16 +248,23 @@ def require_task(model: torch.nn.Module, interface: Model) -> None:
     for name, output in zip(output_names(interface, len(answered)), answered):
         if not answers.accepts(interface.task, output.shape):
             shape = ", ".join(["N", *map(str, output.shape[1:])])
-            raise ModelError(f"the output '{name}' of {interface.name} ({interface.code}) is [{shape}], {answers.remedy(interface.task)}")
+            raise ModelError(
+                f"the output '{name}' of {interface.name} ({interface.code}) is [{shape}],"
+                f" {answers.remedy(interface.task)}"
+            )
 
 
 def metrics(exported: bytes, comparison: Comparison) -> dict[str, Any]:
     """Figures of an export: differences by batch, and the ONNX's opset, nodes, parameters, MiB and producer."""
     model = onnx.load_model_from_string(exported)
     return {
-        "max_relative_difference": {f"batch_{batch}": difference for batch, difference in comparison.differences.items()},
+        "max_relative_difference": {
+            f"batch_{batch}": difference for batch, difference in comparison.differences.items()
+        },
         **{
-            f"{name}_from_float64": {f"batch_{batch}": getattr(judged, name) for batch, judged in comparison.float64.items()}
+            f"{name}_from_float64": {
+                f"batch_{batch}": getattr(judged, name) for batch, judged in comparison.float64.items()
+            }
             for name in ("pytorch", "onnxruntime")
             if comparison.float64
         },
@@ -256,24 +287,34 @@ def require_equal(comparison: Comparison, interface: Model, tolerance: float) ->
         return
     judged = comparison.float64.get(batch)
     what = (
-        f"PyTorch and ONNX Runtime differ on {interface.name} by {comparison.differences[batch]:.1e} of the largest output "
-        f"at batch {batch}, over export.tolerance = {tolerance:.1e}"
+        f"PyTorch and ONNX Runtime differ on {interface.name} by {comparison.differences[batch]:.1e} of the largest"
+        f" output at batch {batch}, over export.tolerance = {tolerance:.1e}"
     )
     if judged is not None and judged.pytorch > tolerance / 2:
         raise ModelError(
-            f"{what}; PyTorch in float32 is itself {judged.pytorch:.1e} from float64 and ONNX Runtime {judged.onnxruntime:.1e}: "
-            "the model is unstable in float32; rescale what it subtracts or divides, or raise the tolerance"
+            f"{what}; PyTorch in float32 is itself {judged.pytorch:.1e} from float64 and ONNX Runtime"
+            f" {judged.onnxruntime:.1e}: the model is unstable in float32; rescale what it subtracts or divides, or"
+            " raise the tolerance"
         )
-    raise ModelError(f"{what}; look for operations in {interface.code} that depend on the data or on random numbers, or raise the tolerance")
+    raise ModelError(
+        f"{what}; look for operations in {interface.code} that depend on the data or on random numbers, or raise the"
+        " tolerance"
+    )
 
 
-def _trace(model: torch.nn.Module, example: torch.Tensor, interface: Model, outputs: list[str], opset_version: int) -> onnx.ModelProto:
+def _trace(
+    model: torch.nn.Module, example: torch.Tensor, interface: Model, outputs: list[str], opset_version: int
+) -> onnx.ModelProto:
     import torch
 
     axes = {name: {0: BATCH_AXIS} for name in (interface.input_name, *outputs)}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's, on the exporter that the head of this module gives reasons for
-        warnings.filterwarnings("ignore", "Constant folding", UserWarning)  # of a negative Slice in F.pad: it stays in the graph, and is right
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # PyTorch's, on the exporter that the head of this module gives reasons for
+        warnings.filterwarnings(
+            "ignore", "Constant folding", UserWarning
+        )  # of a negative Slice in F.pad: it stays in the graph, and is right
         torch.onnx.export(
             model,
             (example,),
@@ -301,19 +342,24 @@ def _run_torch(model: torch.nn.Module, images: Batch, interface: Model) -> Answe
             output = model(torch.from_numpy(images))
     except (RuntimeError, TypeError, ValueError, IndexError) as fault:  # of the user's own code
         raise ModelError(
-            f"{what} cannot run on a float32 input {list(images.shape)}: {_first_line(fault)}; model.input_shape must be what the model takes"
+            f"{what} cannot run on a float32 input {list(images.shape)}: {_first_line(fault)}; model.input_shape must"
+            " be what the model takes"
         ) from fault
     several = interface.task is TaskName.outputs
     tensors = _tensors(output) if several else (output,)
     if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
         alone = "return a tensor, or a tuple of tensors" if several else "return one tensor"
         raise ModelError(
-            f"{what} returns a {type(output).__name__} and must {alone}; wrap the model so that it returns '{interface.output_name}' alone"
+            f"{what} returns a {type(output).__name__} and must {alone}; wrap the model so that it returns"
+            f" '{interface.output_name}' alone"
             + ("" if several else ", or set model.task=outputs, which judges every tensor of a tuple")
         )
     for tensor in tensors:
         if tensor.ndim == 0 or tensor.shape[0] != len(images):
-            raise ModelError(f"{what} returns {list(tensor.shape)} for a batch of {len(images)}; the first axis of its output must be the batch")
+            raise ModelError(
+                f"{what} returns {list(tensor.shape)} for a batch of {len(images)}; the first axis of its output must"
+                " be the batch"
+            )
     return tuple(tensor.float().numpy() for tensor in tensors)
 
 
@@ -321,24 +367,26 @@ def _finite(answer: Answers, interface: Model, of_images: bool) -> Answers:
     if not all(np.isfinite(its).all() for its in answer):
         fed, else_ = ("images of the data set", " and at data.preprocessing") if of_images else ("random input", "")
         raise ModelError(
-            f"{interface.name} ({interface.code}) returns NaN or infinity on {fed} in PyTorch itself; look at the weights in {interface.weights}{else_}"
+            f"{interface.name} ({interface.code}) returns NaN or infinity on {fed} in PyTorch itself; look at the"
+            f" weights in {interface.weights}{else_}"
         )
     return answer
 
 
 def _baked_batch(interface: Model, batch: int) -> str:
     return (
-        f"the ONNX of {interface.name} does not take batch {batch}, as a batch of {TRACED_BATCH} is baked into it; replace sizes that "
-        f"{interface.code} computes as Python numbers (`int(x.shape[0])`, `.item()`, `view({TRACED_BATCH}, ...)`) by `x.flatten(1)` or -1"
+        f"the ONNX of {interface.name} does not take batch {batch}, as a batch of {TRACED_BATCH} is baked into it;"
+        f" replace sizes that {interface.code} computes as Python numbers (`int(x.shape[0])`, `.item()`,"
+        f" `view({TRACED_BATCH}, ...)`) by `x.flatten(1)` or -1"
     )
 
 
 def _cleaned(model: onnx.ModelProto) -> bytes:
     """Make the file the same on every machine and its weights ready for a quantizer.
 
-    Doc strings and metadata say where the exporting code lay. Where two weights are equal the exporter stores one and puts Identity
-    nodes between it and its other users, which hide it from a quantizer and from TensorRT's fusions. A folded weight is called
-    `onnx::Conv_114`; it gets the name of its layer, which a report can show.
+    Doc strings and metadata say where the exporting code lay. Where two weights are equal the exporter stores one and
+    puts Identity nodes between it and its other users, which hide it from a quantizer and from TensorRT's fusions. A
+    folded weight is called `onnx::Conv_114`; it gets the name of its layer, which a report can show.
     """
     graph = model.graph
     for holder in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
@@ -346,7 +394,11 @@ def _cleaned(model: onnx.ModelProto) -> bytes:
         holder.ClearField("metadata_props")
     stored = {tensor.name for tensor in graph.initializer}
     outputs = {value.name for value in graph.output}
-    copies = [node for node in graph.node if node.op_type == "Identity" and node.input[0] in stored and node.output[0] not in outputs]
+    copies = [
+        node
+        for node in graph.node
+        if node.op_type == "Identity" and node.input[0] in stored and node.output[0] not in outputs
+    ]
     _rename_inputs(graph, {node.output[0]: node.input[0] for node in copies})
     for node in copies:
         graph.node.remove(node)
@@ -368,7 +420,9 @@ def _rename_inputs(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:  # the branches of an If and the body of a Loop see these tensors too
+            if (
+                attribute.type == onnx.AttributeProto.GRAPH
+            ):  # the branches of an If and the body of a Loop see these tensors too
                 _rename_inputs(attribute.g, names)
 
 

@@ -1,8 +1,9 @@
 """Sidecars: `<artifact>.json`, written last, is the sign that an artifact is whole, and says what it was made from.
 
 The chain image folder -> ONNX -> calib.cache -> engine -> metrics can be checked link by link: each manifest holds the
-sha256 of its inputs. Paths are relative to the project's root, that of the artifact included: an artifact that lies elsewhere than where it was made,
-such as the INT8 engine in the folder of the FP32 one, is told from the right one, and inputs are looked for in the artifact's own project.
+sha256 of its inputs. Paths are relative to the project's root, that of the artifact included: an artifact that lies
+elsewhere than where it was made, such as the INT8 engine in the folder of the FP32 one, is told from the right one, and
+inputs are looked for in the artifact's own project.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         if fault.errno in (errno.ENOSPC, errno.EDQUOT):
             raise EnginewrightError(
-                f"no space left on the disk of {path.parent.resolve()} while writing {path.name}; free some and run `dvc repro` again"
+                f"no space left on the disk of {path.parent.resolve()} while writing {path.name}; free some and run"
+                " `dvc repro` again"
             ) from None
         raise
     except BaseException:
@@ -141,12 +143,18 @@ def read(artifact: Path) -> Manifest:
     try:
         manifest = _parsed(sidecar(artifact).read_text())
     except FileNotFoundError:
-        missing = "it does not exist" if not artifact.exists() else f"its sidecar {sidecar(artifact).name} is missing, so it may be half-written"
+        missing = (
+            "it does not exist"
+            if not artifact.exists()
+            else f"its sidecar {sidecar(artifact).name} is missing, so it may be half-written"
+        )
         raise StaleArtifact(f"{artifact} cannot be used: {missing}; run `dvc repro` to make it again") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         manifest = None
     if manifest is None:
-        raise StaleArtifact(f"{sidecar(artifact)} is not a manifest; remove it and run `dvc repro` to make {artifact.name} again")
+        raise StaleArtifact(
+            f"{sidecar(artifact)} is not a manifest; remove it and run `dvc repro` to make {artifact.name} again"
+        )
     return manifest
 
 
@@ -155,8 +163,17 @@ def _parsed(text: str) -> Optional[Manifest]:
     target = content.pop("target")
     manifest = Manifest(**content, target=TargetFingerprint.from_dict(target) if target else None)
     texts = (manifest.path, manifest.sha256, manifest.made_by)
-    typed = all(isinstance(value, str) for value in texts) and all(isinstance(value, dict) for value in (manifest.inputs, manifest.settings))
-    return manifest if typed and _named(manifest.inputs) and _named(manifest.files) and not any("/" in name for name in manifest.files) else None
+    typed = all(isinstance(value, str) for value in texts) and all(
+        isinstance(value, dict) for value in (manifest.inputs, manifest.settings)
+    )
+    return (
+        manifest
+        if typed
+        and _named(manifest.inputs)
+        and _named(manifest.files)
+        and not any("/" in name for name in manifest.files)
+        else None
+    )
 
 
 def _named(digests: Mapping[str, Any]) -> bool:
@@ -178,9 +195,12 @@ def verify(artifact: Path, here: Optional[TargetFingerprint] = None) -> Manifest
     manifest = verify_alone(artifact, here)
     root = root_of(artifact, manifest)
     if root is None:
-        made_as = f"that of {manifest.path}" if manifest.path else "of an earlier version and does not say where it was made"
+        made_as = (
+            f"that of {manifest.path}" if manifest.path else "of an earlier version and does not say where it was made"
+        )
         raise StaleArtifact(
-            f"{artifact} cannot be used: its sidecar is {made_as}; run `dvc repro` to put the right one there (`dvc repro -f` if DVC calls it up to date)"
+            f"{artifact} cannot be used: its sidecar is {made_as}; run `dvc repro` to put the right one there (`dvc"
+            " repro -f` if DVC calls it up to date)"
         )
     for name in manifest.files:
         if not artifact.with_name(name).is_file():
@@ -192,7 +212,8 @@ def verify(artifact: Path, here: Optional[TargetFingerprint] = None) -> Manifest
 
 
 def verify_alone(artifact: Path, here: Optional[TargetFingerprint] = None) -> Manifest:
-    """As `verify`, for an artifact that may have been carried elsewhere: the project around it, if there is one, does not matter.
+    """As `verify`, for an artifact that may have been carried elsewhere: the project around it, if there is one, does
+    not matter.
 
     Raises:
         StaleArtifact: naming what differs and the stage to run again.
@@ -201,7 +222,10 @@ def verify_alone(artifact: Path, here: Optional[TargetFingerprint] = None) -> Ma
     if not artifact.exists():
         raise StaleArtifact(f"{artifact} cannot be used: it does not exist, only its sidecar; {_again(manifest)}")
     if sha256(artifact) != manifest.sha256:
-        raise StaleArtifact(f"{artifact} cannot be used: its bytes differ from the sha256 in {sidecar(artifact).name}; {_again(manifest)}")
+        raise StaleArtifact(
+            f"{artifact} cannot be used: its bytes differ from the sha256 in {sidecar(artifact).name};"
+            f" {_again(manifest)}"
+        )
     for name, digest in manifest.files.items():
         if artifact.with_name(name).is_file() and sha256(artifact.with_name(name)) != digest:
             raise StaleArtifact(f"{artifact} cannot be used: {name} beside it was changed; {_again(manifest)}")

@@ -1,4 +1,6 @@
-"""Accuracy against throughput, engine by engine: which of them no other beats in both, and which is the fastest that passes the gate."""
+"""Accuracy against throughput, engine by engine: which of them no other beats in both, and which is the fastest that
+passes the gate.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,11 @@ def table(accuracy: Metrics, benchmark: Metrics, calibration: str) -> pd.DataFra
         calibration: what the scales of the INT8 engines come from, in words.
 
     Returns:
-        A row a precision, FP32 first: precision, engine_sha256, calibration (NOT_CALIBRATED for engines without scales), scenario,
-        throughput_images_per_s, speedup (to FP32), figure (what the gate judges), value, low and high (the interval that it judges; paired with FP32,
-        so that it is FP32's point that the engine is told apart from), bound (the gate's, the same in every row), verdict (the gate's; FP32 passes),
-        holds (it passed), front (no other engine is as good in one and better in the other).
+        A row a precision, FP32 first: precision, engine_sha256, calibration (NOT_CALIBRATED for engines without
+            scales), scenario, throughput_images_per_s, speedup (to FP32), figure (what the gate judges), value, low and
+            high (the interval that it judges; paired with FP32, so that it is FP32's point that the engine is told
+            apart from), bound (the gate's, the same in every row), verdict (the gate's; FP32 passes), holds (it
+            passed), front (no other engine is as good in one and better in the other).
 
     Raises:
         StaleArtifact: the two were not measured on the same engines, or on the same target.
@@ -48,7 +51,9 @@ def table(accuracy: Metrics, benchmark: Metrics, calibration: str) -> pd.DataFra
     for precision in (one for one in Precision if one.value in accuracy):
         found = accuracy[precision.value]
         value = found.get(figure, 1.0)  # FP32 agrees with itself
-        judged = verdicts.get(precision.value, {"verdict": (Outcome.passed if value >= bound else Outcome.failed).value})  # FP32 is not judged
+        judged = verdicts.get(
+            precision.value, {"verdict": (Outcome.passed if value >= bound else Outcome.failed).value}
+        )  # FP32 is not judged
         throughput = benchmark[precision.value][scenario]["throughput_images_per_s"]
         rows.append(
             {
@@ -77,13 +82,21 @@ def calibration_name(calibration: Calibration, data: Data) -> str:
 
 
 def metrics(frame: pd.DataFrame) -> dict[str, Any]:
-    """The engine to deploy, the fastest that passes the gate, and what it gives; of all rows which are on the front, and which INT8 is slower than FP16."""
+    """The engine to deploy, the fastest that passes the gate, and what it gives; of all rows which are on the front,
+    and which INT8 is slower than FP16.
+    """
     passing = frame[frame["holds"]].sort_values("throughput_images_per_s", ascending=False, kind="stable")
     chosen: dict[str, Any] = {"fastest_that_holds": "none"}
     if len(passing):
-        same = frame["engine_sha256"] == passing["engine_sha256"].iloc[0]  # a mixture without float layers is the INT8 engine: one name for both
+        same = (
+            frame["engine_sha256"] == passing["engine_sha256"].iloc[0]
+        )  # a mixture without float layers is the INT8 engine: one name for both
         best = frame[same].iloc[0]
-        chosen = {"fastest_that_holds": best["precision"], "speedup": float(best["speedup"]), "value": float(best["value"])}
+        chosen = {
+            "fastest_that_holds": best["precision"],
+            "speedup": float(best["speedup"]),
+            "value": float(best["value"]),
+        }
     undecided = " ".join(frame[frame["verdict"] == Outcome.undecided.value]["precision"]) or "none"
     return {
         **chosen,
@@ -99,7 +112,11 @@ def findings(frame: pd.DataFrame) -> list[str]:
     """Which INT8 engines are slower than FP16's, a sentence each."""
     rates = dict(zip(frame["precision"], frame["throughput_images_per_s"]))
     fp16 = float(rates.get(Precision.fp16.value, 0.0))
-    said = [slower(name, float(rate), fp16, "images/s", frame["scenario"][0]) for name, rate in rates.items() if Precision[name] in QUANTIZED]
+    said = [
+        slower(name, float(rate), fp16, "images/s", frame["scenario"][0])
+        for name, rate in rates.items()
+        if Precision[name] in QUANTIZED
+    ]
     return [finding for finding in said if finding]
 
 
@@ -109,36 +126,54 @@ def show(frame: pd.DataFrame, console: Console) -> None:
 
     first = frame.iloc[0]
     calibrated = next((name for name in frame["calibration"] if name != NOT_CALIBRATED), NOT_CALIBRATED)
-    console.print(f"{first['figure']} against throughput ({first['scenario']}); gate {first['bound']:.4f}; calibration: {calibrated}", highlight=False)
+    console.print(
+        f"{first['figure']} against throughput ({first['scenario']}); gate {first['bound']:.4f}; calibration:"
+        f" {calibrated}",
+        highlight=False,
+    )
     rich = Table()
     rich.add_column("")
     for name in ("images/s", "to fp32", first["figure"], "interval", ""):
         rich.add_column(name, justify="right")
     for row in frame.to_dict(orient="records"):
-        mark = " ".join(word for word, said in ((MARKS[row["verdict"]], not row["holds"]), ("front", row["front"])) if said)
+        mark = " ".join(
+            word for word, said in ((MARKS[row["verdict"]], not row["holds"]), ("front", row["front"])) if said
+        )
         interval = f"{row['low']:.4f} to {row['high']:.4f}" if row["low"] < row["high"] else ""
         speed = f"{row['throughput_images_per_s']:,.0f}"
         rich.add_row(row["precision"], speed, f"{row['speedup']:.2f}", f"{row['value']:.4f}", interval, mark)
     console.print(rich)
     chosen = metrics(frame)
     if "speedup" in chosen:
-        console.print(f"The fastest engine that passes the gate is {chosen['fastest_that_holds']}: {chosen['speedup']:.2f} x FP32", highlight=False)
+        console.print(
+            f"The fastest engine that passes the gate is {chosen['fastest_that_holds']}: {chosen['speedup']:.2f} x"
+            " FP32",
+            highlight=False,
+        )
     else:
         console.print("No engine passes the gate")
     for finding in chosen["findings"]:
         console.print(f"Finding: {finding}", highlight=False)
     undecided = [str(name) for name in frame[frame["verdict"] == Outcome.undecided.value]["precision"]]
     if undecided:
-        console.print(f"Undecided, and so not chosen: {', '.join(undecided)}; validate_accuracy says how many images would decide", highlight=False)
+        console.print(
+            f"Undecided, and so not chosen: {', '.join(undecided)}; validate_accuracy says how many images would"
+            " decide",
+            highlight=False,
+        )
 
 
 def _require_the_same(accuracy: Metrics, benchmark: Metrics) -> None:
     for key in ("target", *(precision.value for precision in Precision)):
         one, other = accuracy.get(key), benchmark.get(key)
-        same = one == other if key == "target" else (one or {}).get("engine_sha256") == (other or {}).get("engine_sha256")
+        same = (
+            one == other if key == "target" else (one or {}).get("engine_sha256") == (other or {}).get("engine_sha256")
+        )
         if not same:
             what = "another target" if key == "target" else f"another {key} engine"
-            raise StaleArtifact(f"the metrics of benchmark_sustained are of {what} than those of validate_accuracy; run `dvc repro`")
+            raise StaleArtifact(
+                f"the metrics of benchmark_sustained are of {what} than those of validate_accuracy; run `dvc repro`"
+            )
 
 
 def _scenario(benchmark: Metrics) -> str:
@@ -150,4 +185,7 @@ def _scenario(benchmark: Metrics) -> str:
 def _front(frame: pd.DataFrame) -> list[bool]:
     """Rows that no other row dominates (V. Pareto): as fast and as accurate, and better in one of them."""
     points = list(zip(frame["throughput_images_per_s"], frame["value"]))
-    return [not any(speed >= point[0] and worth >= point[1] and (speed, worth) != point for speed, worth in points) for point in points]
+    return [
+        not any(speed >= point[0] and worth >= point[1] and (speed, worth) != point for speed, worth in points)
+        for point in points
+    ]

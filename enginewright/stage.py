@@ -1,7 +1,9 @@
-"""What every stage script shares: params that dvc.yaml declares for it, whole outputs or none, the device lock, metrics, exit code.
+"""What every stage script shares: params that dvc.yaml declares for it, whole outputs or none, the device lock,
+metrics, exit code.
 
-A stage script is a Hydra app on params.yaml (`python -m stages.export --cfg job` prints what it reads), and refuses overrides,
-because DVC would not see them. Exit codes: 0 done, 2 a fault that the user can repair (one sentence), 1 a bug (traceback), 130 interrupted.
+A stage script is a Hydra app on params.yaml (`python -m stages.export --cfg job` prints what it reads), and refuses
+overrides, because DVC would not see them. Exit codes: 0 done, 2 a fault that the user can repair (one sentence), 1 a
+bug (traceback), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -29,17 +31,21 @@ from enginewright.target import TargetFingerprint
 
 PIPELINE_FILE = Path("dvc.yaml")
 
-# Hydra would leave outputs/DATE/TIME/.hydra behind, which DVC does not know; with these nothing is left (docs/decisions/).
+# Hydra would leave outputs/DATE/TIME/.hydra behind, which DVC does not know; with these nothing is left
+# (docs/decisions/).
 QUIET_HYDRA = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 
-# libyaml's, where PyYAML was built with it, takes an eighth of the time: every stage reads dvc.yaml, and probe_target in each `dvc repro`.
+# libyaml's, where PyYAML was built with it, takes an eighth of the time: every stage reads dvc.yaml, and probe_target
+# in each `dvc repro`.
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Metrics = Mapping[str, Any]
 
 
 class UndeclaredParam(Exception):
-    """A stage read a parameter that dvc.yaml does not list for it: a bug, as DVC would not rerun the stage when it changes."""
+    """A stage read a parameter that dvc.yaml does not list for it: a bug, as DVC would not rerun the stage when it
+    changes.
+    """
 
 
 class Stage:
@@ -58,7 +64,8 @@ class Stage:
         target: Optional[TargetFingerprint] = None,
         settings: Optional[dict[str, Any]] = None,
     ) -> Iterator[Path]:
-        """Yield a temporary path; on success rename it to `artifact` and seal that with a sidecar, on failure leave nothing.
+        """Yield a temporary path; on success rename it to `artifact` and seal that with a sidecar, on failure leave
+        nothing.
 
         `settings` is read when the block ends, so the block may still fill it.
         """
@@ -71,13 +78,17 @@ class Stage:
         manifest.write_json(artifacts.METRICS / f"{self.name}.json", metrics)
 
     def seal_metrics(self, artifact: Path, metrics: Metrics, inputs: Iterable[Path], target: TargetFingerprint) -> None:
-        """Write the same metrics among the stage's outputs, sealed: artifacts/metrics/ is git's, and whoever computes with figures reads these."""
+        """Write the same metrics among the stage's outputs, sealed: artifacts/metrics/ is git's, and whoever computes
+        with figures reads these.
+        """
         with self.output(artifact, inputs, target) as temporary:
             manifest.write_json(temporary, metrics)
 
     @contextlib.contextmanager
     def device(self, device: str) -> Iterator[None]:
-        """Hold the machine-wide lock of a device, so that no other build or measurement disturbs this one; waits for it, and says so."""
+        """Hold the machine-wide lock of a device, so that no other build or measurement disturbs this one; waits for
+        it, and says so.
+        """
         digest = hashlib.sha256(device.encode()).hexdigest()[:16]
         path = Path(tempfile.gettempdir()) / f"enginewright-{os.getuid()}-{digest}.lock"
         with path.open("a+") as lock:
@@ -85,7 +96,11 @@ class Stage:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                print(f"{self.name}: waiting for {device}, which is in use by {lock.read() or 'another process'}", file=sys.stderr, flush=True)
+                print(
+                    f"{self.name}: waiting for {device}, which is in use by {lock.read() or 'another process'}",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 fcntl.flock(lock, fcntl.LOCK_EX)
             lock.truncate(0)
             lock.write(f"{self.name} (process {os.getpid()})")
@@ -117,7 +132,9 @@ def _run(name: str, body: Callable[[Stage], Optional[Metrics]]) -> int:
 
         if sys.argv[1:]:
             _as_hydra_app(task)
-        else:  # what DVC calls: composing params.yaml alone is loading it, and Hydra's import costs more than the probe's whole work
+        # what DVC calls: composing params.yaml alone is loading it, and Hydra's import costs more than the probe's
+        # whole work
+        else:
             task()
     except EnginewrightError as fault:
         print(f"error: {name}: {fault}", file=sys.stderr)
@@ -128,7 +145,11 @@ def _run(name: str, body: Callable[[Stage], Optional[Metrics]]) -> int:
     except OSError as fault:
         if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(f"error: {name}: no space left on the disk ({fault.filename or Path.cwd()}); free some and run `dvc repro` again", file=sys.stderr)
+        print(
+            f"error: {name}: no space left on the disk ({fault.filename or Path.cwd()}); free some and run `dvc repro`"
+            " again",
+            file=sys.stderr,
+        )
         return 2
     return 0
 
@@ -146,8 +167,9 @@ def _refuse_overrides(name: str, arguments: list[str]) -> None:
     for argument in arguments:
         if ("=" in argument or argument.startswith("~")) and not argument.lstrip("+~").startswith("hydra"):
             raise ConfigError(
-                f"the override {argument} would not be seen by DVC, which would take the result for that of params.yaml; "
-                f"use `enginewright configure {argument} && dvc repro {name}`, or `dvc exp run -S {argument}`"
+                f"the override {argument} would not be seen by DVC, which would take the result for that of"
+                f" params.yaml; use `enginewright configure {argument} && dvc repro {name}`, or `dvc exp run -S"
+                f" {argument}`"
             )
 
 
@@ -186,7 +208,9 @@ class Declared:
 
 
 def _die_with_parent() -> None:
-    """Ask the kernel to kill this process when dvc dies, so that no orphan computes on beside the next `dvc repro` (Linux: prctl(2))."""
+    """Ask the kernel to kill this process when dvc dies, so that no orphan computes on beside the next `dvc repro`
+    (Linux: prctl(2)).
+    """
     parent = os.getppid()
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,4 +1,6 @@
-"""The identity of the machine, as far as it decides whether an engine built elsewhere is valid and its figures comparable here."""
+"""The identity of the machine, as far as it decides whether an engine built elsewhere is valid and its figures
+comparable here.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,18 @@ CPUINFO = Path("/proc/cpuinfo")
 L4T_RELEASE = Path("/etc/nv_tegra_release")
 
 # What changes the kernels that ONNX Runtime and PyTorch pick; the other flags of a CPU change nothing here.
-DECIDING_INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "sve")
+DECIDING_INSTRUCTION_SETS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "sve",
+)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,9 @@ def _show(table: pd.DataFrame, images: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table(title=f"What INT8 costs, layer by layer, on {images} images (the first {SHOWN})", title_justify="left")
+    shown = Table(
+        title=f"What INT8 costs, layer by layer, on {images} images (the first {SHOWN})", title_justify="left"
+    )
     columns = {
         "layers": "layer",
         "share_of_noise": "share of noise",

@@ -1,4 +1,6 @@
-"""benchmark_sustained: steady load on every engine, one after the other in one run; throughput, latency, drift, batch-size curve."""
+"""benchmark_sustained: steady load on every engine, one after the other in one run; throughput, latency, drift,
+batch-size curve.
+"""
 
 from __future__ import annotations
 

@@ -29,7 +29,9 @@ def calibrate(stage: Stage) -> Metrics:
     runtime = _calibrator(settings.runtime)
     absent = OBSERVER.why_not(Task.run)
     if settings.bias_correction and absent:
-        raise RuntimeUnavailable(f"calibration.bias_correction measures with ONNX Runtime: {absent}; or set it to false")
+        raise RuntimeUnavailable(
+            f"calibration.bias_correction measures with ONNX Runtime: {absent}; or set it to false"
+        )
     start = time.perf_counter()
     cache = runtime.calibrate(artifacts.MODEL, _feeds(stage, images), settings)
     shifts = OBSERVER.bias_shifts(artifacts.MODEL, _feeds(stage, images)) if settings.bias_correction else {}
@@ -49,10 +51,15 @@ def _calibrator(wanted: RuntimeName) -> Runtime:
         found = json.loads(artifacts.CALIBRATOR.read_text())
         name = RuntimeName[found["runtime"]]
     except (OSError, ValueError, KeyError, TypeError):
-        raise StaleArtifact(f"{artifacts.CALIBRATOR} is missing or no description of a calibrator; run `dvc repro probe_target`") from None
+        raise StaleArtifact(
+            f"{artifacts.CALIBRATOR} is missing or no description of a calibrator; run `dvc repro probe_target`"
+        ) from None
     runtime = get_runtime(name, Task.calibrate)
     if found != {"runtime": runtime.name, **runtime.calibrator()} or wanted not in (RuntimeName.auto, name):
-        raise StaleArtifact(f"{artifacts.CALIBRATOR} names another calibrator than is configured and installed; run `dvc repro`, which probes first")
+        raise StaleArtifact(
+            f"{artifacts.CALIBRATOR} names another calibrator than is configured and installed; run `dvc repro`, which"
+            " probes first"
+        )
     return runtime
 
 
@@ -67,13 +74,24 @@ def _write_correction(stage: Stage, shifts: Shifts, images: ImageSet) -> Optiona
         for path in (artifacts.BIAS_CORRECTION, manifest.sidecar(artifacts.BIAS_CORRECTION)):
             path.unlink(missing_ok=True)
         return None
-    with stage.output(artifacts.BIAS_CORRECTION, [artifacts.MODEL, images.files[0]], settings={"images": len(images), "layers": len(shifts)}) as temporary:
+    with stage.output(
+        artifacts.BIAS_CORRECTION,
+        [artifacts.MODEL, images.files[0]],
+        settings={"images": len(images), "layers": len(shifts)},
+    ) as temporary:
         temporary.write_text(to_text(shifts))
     return manifest.sha256(artifacts.BIAS_CORRECTION)
 
 
-def _write(stage: Stage, cache: CalibrationCache, images: ImageSet, runtime: Runtime, correction: Optional[str]) -> None:
-    settings = {"algorithm": cache.algorithm.name, "images": len(images), "runtime": runtime.name, **runtime.calibrator()}
+def _write(
+    stage: Stage, cache: CalibrationCache, images: ImageSet, runtime: Runtime, correction: Optional[str]
+) -> None:
+    settings = {
+        "algorithm": cache.algorithm.name,
+        "images": len(images),
+        "runtime": runtime.name,
+        **runtime.calibrator(),
+    }
     if correction:
         settings["bias_correction"] = correction
     with stage.output(artifacts.CALIBRATION_CACHE, [artifacts.MODEL, images.files[0]], settings=settings) as temporary:

@@ -17,7 +17,9 @@ from enginewright.stage import Stage, script
 
 @script
 def check_drift(stage: Stage) -> None:
-    """Table, report and metrics are written in any case; drift is a warning, and with check_drift.fail the end of the stage."""
+    """Table, report and metrics are written in any case; drift is a warning, and with check_drift.fail the end of the
+    stage.
+    """
     from rich.console import Console
 
     settings = stage.params.check_drift
@@ -35,7 +37,9 @@ def check_drift(stage: Stage) -> None:
     counts = {f"{name}_images": len(images) for name, images in sets.items()}
     inputs = [artifacts.MODEL, artifacts.CALIBRATION_CACHE, *(images.files[0] for images in sets.values())]
     with stage.output(artifacts.DRIFT / "report.json", inputs, settings=dataclasses.asdict(settings)) as temporary:
-        manifest.write_json(temporary, {"verdict": drift.verdict(table), **counts, "tensors": table.to_dict(orient="records")})
+        manifest.write_json(
+            temporary, {"verdict": drift.verdict(table), **counts, "tensors": table.to_dict(orient="records")}
+        )
     found = drift.metrics(table)
     stage.write_metrics({"observed": True, **counts, **found})
     drift.show(table, Console())
@@ -48,7 +52,9 @@ def _folders() -> dict[str, Path]:
 
 
 def _not_observed(stage: Stage, why: str) -> None:
-    """A target without ONNX Runtime goes on: what the check would have found is said to be unknown. Raises RuntimeUnavailable if check_drift.fail."""
+    """A target without ONNX Runtime goes on: what the check would have found is said to be unknown. Raises
+    RuntimeUnavailable if check_drift.fail.
+    """
     if stage.params.check_drift.fail:
         raise RuntimeUnavailable(f"drift cannot be checked: {why}; or set check_drift.fail=false")
     print(f"check_drift: drift was not checked: {why}; then run `dvc repro -f -s check_drift`")

@@ -15,7 +15,8 @@ def check_onnx(stage: Stage) -> None:
     report = inspect(artifacts.MODEL, stage.params.export.opset_version)
     report.print(Console())
     folder = artifacts.CHECK_REPORT.parent
-    # What this machine's parsers say lies apart, so that installing one does not change the report that calibrate and builds hang on.
+    # What this machine's parsers say lies apart, so that installing one does not change the report that calibrate and
+    # builds hang on.
     manifest.write_json(folder / "parsers.json", report.parsers_to_dict())
     with manifest.replacing(folder / "graph.txt") as path:
         path.write_text(report.graph)

@@ -14,7 +14,9 @@ from enginewright.stage import Stage, script
 def export(stage: Stage) -> None:
     """The metrics are written before the tolerance is held, so that a failed stage shows by how much."""
     interface, settings = stage.params.model, stage.params.export
-    images = next(ImageSet.open(artifacts.CALIBRATION_IMAGES).batches(stage.params.data.preprocessing, max(BATCHES)), None)
+    images = next(
+        ImageSet.open(artifacts.CALIBRATION_IMAGES).batches(stage.params.data.preprocessing, max(BATCHES)), None
+    )
     with watching(interface, stage_reads=True):  # what `forward` imports counts too
         model = load_model(interface)
         require_task(model, interface)

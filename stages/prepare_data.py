@@ -1,4 +1,6 @@
-"""prepare_data: real images into disjoint training, calibration, sensitivity and validation sets, preprocessed to pixels."""
+"""prepare_data: real images into disjoint training, calibration, sensitivity and validation sets, preprocessed to
+pixels.
+"""
 
 from __future__ import annotations
 

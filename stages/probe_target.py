@@ -15,7 +15,8 @@ def probe_target(stage: Stage) -> None:
     # A backend that is named may build for another machine; `auto` must be able to measure what it builds.
     runtime = get_runtime(name, Task.build, *([Task.run] if name is RuntimeName.auto else []))
     write_json(artifacts.TARGET, runtime.fingerprint(stage.params.build).to_dict())
-    # A calibrator that is named need not be here: on a target the cache may come from where it was made, and only `calibrate` needs the tool.
+    # A calibrator that is named need not be here: on a target the cache may come from where it was made, and only
+    # `calibrate` needs the tool.
     wanted = stage.params.calibration.runtime
     calibrator = get_runtime(wanted, Task.calibrate) if wanted is RuntimeName.auto else runtime_named(wanted)
     write_json(artifacts.CALIBRATOR, {"runtime": calibrator.name, **calibrator.calibrator()})

@@ -1,4 +1,6 @@
-"""profile_layers: time and precision of each layer of each engine, and precisions side by side: where INT8 won, where it fell back."""
+"""profile_layers: time and precision of each layer of each engine, and precisions side by side: where INT8 won, where
+it fell back.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from enginewright.target import read_target
 
 @script
 def profile_layers(stage: Stage) -> Metrics:
-    """The profiler slows an engine down a little, so these times are for comparing layers; throughput comes from benchmark_sustained."""
+    """The profiler slows an engine down a little, so these times are for comparing layers; throughput comes from
+    benchmark_sustained.
+    """
     from rich.console import Console
 
     settings, target = stage.params.profile_layers, read_target()
@@ -25,7 +29,9 @@ def profile_layers(stage: Stage) -> Metrics:
         for precision, path in engines.items():
             with runtime.load(path) as engine:
                 batch = min(batch, engine.max_batch)
-                profiles[precision.value] = layers.profile(engine, images, stage.params.data.preprocessing, batch, settings.runs)
+                profiles[precision.value] = layers.profile(
+                    engine, images, stage.params.data.preprocessing, batch, settings.runs
+                )
 
     table, comparison = layers.layer_table(profiles), layers.side_by_side(profiles)
     for name, content in {"top.csv": layers.top_layers(table), "side_by_side.csv": comparison}.items():

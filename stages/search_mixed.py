@@ -22,7 +22,9 @@ RANKING = artifacts.SENSITIVITY / "ranking.csv"
 
 @script
 def search_mixed(stage: Stage) -> Metrics:
-    """The gate of `accuracy` is rehearsed on the sensitivity images; validate_accuracy holds it on those that nothing was chosen by."""
+    """The gate of `accuracy` is rehearsed on the sensitivity images; validate_accuracy holds it on those that nothing
+    was chosen by.
+    """
     import pandas as pd
 
     settings, accuracy = stage.params.search_mixed, stage.params.accuracy
@@ -39,7 +41,13 @@ def search_mixed(stage: Stage) -> Metrics:
     ranking = pd.read_csv(RANKING)
     if asked.layers is None:
         most = most_floats(len(variants.layers), settings.minimum_int8_share)
-        found = search(lambda floats: variants.figures(floats, operators), holds, ranked(ranking, settings.spare), settings.evaluations, most)
+        found = search(
+            lambda floats: variants.figures(floats, operators),
+            holds,
+            ranked(ranking, settings.spare),
+            settings.evaluations,
+            most,
+        )
         mixture = Mixture(tuple(FloatLayer(name, _reason(name, ranking)) for name in found.chosen), operators)
     else:
         asked.require(_model(), settings.layers)
@@ -61,8 +69,12 @@ def search_mixed(stage: Stage) -> Metrics:
         "pinned": asked.layers is not None,
     }
     with manifest.replacing(artifacts.MIXED_LAYERS.parent / "trials.csv") as temporary:
-        pd.DataFrame(table_rows(found, len(variants.layers), figures_of_choice["figure"])).to_csv(temporary, index=False)
-    with stage.output(artifacts.MIXED_LAYERS, [*inputs(variants.images), Path(settings.layers)], settings=figures_of_choice) as temporary:
+        pd.DataFrame(table_rows(found, len(variants.layers), figures_of_choice["figure"])).to_csv(
+            temporary, index=False
+        )
+    with stage.output(
+        artifacts.MIXED_LAYERS, [*inputs(variants.images), Path(settings.layers)], settings=figures_of_choice
+    ) as temporary:
         temporary.write_text(mixture.to_text(), encoding="utf-8")
     journal.finish()
     _show(figures_of_choice, found)
@@ -82,7 +94,10 @@ def _reason(name: str, ranking: Any) -> str:
     row = next(row for row in ranking.to_dict(orient="records") if name in str(row["layers"]).split(SEPARATOR))
     together = f" with the {row['count'] - 1} beside it" if row["count"] > 1 else ""
     alone = f"; with it alone in INT8 the SQNR is {row['alone_sqnr_db']:.1f} dB" if "alone_sqnr_db" in row else ""
-    noise, moved = f"{row['share_of_noise']:.1%} of the noise that layers add one by one", f"{row['share_of_traffic']:.1%} of the values moved"
+    noise, moved = (
+        f"{row['share_of_noise']:.1%} of the noise that layers add one by one",
+        f"{row['share_of_traffic']:.1%} of the values moved",
+    )
     return f"rank {row['rank']} of {len(ranking)}{together}: {noise}, {moved}{alone}"
 
 
@@ -91,8 +106,9 @@ def _warn(variants: Variants, equal: Verdict, rehearsal: Rehearsal) -> None:
     needed = max((held.needed or 0 for held in equal.held), default=0)
     ask = f"raise data.validation_images to {needed:,} at least, or move the bound" if needed else "move the bound"
     print(
-        f"search_mixed: the mixture was searched by point values. On {rehearsal.images} validation images even an engine that answers as fp32 "
-        f"does is undecided ({name_of(variants.task, equal.metric.figure)}, bound {equal.metric.bound:.4f}); {ask}",
+        f"search_mixed: the mixture was searched by point values. On {rehearsal.images} validation images even an"
+        f" engine that answers as fp32 does is undecided ({name_of(variants.task, equal.metric.figure)}, bound"
+        f" {equal.metric.bound:.4f}); {ask}",
         file=sys.stderr,
         flush=True,
     )
@@ -104,14 +120,23 @@ def _show(figures: dict[str, Any], found: Search) -> None:
     console = Console()
     first, layers, name = found.trials[0], figures["layers"], figures["figure"]
     if first.step == "int8":
-        console.print(f"{name} on {figures['images']} images, all {layers} layers in INT8: {first.figures[name]:.4f}", highlight=False)
+        console.print(
+            f"{name} on {figures['images']} images, all {layers} layers in INT8: {first.figures[name]:.4f}",
+            highlight=False,
+        )
     chosen, moved = f"{figures['float_layers']} of {layers}", f"{figures['float_traffic']:.0%} of the values moved"
-    value = f"{figures['value']:.4f} (lower limit on {figures['validation_images']} images {figures['low']:.4f}), bound {figures['bound']:.4f}"
-    console.print(f"with {chosen} in float ({moved}): {value}, {figures['verdict']}, after {figures['evaluations']} evaluations", highlight=False)
+    value = (
+        f"{figures['value']:.4f} (lower limit on {figures['validation_images']} images {figures['low']:.4f}), bound"
+        f" {figures['bound']:.4f}"
+    )
+    console.print(
+        f"with {chosen} in float ({moved}): {value}, {figures['verdict']}, after {figures['evaluations']} evaluations",
+        highlight=False,
+    )
     if not found.holds:
         console.print(
-            "No mixture that was tried passes the gate; see artifacts/mixed/trials.csv, then lower search_mixed.minimum_int8_share, raise "
-            "search_mixed.evaluations, or choose another calibration"
+            "No mixture that was tried passes the gate; see artifacts/mixed/trials.csv, then lower"
+            " search_mixed.minimum_int8_share, raise search_mixed.evaluations, or choose another calibration"
         )
     elif found.exhausted:
         console.print("The budget search_mixed.evaluations ended the search: a smaller mixture may hold")

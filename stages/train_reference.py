@@ -1,4 +1,6 @@
-"""train_reference: train the reference model, unpack a packaged one, or draw random weights; for weights of the user's own there is nothing to do."""
+"""train_reference: train the reference model, unpack a packaged one, or draw random weights; for weights of the user's
+own there is nothing to do.
+"""
 
 import sys
 import time
@@ -21,9 +23,15 @@ def train_reference(stage: Stage) -> Metrics:
     model = stage.params.model
     if model.weights_from is not WeightsFrom.file and Path(model.weights) != artifacts.REFERENCE_WEIGHTS:
         raise ModelError(
-            f"model.weights_from {model.weights_from.name} writes {artifacts.REFERENCE_WEIGHTS}, and model.weights is {model.weights}; set it to that"
+            f"model.weights_from {model.weights_from.name} writes {artifacts.REFERENCE_WEIGHTS}, and model.weights is"
+            f" {model.weights}; set it to that"
         )
-    return {WeightsFrom.training: _train, WeightsFrom.package: _unpack, WeightsFrom.random: _draw, WeightsFrom.file: _leave}[model.weights_from](stage)
+    return {
+        WeightsFrom.training: _train,
+        WeightsFrom.package: _unpack,
+        WeightsFrom.random: _draw,
+        WeightsFrom.file: _leave,
+    }[model.weights_from](stage)
 
 
 def _train(stage: Stage) -> Metrics:
@@ -50,8 +58,9 @@ def _train(stage: Stage) -> Metrics:
     if result.figure < params.train.minimum_figure:
         stage.write_metrics(metrics)
         raise GateFailed(
-            f"{objective.title} {result.figure:.4f} on {len(validation)} validation images is under train.minimum_figure {params.train.minimum_figure}; "
-            f"raise train.epochs or data.train_images, or lower the bound (figures in {artifacts.METRICS / stage.name}.json)"
+            f"{objective.title} {result.figure:.4f} on {len(validation)} validation images is under"
+            f" train.minimum_figure {params.train.minimum_figure}; raise train.epochs or data.train_images, or lower"
+            f" the bound (figures in {artifacts.METRICS / stage.name}.json)"
         )
     with stage.output(artifacts.REFERENCE_WEIGHTS, inputs=training.files) as path:
         path.write_bytes(state_dict_bytes(network))
@@ -59,17 +68,25 @@ def _train(stage: Stage) -> Metrics:
 
 
 def _unpack(stage: Stage) -> Metrics:
-    """The module of the factory says where its package keeps the weights, and what their sha256 is: DVC does not see into packages."""
+    """The module of the factory says where its package keeps the weights, and what their sha256 is: DVC does not see
+    into packages.
+    """
     model = stage.params.model
     module = sys.modules[find_factory(model).__module__]
     packaged = getattr(module, "packaged_weights", None)
     if packaged is None:
-        raise ModelError(f"model.weights_from package needs a function packaged_weights() beside {model._target_}; add it, or set weights_from to file")
+        raise ModelError(
+            f"model.weights_from package needs a function packaged_weights() beside {model._target_}; add it, or set"
+            " weights_from to file"
+        )
     source = packaged()
     digest, pinned = manifest.sha256(source), getattr(module, "PACKAGED_WEIGHTS_SHA256", None)
     if digest != pinned:
         said = f"and {module.__name__} pins {pinned}; install the package again" if pinned else "which no constant pins"
-        raise ModelError(f'the packaged weights {source} have the sha256 {digest}, {said}, or write PACKAGED_WEIGHTS_SHA256 = "{digest}" into {model.code}')
+        raise ModelError(
+            f"the packaged weights {source} have the sha256 {digest}, {said}, or write PACKAGED_WEIGHTS_SHA256 ="
+            f' "{digest}" into {model.code}'
+        )
     read_state_dict(source)
     with stage.output(artifacts.REFERENCE_WEIGHTS, settings={"package_file": source.name}) as path:
         path.write_bytes(source.read_bytes())
@@ -91,7 +108,9 @@ def _draw(stage: Stage) -> Metrics:
 def _leave(stage: Stage) -> Metrics:
     weights = Path(stage.params.model.weights)
     if not weights.is_file():
-        raise ModelError(f"model.weights {weights} does not exist; put the state dict there, or set model.weights to where it lies")
+        raise ModelError(
+            f"model.weights {weights} does not exist; put the state dict there, or set model.weights to where it lies"
+        )
     with stage.output(NOTE) as path:
         path.write_text(f"Nothing was trained: the weights are {weights} (model.weights_from file).\n")
     return {"parameters": 0}

@@ -36,7 +36,9 @@ def validate_accuracy(stage: Stage) -> None:
     with stage.device(target.device):
         for precision, path in engines.items():  # FP32 comes first
             with runtime.load(path) as engine:
-                evaluations[precision] = evaluator.evaluate(engine, precision, stage.params.model.output_name, reference)
+                evaluations[precision] = evaluator.evaluate(
+                    engine, precision, stage.params.model.output_name, reference
+                )
             if precision is Precision.fp32:
                 reference = evaluations[precision].outputs
                 if settings.require_signal:
@@ -59,11 +61,19 @@ def validate_accuracy(stage: Stage) -> None:
     report.show(task, metrics, manifests, verdicts)
     stopping = gate.stops(verdicts, settings)
     if stopping:
-        raise GateFailed("; ".join(gate.failure(task, verdict, precision, classes, settings) for precision, verdict in stopping.items()))
+        raise GateFailed(
+            "; ".join(
+                gate.failure(task, verdict, precision, classes, settings) for precision, verdict in stopping.items()
+            )
+        )
 
 
 def _write_tables(
-    stage: Stage, evaluator: Evaluator, evaluations: Mapping[Precision, Evaluation], inputs: list[Path], target: TargetFingerprint
+    stage: Stage,
+    evaluator: Evaluator,
+    evaluations: Mapping[Precision, Evaluation],
+    inputs: list[Path],
+    target: TargetFingerprint,
 ) -> pd.DataFrame:
     """Write every table, and return that of the classes."""
     rows = {precision.value: evaluation.rows for precision, evaluation in evaluations.items()}

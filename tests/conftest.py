@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, settings
 
 from support.project import ROOT
 
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # both go by the time that it takes
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # both go by the time that it takes
 settings.load_profile("any machine")
 
 np.seterr(divide="raise", over="raise", invalid="raise")  # an underflow to zero is what softmax tails do, and is right
@@ -20,7 +22,9 @@ np.seterr(divide="raise", over="raise", invalid="raise")  # an underflow to zero
 
 @pytest.fixture(autouse=True)
 def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lock of a device lies in the machine's temporary folder: without one of its own a test waits for the tests of the process beside it."""
+    """The lock of a device lies in the machine's temporary folder: without one of its own a test waits for the tests of
+    the process beside it.
+    """
     folder = str(tmp_path_factory.getbasetemp())
     monkeypatch.setattr(tempfile, "tempdir", folder)
     monkeypatch.setenv("TMPDIR", folder)

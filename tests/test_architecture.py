@@ -1,4 +1,6 @@
-"""What holds the project together and no type checker sees: dvc.yaml against the imports, names, lean imports, Python 3.9, conf/."""
+"""What holds the project together and no type checker sees: dvc.yaml against the imports, names, lean imports, Python
+3.9, conf/.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,22 @@ from support.project import ROOT
 
 DVC_YAML: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 STAGES = sorted(DVC_YAML)
-# What decides no bytes of an artifact: the tree of errors, the list of paths, the harness, and the door for applications.
+# What decides no bytes of an artifact: the tree of errors, the list of paths, the harness, and the door for
+# applications.
 DECIDE_NO_BYTES = {"enginewright", "enginewright.errors", "enginewright.artifacts", "enginewright.stage"}
-HEAVY = ("torch", "tensorrt", "tensorrt_rtx", "onnxruntime", "PIL", "pycuda", "cuda", "mlxtend", "matplotlib", "pynvml", "mlperf_loadgen")
+HEAVY = (
+    "torch",
+    "tensorrt",
+    "tensorrt_rtx",
+    "onnxruntime",
+    "PIL",
+    "pycuda",
+    "cuda",
+    "mlxtend",
+    "matplotlib",
+    "pynvml",
+    "mlperf_loadgen",
+)
 OWN_TORCH = tuple(
     f"enginewright.models.{name}" for name in ("resnet", "segmenter", "efficientnet_lite0", "objectives", "training")
 )  # classes and decorators of it
@@ -49,7 +64,8 @@ def entry(item: object) -> str:
     return str(next(iter(item))) if isinstance(item, dict) else str(item)
 
 
-# --- dvc.yaml -----------------------------------------------------------------------------------------------------------------
+# --- dvc.yaml
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name in STAGES if not DVC_YAML[name].get("always_changed")])
@@ -59,8 +75,14 @@ def test_the_library_modules_among_the_deps_are_those_that_the_script_imports(na
     imported = {file for file, module in modules.items() if module in needed}
     listed = [entry(dep) for dep in DVC_YAML[name]["deps"] if entry(dep).startswith("enginewright")]
     covered = {dep: {file for file in modules if file == dep or file.startswith(f"{dep}/")} for dep in listed}
-    faults = [f"imports {file}, which is not among its deps" for file in sorted(imported - set().union(*covered.values()))]
-    faults += [f"lists {dep} among its deps and imports nothing of it" for dep, files in covered.items() if not files & imported]
+    faults = [
+        f"imports {file}, which is not among its deps" for file in sorted(imported - set().union(*covered.values()))
+    ]
+    faults += [
+        f"lists {dep} among its deps and imports nothing of it"
+        for dep, files in covered.items()
+        if not files & imported
+    ]
     assert not faults, f"dvc.yaml: stage {name} " + "; ".join(faults)
 
 
@@ -76,7 +98,9 @@ def test_a_stage_has_one_name_everywhere(name: str) -> None:
         if isinstance(node, ast.FunctionDef)
     }
     assert functions.get(name) == ["script"], f"stages/{name}.py must define @script def {name}"
-    assert [entry(metric) for metric in stage.get("metrics", [])] == ([] if name == "probe_target" else [f"artifacts/metrics/{name}.json"])
+    assert [entry(metric) for metric in stage.get("metrics", [])] == (
+        [] if name == "probe_target" else [f"artifacts/metrics/{name}.json"]
+    )
 
 
 def test_every_script_is_a_stage() -> None:
@@ -102,7 +126,8 @@ def test_declared_params_exist(name: str) -> None:
             node = node[part]
 
 
-# --- imports ------------------------------------------------------------------------------------------------------------------
+# --- imports
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_library_imports_without_heavy_packages() -> None:
@@ -123,13 +148,25 @@ for name in {modules!r}:
         failed.append(f"{{name}}: {{fault}}")
 sys.exit("\\n".join(failed) or 0)
 """
-    answer = subprocess.run([sys.executable, "-W", "error::ImportWarning", "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [sys.executable, "-W", "error::ImportWarning", "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert answer.returncode == 0, answer.stderr
 
 
 def test_a_stage_starts_without_hydra_and_dvc() -> None:
-    program = "import sys, enginewright.stage; print([name for name in ('hydra', 'dvc', 'onnx', 'rich', 'pandas') if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
+    program = (
+        "import sys, enginewright.stage; print([name for name in ('hydra', 'dvc', 'onnx', 'rich', 'pandas') if name in"
+        " sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        == "[]\n"
+    )
 
 
 def test_a_script_imports_nothing_slow_before_its_body() -> None:
@@ -145,11 +182,18 @@ for name in {STAGES!r}:
 
 
 def test_imports_point_one_way() -> None:
-    answer = subprocess.run([Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert answer.returncode == 0, answer.stdout
 
 
-# --- the target's Python ------------------------------------------------------------------------------------------------------
+# --- the target's Python
+# ------------------------------------------------------------------------------------------------------
 
 
 def target_side() -> list[Path]:
@@ -162,7 +206,11 @@ def target_side() -> list[Path]:
 def test_what_runs_on_the_target_is_python_3_9(path: Path) -> None:
     tree = ast.parse(path.read_text(), feature_version=(3, 9))
     postponed = any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)
-    faults = [f"line {getattr(node, 'lineno', 1)}: {fault}" for node in ast.walk(tree) if (fault := newer_than_3_9(node, postponed))]
+    faults = [
+        f"line {getattr(node, 'lineno', 1)}: {fault}"
+        for node in ast.walk(tree)
+        if (fault := newer_than_3_9(node, postponed))
+    ]
     assert not faults, "; ".join(faults)
 
 
@@ -174,13 +222,17 @@ def newer_than_3_9(node: ast.AST, postponed: bool) -> str:
             return f"{ast.unparse(node)} is Python 3.10"
         if name in ("isinstance", "issubclass", "Optional") and any(is_union(argument) for argument in node.args):
             return f"{ast.unparse(node)}: X | Y at run time is Python 3.10"
-    if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+    if isinstance(node, ast.ClassDef) and any(
+        "dataclass" in ast.unparse(decorator) for decorator in node.decorator_list
+    ):
         unions = [item for item in node.body if isinstance(item, ast.AnnAssign) and is_union(item.annotation)]
         return f"X | Y in the dataclass {node.name}, whose annotations OmegaConf evaluates" if unions else ""
     if isinstance(node, (ast.AnnAssign, ast.arg)) and node.annotation and is_union(node.annotation) and not postponed:
         return f"{ast.unparse(node.annotation)} needs `from __future__ import annotations`"
     if isinstance(node, ast.ImportFrom) and node.module == "typing":
-        late = {"TypeAlias", "ParamSpec", "Self", "override", "assert_never", "TypeGuard", "Never"} & {alias.name for alias in node.names}
+        late = {"TypeAlias", "ParamSpec", "Self", "override", "assert_never", "TypeGuard", "Never"} & {
+            alias.name for alias in node.names
+        }
         return f"typing.{', '.join(late)} is newer than Python 3.9" if late else ""
     return ""
 
@@ -190,7 +242,11 @@ def is_union(node: ast.AST) -> bool:
     if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr)):
         return False
     names = [ast.unparse(side).rpartition(".")[2] for side in (node.left, node.right)]
-    return any(name in ("None", "str", "int", "float", "bytes", "bool", "dict", "list") or (name[:1].isupper() and not name.isupper()) for name in names)
+    return any(
+        name in ("None", "str", "int", "float", "bytes", "bool", "dict", "list")
+        or (name[:1].isupper() and not name.isupper())
+        for name in names
+    )
 
 
 @pytest.mark.parametrize(
@@ -208,13 +264,16 @@ def test_the_check_for_python_3_9_sees(text: str, fault: str) -> None:
     assert any(fault in newer_than_3_9(node, postponed=False) for node in ast.walk(ast.parse(text)))
 
 
-# --- conf/ --------------------------------------------------------------------------------------------------------------------
+# --- conf/
+# --------------------------------------------------------------------------------------------------------------------
 
 OPTIONS = [(group, option) for group, options in groups(ROOT / "conf").items() for option in options]
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=[f"{group}={option}" for group, option in OPTIONS])
-def test_every_option_of_conf_composes_and_names_its_command(group: str, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_option_of_conf_composes_and_names_its_command(
+    group: str, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
     first = (ROOT / "conf" / group / f"{option}.yaml").read_text().splitlines()[:2]
     command = next((line for line in first if line.startswith("# enginewright configure ")), None)
@@ -224,13 +283,17 @@ def test_every_option_of_conf_composes_and_names_its_command(group: str, option:
     named = f"{group}={option}" in overrides
     for override in overrides:  # an experiment may choose it: an option that is of no use without others
         chosen, _, value = override.partition("=")
-        named |= chosen == "experiment" and f"/{group}: {option}\n" in (ROOT / f"conf/experiment/{value}.yaml").read_text()
+        named |= (
+            chosen == "experiment" and f"/{group}: {option}\n" in (ROOT / f"conf/experiment/{value}.yaml").read_text()
+        )
     assert named, f"the command in conf/{group}/{option}.yaml does not use it"
 
 
 def test_conf_depends_on_no_machine() -> None:
     texts = {path: path.read_text() for path in (ROOT / "conf").rglob("*.yaml")}
-    assert not [path for path, text in texts.items() if "${oc." in text], "a resolver such as oc.env would put this machine's paths into params.yaml"
+    assert not [path for path, text in texts.items() if "${oc." in text], (
+        "a resolver such as oc.env would put this machine's paths into params.yaml"
+    )
 
 
 def test_params_yaml_is_the_composition_of_conf(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,15 +301,22 @@ def test_params_yaml_is_the_composition_of_conf(monkeypatch: pytest.MonkeyPatch)
     assert (ROOT / "params.yaml").read_text() == to_text(compose()), "run `enginewright configure`"
 
 
-# --- the package --------------------------------------------------------------------------------------------------------------
+# --- the package
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_every_runtime_of_the_schema_is_a_module_and_reverse() -> None:
     from enginewright.config import RuntimeName
 
     prefix = "enginewright.runtimes."
-    modules = {name.removeprefix(prefix): path.read_text() for name, path in library().items() if name.startswith(prefix)}
-    runtimes = {name for name, text in modules.items() if "." not in name and re.search(r"^(RUNTIME\b|from .* import .*\bRUNTIME\b)", text, re.MULTILINE)}
+    modules = {
+        name.removeprefix(prefix): path.read_text() for name, path in library().items() if name.startswith(prefix)
+    }
+    runtimes = {
+        name
+        for name, text in modules.items()
+        if "." not in name and re.search(r"^(RUNTIME\b|from .* import .*\bRUNTIME\b)", text, re.MULTILINE)
+    }
     assert runtimes == {name.value for name in RuntimeName} - {"auto"}
 
 
@@ -257,5 +327,9 @@ def test_the_version_is_written_once() -> None:
 
 
 def test_modules_stay_short() -> None:
-    long = {path.relative_to(ROOT).as_posix(): lines for path in library().values() if (lines := len(path.read_text().splitlines())) > 400}
+    long = {
+        path.relative_to(ROOT).as_posix(): lines
+        for path in library().values()
+        if (lines := len(path.read_text().splitlines())) > 400
+    }
     assert not long, f"split them by what changes together: {long}"

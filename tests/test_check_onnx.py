@@ -41,7 +41,11 @@ def model_of(
 def conv(output: str = "output", *, weight: Array | None = None) -> ModelProto:
     """Conv 1 -> 2, 3 x 3."""
     kernel = np.full((2, 1, 3, 3), 0.5, np.float32) if weight is None else weight
-    return model_of([helper.make_node("Conv", ["input", "kernel"], [output], "conv1")], {"kernel": kernel}, output=["batch", 2, 6, 6])
+    return model_of(
+        [helper.make_node("Conv", ["input", "kernel"], [output], "conv1")],
+        {"kernel": kernel},
+        output=["batch", 2, 6, 6],
+    )
 
 
 def relu(**interface: Any) -> ModelProto:
@@ -56,7 +60,10 @@ def kernel(*values: float) -> Array:
 
 def one(operator: str, **attributes: Any) -> ModelProto:
     """A model whose middle node is `operator`, before the output."""
-    nodes = [helper.make_node(operator, ["input"], ["middle"], "odd", **attributes), helper.make_node("Identity", ["middle"], ["output"], "last")]
+    nodes = [
+        helper.make_node(operator, ["input"], ["middle"], "odd", **attributes),
+        helper.make_node("Identity", ["middle"], ["output"], "last"),
+    ]
     return model_of(nodes, domains=[str(attributes["domain"])] if "domain" in attributes else [])
 
 
@@ -64,7 +71,15 @@ def batch_normalization(*, behind_conv: bool, training: bool = False) -> ModelPr
     ones = np.ones(2 if behind_conv else 1, np.float32)
     source = "convolved" if behind_conv else "input"
     outputs = ["output", "new_mean", "new_var"] if training else ["output"]
-    nodes = [helper.make_node("BatchNormalization", [source, "scale", "shift", "mean", "var"], outputs, "norm1", training_mode=int(training))]
+    nodes = [
+        helper.make_node(
+            "BatchNormalization",
+            [source, "scale", "shift", "mean", "var"],
+            outputs,
+            "norm1",
+            training_mode=int(training),
+        )
+    ]
     if behind_conv:
         nodes.insert(0, helper.make_node("Conv", ["input", "kernel"], ["convolved"], "conv1"))
     output: list[int | str] = ["batch", 2, 6, 6] if behind_conv else ["batch", 1, 8, 8]
@@ -78,7 +93,10 @@ def normalized_relu() -> ModelProto:
 
 
 def reshaped(*sizes: int) -> ModelProto:
-    nodes = [helper.make_node("Reshape", ["input", "sizes"], ["flat"], "view"), helper.make_node("Relu", ["flat"], ["output"], "act")]
+    nodes = [
+        helper.make_node("Reshape", ["input", "sizes"], ["flat"], "view"),
+        helper.make_node("Relu", ["flat"], ["output"], "act"),
+    ]
     return model_of(nodes, {"sizes": np.array(sizes, np.int64)}, output=["batch", 64])
 
 
@@ -115,7 +133,9 @@ def images_as(dtype: int) -> ModelProto:
 
 
 def numbers(values: list[float]) -> onnx.TensorProto:
-    return onnx.numpy_helper.from_array(np.array(values, np.int64 if isinstance(values[0], int) else np.float32), "few_values")
+    return onnx.numpy_helper.from_array(
+        np.array(values, np.int64 if isinstance(values[0], int) else np.float32), "few_values"
+    )
 
 
 def doubles() -> ModelProto:
@@ -162,35 +182,75 @@ def inspected(folder: Path, model: ModelProto | bytes, opset_version: int | None
 
 
 FAILS = [
-    pytest.param(lambda: b"", r"model.onnx is no ONNX file \(0 bytes hold no graph\); export it again", id="empty file"),
+    pytest.param(
+        lambda: b"", r"model.onnx is no ONNX file \(0 bytes hold no graph\); export it again", id="empty file"
+    ),
     pytest.param(lambda: b"%PDF-1.4 not a model at all", "model.onnx is no ONNX file", id="another kind of file"),
-    pytest.param(lambda: conv().SerializeToString()[:-40], r"model.onnx is no ONNX file, or is cut short \(\d+ bytes\)", id="truncated file"),
+    pytest.param(
+        lambda: conv().SerializeToString()[:-40],
+        r"model.onnx is no ONNX file, or is cut short \(\d+ bytes\)",
+        id="truncated file",
+    ),
     pytest.param(
         lambda: one("Fancy", domain="my.ops"),
         r"node 'odd' \(my.ops.Fancy\) is an operator of the domain 'my.ops'.*TensorRT a plugin of that name",
         id="custom operator",
     ),
-    pytest.param(lambda: one("Gelu", domain="com.microsoft"), r"node 'odd' \(com.microsoft.Gelu\).*only ONNX Runtime has it", id="ONNX Runtime's own operator"),
-    pytest.param(lambda: one("EfficientNMS_TRT"), r"node 'odd' \(EfficientNMS_TRT\) is no ONNX operator; if it is a TensorRT plugin", id="TensorRT plugin"),
-    pytest.param(lambda: one("Det"), r"node 'odd' \(Det\) is not supported by TensorRT; compute the determinant outside", id="operator without TensorRT"),
-    pytest.param(lambda: one("Unique"), r"node 'odd' \(Unique\) is not supported by TensorRT; its output's shape depends", id="data-dependent shape"),
-    pytest.param(branches, r"node 'choice/then_branch/inner' \(Det\) is not supported by TensorRT", id="operator inside a branch"),
-    pytest.param(lambda: one("MaxPool", kernel_shape=[2, 2], dilations=[2, 2]), r"node 'odd' \(MaxPool\) has dilations", id="dilated pooling"),
-    pytest.param(quantized, r"carries 2 Q/DQ nodes already, the first is node 'quantize' .*give the FP32 model", id="quantized already"),
+    pytest.param(
+        lambda: one("Gelu", domain="com.microsoft"),
+        r"node 'odd' \(com.microsoft.Gelu\).*only ONNX Runtime has it",
+        id="ONNX Runtime's own operator",
+    ),
+    pytest.param(
+        lambda: one("EfficientNMS_TRT"),
+        r"node 'odd' \(EfficientNMS_TRT\) is no ONNX operator; if it is a TensorRT plugin",
+        id="TensorRT plugin",
+    ),
+    pytest.param(
+        lambda: one("Det"),
+        r"node 'odd' \(Det\) is not supported by TensorRT; compute the determinant outside",
+        id="operator without TensorRT",
+    ),
+    pytest.param(
+        lambda: one("Unique"),
+        r"node 'odd' \(Unique\) is not supported by TensorRT; its output's shape depends",
+        id="data-dependent shape",
+    ),
+    pytest.param(
+        branches, r"node 'choice/then_branch/inner' \(Det\) is not supported by TensorRT", id="operator inside a branch"
+    ),
+    pytest.param(
+        lambda: one("MaxPool", kernel_shape=[2, 2], dilations=[2, 2]),
+        r"node 'odd' \(MaxPool\) has dilations",
+        id="dilated pooling",
+    ),
+    pytest.param(
+        quantized,
+        r"carries 2 Q/DQ nodes already, the first is node 'quantize' .*give the FP32 model",
+        id="quantized already",
+    ),
     pytest.param(
         lambda: batch_normalization(behind_conv=True, training=True),
         r"node 'norm1' \(BatchNormalization\) is in training mode; call `model.eval",
         id="training mode",
     ),
     pytest.param(
-        lambda: model_of([helper.make_node("Dropout", ["input", "", "yes"], ["output"], "drop")], {"yes": np.array(True)}),
+        lambda: model_of(
+            [helper.make_node("Dropout", ["input", "", "yes"], ["output"], "drop")], {"yes": np.array(True)}
+        ),
         r"node 'drop' \(Dropout\) is in training mode; call `model.eval",
         id="Dropout in training mode",
     ),
     pytest.param(
         lambda: model_of(
             [
-                helper.make_node("Constant", [], ["few"], "few", sparse_value=helper.make_sparse_tensor(numbers([2.0]), numbers([1]), [8])),
+                helper.make_node(
+                    "Constant",
+                    [],
+                    ["few"],
+                    "few",
+                    sparse_value=helper.make_sparse_tensor(numbers([2.0]), numbers([1]), [8]),
+                ),
                 helper.make_node("Mul", ["input", "few"], ["output"], "scale"),
             ]
         ),
@@ -198,36 +258,80 @@ FAILS = [
         id="sparse Constant",
     ),
     pytest.param(
-        doubles, "ONNX Runtime .* cannot run the model: .*Conv.*; replace that operation in `forward`, or cast to float32", id="no kernel for float64"
+        doubles,
+        "ONNX Runtime .* cannot run the model: .*Conv.*; replace that operation in `forward`, or cast to float32",
+        id="no kernel for float64",
     ),
     pytest.param(
-        lambda: model_of([helper.make_node("ScatterND", ["input", "places", "input"], ["output"], "sum", reduction="add")], {"places": np.array([[0]])}),
+        lambda: model_of(
+            [helper.make_node("ScatterND", ["input", "places", "input"], ["output"], "sum", reduction="add")],
+            {"places": np.array([[0]])},
+        ),
         r"'sum' \(ScatterND\) reduces what it scatters, which TensorRT does not support",
         id="Scatter that adds",
     ),
-    pytest.param(lambda: conv(weight=kernel(np.nan, 1, np.nan)), "the weight 'kernel' holds 2 of 18 values that are NaN", id="NaN weight"),
-    pytest.param(lambda: conv(weight=kernel(np.inf)), "the weight 'kernel' holds 1 of 18 values that are infinity", id="infinite weight"),
-    pytest.param(lambda: relu(shape=[2, 1, 8, 8]), r"the input 'input' float32 \[2, 1, 8, 8\] has a fixed batch of 2", id="fixed batch of the input"),
-    pytest.param(lambda: reshaped(2, 64), r"the output 'output' has a fixed batch of 2 .* baked in at node 'view' \(Reshape\)", id="baked batch"),
-    pytest.param(lambda: relu(shape=["batch", 1, "height", "width"]), r"is dynamic on axes \[2, 3\]; fix every axis but the batch", id="dynamic image size"),
-    pytest.param(lambda: relu(shape=None), "the input 'input' float32 .* has no shape", id="input without a shape"),
-    pytest.param(lambda: images_as(TensorProto.UINT8), "the input 'input' uint8 .* is not float; take what turns pixels into float out", id="bytes"),
     pytest.param(
-        lambda: model_of([helper.make_node("Relu", ["stored"], ["output"], "act")], {"stored": np.ones((1, 1, 8, 8), np.float32)}),
+        lambda: conv(weight=kernel(np.nan, 1, np.nan)),
+        "the weight 'kernel' holds 2 of 18 values that are NaN",
+        id="NaN weight",
+    ),
+    pytest.param(
+        lambda: conv(weight=kernel(np.inf)),
+        "the weight 'kernel' holds 1 of 18 values that are infinity",
+        id="infinite weight",
+    ),
+    pytest.param(
+        lambda: relu(shape=[2, 1, 8, 8]),
+        r"the input 'input' float32 \[2, 1, 8, 8\] has a fixed batch of 2",
+        id="fixed batch of the input",
+    ),
+    pytest.param(
+        lambda: reshaped(2, 64),
+        r"the output 'output' has a fixed batch of 2 .* baked in at node 'view' \(Reshape\)",
+        id="baked batch",
+    ),
+    pytest.param(
+        lambda: relu(shape=["batch", 1, "height", "width"]),
+        r"is dynamic on axes \[2, 3\]; fix every axis but the batch",
+        id="dynamic image size",
+    ),
+    pytest.param(lambda: relu(shape=None), "the input 'input' float32 .* has no shape", id="input without a shape"),
+    pytest.param(
+        lambda: images_as(TensorProto.UINT8),
+        "the input 'input' uint8 .* is not float; take what turns pixels into float out",
+        id="bytes",
+    ),
+    pytest.param(
+        lambda: model_of(
+            [helper.make_node("Relu", ["stored"], ["output"], "act")], {"stored": np.ones((1, 1, 8, 8), np.float32)}
+        ),
         "the output 'output' does not depend on the input",
         id="unused input",
     ),
-    pytest.param(lambda: conv(weight=kernel(3e38)), "holds 1 of 18 values over 1e\\+30, so that float32 overflows there", id="overflow"),
-    pytest.param(two_inputs, r"the model has 2 inputs \('input', 'second'\) and the pipeline feeds one", id="two inputs"),
+    pytest.param(
+        lambda: conv(weight=kernel(3e38)),
+        "holds 1 of 18 values over 1e\\+30, so that float32 overflows there",
+        id="overflow",
+    ),
+    pytest.param(
+        two_inputs, r"the model has 2 inputs \('input', 'second'\) and the pipeline feeds one", id="two inputs"
+    ),
     pytest.param(lambda: relu(opset=12), "opset 12 has no quantization per channel; export at 13", id="opset too old"),
-    pytest.param(lambda: relu(opset=26), r"opset 26 is over what any TensorRT parses \(25\); export with opset_version=17", id="opset too new"),
+    pytest.param(
+        lambda: relu(opset=26),
+        r"opset 26 is over what any TensorRT parses \(25\); export with opset_version=17",
+        id="opset too new",
+    ),
     pytest.param(
         lambda: model_of([helper.make_node("Relu", ["nowhere"], ["output"], "act")]),
         "onnx.checker refuses the model: .*nowhere.*export it again",
         id="invalid graph",
     ),
     pytest.param(
-        lambda: model_of([helper.make_node("Conv", ["input", "kernel"], ["output"], "conv1")], {"kernel": np.ones((2, 5, 3, 3), np.float32)}),
+        lambda: model_of(
+            [helper.make_node("Conv", ["input", "kernel"], ["output"], "conv1")],
+            {"kernel": np.ones((2, 5, 3, 3), np.float32)},
+        ),
         "shapes contradict each other: .*Conv",
         id="contradicting shapes",
     ),
@@ -235,22 +339,56 @@ FAILS = [
 
 
 @pytest.mark.parametrize(("make", "text"), FAILS)
-def test_a_fail_names_the_place_and_the_remedy(make: Callable[[], ModelProto | bytes], text: str, tmp_path: Path) -> None:
+def test_a_fail_names_the_place_and_the_remedy(
+    make: Callable[[], ModelProto | bytes], text: str, tmp_path: Path
+) -> None:
     report = inspected(tmp_path, make())
     assert report.verdict == "fail"
     with pytest.raises(RuntimeError, match=text):
-        raise RuntimeError(" | ".join(finding.sentence() for finding in report.findings if finding.severity is Severity.fail))
+        raise RuntimeError(
+            " | ".join(finding.sentence() for finding in report.findings if finding.severity is Severity.fail)
+        )
     assert str(tmp_path) not in json.dumps(report.to_dict()) + report.graph
 
 
 PASSES = [
-    pytest.param(lambda: relu(opset=18), "warning", r"opset 18 is over what TensorRT 8.6 parses \(17\)", id="opset of TensorRT 10"),
-    pytest.param(lambda: batch_normalization(behind_conv=True), "note", r"'norm1' \(BatchNormalization\) will be folded into 'conv1'", id="foldable"),
-    pytest.param(lambda: batch_normalization(behind_conv=False), "warning", "'norm1' .* cannot be folded: no layer makes its input", id="BatchNorm first"),
-    pytest.param(normalized_relu, "warning", r"'norm1' .* folded: its input comes from 'act' \(Relu\), which is no convolution", id="BatchNorm of Relu"),
-    pytest.param(lambda: with_int64(2**40, "Mul"), "warning", "1 values are beyond INT32, which TensorRT before 10 clamps: 'big' 1", id="beyond INT32"),
+    pytest.param(
+        lambda: relu(opset=18),
+        "warning",
+        r"opset 18 is over what TensorRT 8.6 parses \(17\)",
+        id="opset of TensorRT 10",
+    ),
+    pytest.param(
+        lambda: batch_normalization(behind_conv=True),
+        "note",
+        r"'norm1' \(BatchNormalization\) will be folded into 'conv1'",
+        id="foldable",
+    ),
+    pytest.param(
+        lambda: batch_normalization(behind_conv=False),
+        "warning",
+        "'norm1' .* cannot be folded: no layer makes its input",
+        id="BatchNorm first",
+    ),
+    pytest.param(
+        normalized_relu,
+        "warning",
+        r"'norm1' .* folded: its input comes from 'act' \(Relu\), which is no convolution",
+        id="BatchNorm of Relu",
+    ),
+    pytest.param(
+        lambda: with_int64(2**40, "Mul"),
+        "warning",
+        "1 values are beyond INT32, which TensorRT before 10 clamps: 'big' 1",
+        id="beyond INT32",
+    ),
     pytest.param(lambda: with_int64(5, "Mul"), "note", "3 constants are INT64", id="INT64"),
-    pytest.param(lambda: conv(weight=kernel(1e5, -2e5)), "warning", "2 weights are over 65504, .*: 'kernel' 2; the FP16 engine overflows", id="FP16 overflow"),
+    pytest.param(
+        lambda: conv(weight=kernel(1e5, -2e5)),
+        "warning",
+        "2 weights are over 65504, .*: 'kernel' 2; the FP16 engine overflows",
+        id="FP16 overflow",
+    ),
     pytest.param(
         lambda: conv(weight=kernel(1e-5, 2.0**-25, 2.0**-24)),
         "note",
@@ -258,21 +396,50 @@ PASSES = [
         id="FP16 subnormal",
     ),
     pytest.param(
-        lambda: one("RandomUniformLike"), "warning", r"'odd' \(RandomUniformLike\) is restricted in TensorRT: its seed is ignored", id="restricted operator"
+        lambda: one("RandomUniformLike"),
+        "warning",
+        r"'odd' \(RandomUniformLike\) is restricted in TensorRT: its seed is ignored",
+        id="restricted operator",
     ),
-    pytest.param(replaced, "warning", "2 weights are over 65504|'large' 1|restricted in TensorRT: TensorRT 8.5 does not have it", id="torch.nan_to_num"),
-    pytest.param(unshaped, "warning", "the output 'output' states no shape, which ONNX asks for", id="output without a shape"),
-    pytest.param(lambda: one("Hardmax"), "warning", r"'odd' \(Hardmax\) is restricted .*: TensorRT 8.5 does not have it", id="later TensorRT"),
-    pytest.param(lambda: images_as(TensorProto.DOUBLE), "warning", "the input 'input' float64 .* is not float32", id="double images"),
-    pytest.param(lambda: images_as(TensorProto.FLOAT16), "warning", "the input 'input' float16 .* is not float32", id="half images"),
+    pytest.param(
+        replaced,
+        "warning",
+        "2 weights are over 65504|'large' 1|restricted in TensorRT: TensorRT 8.5 does not have it",
+        id="torch.nan_to_num",
+    ),
+    pytest.param(
+        unshaped, "warning", "the output 'output' states no shape, which ONNX asks for", id="output without a shape"
+    ),
+    pytest.param(
+        lambda: one("Hardmax"),
+        "warning",
+        r"'odd' \(Hardmax\) is restricted .*: TensorRT 8.5 does not have it",
+        id="later TensorRT",
+    ),
+    pytest.param(
+        lambda: images_as(TensorProto.DOUBLE),
+        "warning",
+        "the input 'input' float64 .* is not float32",
+        id="double images",
+    ),
+    pytest.param(
+        lambda: images_as(TensorProto.FLOAT16),
+        "warning",
+        "the input 'input' float16 .* is not float32",
+        id="half images",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("make", "severity", "text"), PASSES)
-def test_warnings_and_notes_do_not_stop_a_build(make: Callable[[], ModelProto], severity: str, text: str, tmp_path: Path) -> None:
+def test_warnings_and_notes_do_not_stop_a_build(
+    make: Callable[[], ModelProto], severity: str, text: str, tmp_path: Path
+) -> None:
     report = inspected(tmp_path, make())
     with pytest.raises(RuntimeError, match=text):
-        raise RuntimeError(" | ".join(finding.sentence() for finding in report.findings if finding.severity.value == severity))
+        raise RuntimeError(
+            " | ".join(finding.sentence() for finding in report.findings if finding.severity.value == severity)
+        )
     assert report.verdict == "pass"
 
 
@@ -305,7 +472,11 @@ def test_metrics_count_what_was_found(tmp_path: Path) -> None:
         "batchnorm": {"total": 1, "foldable": 1, "unfoldable": 0},
     }
     assert report.to_dict()["batch_normalization"] == [{"node": "norm1", "into": "conv1", "why_not": None}]
-    assert inspected(tmp_path, batch_normalization(behind_conv=False)).metrics()["batchnorm"] == {"total": 1, "foldable": 0, "unfoldable": 1}
+    assert inspected(tmp_path, batch_normalization(behind_conv=False)).metrics()["batchnorm"] == {
+        "total": 1,
+        "foldable": 0,
+        "unfoldable": 1,
+    }
 
 
 def test_an_opset_that_is_not_the_configured_one_fails(tmp_path: Path) -> None:
@@ -321,7 +492,9 @@ def test_slicing_to_the_end_is_no_overflow(tmp_path: Path) -> None:
 def test_a_local_function_is_no_custom_operator(tmp_path: Path) -> None:
     model = one("Twice", domain="my.functions")
     body = [helper.make_node("Add", ["x", "x"], ["y"])]
-    model.functions.append(helper.make_function("my.functions", "Twice", ["x"], ["y"], body, [helper.make_opsetid("", 17)]))
+    model.functions.append(
+        helper.make_function("my.functions", "Twice", ["x"], ["y"], body, [helper.make_opsetid("", 17)])
+    )
     assert inspected(tmp_path, model).verdict == "pass"
 
 
@@ -329,11 +502,17 @@ def test_a_local_function_is_no_custom_operator(tmp_path: Path) -> None:
     ("present", "text"),
     [
         pytest.param(True, r"1 weights, the first 'kernel', lie outside of model.onnx \(weights.bin\)", id="present"),
-        pytest.param(False, r"lie outside of model.onnx in files that are missing: weights.bin; put them beside model.onnx", id="missing"),
+        pytest.param(
+            False,
+            r"lie outside of model.onnx in files that are missing: weights.bin; put them beside model.onnx",
+            id="missing",
+        ),
     ],
 )
 def test_external_data_fails(present: bool, text: str, tmp_path: Path) -> None:
-    onnx.save_model(conv(), tmp_path / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    onnx.save_model(
+        conv(), tmp_path / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
     if not present:
         (tmp_path / "weights.bin").unlink()
     report = inspect(tmp_path / "model.onnx")
@@ -342,7 +521,10 @@ def test_external_data_fails(present: bool, text: str, tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_a_finding(tmp_path: Path) -> None:
-    assert inspect(tmp_path / "model.onnx").failure() == "model.onnx does not exist; export it again (`dvc repro -f export`)"
+    assert (
+        inspect(tmp_path / "model.onnx").failure()
+        == "model.onnx does not exist; export it again (`dvc repro -f export`)"
+    )
 
 
 def test_the_report_is_the_same_in_another_folder(tmp_path: Path) -> None:

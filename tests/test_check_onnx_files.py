@@ -34,7 +34,11 @@ def node(operator: str, inputs: str, output: str, **attributes: Any) -> NodeProt
 
 def found(model: ModelProto, folder: Path, opset_version: int | None = None) -> list[Finding]:
     onnx.save(model, folder / "model.onnx")
-    return [finding for finding in inspect(folder / "model.onnx", opset_version).findings if finding.severity is not Severity.note]
+    return [
+        finding
+        for finding in inspect(folder / "model.onnx", opset_version).findings
+        if finding.severity is not Severity.note
+    ]
 
 
 CAUSAL = np.triu(np.full((4, 4), -INFINITY, np.float32), 1)
@@ -44,19 +48,35 @@ HIDING = [
     pytest.param([node("Add", "input mask", "scores"), SOFTMAX], CAUSAL, id="causal mask"),
     pytest.param([node("Add", "mask input", "scores"), SOFTMAX], BIASED, id="position bias with a mask in it"),
     pytest.param([node("Where", "choice mask input", "scores"), SOFTMAX], np.array(-INFINITY), id="masked_fill"),
-    pytest.param([node("Expand", "mask shape", "wide"), node("Add", "input wide", "scores"), SOFTMAX], np.array([-INFINITY]), id="expanded"),
+    pytest.param(
+        [node("Expand", "mask shape", "wide"), node("Add", "input wide", "scores"), SOFTMAX],
+        np.array([-INFINITY]),
+        id="expanded",
+    ),
     pytest.param([node("Sub", "input mask", "scores"), SOFTMAX], -CAUSAL, id="subtracted"),
     pytest.param([node("Add", "input mask", "scores"), node("Relu", "scores", "output")], CAUSAL, id="cut by a ReLU"),
-    pytest.param([node("Add", "input mask", "scores"), node("ReduceMax", "scores", "output", axes=[-1])], CAUSAL, id="largest of what is not hidden"),
     pytest.param(
-        [node("Pad", "input around mask", "wide"), node("Unsqueeze", "wide axis", "image"), node("MaxPool", "image", "largest", kernel_shape=[3, 3])]
+        [node("Add", "input mask", "scores"), node("ReduceMax", "scores", "output", axes=[-1])],
+        CAUSAL,
+        id="largest of what is not hidden",
+    ),
+    pytest.param(
+        [
+            node("Pad", "input around mask", "wide"),
+            node("Unsqueeze", "wide axis", "image"),
+            node("MaxPool", "image", "largest", kernel_shape=[3, 3]),
+        ]
         + [node("Squeeze", "largest axis", "output")],
         np.array(-INFINITY),
         id="padding before a MaxPool",
     ),
     pytest.param([node("Clip", "input floor mask", "output")], np.array(INFINITY), id="limit of a Clip"),
     pytest.param([node("Min", "input mask", "output")], np.array([INFINITY]), id="limit by Min"),
-    pytest.param([node("Less", "input mask", "yes"), node("Where", "yes input floor", "output")], np.array(INFINITY), id="compared"),
+    pytest.param(
+        [node("Less", "input mask", "yes"), node("Where", "yes input floor", "output")],
+        np.array(INFINITY),
+        id="compared",
+    ),
 ]
 
 
@@ -80,15 +100,25 @@ FAULTY = [
     pytest.param([node("Add", "input mask", "output")], BIASED, id="bias of a last layer"),
     pytest.param([node("Add", "input mask", "scores"), SOFTMAX], -CAUSAL, id="plus infinity before a Softmax"),
     pytest.param([node("Mul", "input mask", "scores"), SOFTMAX], CAUSAL, id="times infinity"),
-    pytest.param([node("Add", "input mask", "scores"), node("Softmax", "scores", "p"), node("Add", "p mask", "output")], BIASED, id="used twice"),
-    pytest.param([node("Add", "input mask", "scores"), node("ReduceMean", "scores", "output", axes=[-1])], CAUSAL, id="mean over infinity"),
+    pytest.param(
+        [node("Add", "input mask", "scores"), node("Softmax", "scores", "p"), node("Add", "p mask", "output")],
+        BIASED,
+        id="used twice",
+    ),
+    pytest.param(
+        [node("Add", "input mask", "scores"), node("ReduceMean", "scores", "output", axes=[-1])],
+        CAUSAL,
+        id="mean over infinity",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("nodes", "mask"), FAULTY)
 def test_an_infinity_that_meets_arithmetic_is_one(nodes: list[NodeProto], mask: Array, tmp_path: Path) -> None:
     (fault,) = [each for each in found(model_of(nodes, {"mask": mask}), tmp_path) if each.severity is Severity.fail]
-    assert fault.sentence().startswith("the weight 'mask' holds 6 of 16 values that are infinity; the training diverged")
+    assert fault.sentence().startswith(
+        "the weight 'mask' holds 6 of 16 values that are infinity; the training diverged"
+    )
 
 
 def test_nan_is_a_fault_even_in_a_mask(tmp_path: Path) -> None:
@@ -134,7 +164,9 @@ def test_a_quantized_file_is_sent_back_for_the_float_model(tmp_path: Path) -> No
     nodes = [node("DynamicQuantizeLinear", "input", "q"), node("QGemm", "q", "output", domain="com.microsoft")]
     nodes[0].output.extend(["scale", "zero"])
     faults = [each for each in found(model_of(nodes, {}, "onnx.quantize"), tmp_path) if "checker" not in each.what]
-    assert {each.remedy for each in faults if each.severity is Severity.fail} == {"give the FP32 model: calibrate and build_int8 quantize it"}
+    assert {each.remedy for each in faults if each.severity is Severity.fail} == {
+        "give the FP32 model: calibrate and build_int8 quantize it"
+    }
 
 
 def test_a_finding_stays_on_one_line_whatever_a_name_holds(tmp_path: Path) -> None:

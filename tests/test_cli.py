@@ -41,13 +41,23 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
-# --- configure ----------------------------------------------------------------------------------------------------------------
+# --- configure
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_configure_writes_what_it_says(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("configure", "calibration=minmax", "data.calibration_images=100") == 0
     printed = capsys.readouterr().out
-    for text in ("calibration.algorithm", "entropy", "minmax", "data.calibration_images", "500", "100", "build_int8", "benchmark_sustained"):
+    for text in (
+        "calibration.algorithm",
+        "entropy",
+        "minmax",
+        "data.calibration_images",
+        "500",
+        "100",
+        "build_int8",
+        "benchmark_sustained",
+    ):
         assert text in printed
     assert "algorithm: minmax" in (configured / "params.yaml").read_text()
     assert call("configure") == 0
@@ -89,7 +99,8 @@ def test_check_compares_with_conf(configured: Path, capsys: pytest.CaptureFixtur
     assert "params.yaml is missing" in capsys.readouterr().err
 
 
-# --- inspect and verify -------------------------------------------------------------------------------------------------------
+# --- inspect and verify
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -113,7 +124,9 @@ def chain(here: Path) -> Path:
     manifest.seal(IMAGES, "prepare_data", [])
     manifest.seal(MODEL, "export", [])
     manifest.seal(CACHE, "calibrate", [MODEL, IMAGES])
-    manifest.seal(ENGINE, "build_int8", [MODEL, CACHE], CPU, {"precision": "int8", "profile": {"min": 1, "opt": 32, "max": 128}})
+    manifest.seal(
+        ENGINE, "build_int8", [MODEL, CACHE], CPU, {"precision": "int8", "profile": {"min": 1, "opt": 32, "max": 128}}
+    )
     return here
 
 
@@ -122,7 +135,9 @@ def test_verify_walks_everything(chain: Path, capsys: pytest.CaptureFixture[str]
     (chain / "artifacts/metrics/export.json").write_text("{}")
     assert call("verify") == 0
     printed = capsys.readouterr().out
-    assert [line for line in printed.splitlines() if line.startswith("ok")] == [f"ok  {path}" for path in sorted([ENGINE, MODEL, CACHE, IMAGES])]
+    assert [line for line in printed.splitlines() if line.startswith("ok")] == [
+        f"ok  {path}" for path in sorted([ENGINE, MODEL, CACHE, IMAGES])
+    ]
     assert "4 of 4 artifacts are whole" in printed
 
 
@@ -135,7 +150,9 @@ def test_verify_walks_everything(chain: Path, capsys: pytest.CaptureFixture[str]
         pytest.param(IMAGES, [IMAGES, CACHE], f"it was made from another {IMAGES}", id="images"),
     ],
 )
-def test_verify_names_every_link_that_a_change_breaks(chain: Path, capsys: pytest.CaptureFixture[str], spoiled: Path, failing: list[Path], text: str) -> None:
+def test_verify_names_every_link_that_a_change_breaks(
+    chain: Path, capsys: pytest.CaptureFixture[str], spoiled: Path, failing: list[Path], text: str
+) -> None:
     content = bytearray(spoiled.read_bytes())
     content[-2] ^= 1
     spoiled.write_bytes(content)
@@ -166,7 +183,16 @@ def test_verify_of_nothing_is_a_fault(here: Path, capsys: pytest.CaptureFixture[
 def test_inspect_shows_an_engine_with_its_chain(chain: Path, capsys: pytest.CaptureFixture[str], named: Path) -> None:
     assert call("inspect", named) == 0
     printed = capsys.readouterr().out
-    for text in ("build_int8", "EPYC", "profile.opt", "32", manifest.sha256(ENGINE), f"{CACHE} ok by calibrate", f"{IMAGES} ok by prepare_data", "MatMul"):
+    for text in (
+        "build_int8",
+        "EPYC",
+        "profile.opt",
+        "32",
+        manifest.sha256(ENGINE),
+        f"{CACHE} ok by calibrate",
+        f"{IMAGES} ok by prepare_data",
+        "MatMul",
+    ):
         assert text in printed
 
 
@@ -200,7 +226,9 @@ def test_inspect_shows_a_cache_and_a_model(chain: Path, capsys: pytest.CaptureFi
         pytest.param("none.trt", None, "none.trt does not exist", id="missing"),
     ],
 )
-def test_inspect_of_something_else_is_one_sentence(here: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes | None, text: str) -> None:
+def test_inspect_of_something_else_is_one_sentence(
+    here: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes | None, text: str
+) -> None:
     (here / "folder").mkdir()
     if content is not None:
         (here / name).write_bytes(content)
@@ -208,7 +236,8 @@ def test_inspect_of_something_else_is_one_sentence(here: Path, capsys: pytest.Ca
     assert text in capsys.readouterr().err
 
 
-# --- doctor -------------------------------------------------------------------------------------------------------------------
+# --- doctor
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_doctor_says_why_not_and_auto_finds_something(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,7 +255,8 @@ def test_doctor_says_why_not_and_auto_finds_something(here: Path, capsys: pytest
         assert (version or "not installed") in printed
 
 
-# --- the whole ----------------------------------------------------------------------------------------------------------------
+# --- the whole
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -246,12 +276,17 @@ def test_a_wrong_command_is_answered_with_the_right_ones(capsys: pytest.CaptureF
 def test_a_reader_that_leaves_is_no_bug(chain: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     writer = f"{sys.executable} -m enginewright.cli verify"
-    answer = subprocess.run(["bash", "-c", f"{writer} | true"], cwd=chain, env=environment, capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        ["bash", "-c", f"{writer} | true"], cwd=chain, env=environment, capture_output=True, text=True, check=False
+    )
     assert "Traceback" not in answer.stderr
     assert "Exception ignored" not in answer.stderr
 
 
 def test_the_command_line_starts_lean() -> None:
-    program = "import sys, enginewright.cli as c; c._parser(); print([n for n in ('dvc', 'hydra', 'onnx', 'torch', 'scipy', 'pandas') if n in sys.modules])"
+    program = (
+        "import sys, enginewright.cli as c; c._parser(); print([n for n in ('dvc', 'hydra', 'onnx', 'torch', 'scipy',"
+        " 'pandas') if n in sys.modules])"
+    )
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout == "[]\n"

@@ -35,38 +35,86 @@ def test_the_schema_alone_is_valid() -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        pytest.param("data.train_imags=3", "data.train_imags is not a setting; did you mean 'train_images'?", id="unknown-key"),
+        pytest.param(
+            "data.train_imags=3", "data.train_imags is not a setting; did you mean 'train_images'?", id="unknown-key"
+        ),
         pytest.param("dta.source=digits", "dta is not a setting; did you mean 'data'?", id="unknown-section"),
-        pytest.param("build.profile.maxx=4", "build.profile.maxx is not a setting; did you mean 'max'?", id="unknown-nested-key"),
+        pytest.param(
+            "build.profile.maxx=4", "build.profile.maxx is not a setting; did you mean 'max'?", id="unknown-nested-key"
+        ),
         pytest.param("data.train_images=many", "data.train_images: Value 'many'", id="word-for-a-number"),
         pytest.param("train.epochs=1.5", "train.epochs: Value '1.5'", id="fraction-for-a-count"),
         pytest.param("seed=null", "seed: ", id="null-for-a-number"),
-        pytest.param("build.profile=3", "build.profile is 3 and must be a section with min, opt, max", id="number-for-a-section"),
-        pytest.param("data.preprocessing.crop=28", "data.preprocessing.crop is 28 and must be a list", id="number-for-a-list"),
+        pytest.param(
+            "build.profile=3", "build.profile is 3 and must be a section with min, opt, max", id="number-for-a-section"
+        ),
+        pytest.param(
+            "data.preprocessing.crop=28", "data.preprocessing.crop is 28 and must be a list", id="number-for-a-list"
+        ),
         pytest.param("calibration.algorithm=entropi", "did you mean 'entropy'?", id="unknown-member"),
         pytest.param("runtime=tensorrtx", "runtime: Invalid value 'tensorrtx'", id="unknown-runtime"),
-        pytest.param("data.calibration_images=2000", "data.calibration_pool sets 1000 apart", id="more-images-than-the-pool"),
+        pytest.param(
+            "data.calibration_images=2000", "data.calibration_pool sets 1000 apart", id="more-images-than-the-pool"
+        ),
         pytest.param("data.calibration_images=0", "data.calibration_images: 0 is too small", id="no-images"),
-        pytest.param("train.learning_rate=-1", "train.learning_rate: -1.0 must be a positive number", id="negative-rate"),
+        pytest.param(
+            "train.learning_rate=-1", "train.learning_rate: -1.0 must be a positive number", id="negative-rate"
+        ),
         pytest.param("benchmark.seconds=.inf", "benchmark.seconds: inf must be a positive number", id="endless"),
-        pytest.param("benchmark.warmup_seconds=-1", "benchmark.warmup_seconds: must not be negative", id="negative-warmup"),
+        pytest.param(
+            "benchmark.warmup_seconds=-1", "benchmark.warmup_seconds: must not be negative", id="negative-warmup"
+        ),
         pytest.param("export.opset_version=11", "export.opset_version: must be 13", id="opset-too-old"),
-        pytest.param("calibration.percentile=0.9999", "calibration.percentile: is a percentage", id="fraction-for-a-percentage"),
-        pytest.param("data.selection_seed=-1", "data.selection_seed: -1 must not be negative; null takes seed", id="negative-seed"),
-        pytest.param("check_drift.percentile_ratio=0.5", "check_drift.percentile_ratio: 0.5 must be over 1", id="ratio-below-one"),
+        pytest.param(
+            "calibration.percentile=0.9999", "calibration.percentile: is a percentage", id="fraction-for-a-percentage"
+        ),
+        pytest.param(
+            "data.selection_seed=-1",
+            "data.selection_seed: -1 must not be negative; null takes seed",
+            id="negative-seed",
+        ),
+        pytest.param(
+            "check_drift.percentile_ratio=0.5", "check_drift.percentile_ratio: 0.5 must be over 1", id="ratio-below-one"
+        ),
         pytest.param("calibration.bins=64", "calibration.bins: must be at least 256", id="few-bins"),
-        pytest.param("build.profile.opt=500", "build.profile: min 1 <= opt 500 <= max 128 does not hold", id="profile-out-of-order"),
+        pytest.param(
+            "build.profile.opt=500",
+            "build.profile: min 1 <= opt 500 <= max 128 does not hold",
+            id="profile-out-of-order",
+        ),
         pytest.param("build.optimization_level=6", "build.optimization_level: 6 is not in 0 to 5", id="level"),
         pytest.param("build.compute_capabilities=[sm_86]", "'sm_86' is not like 8.6", id="compute-capability"),
-        pytest.param("train.minimum_figure=97", "train.minimum_figure: 97.0 is a fraction", id="percentage-for-the-trained-figure"),
-        pytest.param("model.task=segmentaton", "model.task: Invalid value 'segmentaton', expected one of", id="unknown-task"),
-        pytest.param("accuracy.minimum_ratio=99", "accuracy.minimum_ratio: 99.0 is a fraction", id="percentage-for-a-fraction"),
+        pytest.param(
+            "train.minimum_figure=97",
+            "train.minimum_figure: 97.0 is a fraction",
+            id="percentage-for-the-trained-figure",
+        ),
+        pytest.param(
+            "model.task=segmentaton", "model.task: Invalid value 'segmentaton', expected one of", id="unknown-task"
+        ),
+        pytest.param(
+            "accuracy.minimum_ratio=99", "accuracy.minimum_ratio: 99.0 is a fraction", id="percentage-for-a-fraction"
+        ),
         pytest.param("accuracy.confidence=1", "accuracy.confidence: 1.0 is a fraction", id="certainty"),
-        pytest.param("accuracy.batch_size=200", "accuracy.batch_size: 200 is over build.profile.max = 128", id="batch-beyond-the-profile"),
-        pytest.param("benchmark.batch_curve=[1,256]", "benchmark.batch_curve: 256 is over build.profile.max", id="curve-beyond-the-profile"),
-        pytest.param("benchmark.batch_curve=[0,1]", "holds a batch under build.profile.min", id="curve-below-the-profile"),
-        pytest.param("data.preprocessing.mean=[0.5,0.5,0.5]", "has 3 values for 1 channels (gray)", id="channels-and-mean"),
-        pytest.param("data.preprocessing.std=[0.0]", "data.preprocessing.std: holds a value that is not positive", id="std-zero"),
+        pytest.param(
+            "accuracy.batch_size=200",
+            "accuracy.batch_size: 200 is over build.profile.max = 128",
+            id="batch-beyond-the-profile",
+        ),
+        pytest.param(
+            "benchmark.batch_curve=[1,256]",
+            "benchmark.batch_curve: 256 is over build.profile.max",
+            id="curve-beyond-the-profile",
+        ),
+        pytest.param(
+            "benchmark.batch_curve=[0,1]", "holds a batch under build.profile.min", id="curve-below-the-profile"
+        ),
+        pytest.param(
+            "data.preprocessing.mean=[0.5,0.5,0.5]", "has 3 values for 1 channels (gray)", id="channels-and-mean"
+        ),
+        pytest.param(
+            "data.preprocessing.std=[0.0]", "data.preprocessing.std: holds a value that is not positive", id="std-zero"
+        ),
         pytest.param("data.preprocessing.crop=[28]", "[28] is not [height, width]", id="crop"),
         pytest.param("model.input_shape=[3,28,28]", "is not what data.preprocessing makes, [1, 28, 28]", id="shape"),
     ],
@@ -93,7 +141,9 @@ def test_all_faults_are_told_at_once(params: DictConfig) -> None:
         pytest.param(None, "does not exist", id="missing"),
         pytest.param("a: [1", "is not valid YAML", id="no-yaml"),
         pytest.param("- 1\n", "holds no mapping", id="list"),
-        pytest.param("<<<<<<< HEAD\nseed: 0\n=======\nseed: 1\n>>>>>>> other\n", "is not valid YAML", id="merge-conflict"),
+        pytest.param(
+            "<<<<<<< HEAD\nseed: 0\n=======\nseed: 1\n>>>>>>> other\n", "is not valid YAML", id="merge-conflict"
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_says_how_to_write_it(here: Path, content: str | None, text: str) -> None:
@@ -115,15 +165,27 @@ def edited(tmp_path: Path, before: str, after: str) -> Path:
 @pytest.mark.parametrize(
     ("before", "after", "text"),
     [
-        pytest.param("root: data/digits", "root: ${oc.env:HOME}", "'${oc.env:HOME}' is an interpolation", id="environment"),
-        pytest.param("root: data/digits", "root: data/${data.source}", "'data/${data.source}' is an interpolation", id="within a text"),
+        pytest.param(
+            "root: data/digits", "root: ${oc.env:HOME}", "'${oc.env:HOME}' is an interpolation", id="environment"
+        ),
+        pytest.param(
+            "root: data/digits",
+            "root: data/${data.source}",
+            "'data/${data.source}' is an interpolation",
+            id="within a text",
+        ),
         pytest.param("root: data/digits", "root: '${seed}'", "'${seed}' is an interpolation", id="quoted"),
         pytest.param("root: data/digits", "root: \\${seed}", "is an interpolation", id="escaped"),
         pytest.param("root: data/digits", "root: >-\n    ${seed}", "'${seed}' is an interpolation", id="folded"),
         pytest.param("root: data/digits", "root: ${seed", "'${seed' is an interpolation", id="cut short"),
         pytest.param("in_channels: 1", "${seed}: 1", "'${seed}' is an interpolation", id="key"),
         pytest.param("- 0.1307", "- ${data.preprocessing.scale}", "is an interpolation", id="in a list"),
-        pytest.param("in_channels: 1", "in_channels: {deep: [1, {x: '${seed}'}]}", "is an interpolation", id="deep in the arguments"),
+        pytest.param(
+            "in_channels: 1",
+            "in_channels: {deep: [1, {x: '${seed}'}]}",
+            "is an interpolation",
+            id="deep in the arguments",
+        ),
         pytest.param("seed: 0", "seed: 010", "010 is one value to DVC and another to a stage", id="octal"),
         pytest.param("seed: 0", "seed: 0o10", "0o10 is one value to DVC", id="octal of YAML 1.2"),
         pytest.param("epochs: 12", "epochs: 1:30", "1:30 is one value to DVC", id="base 60"),
@@ -131,12 +193,21 @@ def edited(tmp_path: Path, before: str, after: str) -> Path:
         pytest.param("tf32: false", "tf32: Yes", "Yes is one value to DVC", id="yes"),
         pytest.param("in_channels: 1", "in_channels: 2001-01-01", "2001-01-01 is one value to DVC", id="date"),
         pytest.param("seed: 0", "seed: !!int '10'", "the tag tag:yaml.org,2002:int", id="tag"),
-        pytest.param("seed: 0", "seed: ???", "??? stands for a value that is missing, and a stage would take its default", id="missing"),
-        pytest.param("root: data/digits", "root: '???'", "??? stands for a value that is missing", id="missing, quoted"),
+        pytest.param(
+            "seed: 0",
+            "seed: ???",
+            "??? stands for a value that is missing, and a stage would take its default",
+            id="missing",
+        ),
+        pytest.param(
+            "root: data/digits", "root: '???'", "??? stands for a value that is missing", id="missing, quoted"
+        ),
         pytest.param("root: data/digits", 'root: "a\\0b"', "holds a null character", id="null character"),
         pytest.param("seed: 0", "seed: -1", "seed: -1 must not be negative", id="negative seed"),
         pytest.param("seed: 0", "seed: 99999999999999999999", "nor take more than 64 bits", id="seed beyond 64 bits"),
-        pytest.param("in_channels: 1", "in_channels: !!set {a}", "the tag tag:yaml.org,2002:set", id="tag of a collection"),
+        pytest.param(
+            "in_channels: 1", "in_channels: !!set {a}", "the tag tag:yaml.org,2002:set", id="tag of a collection"
+        ),
     ],
 )
 def test_params_yaml_holds_plain_values_alone(tmp_path: Path, before: str, after: str, text: str) -> None:
@@ -146,9 +217,30 @@ def test_params_yaml_holds_plain_values_alone(tmp_path: Path, before: str, after
     assert "\n" not in str(fault.value)
 
 
-@pytest.mark.parametrize("value", ["'010'", "'yes'", '"1:30"', "0", "10", "-3", "0.5", "1e-4", "1_000", "0x10", "abc", "'2001-01-01'", "null", ".inf"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "'010'",
+        "'yes'",
+        '"1:30"',
+        "0",
+        "10",
+        "-3",
+        "0.5",
+        "1e-4",
+        "1_000",
+        "0x10",
+        "abc",
+        "'2001-01-01'",
+        "null",
+        ".inf",
+    ],
+)
 def test_values_that_dvc_and_stages_read_alike_are_taken(tmp_path: Path, value: str) -> None:
     from ruamel.yaml import YAML
 
     path = edited(tmp_path, "in_channels: 1", f"in_channels: {value}")
-    assert config.read(path).model.arguments["in_channels"] == YAML(typ="safe").load(path.read_text())["model"]["arguments"]["in_channels"]
+    assert (
+        config.read(path).model.arguments["in_channels"]
+        == YAML(typ="safe").load(path.read_text())["model"]["arguments"]["in_channels"]
+    )

@@ -38,7 +38,9 @@ def test_the_distance_is_scipys_on_a_histogram_of_numpys() -> None:
     edges = [0, *(step * 2 ** (index / 2) for index in range(25)), np.inf]
     assert edges[-2] > 16 * RANGE > edges[-4]
     expected = jensenshannon(np.histogram(one, edges)[0], np.histogram(other, edges)[0], base=2)
-    assert drift.histogram_distance(seen(one), seen(other), RANGE) == pytest.approx(expected, abs=0.005)  # edges lie at 1/128 of their value
+    assert drift.histogram_distance(seen(one), seen(other), RANGE) == pytest.approx(
+        expected, abs=0.005
+    )  # edges lie at 1/128 of their value
 
 
 def test_equal_values_are_at_no_distance_and_disjoint_ones_at_one() -> None:
@@ -49,19 +51,27 @@ def test_equal_values_are_at_no_distance_and_disjoint_ones_at_one() -> None:
 @pytest.mark.parametrize("count", [2000, 5000, 50000])
 def test_another_sample_of_the_same_values_is_no_drift(count: int) -> None:
     for seed in range(20):
-        table = drift.compare(cache("a"), {"a": seen(normal(seed, count))}, {"a": seen(normal(seed + 100, 2 * count))}, CheckDrift())
+        table = drift.compare(
+            cache("a"), {"a": seen(normal(seed, count))}, {"a": seen(normal(seed + 100, 2 * count))}, CheckDrift()
+        )
         assert not table["drifted"].any(), table["why"][0]
 
 
 @pytest.mark.parametrize(
     ("values", "why"),
     [
-        pytest.param(np.append(normal(1), np.full(300, 5.0)), "1.48% of validation's values lie beyond the INT8 range, 0.0", id="beyond the range"),
+        pytest.param(
+            np.append(normal(1), np.full(300, 5.0)),
+            "1.48% of validation's values lie beyond the INT8 range, 0.0",
+            id="beyond the range",
+        ),
         pytest.param(normal(1, scale=0.6), "its 99.99th percentile is 0.", id="narrower"),
         pytest.param(np.append(normal(1), np.zeros(20000)), "its histogram is 0.", id="half of them zero"),
     ],
 )
-def test_what_exceeds_its_threshold_is_said(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], why: str) -> None:
+def test_what_exceeds_its_threshold_is_said(
+    values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], why: str
+) -> None:
     table = drift.compare(cache("a"), {"a": seen(normal(0))}, {"a": seen(values)}, CheckDrift())
     assert table["drifted"][0]
     assert why in table["why"][0]
@@ -71,16 +81,25 @@ def test_thresholds_are_settings() -> None:
     lenient = CheckDrift(saturation_excess=1.0, percentile_ratio=100.0, distance=1.0)
     table = drift.compare(cache("a"), {"a": seen(normal(0))}, {"a": seen(normal(1, scale=3))}, lenient)
     assert not table["drifted"].any()
-    assert drift.compare(cache("a"), {"a": seen(normal(0))}, {"a": seen(normal(1, scale=3))}, CheckDrift())["drifted"].all()
+    assert drift.compare(cache("a"), {"a": seen(normal(0))}, {"a": seen(normal(1, scale=3))}, CheckDrift())[
+        "drifted"
+    ].all()
 
 
 def test_the_worst_comes_first_and_is_named_and_unseen_tensors_are_left_out() -> None:
     calibration = {name: seen(normal(0)) for name in ("calm", "wild", "wilder", "alone")}
-    validation = {"calm": seen(normal(1)), "wild": seen(normal(1, scale=2)), "wilder": seen(normal(1, scale=9)), "empty": seen()}
+    validation = {
+        "calm": seen(normal(1)),
+        "wild": seen(normal(1, scale=2)),
+        "wilder": seen(normal(1, scale=9)),
+        "empty": seen(),
+    }
     table = drift.compare(cache("calm", "wild", "wilder", "alone", "empty"), calibration, validation, CheckDrift())
     assert list(table["tensor"]) == ["wilder", "wild", "calm"]
     assert drift.metrics(table)["drifted_tensors"] == 2
-    assert drift.verdict(table).startswith("the calibration images are not like the validation images in 2 of 3 tensors, worst in wilder: ")
+    assert drift.verdict(table).startswith(
+        "the calibration images are not like the validation images in 2 of 3 tensors, worst in wilder: "
+    )
     printed = io.StringIO()
     drift.show(table, Console(file=printed, width=200))
     assert "calm" not in printed.getvalue()

@@ -13,7 +13,9 @@ from enginewright import config
 from enginewright.errors import ModelError
 from enginewright.export import Comparison, Judged, compare, metrics, require_equal, require_task, to_onnx
 
-INTERFACE = config.Model(name="tiny", code="tiny.py", weights="tiny.pt", input_name="pixels", output_name="scores", input_shape=[1, 8, 8])
+INTERFACE = config.Model(
+    name="tiny", code="tiny.py", weights="tiny.pt", input_name="pixels", output_name="scores", input_shape=[1, 8, 8]
+)
 
 
 class Tiny(nn.Module):
@@ -82,7 +84,10 @@ def exported() -> bytes:
 def test_interface_is_as_configured(exported: bytes) -> None:
     model = onnx.load_model_from_string(exported)
     onnx.checker.check_model(model, full_check=True)
-    axes = {value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim] for value in [*model.graph.input, *model.graph.output]}
+    axes = {
+        value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in [*model.graph.input, *model.graph.output]
+    }
     assert axes == {"pixels": ["batch", 1, 8, 8], "scores": ["batch", 3]}
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
 
@@ -97,7 +102,8 @@ def test_every_opset_is_written_as_asked_fused_and_equal_to_pytorch(opset: int) 
     assert set(figures["max_relative_difference"]) == {"batch_1", "batch_2", "batch_7"}
     assert 0 < comparison.largest < 1e-5
     assert "BatchNormalization" not in {node.op_type for node in onnx.load_model_from_string(exported).graph.node}
-    # 4 x 1 x 3 x 3 weights and 4 biases of the fused convolution, 3 x 4 weights and 3 biases of the head; axes of ReduceMean besides
+    # 4 x 1 x 3 x 3 weights and 4 biases of the fused convolution, 3 x 4 weights and 3 biases of the head; axes of
+    # ReduceMean besides
     assert 55 <= figures["parameters"] <= 57
 
 
@@ -116,7 +122,15 @@ def test_bytes_are_equal_and_name_no_source_file(exported: bytes) -> None:
 def test_equal_weights_reach_their_layers_without_identity_nodes() -> None:
     """Fresh BatchNorms give equal biases, of which the exporter stores one."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3))
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Flatten(),
+        nn.Linear(64, 3),
+    )
     with torch.no_grad():
         model[0].bias.zero_()  # type: ignore[operator]
         model[3].bias.zero_()  # type: ignore[operator]
@@ -138,7 +152,11 @@ def test_padding_is_part_of_the_convolution_behind_it() -> None:
             return padded
 
     exported = to_onnx(Padded(), INTERFACE, config.Export())
-    (convolution,) = (node for node in onnx.load_model_from_string(exported).graph.node if node.op_type in ("Conv", "Pad", "Concat", "Slice"))
+    (convolution,) = (
+        node
+        for node in onnx.load_model_from_string(exported).graph.node
+        if node.op_type in ("Conv", "Pad", "Concat", "Slice")
+    )
     assert next(list(attribute.ints) for attribute in convolution.attribute if attribute.name == "pads") == [0, 0, 1, 1]
     assert compare(Padded(), exported, INTERFACE, seed=0).largest < 1e-5
 
@@ -158,10 +176,20 @@ def test_channels_last_models_keep_their_layout() -> None:
     [
         pytest.param(TwoOutputs, r"tiny \(tiny.py\) returns a tuple and must return one tensor", id="two outputs"),
         pytest.param(RepeatedRows, r"returns \[4, 3\] for a batch of 2", id="output without the batch"),
-        pytest.param(lambda: nn.Linear(5, 3), r"cannot run on a float32 input \[2, 1, 8, 8\]: .*model.input_shape must be", id="wrong input shape"),
-        pytest.param(NoOnnxForm, r"tiny has no ONNX form at opset 17: .*bessel_j0.*; replace that operation in tiny.py$", id="operation without ONNX form"),
         pytest.param(
-            lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 2**24, device="meta")), r"holds 4.1 GiB of weights and one ONNX file takes 2 GiB", id="over 2 GiB"
+            lambda: nn.Linear(5, 3),
+            r"cannot run on a float32 input \[2, 1, 8, 8\]: .*model.input_shape must be",
+            id="wrong input shape",
+        ),
+        pytest.param(
+            NoOnnxForm,
+            r"tiny has no ONNX form at opset 17: .*bessel_j0.*; replace that operation in tiny.py$",
+            id="operation without ONNX form",
+        ),
+        pytest.param(
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 2**24, device="meta")),
+            r"holds 4.1 GiB of weights and one ONNX file takes 2 GiB",
+            id="over 2 GiB",
         ),
     ],
 )
@@ -217,12 +245,24 @@ def test_an_output_that_is_small_is_compared_by_its_own_size() -> None:
     ("task", "outputs", "refused"),
     [
         pytest.param("classification", 3, "", id="classes"),
-        pytest.param("classification", 1, "is [N, 1], and model.task classification judges [N, classes], two classes at least", id="one value"),
-        pytest.param("segmentation", 3, "is [N, 3], and model.task segmentation judges [N, classes, H, W]", id="classes of images for pixels"),
+        pytest.param(
+            "classification",
+            1,
+            "is [N, 1], and model.task classification judges [N, classes], two classes at least",
+            id="one value",
+        ),
+        pytest.param(
+            "segmentation",
+            3,
+            "is [N, 3], and model.task segmentation judges [N, classes, H, W]",
+            id="classes of images for pixels",
+        ),
         pytest.param("outputs", 1, "", id="one value as a number"),
     ],
 )
-def test_what_the_task_does_not_judge_is_refused_before_anything_is_built(task: str, outputs: int, refused: str) -> None:
+def test_what_the_task_does_not_judge_is_refused_before_anything_is_built(
+    task: str, outputs: int, refused: str
+) -> None:
     interface = config.Model(**{**vars(INTERFACE), "task": config.TaskName[task]})
     model = Tiny()
     model.head = nn.Linear(4, outputs)
@@ -289,7 +329,9 @@ def test_float64_judges_where_float32_itself_is_unstable() -> None:
     other = Unstable()
     with torch.no_grad():
         other.head.bias.add_(0.05)
-    with pytest.raises(ModelError, match=r"PyTorch in float32 is itself .* from float64 and ONNX Runtime .*: the model is unst"):
+    with pytest.raises(
+        ModelError, match=r"PyTorch in float32 is itself .* from float64 and ONNX Runtime .*: the model is unst"
+    ):
         require_equal(compare(other, exported, INTERFACE, seed=0, tolerance=1e-6), INTERFACE, 1e-6)
 
 
@@ -316,14 +358,18 @@ def test_what_instability_explains(pytorch: float, onnxruntime: float, explained
 def test_a_baked_batch_is_named() -> None:
     model = BakedBatch()
     exported = to_onnx(model, INTERFACE, config.Export())
-    with pytest.raises(ModelError, match=r"the ONNX of tiny does not take batch 1, as a batch of 2 is baked into it; .*x.flatten\(1\)"):
+    with pytest.raises(
+        ModelError, match=r"the ONNX of tiny does not take batch 1, as a batch of 2 is baked into it; .*x.flatten\(1\)"
+    ):
         compare(model, exported, INTERFACE, seed=0)
 
 
 def test_what_differs_run_to_run_is_over_the_tolerance() -> None:
     model = Noise()
     comparison = compare(model, to_onnx(model, INTERFACE, config.Export()), INTERFACE, seed=0)
-    with pytest.raises(ModelError, match=r"differ on tiny by .* of the largest output at batch \d, over export.tolerance = 1.0e-04"):
+    with pytest.raises(
+        ModelError, match=r"differ on tiny by .* of the largest output at batch \d, over export.tolerance = 1.0e-04"
+    ):
         require_equal(comparison, INTERFACE, 1e-4)
 
 

@@ -55,11 +55,15 @@ def cut_the_sidecar(engine: Path) -> None:
 
 
 def strange_sidecar(engine: Path) -> None:
-    manifest.sidecar(engine).write_text('{"sha256": "0", "made_by": "x", "inputs": {}, "target": {"colour": "red"}, "settings": {}}')
+    manifest.sidecar(engine).write_text(
+        '{"sha256": "0", "made_by": "x", "inputs": {}, "target": {"colour": "red"}, "settings": {}}'
+    )
 
 
 def strange_types(engine: Path) -> None:
-    manifest.sidecar(engine).write_text('{"sha256": 1, "made_by": "x", "inputs": [], "target": null, "settings": null, "path": 3}')
+    manifest.sidecar(engine).write_text(
+        '{"sha256": 1, "made_by": "x", "inputs": [], "target": null, "settings": null, "path": 3}'
+    )
 
 
 def says(**changes: object) -> object:
@@ -75,19 +79,39 @@ def says(**changes: object) -> object:
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
-        pytest.param(says(settings={"files": {"../model.onnx": "0"}}), "engine.onnx.json is not a manifest", id="a file elsewhere"),
-        pytest.param(says(settings={"files": {"build.log": 3}}), "engine.onnx.json is not a manifest", id="a number for a hash"),
-        pytest.param(says(inputs={"model.onnx": 3}), "engine.onnx.json is not a manifest", id="a number for the hash of an input"),
+        pytest.param(
+            says(settings={"files": {"../model.onnx": "0"}}),
+            "engine.onnx.json is not a manifest",
+            id="a file elsewhere",
+        ),
+        pytest.param(
+            says(settings={"files": {"build.log": 3}}), "engine.onnx.json is not a manifest", id="a number for a hash"
+        ),
+        pytest.param(
+            says(inputs={"model.onnx": 3}), "engine.onnx.json is not a manifest", id="a number for the hash of an input"
+        ),
         pytest.param(flip_a_byte, "its bytes differ from the sha256 in engine.onnx.json", id="flipped-byte"),
         pytest.param(lambda engine: engine.write_bytes(engine.read_bytes()[:-1]), "its bytes differ", id="truncated"),
         pytest.param(lambda engine: engine.write_bytes(b""), "its bytes differ", id="empty"),
         pytest.param(lambda engine: engine.unlink(), "it does not exist, only its sidecar", id="missing"),
-        pytest.param(lambda engine: manifest.sidecar(engine).unlink(), "its sidecar engine.onnx.json is missing, so it may be half-written", id="no-sidecar"),
+        pytest.param(
+            lambda engine: manifest.sidecar(engine).unlink(),
+            "its sidecar engine.onnx.json is missing, so it may be half-written",
+            id="no-sidecar",
+        ),
         pytest.param(cut_the_sidecar, "engine.onnx.json is not a manifest", id="sidecar-cut-short"),
         pytest.param(strange_sidecar, "engine.onnx.json is not a manifest", id="another-json"),
         pytest.param(strange_types, "engine.onnx.json is not a manifest", id="other-types"),
-        pytest.param(lambda _: Path("model.onnx").write_bytes(b"other"), "it was made from another model.onnx", id="another-model"),
-        pytest.param(lambda _: Path("calib.cache").write_bytes(b"other"), "it was made from another calib.cache", id="another-cache"),
+        pytest.param(
+            lambda _: Path("model.onnx").write_bytes(b"other"),
+            "it was made from another model.onnx",
+            id="another-model",
+        ),
+        pytest.param(
+            lambda _: Path("calib.cache").write_bytes(b"other"),
+            "it was made from another calib.cache",
+            id="another-cache",
+        ),
     ],
 )
 def test_a_spoiled_artifact_is_refused_in_one_sentence(engine: Path, spoil: object, text: str) -> None:
@@ -162,7 +186,12 @@ def test_a_replaced_file_is_new_to_hard_links(here: Path) -> None:
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(here: Path) -> None:
     full = here / "full"
     full.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(full)], capture_output=True, check=False).returncode == 0
+    mounted = (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(full)], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
 
     def write() -> None:
         with manifest.replacing(full / "engine.trt") as path:
@@ -183,9 +212,18 @@ def test_another_fault_of_the_disk_keeps_its_traceback(here: Path) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
-    program = "from pathlib import Path\nfrom enginewright.manifest import replacing\nwith replacing(Path('a.bin')) as path: path.write_bytes(bytes(5000))"
+    program = (
+        "from pathlib import Path\nfrom enginewright.manifest import replacing\nwith replacing(Path('a.bin')) as path:"
+        " path.write_bytes(bytes(5000))"
+    )
     answer = subprocess.run(
-        [sys.executable, "-c", program], cwd=here, env={**os.environ, "PYTHONPATH": str(ROOT)}, preexec_fn=limit, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert f"[Errno {errno.EFBIG}]" in answer.stderr
     assert list(here.iterdir()) == []
@@ -206,7 +244,9 @@ print("now", flush=True); time.sleep(3600)
 manifest.seal(engine, "build_fp32", [])
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, "-c", program, moment], cwd=here, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", program, moment], cwd=here, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         assert process.stdout.readline() == "now\n"
         process.kill()
@@ -220,7 +260,13 @@ def test_an_artifact_that_lies_where_another_was_made_is_refused(engine: Path) -
     other.parent.mkdir()
     other.write_bytes(engine.read_bytes())
     manifest.sidecar(other).write_bytes(manifest.sidecar(engine).read_bytes())
-    with pytest.raises(StaleArtifact, match=r"engines/fp32/engine\.onnx cannot be used: its sidecar is that of engines/int8/engine\.onnx; run `dvc repro"):
+    with pytest.raises(
+        StaleArtifact,
+        match=(
+            r"engines/fp32/engine\.onnx cannot be used: its sidecar is that of engines/int8/engine\.onnx; run `dvc"
+            r" repro"
+        ),
+    ):
         manifest.verify(other)
     assert manifest.verify_alone(other, CPU).made_by == "build_int8"
 
@@ -234,7 +280,9 @@ def test_a_sidecar_that_names_no_place_is_of_an_earlier_version(engine: Path) ->
     assert manifest.verify_alone(engine)
 
 
-def test_inputs_are_those_of_the_artifacts_own_project(engine: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inputs_are_those_of_the_artifacts_own_project(
+    engine: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "model.onnx").write_bytes(b"of somebody else")
     path = engine.absolute()

@@ -1,4 +1,6 @@
-"""INT8 as ONNX Runtime runs it is what its Q/DQ pairs say, for every attribute of every operator: the small form of benchmarks/operator_attributes.py."""
+"""INT8 as ONNX Runtime runs it is what its Q/DQ pairs say, for every attribute of every operator: the small form of
+benchmarks/operator_attributes.py.
+"""
 
 from __future__ import annotations
 

@@ -22,18 +22,34 @@ CALIBRATION = "percentile, 200 random"
 POINTS = {"fp32": (40.0, 1.0), "fp16": (39.0, 0.98), "int8": (100.0, 0.85), "int8_mixed": (80.0, 0.96)}
 
 
-def measured(points: dict[str, tuple[float, float]], figure: str = "agreement", bound: float = 0.95) -> tuple[dict[str, Any], dict[str, Any]]:
+def measured(
+    points: dict[str, tuple[float, float]], figure: str = "agreement", bound: float = 0.95
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Metrics of validate_accuracy and benchmark_sustained."""
     accuracy: dict[str, Any] = {"target": {"device": "Test CPU"}, "gate": {"figure": figure, "passed": True}}
-    benchmark: dict[str, Any] = {"target": {"device": "Test CPU"}, "settings": {"scenarios": ["single_stream", "offline"]}}
+    benchmark: dict[str, Any] = {
+        "target": {"device": "Test CPU"},
+        "settings": {"scenarios": ["single_stream", "offline"]},
+    }
     for precision, (throughput, value) in points.items():
         own = {"engine_sha256": f"{precision}'s"}
         accuracy[precision] = own if precision == "fp32" and figure == "agreement" else {**own, figure: value}
         if precision != "fp32":
             low, high = value - 0.01, value + 0.02
             outcome = "passed" if low >= bound - 1e-9 else "failed" if high < bound else "undecided"
-            accuracy["gate"][precision] = {"verdict": outcome, "passed": outcome == "passed", "value": value, "low": low, "high": high, "bound": bound}
-        benchmark[precision] = {**own, "single_stream": {"throughput_images_per_s": 1.0}, "offline": {"throughput_images_per_s": throughput}}
+            accuracy["gate"][precision] = {
+                "verdict": outcome,
+                "passed": outcome == "passed",
+                "value": value,
+                "low": low,
+                "high": high,
+                "bound": bound,
+            }
+        benchmark[precision] = {
+            **own,
+            "single_stream": {"throughput_images_per_s": 1.0},
+            "offline": {"throughput_images_per_s": throughput},
+        }
     return accuracy, benchmark
 
 
@@ -42,7 +58,12 @@ def test_the_mixed_engine_is_chosen_where_plain_int8_fails_the_gate() -> None:
     assert frame["front"].to_dict() == {"fp32": True, "fp16": False, "int8": True, "int8_mixed": True}
     assert frame["holds"].to_dict() == {"fp32": True, "fp16": True, "int8": False, "int8_mixed": True}
     assert list(frame.loc["int8", ["low", "high", "bound", "speedup"]]) == pytest.approx([0.84, 0.87, 0.95, 2.5])
-    assert frame["calibration"].to_dict() == {"fp32": "none", "fp16": "none", "int8": CALIBRATION, "int8_mixed": CALIBRATION}
+    assert frame["calibration"].to_dict() == {
+        "fp32": "none",
+        "fp16": "none",
+        "int8": CALIBRATION,
+        "int8_mixed": CALIBRATION,
+    }
     assert metrics(frame.reset_index()) == {
         "fastest_that_holds": "int8_mixed",
         "speedup": 2.0,
@@ -56,7 +77,9 @@ def test_the_mixed_engine_is_chosen_where_plain_int8_fails_the_gate() -> None:
 
 
 def test_fp32_has_no_interval_as_the_others_are_told_apart_from_its_point() -> None:
-    frame = table(*measured({name: (speed, value - 0.02) for name, (speed, value) in POINTS.items()}, "top1", 0.93), CALIBRATION).set_index("precision")
+    frame = table(
+        *measured({name: (speed, value - 0.02) for name, (speed, value) in POINTS.items()}, "top1", 0.93), CALIBRATION
+    ).set_index("precision")
     assert list(frame.loc["fp32", ["low", "value", "high"]]) == [0.98, 0.98, 0.98]
     assert list(frame.loc["int8_mixed", ["low", "value", "high"]]) == pytest.approx([0.93, 0.94, 0.96])
 
@@ -64,7 +87,12 @@ def test_fp32_has_no_interval_as_the_others_are_told_apart_from_its_point() -> N
 def test_an_undecided_engine_is_not_chosen_and_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
     """int8_mixed is the fastest whose point reaches the bound, and the images do not show that it does."""
     frame = table(*measured(POINTS, bound=0.955), CALIBRATION)
-    assert frame.set_index("precision")["verdict"].to_dict() == {"fp32": "passed", "fp16": "passed", "int8": "failed", "int8_mixed": "undecided"}
+    assert frame.set_index("precision")["verdict"].to_dict() == {
+        "fp32": "passed",
+        "fp16": "passed",
+        "int8": "failed",
+        "int8_mixed": "undecided",
+    }
     found = metrics(frame)
     assert (found["fastest_that_holds"], found["undecided"]) == ("fp32", "int8_mixed")
     show(frame, Console(width=120))
@@ -84,7 +112,10 @@ def test_one_engine_under_two_names_is_named_by_the_first() -> None:
 
 
 def test_no_engine_is_chosen_where_none_passes() -> None:
-    frame = table(*measured({name: (speed, min(value, 0.9)) for name, (speed, value) in POINTS.items()}, "top1", 0.95), CALIBRATION)
+    frame = table(
+        *measured({name: (speed, min(value, 0.9)) for name, (speed, value) in POINTS.items()}, "top1", 0.95),
+        CALIBRATION,
+    )
     assert metrics(frame)["fastest_that_holds"] == "none"
     assert "speedup" not in metrics(frame)
 
@@ -100,7 +131,10 @@ def test_the_front_is_what_no_weighting_by_another_engine_beats(numbers: list[tu
 
 @pytest.mark.parametrize(
     ("key", "text"),
-    [pytest.param("target", "of another target", id="target"), pytest.param("int8", "of another int8 engine", id="engine")],
+    [
+        pytest.param("target", "of another target", id="target"),
+        pytest.param("int8", "of another int8 engine", id="engine"),
+    ],
 )
 def test_figures_of_different_measurements_are_not_put_together(key: str, text: str) -> None:
     accuracy, benchmark = measured(POINTS)
@@ -120,7 +154,9 @@ def test_calibration_in_words() -> None:
     assert calibration_name(Calibration(), Data()) == "entropy, 500 stratified"
 
 
-def test_stage_writes_table_and_choice(configured: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stage_writes_table_and_choice(
+    configured: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from stages.pareto import pareto
 
     for folder, found in zip((artifacts.ACCURACY, artifacts.BENCHMARK), measured(POINTS)):
@@ -132,5 +168,8 @@ def test_stage_writes_table_and_choice(configured: Path, monkeypatch: pytest.Mon
     assert not ended.value.code
     assert pd.read_csv(configured / artifacts.PARETO, keep_default_na=False)["precision"].tolist() == list(POINTS)
     assert json.loads((artifacts.METRICS / "pareto.json").read_text())["fastest_that_holds"] == "int8_mixed"
-    assert manifest.verify(artifacts.PARETO).inputs.keys() == {"artifacts/accuracy/metrics.json", "artifacts/benchmark/metrics.json"}
+    assert manifest.verify(artifacts.PARETO).inputs.keys() == {
+        "artifacts/accuracy/metrics.json",
+        "artifacts/benchmark/metrics.json",
+    }
     assert "The fastest engine that passes the gate is int8_mixed: 2.00 x FP32" in capsys.readouterr().out

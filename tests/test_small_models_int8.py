@@ -1,4 +1,6 @@
-"""INT8 of nine small networks in both placements: as near to float64 as the simulation, every layer in INT8 or listed with its reason."""
+"""INT8 of nine small networks in both placements: as near to float64 as the simulation, every layer in INT8 or listed
+with its reason.
+"""
 
 from __future__ import annotations
 
@@ -54,14 +56,18 @@ def test_the_check_passes_a_small_model(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("hand_made", [pytest.param(False, id="exported"), pytest.param(True, id="as traced")])
 @pytest.mark.parametrize("placement", [pytest.param(each, id=each.name) for each in Placement])
 @pytest.mark.parametrize("name", SMALL_MODELS)
-def test_a_placement_is_as_near_as_its_simulation(name: str, placement: Placement, hand_made: bool, tmp_path: Path) -> None:
+def test_a_placement_is_as_near_as_its_simulation(
+    name: str, placement: Placement, hand_made: bool, tmp_path: Path
+) -> None:
     path, output = written(name, tmp_path, hand_made), SMALL_MODELS[name].output_name
     model, cache = onnx.load(path), calibrated(name, path)
     quantized = insert_qdq(model, cache, placement)
     onnx.checker.check_model(quantized, full_check=True)
     exact = simulated(model, fed(name))[output]
     simulation = sqnr_db(exact, simulated(quantized, fed(name))[output])
-    (answer,) = open_session(quantized.SerializeToString(), simulates=placement is Placement.tensorrt).run([output], fed(name))
+    (answer,) = open_session(quantized.SerializeToString(), simulates=placement is Placement.tensorrt).run(
+        [output], fed(name)
+    )
     assert np.isfinite(answer).all()
     assert sqnr_db(exact, answer) >= simulation - WITHIN_DB
     assert simulation > 15

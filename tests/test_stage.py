@@ -1,4 +1,6 @@
-"""The harness of every stage script: exit codes, undeclared params, overrides, whole outputs, the device lock, no orphans."""
+"""The harness of every stage script: exit codes, undeclared params, overrides, whole outputs, the device lock, no
+orphans.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,23 @@ from enginewright.stage import Declared, Stage, UndeclaredParam
 from support.project import ROOT
 from support.waiting import HANG_SECONDS, gone, until
 
-HEAD = "import os, sys, time\nfrom pathlib import Path\nfrom enginewright.errors import DataError\nfrom enginewright.stage import Stage, script\n"
+HEAD = (
+    "import os, sys, time\nfrom pathlib import Path\nfrom enginewright.errors import DataError\nfrom enginewright.stage"
+    " import Stage, script\n"
+)
 
 
 @pytest.fixture
 def project(configured: Path) -> Path:
     """A project of one stage, `calibrate`, whose body a test writes."""
-    declared = {"stages": {"calibrate": {"cmd": "exec python -m stages.calibrate", "params": ["seed", "data.preprocessing", "calibration.algorithm"]}}}
+    declared = {
+        "stages": {
+            "calibrate": {
+                "cmd": "exec python -m stages.calibrate",
+                "params": ["seed", "data.preprocessing", "calibration.algorithm"],
+            }
+        }
+    }
     (configured / "dvc.yaml").write_text(yaml.safe_dump(declared))
     (configured / "stages").mkdir()
     return configured
@@ -35,7 +47,9 @@ def project(configured: Path) -> Path:
 
 def command(project: Path, body: str, *arguments: str) -> list[str]:
     lines = "".join(f"    {line}\n" for line in body.splitlines())
-    (project / "stages/calibrate.py").write_text(f'{HEAD}@script\ndef calibrate(stage: Stage):\n{lines}if __name__ == "__main__":\n    calibrate()\n')
+    (project / "stages/calibrate.py").write_text(
+        f'{HEAD}@script\ndef calibrate(stage: Stage):\n{lines}if __name__ == "__main__":\n    calibrate()\n'
+    )
     return [sys.executable, "stages/calibrate.py", *arguments]
 
 
@@ -44,7 +58,15 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def call(project: Path, body: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(project, body, *arguments), cwd=project, env=environment(), capture_output=True, text=True, check=False, timeout=HANG_SECONDS)
+    return subprocess.run(
+        command(project, body, *arguments),
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_SECONDS,
+    )
 
 
 def files(folder: Path) -> set[str]:
@@ -63,15 +85,34 @@ def test_what_a_stage_returns_is_its_metrics_and_nothing_else_is_left(project: P
     ("body", "code", "text"),
     [
         pytest.param(
-            "raise DataError('the folder x holds no images; add some')", 2, "error: calibrate: the folder x holds no images; add some\n", id="user-fault"
+            "raise DataError('the folder x holds no images; add some')",
+            2,
+            "error: calibrate: the folder x holds no images; add some\n",
+            id="user-fault",
         ),
         pytest.param("raise KeyError('x')", 1, "Traceback", id="bug"),
-        pytest.param("stage.params.train.epochs", 1, "stage calibrate reads train, which dvc.yaml does not list", id="undeclared-section"),
-        pytest.param("stage.params.calibration.bins", 1, "stage calibrate reads calibration.bins, which dvc.yaml does not list", id="undeclared-key"),
-        pytest.param("return {'top1': float('nan')}", 1, "not JSON compliant", id="nan-metric"),
-        pytest.param("open('/dev/full', 'wb', buffering=0).write(b'x')", 2, "error: calibrate: no space left on the disk", id="full-disk"),
         pytest.param(
-            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); os.kill(os.getpid(), signal.SIGINT); time.sleep(3600)",
+            "stage.params.train.epochs",
+            1,
+            "stage calibrate reads train, which dvc.yaml does not list",
+            id="undeclared-section",
+        ),
+        pytest.param(
+            "stage.params.calibration.bins",
+            1,
+            "stage calibrate reads calibration.bins, which dvc.yaml does not list",
+            id="undeclared-key",
+        ),
+        pytest.param("return {'top1': float('nan')}", 1, "not JSON compliant", id="nan-metric"),
+        pytest.param(
+            "open('/dev/full', 'wb', buffering=0).write(b'x')",
+            2,
+            "error: calibrate: no space left on the disk",
+            id="full-disk",
+        ),
+        pytest.param(
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); os.kill(os.getpid(),"
+            " signal.SIGINT); time.sleep(3600)",
             130,
             "error: calibrate: interrupted",
             id="interrupted",
@@ -155,9 +196,21 @@ def test_an_output_is_whole_and_sealed_or_absent(here: Path) -> None:
 
 
 def test_two_stages_take_turns_on_a_device(project: Path) -> None:
-    body = "with stage.device('test of Enginewright'):\n    print('in', flush=True)\n    sys.stdin.readline()\n    print('out', flush=True)"
+    body = (
+        "with stage.device('test of Enginewright'):\n    print('in', flush=True)\n    sys.stdin.readline()\n   "
+        " print('out', flush=True)"
+    )
     started = [
-        subprocess.Popen(command(project, body), cwd=project, env=environment(TMPDIR=str(project)), stdin=-1, stdout=-1, stderr=-1, text=True) for _ in range(2)
+        subprocess.Popen(
+            command(project, body),
+            cwd=project,
+            env=environment(TMPDIR=str(project)),
+            stdin=-1,
+            stdout=-1,
+            stderr=-1,
+            text=True,
+        )
+        for _ in range(2)
     ]
     try:
         first, second = started
@@ -189,7 +242,9 @@ def _waits(one: subprocess.Popen[str], other: subprocess.Popen[str]) -> bool:
 def test_a_stage_dies_with_its_parent(project: Path) -> None:
     stage_command = command(project, "print(os.getpid(), flush=True)\ntime.sleep(3600)")
     parent_program = f"import subprocess; subprocess.run({stage_command!r})"
-    with subprocess.Popen([sys.executable, "-c", parent_program], cwd=project, env=environment(), stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", parent_program], cwd=project, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as parent:
         assert parent.stdout
         child = psutil.Process(int(parent.stdout.readline()))
         parent.send_signal(signal.SIGKILL)
@@ -206,7 +261,9 @@ with stage.output(out) as path:
         print('now', flush=True); time.sleep(3600)
     path.write_bytes(b'whole')
 return {'images': 1}"""
-    with subprocess.Popen(command(project, body), cwd=project, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command(project, body), cwd=project, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         assert process.stdout.readline() == "now\n"
         process.kill()

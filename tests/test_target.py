@@ -21,7 +21,10 @@ cpu MHz\t\t: 3100.001
 flags\t\t: fpu sse4_2 avx avx2 avx512f avx512_vnni amx_bf16 amx_tile amx_int8
 """
 EPYC = "processor\t: 0\nmodel name\t: AMD EPYC 7B13\nflags\t\t: fpu sse4_2 avx avx2\n"
-ORIN = "processor\t: 0\nBogoMIPS\t: 62.50\nFeatures\t: fp asimd evtstrm aes atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp\nCPU implementer\t: 0x41\n"
+ORIN = (
+    "processor\t: 0\nBogoMIPS\t: 62.50\nFeatures\t: fp asimd evtstrm aes atomics fphp asimdhp asimdrdm lrcpc dcpop"
+    " asimddp\nCPU implementer\t: 0x41\n"
+)
 RASPBERRY_PI_4 = "processor\t: 0\nFeatures\t: fp asimd evtstrm crc32 cpuid\n"
 HYBRID = "model name\t: one\nflags\t\t: avx2 avx_vnni avx512f\nflags\t\t: avx2 avx_vnni\n"
 
@@ -37,7 +40,9 @@ HYBRID = "model name\t: one\nflags\t\t: avx2 avx_vnni avx512f\nflags\t\t: avx2 a
         pytest.param("", (), False, id="nothing-to-read"),
     ],
 )
-def test_instruction_sets(here: Path, monkeypatch: pytest.MonkeyPatch, text: str, sets: tuple[str, ...], dot_product: bool) -> None:
+def test_instruction_sets(
+    here: Path, monkeypatch: pytest.MonkeyPatch, text: str, sets: tuple[str, ...], dot_product: bool
+) -> None:
     (here / "cpuinfo").write_text(text)
     monkeypatch.setattr(target, "CPUINFO", here / "cpuinfo")
     assert target.instruction_sets() == sets
@@ -50,7 +55,9 @@ def test_clocks_of_the_moment_are_no_identity(here: Path, monkeypatch: pytest.Mo
     for text in (XEON, XEON.replace("2699.998", "1200.000")):
         (here / "cpuinfo").write_text(text)
         seen.add((target.cpu_name(), target.instruction_sets()))
-    assert seen == {("Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", ("avx2", "avx512f", "avx512_vnni", "amx_int8", "amx_bf16"))}
+    assert seen == {
+        ("Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", ("avx2", "avx512f", "avx512_vnni", "amx_int8", "amx_bf16"))
+    }
 
 
 def test_a_cpu_without_a_name_is_its_architecture(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +69,9 @@ def test_a_cpu_without_a_name_is_its_architecture(here: Path, monkeypatch: pytes
 def test_jetson_linux_release(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(target, "L4T_RELEASE", here / "nv_tegra_release")
     assert target.l4t_release() is None
-    (here / "nv_tegra_release").write_text("# R36 (release), REVISION: 4.0, GCID: 37537400, BOARD: generic, EABI: aarch64\n")
+    (here / "nv_tegra_release").write_text(
+        "# R36 (release), REVISION: 4.0, GCID: 37537400, BOARD: generic, EABI: aarch64\n"
+    )
     assert target.l4t_release() == "36.4.0"
 
 
@@ -83,7 +92,9 @@ def test_a_fingerprint_survives_its_file(here: Path) -> None:
     assert target.read_target(here / "target.json") == cpu
 
 
-@pytest.mark.parametrize("content", [None, "{", '{"device": "x", "colour": "red"}', "[]"], ids=["missing", "cut", "another-kind", "list"])
+@pytest.mark.parametrize(
+    "content", [None, "{", '{"device": "x", "colour": "red"}', "[]"], ids=["missing", "cut", "another-kind", "list"]
+)
 def test_a_target_that_cannot_be_read_names_its_stage(here: Path, content: str | None) -> None:
     if content is not None:
         (here / "target.json").write_text(content)

@@ -1,4 +1,6 @@
-"""What the measurement scripts share: steps that fail alone, results written after each, engines built and sealed as the stages do it."""
+"""What the measurement scripts share: steps that fail alone, results written after each, engines built and sealed as
+the stages do it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from enginewright.config import Build, Precision, PrecisionMode, Profile
 from enginewright.runtimes.tensorrt import RUNTIME
 
 OUT = Path(os.environ.get("OUT", "measured"))
-# cuBLAS and cuDNN are not on the measuring machine; TensorRT's own kernels are what the engines of these networks use anyway.
+# cuBLAS and cuDNN are not on the measuring machine; TensorRT's own kernels are what the engines of these networks use
+# anyway.
 TACTICS = ["EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"]
 
 
@@ -35,7 +38,9 @@ class Report:
         OUT.mkdir(parents=True, exist_ok=True)
 
     def step(self, name: str, body: Callable[[], Any], needs_seconds: float = 0.0) -> Any:
-        """Run `body`; a failure is printed and recorded and does not end the rest. Skipped if less than `needs_seconds` of the budget is left."""
+        """Run `body`; a failure is printed and recorded and does not end the rest. Skipped if less than `needs_seconds`
+        of the budget is left.
+        """
         left = self.budget - (time.monotonic() - self.started)
         if left < needs_seconds:
             self.results[name] = {"skipped": f"{left:.0f} s left, {needs_seconds:.0f} s needed"}
@@ -47,7 +52,10 @@ class Report:
             self.results[name] = {"seconds": round(time.monotonic() - begun, 2), "result": value}
             print(f"ok   {name} {time.monotonic() - begun:.1f}s {_short(value)}", flush=True)
         except Exception as fault:  # noqa: BLE001 - recorded and shown; the next measurement is independent
-            self.results[name] = {"seconds": round(time.monotonic() - begun, 2), "failed": f"{type(fault).__name__}: {fault}"}
+            self.results[name] = {
+                "seconds": round(time.monotonic() - begun, 2),
+                "failed": f"{type(fault).__name__}: {fault}",
+            }
             print(f"FAIL {name} {type(fault).__name__}: {str(fault)[:400]}", flush=True)
             traceback.print_exc(limit=-4, file=sys.stdout)
         self.path.write_text(json.dumps(self.results, indent=1, sort_keys=False, default=_plain) + "\n")
@@ -82,7 +90,11 @@ def machine() -> dict[str, Any]:
 
 def settings(batch_max: int, **changed: Any) -> Build:
     """Build settings of a measurement: the profile's OPT and MAX are the batch that is measured."""
-    values: dict[str, Any] = {"profile": Profile(1, batch_max, batch_max), "tactic_sources": TACTICS, "precision_mode": PrecisionMode.implicit}
+    values: dict[str, Any] = {
+        "profile": Profile(1, batch_max, batch_max),
+        "tactic_sources": TACTICS,
+        "precision_mode": PrecisionMode.implicit,
+    }
     return Build(**{**values, **changed})
 
 
@@ -117,7 +129,9 @@ def build(
 
 
 def take_timings(work: Path) -> bool:
-    """Start from the timing caches that an earlier session on such a GPU brought back into .gpu/timing, if it did; else from none."""
+    """Start from the timing caches that an earlier session on such a GPU brought back into .gpu/timing, if it did; else
+    from none.
+    """
     shutil.rmtree(work, ignore_errors=True)
     kept = Path(".gpu/timing")
     if kept.is_dir():

@@ -1,4 +1,5 @@
-"""How much of ViT-B/16, of a U-Net with ConvTranspose and of ResNet-50 really runs in INT8, by each way that there is, and at what speed beside FP16.
+"""How much of ViT-B/16, of a U-Net with ConvTranspose and of ResNet-50 really runs in INT8, by each way that there is,
+and at what speed beside FP16.
 
 Where ONNX Runtime and PyTorch are, once: python -m benchmarks.gpu.int8_share prepare
 On the GPU machine: python -m benchmarks.gpu.int8_share MODEL [WAY,WAY,...] [SECONDS]
@@ -121,7 +122,9 @@ def prepare() -> None:
         runtime_named(RuntimeName.onnxruntime).calibrate(path, batches, chosen).write(MADE / f"{name}.cache")
         session = open_session(str(path))
         answers = np.concatenate([session.run(None, {"input": image[None]})[0] for image in validation(name)])
-        np.savez_compressed(MADE / f"{name}_fp32.npz", answers=answers.astype(np.float16 if answers.size > 1e6 else np.float32))
+        np.savez_compressed(
+            MADE / f"{name}_fp32.npz", answers=answers.astype(np.float16 if answers.size > 1e6 else np.float32)
+        )
         print(name, manifest.sha256(path)[:12], answers.shape, f"spread {answers.std():.3f}", flush=True)
 
 
@@ -156,7 +159,9 @@ def asked(way: Way, log: list[str]) -> Iterator[None]:
         if way.misjudged:
             held.enter_context(patch(precision, "recommended", lambda _: (PrecisionMode.implicit, "told so")))
         else:
-            held.enter_context(patch(Int8Share, "none", False))  # an engine that would be refused is measured all the same
+            held.enter_context(
+                patch(Int8Share, "none", False)
+            )  # an engine that would be refused is measured all the same
         yield
 
 
@@ -242,10 +247,14 @@ def measure(name: str, key: str) -> dict[str, Any]:
         for which, path in paths.items():
             with open_engine(path) as engine:
                 buffer, array = on_device(engine, feeds)
-                rates[which].append(round(drain(engine.infer_many(forever([{"input": array}]), on_device=True), BATCH, TURN_SECONDS), 1))
+                rates[which].append(
+                    round(drain(engine.infer_many(forever([{"input": array}]), on_device=True), BATCH, TURN_SECONDS), 1)
+                )
                 buffer.free()
                 if which not in answers:
-                    pieces = [engine.infer({"input": images[start : start + BATCH]}) for start in range(0, VALIDATION, BATCH)]
+                    pieces = [
+                        engine.infer({"input": images[start : start + BATCH]}) for start in range(0, VALIDATION, BATCH)
+                    ]
                     answers[which] = np.concatenate([piece[engine.outputs[0].name] for piece in pieces])
     best = {which: float(np.median(found)) for which, found in rates.items()}
     finding = slower("int8", best[key], best["fp16"], "images/s", f"batch {BATCH}, on the device")
@@ -281,7 +290,10 @@ def main(name: str, ways: Sequence[str], budget: float) -> int:
     path = WORK / f"{name}.onnx"
     report.step(f"{name} model", lambda: None if path.exists() else write_model(name, path))
     model = onnx.load(str(path))
-    report.step(f"{name} auto", lambda: [recommended(model)[0].name, recommended(model)[1], {"attention": len(features(model).attention)}])
+    report.step(
+        f"{name} auto",
+        lambda: [recommended(model)[0].name, recommended(model)[1], {"attention": len(features(model).attention)}],
+    )
     for key in ways:
         built = report.step(f"{name} {key} build", partial(make, name, key), 25)
         found = report.step(f"{name} {key} speed", partial(measure, name, key), 8) if built else None

@@ -1,10 +1,12 @@
-"""Random interleavings of an engine's methods: every answer is compared with the reference of its own input. Under a minute on an H100.
+"""Random interleavings of an engine's methods: every answer is compared with the reference of its own input. Under a
+minute on an H100.
 
 Run: python -m benchmarks.gpu.interleaved --out FILE [--calls 10000] [--seed 0]. Ends with 1 if an answer is wrong.
 
-Several iterators of `infer_many` are open at once, over host, pinned and device arrays, with outputs on the host or left on the GPU. Between two
-of their outputs come `infer`, `device_seconds`, `phase_seconds`, `layer_times` and `pinned_inputs`; iterators are left unfinished,
-closed or dropped, and their sources raise midway. tests/runtimes/tensorrt/test_interleaving.py runs the same over a stand-in with lazy streams.
+Several iterators of `infer_many` are open at once, over host, pinned and device arrays, with outputs on the host or
+left on the GPU. Between two of their outputs come `infer`, `device_seconds`, `phase_seconds`, `layer_times` and
+`pinned_inputs`; iterators are left unfinished, closed or dropped, and their sources raise midway.
+tests/runtimes/tensorrt/test_interleaving.py runs the same over a stand-in with lazy streams.
 """
 
 from __future__ import annotations
@@ -69,7 +71,9 @@ class Known:
             want = answer[rows]
             if outputs[name].shape != want.shape:
                 return True
-            if float(np.abs(outputs[name].astype(np.float64) - want).max()) > self.tolerance * float(np.abs(answer).max()):
+            if float(np.abs(outputs[name].astype(np.float64) - want).max()) > self.tolerance * float(
+                np.abs(answer).max()
+            ):
                 return True
         return False
 
@@ -278,7 +282,9 @@ def used_after_the_end(outputs: Iterator[Any]) -> bool:
 
 
 def interleave(engine: TensorRTEngine, known: Known, seed: int, calls: int) -> dict[str, Any]:
-    """Make at least `calls` calls on an engine, which is closed at the end. Returns what was called, and what was wrong."""
+    """Make at least `calls` calls on an engine, which is closed at the end. Returns what was called, and what was
+    wrong.
+    """
     began, caller = time.perf_counter(), Caller(engine, known, random.Random(seed))
     with engine:
         while sum(caller.calls.values()) < calls:
@@ -290,18 +296,33 @@ def interleave(engine: TensorRTEngine, known: Known, seed: int, calls: int) -> d
         state = engine.state()
     if not used_after_the_end(late):
         caller.wrong.append("an iterator of a closed engine")
-    said = {"calls": sum(caller.calls.values()), "answers": caller.answers, "wrong": len(caller.wrong), "first_wrong": caller.wrong[:10]}
-    return {**said, "by_method": dict(sorted(caller.calls.items())), "state": state, "seconds": round(time.perf_counter() - began, 2)}
+    said = {
+        "calls": sum(caller.calls.values()),
+        "answers": caller.answers,
+        "wrong": len(caller.wrong),
+        "first_wrong": caller.wrong[:10],
+    }
+    return {
+        **said,
+        "by_method": dict(sorted(caller.calls.items())),
+        "state": state,
+        "seconds": round(time.perf_counter() - began, 2),
+    }
 
 
 def tiny_network(path: Path, count: int = 96, largest: int = 8) -> Known:
-    """Write a small convolutional network with a large and a small output; its answers by ONNX's reference evaluator."""
+    """Write a small convolutional network with a large and a small output; its answers by ONNX's reference
+    evaluator.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
     from onnx.reference import ReferenceEvaluator
 
     values = np.random.default_rng(0)
-    weights = {name: values.standard_normal(shape).astype(np.float32) / 5 for name, shape in (("w1", (8, 3, 3, 3)), ("w2", (8, 8, 3, 3)))}
+    weights = {
+        name: values.standard_normal(shape).astype(np.float32) / 5
+        for name, shape in (("w1", (8, 3, 3, 3)), ("w2", (8, 8, 3, 3)))
+    }
     nodes = [
         helper.make_node("Conv", ["x", "w1"], ["c1"], name="conv1", pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c1"], ["r1"], name="relu1"),
@@ -316,8 +337,13 @@ def tiny_network(path: Path, count: int = 96, largest: int = 8) -> Known:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, str(path))
     images = values.standard_normal((count, 3, 48, 48)).astype(np.float32)
-    parts: list[Any] = [ReferenceEvaluator(model).run(None, {"x": images[start : start + largest]}) for start in range(0, count, largest)]
-    return Known(images, {name: np.concatenate([part[index] for part in parts]) for index, name in enumerate(("y", "s"))}, 1e-3)
+    parts: list[Any] = [
+        ReferenceEvaluator(model).run(None, {"x": images[start : start + largest]})
+        for start in range(0, count, largest)
+    ]
+    return Known(
+        images, {name: np.concatenate([part[index] for part in parts]) for index, name in enumerate(("y", "s"))}, 1e-3
+    )
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -345,7 +371,12 @@ def main(arguments: Optional[list[str]] = None) -> int:
     known = tiny_network(work / "tiny.onnx")
     chosen = settings(8, optimization_level=1, timing_cache=str(work / "timing"))
     path, built = build(work / "tiny.onnx", Precision.fp32, work / "engine", chosen)
-    said: dict[str, Any] = {"seed": given.seed, "machine": machine(), "build_seconds": built["build_seconds"], "variants": {}}
+    said: dict[str, Any] = {
+        "seed": given.seed,
+        "machine": machine(),
+        "build_seconds": built["build_seconds"],
+        "variants": {},
+    }
     for number, (name, options) in enumerate(VARIANTS.items()):
         engine = load_engine(trt, path, RUNTIME.fingerprint(chosen), LoadOptions(**options))
         said["variants"][name] = interleave(engine, known, given.seed + number, -(-given.calls // len(VARIANTS)))
@@ -355,7 +386,10 @@ def main(arguments: Optional[list[str]] = None) -> int:
     said["left_allocated"] = memory.allocated()
     given.out.write_text(json.dumps(said, indent=1) + "\n")
     shutil.rmtree(work, ignore_errors=True)
-    print(f"interleaved: {said['calls']} calls, {said['answers']} answers, {said['wrong']} wrong, seed {said['seed']}", flush=True)
+    print(
+        f"interleaved: {said['calls']} calls, {said['answers']} answers, {said['wrong']} wrong, seed {said['seed']}",
+        flush=True,
+    )
     return 1 if said["wrong"] else 0
 
 

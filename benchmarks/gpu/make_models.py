@@ -1,9 +1,10 @@
-"""What the GPU machine needs and cannot make: models, images and portable calibration caches, into a folder of under 50 MiB.
+"""What the GPU machine needs and cannot make: models, images and portable calibration caches, into a folder of under 50
+MiB.
 
 Run where PyTorch and ONNX Runtime are: python -m benchmarks.gpu.make_models .gpu PROJECT
 
-PROJECT is a checkout in which `experiment=efficientnet_lite0 calibration.bias_correction=true` ran up to search_mixed: its ONNX, scales, bias correction
-and layers.yaml are what is measured.
+PROJECT is a checkout in which `experiment=efficientnet_lite0 calibration.bias_correction=true` ran up to search_mixed:
+its ONNX, scales, bias correction and layers.yaml are what is measured.
 """
 
 from __future__ import annotations
@@ -31,18 +32,26 @@ from enginewright.runtimes import runtime_named
 from enginewright.runtimes.onnxruntime import open_session
 
 CALIBRATION_IMAGES, VALIDATION_IMAGES = 64, 192
-EFFICIENTNET = Preprocessing(resize=224, crop=[224, 224], channels=ChannelOrder.rgb, scale=1.0, mean=[127.0] * 3, std=[128.0] * 3)
-IMAGENET = Preprocessing(resize=224, crop=[224, 224], channels=ChannelOrder.rgb, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+EFFICIENTNET = Preprocessing(
+    resize=224, crop=[224, 224], channels=ChannelOrder.rgb, scale=1.0, mean=[127.0] * 3, std=[128.0] * 3
+)
+IMAGENET = Preprocessing(
+    resize=224, crop=[224, 224], channels=ChannelOrder.rgb, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]
+)
 
 
 def photographs(held_out: bool, count: int) -> npt.NDArray[np.uint8]:
     """[count, 224, 224, 3] crops of real photographs; no scene is in both sets."""
-    samples = [sample for sample in open_source(DataSource.photographs, Path()).samples() if sample.held_out is held_out]
+    samples = [
+        sample for sample in open_source(DataSource.photographs, Path()).samples() if sample.held_out is held_out
+    ]
     chosen = [samples[index] for index in np.linspace(0, len(samples) - 1, count).astype(int)]
     return np.stack([to_pixels(sample.load(), IMAGENET, sample.name) for sample in chosen])
 
 
-def batches(images: npt.NDArray[np.uint8], preprocessing: Preprocessing, name: str, size: int = 16) -> Iterator[dict[str, Any]]:
+def batches(
+    images: npt.NDArray[np.uint8], preprocessing: Preprocessing, name: str, size: int = 16
+) -> Iterator[dict[str, Any]]:
     """Model inputs, `size` images at a time."""
     for start in range(0, len(images), size):
         yield {name: to_input(images[start : start + size], preprocessing)}
@@ -62,15 +71,24 @@ def fp32_answers(model: Path, images: npt.NDArray[np.uint8], preprocessing: Prep
 
 def efficientnet(out: Path, project: Path, validation: npt.NDArray[np.uint8]) -> None:
     """What the pipeline made of the ImageNet weights."""
-    made = {artifacts.MODEL: "onnx", artifacts.CALIBRATION_CACHE: "cache", artifacts.BIAS_CORRECTION: bias.FILE, artifacts.MIXED_LAYERS: "layers.yaml"}
+    made = {
+        artifacts.MODEL: "onnx",
+        artifacts.CALIBRATION_CACHE: "cache",
+        artifacts.BIAS_CORRECTION: bias.FILE,
+        artifacts.MIXED_LAYERS: "layers.yaml",
+    }
     for source, name in made.items():
         manifest.verify(project / source)
         shutil.copy(project / source, out / f"efficientnet_lite0.{name}")
-    np.savez_compressed(out / "efficientnet_lite0_fp32.npz", logits=fp32_answers(project / artifacts.MODEL, validation, EFFICIENTNET))
+    np.savez_compressed(
+        out / "efficientnet_lite0_fp32.npz", logits=fp32_answers(project / artifacts.MODEL, validation, EFFICIENTNET)
+    )
 
 
 def resnet(out: Path, calibration: npt.NDArray[np.uint8], validation: npt.NDArray[np.uint8]) -> None:
-    """Fit, write the recipe, calibrate on the very ONNX that the GPU machine will write from it, and keep FP32's answers."""
+    """Fit, write the recipe, calibrate on the very ONNX that the GPU machine will write from it, and keep FP32's
+    answers.
+    """
     fitted = resnet50.fit(to_input(calibration[:16], IMAGENET))
     np.savez_compressed(out / "resnet50.npz", **fitted)  # type: ignore[arg-type]  # numpy types its keywords as one Boolean
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +106,10 @@ def main(out: Path, project: Path) -> None:
     np.savez_compressed(out / "images.npz", calibration=calibration, validation=validation)
     efficientnet(out, project, validation)
     resnet(out, calibration, validation)
-    print(f"{sum(file.stat().st_size for file in out.iterdir()) / 2**20:.1f} MiB in {out}, {time.monotonic() - began:.0f} s")
+    print(
+        f"{sum(file.stat().st_size for file in out.iterdir()) / 2**20:.1f} MiB in {out},"
+        f" {time.monotonic() - began:.0f} s"
+    )
 
 
 if __name__ == "__main__":

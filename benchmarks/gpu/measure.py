@@ -2,8 +2,9 @@
 
 Run: python -m benchmarks.gpu.measure PART [BUDGET_SECONDS], PART in {resnet50, efficientnet, rest}.
 
-`resnet50` and `efficientnet`: engines at three precisions, each against a bare enqueue loop, with copies, and rebuilt with a warm timing cache.
-`rest`: memory over 100,000 inferences and 50 loads, both calibrators, ResNet-50 at 640 pixels. Needs the folder that make_models.py filled.
+`resnet50` and `efficientnet`: engines at three precisions, each against a bare enqueue loop, with copies, and rebuilt
+with a warm timing cache. `rest`: memory over 100,000 inferences and 50 loads, both calibrators, ResNet-50 at 640
+pixels. Needs the folder that make_models.py filled.
 """
 
 from __future__ import annotations
@@ -32,8 +33,12 @@ MADE, WORK = Path(".gpu"), Path("/tmp/measure")
 BATCHES = (1, 8, 32, 128, 256)
 SECONDS = 0.7  # of each throughput; every pair is taken twice, interleaved
 PREPROCESSING = {
-    "resnet50": Preprocessing(resize=224, crop=[224, 224], channels=ChannelOrder.rgb, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
-    "efficientnet_lite0": Preprocessing(resize=224, crop=[224, 224], channels=ChannelOrder.rgb, scale=1.0, mean=[127.0] * 3, std=[128.0] * 3),
+    "resnet50": Preprocessing(
+        resize=224, crop=[224, 224], channels=ChannelOrder.rgb, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]
+    ),
+    "efficientnet_lite0": Preprocessing(
+        resize=224, crop=[224, 224], channels=ChannelOrder.rgb, scale=1.0, mean=[127.0] * 3, std=[128.0] * 3
+    ),
 }
 
 
@@ -47,7 +52,9 @@ class Network:
         self.calibration = to_input(images["calibration"], preprocessing)
         self.validation = to_input(images["validation"], preprocessing)
         if size != 224:
-            self.validation = np.ascontiguousarray(np.pad(self.validation[:32], ((0, 0), (0, 0), (0, size - 224), (0, size - 224)), mode="wrap"))
+            self.validation = np.ascontiguousarray(
+                np.pad(self.validation[:32], ((0, 0), (0, 0), (0, size - 224), (0, size - 224)), mode="wrap")
+            )
         self.cache = CalibrationCache.read(MADE / f"{name}.cache")
         if not self.onnx.exists():
             WORK.mkdir(parents=True, exist_ok=True)
@@ -128,7 +135,9 @@ def loops(engine: TensorRTEngine, network: Network, batch: int) -> dict[str, flo
     for turn in ("", "_again"):
         said["with_copies" + turn] = drain(engine.infer_many(forever(pinned)), batch)
     upload = cuda.Stream()
-    said["copy_in_only"] = rate(batch, lambda: cuda.memcpy_htod_async(buffer.address, pinned[0]["input"], upload), upload.synchronize, 0.3)
+    said["copy_in_only"] = rate(
+        batch, lambda: cuda.memcpy_htod_async(buffer.address, pinned[0]["input"], upload), upload.synchronize, 0.3
+    )
     said["from_pageable"] = drain(engine.infer_many(forever([feeds])), batch, 0.4)
     seconds = engine.device_seconds({"input": array}, 50 if batch > 8 else 300)
     said["device_ms_median"] = float(np.median(seconds)) * 1e3
@@ -140,7 +149,9 @@ def loops(engine: TensorRTEngine, network: Network, batch: int) -> dict[str, flo
     said["infer_ms_p50"], said["infer_ms_p99"] = (float(np.percentile(latency[10:], q)) * 1e3 for q in (50, 99))
     compute = max(said["bare"], said["bare_again"])
     said["ours_over_bare"] = (said["ours"] + said["ours_again"]) / (said["bare"] + said["bare_again"])
-    said["copies_over_slower"] = max(said["with_copies"], said["with_copies_again"]) / min(compute, said["copy_in_only"])
+    said["copies_over_slower"] = max(said["with_copies"], said["with_copies_again"]) / min(
+        compute, said["copy_in_only"]
+    )
     buffer.free()
     return {name: round(value, 4) for name, value in said.items()}
 
@@ -153,7 +164,11 @@ def curve(path: Path, network: Network, largest: int) -> dict[str, Any]:
             said[str(batch)] = loops(engine, network, batch)
             said["state"] = engine.state()
         line = said[str(batch)]
-        print(f"     {network.name} {path.parent.name} b{batch}: " + " ".join(f"{name}={value:,.4g}" for name, value in line.items()), flush=True)
+        print(
+            f"     {network.name} {path.parent.name} b{batch}: "
+            + " ".join(f"{name}={value:,.4g}" for name, value in line.items()),
+            flush=True,
+        )
     return said
 
 
@@ -166,13 +181,19 @@ def outputs(path: Path, network: Network) -> npt.NDArray[np.float32]:
 
 def against(reference: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> dict[str, float]:
     """Agreement of the first choice, and SQNR."""
-    return {"agreement": float(np.mean(reference.argmax(1) == other.argmax(1))), "sqnr_db": sqnr_db(reference, other), "images": len(reference)}
+    return {
+        "agreement": float(np.mean(reference.argmax(1) == other.argmax(1))),
+        "sqnr_db": sqnr_db(reference, other),
+        "images": len(reference),
+    }
 
 
 def gpu_state() -> str:
     """Clocks, temperature and power as they are."""
     query = "name,clocks.sm,clocks.mem,temperature.gpu,power.draw,clocks_throttle_reasons.active"
-    return subprocess.run(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"], capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(
+        ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    ).stdout.strip()
 
 
 def precisions(report: Report, name: str, largest: int) -> None:
@@ -188,14 +209,20 @@ def precisions(report: Report, name: str, largest: int) -> None:
         ("int8_explicit", Precision.int8, PrecisionMode.explicit, 60),
     ]
 
-    def make(key: str, precision: Precision, mode: PrecisionMode, suffix: str = "", timing: Optional[str] = None) -> dict[str, Any]:
-        changed = settings(largest, precision_mode=mode, timing_cache=str(WORK / "timing" / (timing or f"{name}_{key}")))
+    def make(
+        key: str, precision: Precision, mode: PrecisionMode, suffix: str = "", timing: Optional[str] = None
+    ) -> dict[str, Any]:
+        changed = settings(
+            largest, precision_mode=mode, timing_cache=str(WORK / "timing" / (timing or f"{name}_{key}"))
+        )
         cache = network.cache if precision is Precision.int8 else None
         engines[key + suffix], built = build(network.onnx, precision, WORK / f"{name}_{key}{suffix}", changed, cache)
         said[key + suffix] = built
         return built
 
-    def build_and_measure(key: str, precision: Precision, mode: PrecisionMode, needs: float, timing: Optional[str] = None) -> None:
+    def build_and_measure(
+        key: str, precision: Precision, mode: PrecisionMode, needs: float, timing: Optional[str] = None
+    ) -> None:
         report.step(f"{name} build {key}", partial(make, key, precision, mode, timing=timing), needs)
         if key in engines:
             report.step(f"{name} curve {key}", partial(curve, engines[key], network, largest), 25)
@@ -211,9 +238,16 @@ def precisions(report: Report, name: str, largest: int) -> None:
     for key, precision, mode, needs in plans[:3]:
         if key in engines:
             report.step(f"{name} warm {key}", partial(make, key, precision, mode, "_warm"), needs * 0.3)
-    ratios = {key: round(said[f"{key}_warm"]["build_seconds"] / said[key]["build_seconds"], 3) for key in said if f"{key}_warm" in said}
+    ratios = {
+        key: round(said[f"{key}_warm"]["build_seconds"] / said[key]["build_seconds"], 3)
+        for key in said
+        if f"{key}_warm" in said
+    }
     cold, warm = (sum(said[key + suffix]["build_seconds"] for key in ratios) for suffix in ("", "_warm"))
-    report.step(f"{name} warm over cold", lambda: {**ratios, "cold_seconds": cold, "warm_seconds": warm, "all": round(warm / max(cold, 1e-9), 3)})
+    report.step(
+        f"{name} warm over cold",
+        lambda: {**ratios, "cold_seconds": cold, "warm_seconds": warm, "all": round(warm / max(cold, 1e-9), 3)},
+    )
     build_and_measure(*plans[3], timing=f"{name}_int8")
     report.step(f"{name} accuracy explicit", accuracy)
 
@@ -245,7 +279,10 @@ def cycles(path: Path, network: Network, count: int = 50) -> dict[str, Any]:
                 engine.infer(network.feeds(4))
             free.append(memory.memory_info()[0])
             rss.append(host_rss_mib())
-    grown = {f"from_{start}": {"gpu_bytes": free[start] - free[-1], "rss_mib": round(rss[-1] - rss[start], 2)} for start in (0, 4, 9)}
+    grown = {
+        f"from_{start}": {"gpu_bytes": free[start] - free[-1], "rss_mib": round(rss[-1] - rss[start], 2)}
+        for start in (0, 4, 9)
+    }
     return {"grown": grown, "rss_mib": rss[::7], "gpu_free_bytes": free[::7], "ours_not_freed": memory.allocated()}
 
 
@@ -256,7 +293,9 @@ def calibrators(network: Network, fp32: Path, portable: Path) -> dict[str, Any]:
     own = RUNTIME.calibrate(network.onnx, batches, Calibration(algorithm=CalibrationAlgorithm.entropy, batch_size=16))
     seconds = round(time.monotonic() - began, 1)
     shared = sorted(set(own.scales) & set(network.cache.scales))
-    ratios = np.array([own.scales[tensor] / network.cache.scales[tensor] for tensor in shared if network.cache.scales[tensor] > 0])
+    ratios = np.array(
+        [own.scales[tensor] / network.cache.scales[tensor] for tensor in shared if network.cache.scales[tensor] > 0]
+    )
     changed = settings(128, timing_cache=str(WORK / "timing" / f"{network.name}_int8"))
     path, built = build(network.onnx, Precision.int8, WORK / f"{network.name}_own_cache", changed, own)
     reference = outputs(fp32, network)
@@ -270,7 +309,9 @@ def calibrators(network: Network, fp32: Path, portable: Path) -> dict[str, Any]:
 
 
 def rest(report: Report) -> None:
-    """On the engines of the part `resnet50`, built here where that did not run; then 640 pixels, and TensorRT's own calibrator."""
+    """On the engines of the part `resnet50`, built here where that did not run; then 640 pixels, and TensorRT's own
+    calibrator.
+    """
     network, engines = Network("resnet50"), {}
 
     def need(key: str, precision: Precision) -> Path:
@@ -294,7 +335,11 @@ def rest(report: Report) -> None:
         path, built = build(big.onnx, precision, WORK / f"resnet50_640_{key}", changed, cache)
         return {**built, **curve(path, big, 8)}
 
-    for key, precision, seconds in (("int8", Precision.int8, 110), ("fp16", Precision.fp16, 70), ("fp32", Precision.fp32, 40)):
+    for key, precision, seconds in (
+        ("int8", Precision.int8, 110),
+        ("fp16", Precision.fp16, 70),
+        ("fp32", Precision.fp32, 40),
+    ):
         report.step(f"resnet50 640 {key}", partial(at_640, key, precision), seconds)
     report.step("calibrators", lambda: calibrators(network, engines["fp32"], engines["int8"]), 80)
 

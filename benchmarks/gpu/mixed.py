@@ -1,10 +1,12 @@
 """INT8 with layers left in FP16, on the GPU: whether the engine does what layers.yaml says, and what it costs.
 
-Run: python -m benchmarks.gpu.mixed [BUDGET_SECONDS]. Needs the folder that make_models.py filled from a project in which `search_mixed` ran.
+Run: python -m benchmarks.gpu.mixed [BUDGET_SECONDS]. Needs the folder that make_models.py filled from a project in
+which `search_mixed` ran.
 
-efficientnet_lite0 at FP16, INT8 with and without bias correction, and two mixtures, both corrected: layers/efficientnet_lite0.yaml (pinned) and
-.gpu/efficientnet_lite0.layers.yaml (searched), by per-layer constraints (implicit) and by Q/DQ nodes left out (explicit). Precision of every convolution
-and matrix product by the engine inspector, throughput in turns, distance from the FP32 of ONNX Runtime. `_obliged`: the layers that the mixture leaves
+efficientnet_lite0 at FP16, INT8 with and without bias correction, and two mixtures, both corrected:
+layers/efficientnet_lite0.yaml (pinned) and .gpu/efficientnet_lite0.layers.yaml (searched), by per-layer constraints
+(implicit) and by Q/DQ nodes left out (explicit). Precision of every convolution and matrix product by the engine
+inspector, throughput in turns, distance from the FP32 of ONNX Runtime. `_obliged`: the layers that the mixture leaves
 in INT8 are constrained too. All builds share a timing cache: how long they take is not the question here.
 """
 
@@ -23,7 +25,18 @@ import numpy as np
 import onnx
 
 from benchmarks.gpu.common import Report, build, give_timings, machine, settings
-from benchmarks.gpu.measure import MADE, WORK, Network, against, drain, forever, gpu_state, on_device, open_engine, outputs
+from benchmarks.gpu.measure import (
+    MADE,
+    WORK,
+    Network,
+    against,
+    drain,
+    forever,
+    gpu_state,
+    on_device,
+    open_engine,
+    outputs,
+)
 from enginewright.calibration import bias
 from enginewright.calibration.mixture import Mixture
 from enginewright.calibration.qdq import quantizable
@@ -34,7 +47,9 @@ from enginewright.runtimes.tensorrt.constraints import keep_in_half
 NAME, LARGEST = "efficientnet_lite0", 128
 BATCHES, TURNS = (128, 1, 8), 3
 LAYERS, PINNED = MADE / f"{NAME}.layers.yaml", Path("layers") / f"{NAME}.yaml"
-ENGINES: dict[str, tuple[PrecisionMode, Optional[Path]]] = {  # the mixture, None: INT8 throughout; the most needed first
+ENGINES: dict[
+    str, tuple[PrecisionMode, Optional[Path]]
+] = {  # the mixture, None: INT8 throughout; the most needed first
     "fp16": (PrecisionMode.implicit, None),
     "int8_corrected": (PrecisionMode.implicit, None),
     "pinned": (PrecisionMode.implicit, PINNED),
@@ -75,7 +90,9 @@ def make(key: str, network: Network) -> dict[str, Any]:
     names = [node.name for node in quantizable(model)]
     chosen_settings = settings(LARGEST, precision_mode=mode, timing_cache=timing)
     with obliged(names) if key.endswith("_obliged") else contextlib.nullcontext():
-        path, said = build(network.onnx, precision, WORK / f"{NAME}_{key}", chosen_settings, cache, mixture.nodes(model))
+        path, said = build(
+            network.onnx, precision, WORK / f"{NAME}_{key}", chosen_settings, cache, mixture.nodes(model)
+        )
     if precision not in QUANTIZED:
         return said
     found = layers.from_inspector(path.with_name("layers.json").read_text())
@@ -90,7 +107,9 @@ def make(key: str, network: Network) -> dict[str, Any]:
 
 
 def rates(network: Network, batch: int) -> dict[str, dict[str, list[float]]]:
-    """Images/s of every engine with images on the device, and with copies; in turns, so that the GPU's temperature falls on all alike."""
+    """Images/s of every engine with images on the device, and with copies; in turns, so that the GPU's temperature
+    falls on all alike.
+    """
     said: dict[str, dict[str, list[float]]] = {}
     for _ in range(TURNS):
         for key in ENGINES:
@@ -103,7 +122,9 @@ def rates(network: Network, batch: int) -> dict[str, dict[str, list[float]]]:
                 for one in pinned:
                     one["input"][...] = network.feeds(batch)["input"]
                 own = said.setdefault(key, {"device": [], "with_copies": []})
-                own["device"].append(round(drain(engine.infer_many(forever([{"input": array}]), on_device=True), batch, 0.5), 1))
+                own["device"].append(
+                    round(drain(engine.infer_many(forever([{"input": array}]), on_device=True), batch, 0.5), 1)
+                )
                 own["with_copies"].append(round(drain(engine.infer_many(forever(pinned)), batch, 0.5), 1))
                 buffer.free()
     return said

@@ -1,6 +1,8 @@
-"""Ten minutes of load as a picture: throughput, clock, temperature and power over time, from the timelines of benchmarks.gpu.sustained.
+"""Ten minutes of load as a picture: throughput, clock, temperature and power over time, from the timelines of
+benchmarks.gpu.sustained.
 
-Run where Matplotlib is: python -m benchmarks.gpu.plot_load FOLDER PICTURE, e.g. docs/measurements/h200-tensorrt-8.6.0 docs/images/h200_load.png
+Run where Matplotlib is: python -m benchmarks.gpu.plot_load FOLDER PICTURE, e.g. docs/measurements/h200-tensorrt-8.6.0
+docs/images/h200_load.png
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ COLOURS = {"int8": "#0072b2", "fp16": "#d55e00"}
 
 def main(folder: Path, picture: Path) -> None:
     """A panel under the other over seconds, a line for each precision, every axis from zero."""
-    rows = pd.concat([pd.read_csv(folder / f"sustained_{precision}_timeline.csv") for precision in COLOURS], ignore_index=True).dropna(subset="value")
+    rows = pd.concat(
+        [pd.read_csv(folder / f"sustained_{precision}_timeline.csv") for precision in COLOURS], ignore_index=True
+    ).dropna(subset="value")
     names = list(rows["panel"].unique())
     figure, panels = plt.subplots(len(names), 1, sharex=True, figsize=(8, 1.9 * len(names)), layout="constrained")
     for panel, name in zip(panels, names):

@@ -1,8 +1,10 @@
-"""ResNet-50 v1.5 (He et al. 2015; stride in the 3x3 convolution, as torchvision has it), as ONNX by hand and as a PyTorch module.
+"""ResNet-50 v1.5 (He et al. 2015; stride in the 3x3 convolution, as torchvision has it), as ONNX by hand and as a
+PyTorch module.
 
-100 MB of weights need not travel: they come from NumPy's frozen RandomState stream, and what was fitted (one scale and bias a channel, so that
-activations on photographs are normalised as a trained network's are) is a file of 0.4 MB. Same layers, shapes and speed as the trained network;
-its accuracy is that of a random one, so INT8 is judged by the distance from FP32 alone.
+100 MB of weights need not travel: they come from NumPy's frozen RandomState stream, and what was fitted (one scale and
+bias a channel, so that activations on photographs are normalised as a trained network's are) is a file of 0.4 MB. Same
+layers, shapes and speed as the trained network; its accuracy is that of a random one, so INT8 is judged by the distance
+from FP32 alone.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ class Conv:
     def weight(self, index: int) -> Array:
         """Standard normal, scaled by He's rule (fan out). float32 [out, in, k, k]."""
         shape = (self.channels_out, self.channels_in, self.kernel, self.kernel)
-        drawn = np.random.RandomState(index).standard_normal(shape)  # the legacy generator: its stream is frozen for good
+        drawn = np.random.RandomState(index).standard_normal(
+            shape
+        )  # the legacy generator: its stream is frozen for good
         weight: Array = (drawn * np.sqrt(2 / (self.channels_out * self.kernel**2))).astype(np.float32)
         return weight
 
@@ -74,7 +78,14 @@ class _Graph:
             numpy_helper.from_array(self.fitted[f"{name}.bias"], f"{name}.bias"),
         ]
         pads, kernel = [conv.kernel // 2] * 4, [conv.kernel] * 2
-        return self.node("Conv", [source, f"{name}.weight", f"{name}.bias"], f"{name}.out", pads=pads, kernel_shape=kernel, strides=[conv.stride] * 2)
+        return self.node(
+            "Conv",
+            [source, f"{name}.weight", f"{name}.bias"],
+            f"{name}.out",
+            pads=pads,
+            kernel_shape=kernel,
+            strides=[conv.stride] * 2,
+        )
 
 
 def write_onnx(path: Path, fitted: dict[str, Array], size: int) -> None:
@@ -92,19 +103,26 @@ def write_onnx(path: Path, fitted: dict[str, Array], size: int) -> None:
             x = graph.node("Relu", [graph.node("Add", [inner, beside], f"{name}.add")], f"{name}.relu3")
     x = graph.node("Flatten", [graph.node("GlobalAveragePool", [x], "pool")], "flat")
     last = (np.random.RandomState(99).standard_normal((1000, 2048)) / np.sqrt(2048)).astype(np.float32)
-    graph.weights += [numpy_helper.from_array(last, "fc.weight"), numpy_helper.from_array(np.zeros(1000, np.float32), "fc.bias")]
+    graph.weights += [
+        numpy_helper.from_array(last, "fc.weight"),
+        numpy_helper.from_array(np.zeros(1000, np.float32), "fc.bias"),
+    ]
     graph.node("Gemm", [x, "fc.weight", "fc.bias"], "logits", transB=1)
     inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, size, size])]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1000])]
     made = helper.make_graph(graph.nodes, "resnet50", inputs, outputs, graph.weights)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="resnet50.py")
+    model = helper.make_model(
+        made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="resnet50.py"
+    )
     onnx.checker.check_model(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(model.SerializeToString())
 
 
 def fit(images: Array) -> dict[str, Array]:
-    """Scale and bias of every convolution that give each channel mean 0 and variance 1 (0.25 before a sum) on [N, 3, H, W] float32 images."""
+    """Scale and bias of every convolution that give each channel mean 0 and variance 1 (0.25 before a sum) on [N, 3, H,
+    W] float32 images.
+    """
     import torch
     from torch.nn import functional
 
@@ -113,7 +131,9 @@ def fit(images: Array) -> dict[str, Array]:
 
     def conv(name: str, x: torch.Tensor) -> torch.Tensor:
         index, shape = order[name]
-        out = functional.conv2d(x, torch.from_numpy(shape.weight(index)), stride=shape.stride, padding=shape.kernel // 2)
+        out = functional.conv2d(
+            x, torch.from_numpy(shape.weight(index)), stride=shape.stride, padding=shape.kernel // 2
+        )
         mean, spread = out.mean((0, 2, 3)), out.std((0, 2, 3)) + 1e-5
         gain = 0.5 if name.endswith("conv3") else 1.0
         fitted[f"{name}.scale"] = (gain / spread).numpy().astype(np.float32)

@@ -1,11 +1,12 @@
 """ResNet-50 in INT8 in every way that TensorRT 8.6 has, beside FP16: builds cold and warm, speeds, distance from FP32.
 
-Run: python -m benchmarks.gpu.resnet50_int8 PART [BUDGET_SECONDS], PART in {engines, ways, large}, each in a process of its own.
+Run: python -m benchmarks.gpu.resnet50_int8 PART [BUDGET_SECONDS], PART in {engines, ways, large}, each in a process of
+its own.
 
-`engines`: FP16 and INT8 with inputs of their own type, one profile up to batch 1,024, built without a timing cache unless .gpu/timing has one; rates
-with one and two contexts.
-`ways`: what `engines` built, built once more from its timing cache; explicit INT8; both of TensorRT's calibrators beside the portable cache.
-`large`: 640 pixels. Needs the folder that make_models.py filled.
+`engines`: FP16 and INT8 with inputs of their own type, one profile up to batch 1,024, built without a timing cache
+unless .gpu/timing has one; rates with one and two contexts. `ways`: what `engines` built, built once more from its
+timing cache; explicit INT8; both of TensorRT's calibrators beside the portable cache. `large`: 640 pixels. Needs the
+folder that make_models.py filled.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ PRECISIONS = {"fp16": Precision.fp16, "int8": Precision.int8}
 
 def build_settings(key: str, **changed: Any) -> Build:
     """Native inputs, one profile for every batch, a timing cache for each precision."""
-    values: dict[str, Any] = {"profile": PROFILE, "input_type": InputType.native, "timing_cache": str(WORK / "timing" / f"resnet50_{key}")}
+    values: dict[str, Any] = {
+        "profile": PROFILE,
+        "input_type": InputType.native,
+        "timing_cache": str(WORK / "timing" / f"resnet50_{key}"),
+    }
     return settings(256, **{**values, **changed})
 
 
@@ -44,7 +49,9 @@ def engine_path(name: str) -> Path:
     return WORK / f"resnet50_{name}" / RUNTIME.engine_file
 
 
-def make(name: str, network: Network, key: str, cache: Optional[CalibrationCache] = None, **changed: Any) -> dict[str, Any]:
+def make(
+    name: str, network: Network, key: str, cache: Optional[CalibrationCache] = None, **changed: Any
+) -> dict[str, Any]:
     """Build, seal, and say how it went."""
     scales = (cache or network.cache) if PRECISIONS[key] is Precision.int8 else None
     return build(network.onnx, PRECISIONS[key], engine_path(name).parent, build_settings(key, **changed), scales)[1]
@@ -85,7 +92,9 @@ def engines(report: Report, network: Network) -> None:
     report.step("builds start from earlier timings", lambda: take_timings(WORK / "timing"))
     report.step("build fp16", partial(make, "fp16", network, "fp16"))
     if report.step("build int8", partial(make, "int8", network, "int8")) is None:
-        report.step("build int8 with float32 input", partial(make, "int8", network, "int8", input_type=InputType.float32))
+        report.step(
+            "build int8 with float32 input", partial(make, "int8", network, "int8", input_type=InputType.float32)
+        )
     fastest: dict[str, dict[str, float]] = {}
     for name in ("int8", "fp16"):
         for contexts in (1, 2):
@@ -95,7 +104,9 @@ def engines(report: Report, network: Network) -> None:
                 fastest[name] = {"contexts": contexts, "with_copies": rate}
     RATES.write_text(json.dumps(fastest))
     reference = np.load(MADE / "resnet50_fp32.npz")["logits"]
-    report.step("distance from FP32", lambda: {name: against(reference, logits(name, network)) for name in ("fp16", "int8")})
+    report.step(
+        "distance from FP32", lambda: {name: against(reference, logits(name, network)) for name in ("fp16", "int8")}
+    )
     give_timings(WORK / "timing")
 
 
@@ -112,7 +123,9 @@ def compared(network: Network, algorithm: CalibrationAlgorithm) -> dict[str, Any
     seconds = round(time.monotonic() - began, 1)
     own.write(OUT / f"resnet50_tensorrt_{algorithm.name}.cache")
     shared = sorted(set(own.scales) & set(network.cache.scales))
-    ratios = [own.scales[tensor] / network.cache.scales[tensor] for tensor in shared if network.cache.scales[tensor] > 0]
+    ratios = [
+        own.scales[tensor] / network.cache.scales[tensor] for tensor in shared if network.cache.scales[tensor] > 0
+    ]
     name = f"int8_own_{algorithm.name}"
     built = make(name, network, "int8", own)
     return {
@@ -131,7 +144,11 @@ def ways(report: Report, network: Network) -> None:
     reference = np.load(MADE / "resnet50_fp32.npz")["logits"]
     report.step("warm int8, fresh process", partial(make, "int8_warm", network, "int8"), 40)
     report.step("warm fp16, fresh process", partial(make, "fp16_warm", network, "fp16"), 30)
-    report.step("build int8 explicit", partial(make, "int8_explicit", network, "int8", precision_mode=PrecisionMode.explicit), 60)
+    report.step(
+        "build int8 explicit",
+        partial(make, "int8_explicit", network, "int8", precision_mode=PrecisionMode.explicit),
+        60,
+    )
     for name in ("int8_explicit", "int8"):
         report.step(f"rates {name}", partial(rates, name, network, seconds=1.0), 10)
     report.step("distance explicit", lambda: against(reference, logits("int8_explicit", network)), 5)
@@ -142,7 +159,11 @@ def ways(report: Report, network: Network) -> None:
 def large(report: Report) -> None:
     """640 x 640 pixels, batch 1 and 8."""
     network = Network("resnet50", 640)
-    for key, precision, seconds in (("int8", Precision.int8, 110), ("fp16", Precision.fp16, 70), ("fp32", Precision.fp32, 40)):
+    for key, precision, seconds in (
+        ("int8", Precision.int8, 110),
+        ("fp16", Precision.fp16, 70),
+        ("fp32", Precision.fp32, 40),
+    ):
 
         def measured(key: str = key, precision: Precision = precision) -> dict[str, Any]:
             cache = network.cache if precision is Precision.int8 else None

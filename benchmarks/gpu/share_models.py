@@ -1,4 +1,5 @@
-"""ViT-B/16 and a U-Net with ConvTranspose as ONNX, from NumPy's frozen random stream, so that 350 MB of weights need not travel; and images for them.
+"""ViT-B/16 and a U-Net with ConvTranspose as ONNX, from NumPy's frozen random stream, so that 350 MB of weights need
+not travel; and images for them.
 
 The nodes are those that `enginewright.export` writes for such a network in PyTorch (names, layout, opset 17, dynamic
 batch). The weights are random and scaled so that every layer keeps the spread of its input: accuracy means nothing,
@@ -52,7 +53,9 @@ class Net:
 
     def linear(self, name: str, source: str, width: int, result: int) -> str:
         """A Linear over tokens: MatMul and Add."""
-        product = self.node("MatMul", [source, self.normal(f"{name}.weight", (width, result), width**-0.5)], f"/{name}/MatMul")
+        product = self.node(
+            "MatMul", [source, self.normal(f"{name}.weight", (width, result), width**-0.5)], f"/{name}/MatMul"
+        )
         return self.node("Add", [self.normal(f"{name}.bias", (result,), 0.1), product], f"/{name}/Add")
 
     def norm(self, name: str, source: str, width: int) -> str:
@@ -67,7 +70,9 @@ class Net:
         outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", *result])]
         self.nodes[-1].output[0] = "output"
         graph = helper.make_graph(self.nodes, name, inputs, outputs, self.weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="share_models.py")
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="share_models.py"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(model.SerializeToString())
 
@@ -79,11 +84,19 @@ def vit(path: Path, size: int = 224, width: int = 768, heads: int = 12, depth: i
     """
     net, tokens = Net(0), (size // 16) ** 2
     weight = net.normal("patches.weight", (width, 3, 16, 16), (3 * 256) ** -0.5)
-    x = net.node("Conv", ["input", weight, net.normal("patches.bias", (width,), 0.1)], "/patches/Conv", kernel_shape=[16, 16], strides=[16, 16])
+    x = net.node(
+        "Conv",
+        ["input", weight, net.normal("patches.bias", (width,), 0.1)],
+        "/patches/Conv",
+        kernel_shape=[16, 16],
+        strides=[16, 16],
+    )
     x = net.node("Reshape", [x, net.constant("flat", np.array([-1, width, tokens]))], "/Reshape")
     x = net.node("Transpose", [x], "/Transpose", perm=[0, 2, 1])
     shape = net.node("Shape", [x], "/Shape")
-    batch = net.node("Slice", [shape, net.constant("zero", np.array([0])), net.constant("one", np.array([1]))], "/Slice")
+    batch = net.node(
+        "Slice", [shape, net.constant("zero", np.array([0])), net.constant("one", np.array([1]))], "/Slice"
+    )
     sizes = net.node("Concat", [batch, net.constant("token_shape", np.array([1, width]))], "/Concat", axis=0)
     token = net.node("Expand", [net.normal("token", (1, 1, width), 1.0), sizes], "/Expand")
     x = net.node("Concat", [token, x], "/Concat_1", axis=1)
@@ -100,18 +113,40 @@ def vit(path: Path, size: int = 224, width: int = 768, heads: int = 12, depth: i
 def _block(net: Net, name: str, x: str, shape: tuple[int, int, int]) -> str:
     tokens, width, heads = shape
     inner = net.linear(f"{name}/attn/qkv", net.norm(f"{name}/norm1", x, width), width, 3 * width)
-    inner = net.node("Reshape", [inner, net.constant("split", np.array([-1, tokens, 3, heads, width // heads]))], f"/{name}/attn/Reshape")
+    inner = net.node(
+        "Reshape",
+        [inner, net.constant("split", np.array([-1, tokens, 3, heads, width // heads]))],
+        f"/{name}/attn/Reshape",
+    )
     inner = net.node("Transpose", [inner], f"/{name}/attn/Transpose", perm=[2, 0, 3, 1, 4])
-    q, k, v = (net.node("Gather", [inner, net.constant(f"place_{index}", np.array(index))], f"/{name}/attn/Gather_{index}") for index in range(3))
+    q, k, v = (
+        net.node("Gather", [inner, net.constant(f"place_{index}", np.array(index))], f"/{name}/attn/Gather_{index}")
+        for index in range(3)
+    )
     scale = net.constant("scale", np.float32((width // heads) ** -0.25))  # on either side, as PyTorch exports it
     q = net.node("Mul", [q, scale], f"/{name}/attn/Mul")
-    k = net.node("Mul", [net.node("Transpose", [k], f"/{name}/attn/Transpose_1", perm=[0, 1, 3, 2]), scale], f"/{name}/attn/Mul_1")
+    k = net.node(
+        "Mul",
+        [net.node("Transpose", [k], f"/{name}/attn/Transpose_1", perm=[0, 1, 3, 2]), scale],
+        f"/{name}/attn/Mul_1",
+    )
     scores = net.node("Softmax", [net.node("MatMul", [q, k], f"/{name}/attn/MatMul")], f"/{name}/attn/Softmax", axis=-1)
-    inner = net.node("Transpose", [net.node("MatMul", [scores, v], f"/{name}/attn/MatMul_1")], f"/{name}/attn/Transpose_2", perm=[0, 2, 1, 3])
-    inner = net.node("Reshape", [inner, net.constant("joined", np.array([-1, tokens, width]))], f"/{name}/attn/Reshape_1")
+    inner = net.node(
+        "Transpose",
+        [net.node("MatMul", [scores, v], f"/{name}/attn/MatMul_1")],
+        f"/{name}/attn/Transpose_2",
+        perm=[0, 2, 1, 3],
+    )
+    inner = net.node(
+        "Reshape", [inner, net.constant("joined", np.array([-1, tokens, width]))], f"/{name}/attn/Reshape_1"
+    )
     x = net.node("Add", [x, net.linear(f"{name}/attn/proj", inner, width, width)], f"/{name}/Add")
     inner = net.linear(f"{name}/mlp/fc1", net.norm(f"{name}/norm2", x, width), width, 4 * width)
-    erf = net.node("Erf", [net.node("Div", [inner, net.constant("root_two", np.float32(2**0.5))], f"/{name}/mlp/Div")], f"/{name}/mlp/Erf")
+    erf = net.node(
+        "Erf",
+        [net.node("Div", [inner, net.constant("root_two", np.float32(2**0.5))], f"/{name}/mlp/Div")],
+        f"/{name}/mlp/Erf",
+    )
     gate = net.node("Add", [erf, net.constant("unit", np.float32(1))], f"/{name}/mlp/Add")
     inner = net.node("Mul", [inner, gate], f"/{name}/mlp/Mul")
     inner = net.node("Mul", [inner, net.constant("half", np.float32(0.5))], f"/{name}/mlp/Mul_1")
@@ -124,7 +159,11 @@ def unet(path: Path, size: int = 128, widths: tuple[int, ...] = (32, 64, 128, 25
 
     def conv(name: str, source: str, channels: tuple[int, int], kernel: int = 3) -> str:
         shape = (channels[1], channels[0], kernel, kernel)
-        inputs = [source, net.normal(f"{name}.weight", shape, (2 / (channels[0] * kernel**2)) ** 0.5), net.normal(f"{name}.bias", channels[1:], 0.05)]
+        inputs = [
+            source,
+            net.normal(f"{name}.weight", shape, (2 / (channels[0] * kernel**2)) ** 0.5),
+            net.normal(f"{name}.bias", channels[1:], 0.05),
+        ]
         return net.node("Conv", inputs, f"/{name}/Conv", kernel_shape=[kernel] * 2, pads=[kernel // 2] * 4)
 
     def pair(name: str, source: str, channels: tuple[int, int]) -> str:
@@ -134,12 +173,20 @@ def unet(path: Path, size: int = 128, widths: tuple[int, ...] = (32, 64, 128, 25
 
     x, kept, before = "input", [], 3
     for level, width in enumerate(widths):
-        x = pair(f"down.{level}", x if not level else net.node("MaxPool", [x], f"/pool.{level}/MaxPool", kernel_shape=[2, 2], strides=[2, 2]), (before, width))
+        x = pair(
+            f"down.{level}",
+            x if not level else net.node("MaxPool", [x], f"/pool.{level}/MaxPool", kernel_shape=[2, 2], strides=[2, 2]),
+            (before, width),
+        )
         kept.append(x)
         before = width
     for level in reversed(range(len(widths) - 1)):
         width = widths[level]
-        inputs = [x, net.normal(f"up.{level}.weight", (before, width, 2, 2), before**-0.5), net.normal(f"up.{level}.bias", (width,), 0.05)]
+        inputs = [
+            x,
+            net.normal(f"up.{level}.weight", (before, width, 2, 2), before**-0.5),
+            net.normal(f"up.{level}.bias", (width,), 0.05),
+        ]
         x = net.node("ConvTranspose", inputs, f"/up.{level}/ConvTranspose", kernel_shape=[2, 2], strides=[2, 2])
         x = pair(f"join.{level}", net.node("Concat", [kept[level], x], f"/Concat.{level}", axis=1), (2 * width, width))
         before = width

@@ -1,4 +1,6 @@
-"""Every path of the runtime once, on tiny models: builds, numerics, graphs, zero copy, refusals, memory. Under 90 s. Run: python -m benchmarks.gpu.smoke."""
+"""Every path of the runtime once, on tiny models: builds, numerics, graphs, zero copy, refusals, memory. Under 90 s.
+Run: python -m benchmarks.gpu.smoke.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +49,16 @@ def conv_net(path: Path, dtype: int = TensorProto.FLOAT) -> onnx.ModelProto:
         helper.make_node("Flatten", ["p"], ["f"], name="flatten"),
         helper.make_node("Gemm", ["f", "w3", "b3"], ["y"], name="fc", transB=1),
     ]
-    weights = [weight("w1", 32, 3, 3, 3), weight("b1", 32), weight("w2", 32, 32, 3, 3), weight("w3", 10, 32), weight("b3", 10)]
-    graph = helper.make_graph(nodes, "tiny", [_value("x", dtype, ["N", 3, 32, 32])], [_value("y", dtype, ["N", 10])], weights)
+    weights = [
+        weight("w1", 32, 3, 3, 3),
+        weight("b1", 32),
+        weight("w2", 32, 32, 3, 3),
+        weight("w3", 10, 32),
+        weight("b3", 10),
+    ]
+    graph = helper.make_graph(
+        nodes, "tiny", [_value("x", dtype, ["N", 3, 32, 32])], [_value("y", dtype, ["N", 10])], weights
+    )
     return _save(graph, path)
 
 
@@ -58,14 +68,19 @@ def two_by_two(path: Path) -> onnx.ModelProto:
              helper.make_node("ReduceSum", ["m0", "axes"], ["m"], name="reduce", keepdims=0)]  # fmt: skip
     axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
     ins = [_value("a", TensorProto.FLOAT, ["N", 64]), _value("b", TensorProto.FLOAT, ["N", 64])]
-    graph = helper.make_graph(nodes, "two", ins, [_value("s", TensorProto.FLOAT, ["N", 64]), _value("m", TensorProto.FLOAT, ["N"])], [axes])
+    graph = helper.make_graph(
+        nodes, "two", ins, [_value("s", TensorProto.FLOAT, ["N", 64]), _value("m", TensorProto.FLOAT, ["N"])], [axes]
+    )
     return _save(graph, path)
 
 
 def int8_io(path: Path) -> onnx.ModelProto:
     """INT8 in, INT8 out: DequantizeLinear, Conv, QuantizeLinear."""
     kernel = (RANDOM.standard_normal((8, 4, 3, 3)) / 6).astype(np.float32)
-    scales = [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in (("sx", 0.02), ("sw", 0.01), ("sy", 0.03))]
+    scales = [
+        numpy_helper.from_array(np.array(value, np.float32), name)
+        for name, value in (("sx", 0.02), ("sw", 0.01), ("sy", 0.03))
+    ]
     zero = numpy_helper.from_array(np.array(0, np.int8), "zero")
     weights = numpy_helper.from_array(np.clip(np.round(kernel / 0.01), -127, 127).astype(np.int8), "wq")
     nodes = [
@@ -75,7 +90,11 @@ def int8_io(path: Path) -> onnx.ModelProto:
         helper.make_node("QuantizeLinear", ["c", "sy", "zero"], ["y"], name="qy"),
     ]
     graph = helper.make_graph(
-        nodes, "i8", [_value("x", TensorProto.INT8, ["N", 4, 8, 8])], [_value("y", TensorProto.INT8, ["N", 8, 8, 8])], [*scales, zero, weights]
+        nodes,
+        "i8",
+        [_value("x", TensorProto.INT8, ["N", 4, 8, 8])],
+        [_value("y", TensorProto.INT8, ["N", 8, 8, 8])],
+        [*scales, zero, weights],
     )
     return _save(graph, path)
 
@@ -99,7 +118,10 @@ def scales_of(model: onnx.ModelProto, feeds: dict[str, Any]) -> CalibrationCache
     wide.graph.output.extend(onnx.ValueInfoProto(name=name) for name in named)
     found = dict(zip(named, ReferenceEvaluator(wide).run(None, feeds)))
     found.update(feeds)
-    return CalibrationCache(CalibrationAlgorithm.entropy, {name: float(np.float32(np.abs(array).max() / 127)) for name, array in found.items()})
+    return CalibrationCache(
+        CalibrationAlgorithm.entropy,
+        {name: float(np.float32(np.abs(array).max() / 127)) for name, array in found.items()},
+    )
 
 
 def expected(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +139,13 @@ ENGINES: dict[str, Path] = {}
 def build_tiny(key: str, precision: Precision, mode: PrecisionMode) -> dict[str, Any]:
     """Build, then compare with the reference at batch 1, 5, 16 (the profile's largest) and 40 (split)."""
     cache = CACHE if precision is Precision.int8 else None
-    path, said = build(WORK / "tiny.onnx", precision, WORK / key, settings(16, precision_mode=mode, timing_cache=str(WORK / "timing")), cache)
+    path, said = build(
+        WORK / "tiny.onnx",
+        precision,
+        WORK / key,
+        settings(16, precision_mode=mode, timing_cache=str(WORK / "timing")),
+        cache,
+    )
     ENGINES[key] = path
     with load(path) as engine:
         for batch in (1, 5, 16, 40, 5):
@@ -137,7 +165,9 @@ def open_engine(key: str = "fp32", **options: Any) -> Any:
 
 
 def pipelined() -> dict[str, Any]:
-    """`infer_many` over uneven batches: order, values, depth 1 to 4, two contexts, without graphs, from pinned memory."""
+    """`infer_many` over uneven batches: order, values, depth 1 to 4, two contexts, without graphs, from pinned
+    memory.
+    """
     sizes, seen = [16, 16, 3, 40, 1, 16, 16, 16, 7], {}
     settings_by_label: dict[str, dict[str, Any]]
     settings_by_label = {
@@ -218,16 +248,36 @@ def several_tensors() -> dict[str, Any]:
             np.testing.assert_allclose(engine.infer(feeds)[name], want, rtol=1e-4, atol=1e-4)
     said["two_by_two"] = "ok"
     for name, maker, mode, precision, data in (
-        ("half_io", lambda p: conv_net(p, TensorProto.FLOAT16), PrecisionMode.implicit, Precision.fp16, X[:6].astype(np.float16)),
-        ("int8_io", int8_io, PrecisionMode.implicit, Precision.int8, RANDOM.integers(-100, 100, (6, 4, 8, 8)).astype(np.int8)),
+        (
+            "half_io",
+            lambda p: conv_net(p, TensorProto.FLOAT16),
+            PrecisionMode.implicit,
+            Precision.fp16,
+            X[:6].astype(np.float16),
+        ),
+        (
+            "int8_io",
+            int8_io,
+            PrecisionMode.implicit,
+            Precision.int8,
+            RANDOM.integers(-100, 100, (6, 4, 8, 8)).astype(np.int8),
+        ),
     ):
         try:
             model = maker(WORK / f"{name}.onnx")
-            cache = CalibrationCache(CalibrationAlgorithm.entropy, {"x": 0.02, "xf": 0.02, "c": 0.03, "y": 0.03}) if precision is Precision.int8 else None
+            cache = (
+                CalibrationCache(CalibrationAlgorithm.entropy, {"x": 0.02, "xf": 0.02, "c": 0.03, "y": 0.03})
+                if precision is Precision.int8
+                else None
+            )
             path, _ = build(WORK / f"{name}.onnx", precision, WORK / name, settings(4, precision_mode=mode), cache)
             with load(path) as engine:
                 got = engine.infer({"x": data})["y"]
-                said[name] = [str(engine.inputs[0].dtype), str(got.dtype), sqnr_db(expected(model, {"x": data})["y"], got)]
+                said[name] = [
+                    str(engine.inputs[0].dtype),
+                    str(got.dtype),
+                    sqnr_db(expected(model, {"x": data})["y"], got),
+                ]
         except Exception as fault:  # noqa: BLE001, PERF203 - what this version cannot do is a result
             said[name] = f"{type(fault).__name__}: {str(fault)[:250]}"
     return said
@@ -286,7 +336,13 @@ def sentence(engine: Any, feeds: Any) -> str:
 
 def wrong_feeds() -> dict[str, str]:
     """Name, dtype, shape, an empty batch, no array, another thread, a closed engine."""
-    cases = {"name": {"z": X[:1]}, "dtype": {"x": X[:1].astype(np.float64)}, "shape": {"x": X[:1, :, :16]}, "empty": {"x": X[:0]}, "kind": {"x": [1, 2]}}
+    cases = {
+        "name": {"z": X[:1]},
+        "dtype": {"x": X[:1].astype(np.float64)},
+        "shape": {"x": X[:1, :, :16]},
+        "empty": {"x": X[:0]},
+        "kind": {"x": [1, 2]},
+    }
     with open_engine() as engine:
         said = {name: sentence(engine, feeds) for name, feeds in cases.items()}
         thread = threading.Thread(target=lambda: said.update(thread=sentence(engine, {"x": X[:1]})))
@@ -345,7 +401,9 @@ def layers(key: str) -> Any:
     """The layer profile, joined with the inspector."""
     with open_engine(key) as engine:
         found = engine.layer_times({"x": X[:16]}, 20)
-    return [(layer.name[:60], round(layer.milliseconds, 4), layer.precision, list(layer.operations)[:4]) for layer in found]
+    return [
+        (layer.name[:60], round(layer.milliseconds, 4), layer.precision, list(layer.operations)[:4]) for layer in found
+    ]
 
 
 def calibrate() -> dict[str, Any]:
@@ -355,8 +413,14 @@ def calibrate() -> dict[str, Any]:
         batches = [{"x": X[:16]}, {"x": X[16:32]}, {"x": X[32:]}]
         cache = RUNTIME.calibrate(WORK / "tiny.onnx", batches, Calibration(algorithm=algorithm, batch_size=16))
         again = RUNTIME.calibrate(WORK / "tiny.onnx", batches, Calibration(algorithm=algorithm, batch_size=16))
-        ratios = {name: round(cache.scales[name] / CACHE.scales[name], 3) for name in cache.scales if name in CACHE.scales}
-        said[algorithm.name] = {"identical_twice": cache.to_bytes() == again.to_bytes(), "tensors": len(cache.scales), "over_minmax": ratios}
+        ratios = {
+            name: round(cache.scales[name] / CACHE.scales[name], 3) for name in cache.scales if name in CACHE.scales
+        }
+        said[algorithm.name] = {
+            "identical_twice": cache.to_bytes() == again.to_bytes(),
+            "tensors": len(cache.scales),
+            "over_minmax": ratios,
+        }
         path, built = build(WORK / "tiny.onnx", Precision.int8, WORK / f"int8_{algorithm.name}", settings(16), cache)
         with load(path) as engine:
             said[algorithm.name]["sqnr_db"] = sqnr_db(WANT, engine.infer({"x": X})["y"])

@@ -1,7 +1,7 @@
 """ResNet-50 under steady offline load on the GPU, with telemetry; then its batch-size curve and its layers.
 
-Run: python -m benchmarks.gpu.sustained load PRECISION SECONDS, or curve; after `python -m benchmarks.gpu.resnet50_int8 engines` on the same machine.
-The very code of the stage benchmark_sustained does the measuring.
+Run: python -m benchmarks.gpu.sustained load PRECISION SECONDS, or curve; after `python -m benchmarks.gpu.resnet50_int8
+engines` on the same machine. The very code of the stage benchmark_sustained does the measuring.
 """
 
 from __future__ import annotations
@@ -58,14 +58,33 @@ def load(name: str, seconds: float) -> dict[str, Any]:
     """Offline at batch 256 for so many seconds; series as CSV."""
     target = RUNTIME.fingerprint(settings(256))
     window = 10.0 if seconds >= 120 else seconds / 12
-    benchmark = Benchmark([ScenarioName.offline], Driver.own, seconds, warmup_seconds=min(5.0, seconds), window_seconds=window, batch_size=256, batch_curve=[])
-    with Observer(target.device) as observer, Interruption() as interruption, open_engine(engine_path(name), **load_options(name)) as engine:
+    benchmark = Benchmark(
+        [ScenarioName.offline],
+        Driver.own,
+        seconds,
+        warmup_seconds=min(5.0, seconds),
+        window_seconds=window,
+        batch_size=256,
+        batch_curve=[],
+    )
+    with (
+        Observer(target.device) as observer,
+        Interruption() as interruption,
+        open_engine(engine_path(name), **load_options(name)) as engine,
+    ):
         measured = {name: bench(benchmark, interruption, observer).measure(engine, name, rss_mib())}
         state = engine.state()
         observer.close()
         telemetry = observer.table()
     metrics = benchmark_report.metrics(measured, {name: read(engine_path(name))}, telemetry, benchmark, target)
-    metrics.update({"device_state": observer.device_state, "engine_state": state, "gpu_after": gpu_state(), "telemetry_note": observer.absent})
+    metrics.update(
+        {
+            "device_state": observer.device_state,
+            "engine_state": state,
+            "gpu_after": gpu_state(),
+            "telemetry_note": observer.absent,
+        }
+    )
     for file, table in benchmark_report.tables(measured, telemetry).items():
         table.to_csv(OUT / f"sustained_{name}_{file}", index=False)
     benchmark_report.show({**metrics, "complete": measured[name].complete}, measured, observer.absent)
@@ -93,7 +112,12 @@ def layers(name: str) -> list[dict[str, Any]]:
     total = sum(layer.milliseconds for layer in times)
     ordered = sorted(times, key=lambda layer: -layer.milliseconds)
     return [
-        {"layer": layer.name[:120], "ms": round(layer.milliseconds, 5), "share": round(layer.milliseconds / total, 5), "precision": layer.precision}
+        {
+            "layer": layer.name[:120],
+            "ms": round(layer.milliseconds, 5),
+            "share": round(layer.milliseconds / total, 5),
+            "precision": layer.precision,
+        }
         for layer in ordered
     ]
 

@@ -22,20 +22,33 @@ IN_MEMORY = 256 * 2**20  # bytes of FP32's outputs; answers by pixel may be larg
 class Evaluator:
     """Validation images with what it takes to feed them, and the task that judges the answers."""
 
-    def __init__(self, task: AccuracyTask, images: ImageSet, preprocessing: Preprocessing, batch_size: int, shows_progress: bool = True) -> None:
+    def __init__(
+        self,
+        task: AccuracyTask,
+        images: ImageSet,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        shows_progress: bool = True,
+    ) -> None:
         """Raises DataError if there is no image."""
         if len(images) == 0:
-            raise DataError("there is no image to measure accuracy on; raise data.validation_images and data.sensitivity_images, or check data.root")
+            raise DataError(
+                "there is no image to measure accuracy on; raise data.validation_images and data.sensitivity_images, or"
+                " check data.root"
+            )
         self.task, self.images, self.targets, self.batch_size = task, images, task.targets(images), batch_size
         self.preprocessing, self._shows_progress = preprocessing, shows_progress
 
-    def evaluate(self, engine: Engine, precision: Precision, output_name: str, reference: Optional[Outputs] = None) -> Evaluation:
+    def evaluate(
+        self, engine: Engine, precision: Precision, output_name: str, reference: Optional[Outputs] = None
+    ) -> Evaluation:
         """Feed every image once.
 
         Args:
             engine: with one input.
             precision: for error messages and the progress bar.
-            output_name: the output that the task judges, [n, ...] as it expects; a task of `every_output` judges all that there are.
+            output_name: the output that the task judges, [n, ...] as it expects; a task of `every_output` judges all
+                that there are.
             reference: [images, ...] outputs of FP32; without it the outputs of this engine are kept to serve as such.
 
         Raises:
@@ -87,14 +100,20 @@ class Evaluator:
         (spec,) = engine.inputs
         batches = self.images.batches(self.preprocessing, self.batch_size)
         total = -(-len(self.images) // self.batch_size)
-        for batch in track(batches, f"{precision.value:>4}: {len(self.images)} images", total, console=Console(stderr=True), disable=not self._shows_progress):
+        for batch in track(
+            batches,
+            f"{precision.value:>4}: {len(self.images)} images",
+            total,
+            console=Console(stderr=True),
+            disable=not self._shows_progress,
+        ):
             answered = engine.infer({spec.name: as_input(batch, spec)})
             judged = answered if self.task.every_output else {output_name: answered[output_name]}
             for name, output in judged.items():
                 if not self.task.accepts(output.shape) or len(output) != len(batch):
                     raise ModelError(
-                        f"the output '{name}' of the {precision.value} engine has shape {list(output.shape)} for {len(batch)} images, "
-                        + answers.remedy(self.task.name)
+                        f"the output '{name}' of the {precision.value} engine has shape {list(output.shape)} for"
+                        f" {len(batch)} images, " + answers.remedy(self.task.name)
                     )
             yield together(judged) if self.task.every_output else np.asarray(judged[output_name], np.float32)
 
@@ -120,7 +139,9 @@ def mean_of(outputs: Outputs) -> Outputs:
 def _finite(outputs: Outputs) -> npt.NDArray[np.bool_]:
     """Whether each image's outputs are numbers, [n]."""
     fields = [outputs] if outputs.dtype.names is None else [outputs[name] for name in outputs.dtype.names]
-    found: npt.NDArray[np.bool_] = np.logical_and.reduce([np.isfinite(field).reshape(len(field), -1).all(axis=1) for field in fields])
+    found: npt.NDArray[np.bool_] = np.logical_and.reduce(
+        [np.isfinite(field).reshape(len(field), -1).all(axis=1) for field in fields]
+    )
     return found
 
 
@@ -131,7 +152,9 @@ def _infinite(outputs: Outputs) -> bool:
 
 
 def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """An array; beyond IN_MEMORY in a file without a name, which is gone with the process. Raises DataError if the disk is full."""
+    """An array; beyond IN_MEMORY in a file without a name, which is gone with the process. Raises DataError if the disk
+    is full.
+    """
     size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
     if size <= IN_MEMORY:
         return np.empty(shape, dtype)
@@ -141,17 +164,24 @@ def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
             return np.memmap(stream, dtype, "r+", shape=shape)
     except OSError as fault:
         raise DataError(
-            f"FP32's outputs for {shape[0]} images take {size / 2**30:.1f} GiB, and {tempfile.gettempdir()} has no room ({fault.strerror}); "
-            "set TMPDIR to a folder that has, or lower data.validation_images"
+            f"FP32's outputs for {shape[0]} images take {size / 2**30:.1f} GiB, and {tempfile.gettempdir()} has no room"
+            f" ({fault.strerror}); set TMPDIR to a folder that has, or lower data.validation_images"
         ) from None
 
 
 def _broken(precision: Precision, names: list[str], images: int, infinite: bool) -> str:
-    """The sentence; infinity in FP16 is an overflow, while NaN alone may have been made by a divisor that became 0 as well."""
+    """The sentence; infinity in FP16 is an overflow, while NaN alone may have been made by a divisor that became 0 as
+    well.
+    """
     overflow = "values beyond 65504 overflow FP16"
     vanished = "either values beyond 65504 overflow FP16, or a divisor or epsilon under 6e-08 becomes 0 in it (0 / 0)"
     remedy = {
         Precision.fp32: "check the weights and data.preprocessing",
-        Precision.fp16: f"{overflow if infinite else vanished}: keep the layers that make them in FP32, or leave fp16 out",
+        Precision.fp16: (
+            f"{overflow if infinite else vanished}: keep the layers that make them in FP32, or leave fp16 out"
+        ),
     }.get(precision, "check the scales in calib.cache with `enginewright inspect`")
-    return f"the {precision.value} engine answers NaN or infinity for {len(names)} of {images} images, first {names[0]}; {remedy}"
+    return (
+        f"the {precision.value} engine answers NaN or infinity for {len(names)} of {images} images, first {names[0]};"
+        f" {remedy}"
+    )

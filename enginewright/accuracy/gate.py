@@ -1,7 +1,7 @@
 """The accuracy gate: whether an engine keeps enough of FP32, and whether the images can tell.
 
-A point says nothing about the next image, so the gate judges intervals: an engine passes if the lower limit reaches the bound, fails if the upper
-limit is below it, and is undecided otherwise (docs/decisions/0022-gate-by-interval.md).
+A point says nothing about the next image, so the gate judges intervals: an engine passes if the lower limit reaches the
+bound, fails if the upper limit is below it, and is undecided otherwise (docs/decisions/0022-gate-by-interval.md).
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ ROUNDING = 1e-9  # a bound such as 0.99 x 0.98 is no exact binary fraction; no i
 WORST_CLASSES = 3
 MOST_IMAGES = 10_000_000  # that a verdict asks for; beyond, the metric lies on its bound
 SQNR = "sqnr_db"
-NOT_GATED = "not gated"  # the verdict on all engines where accuracy.gated names none: nothing passed, as nothing was asked
+NOT_GATED = (  # the verdict on all engines where accuracy.gated names none: nothing passed, as nothing was asked
+    "not gated"
+)
 
 
 class Outcome(Enum):
@@ -47,12 +49,16 @@ class Held:
     bound: float
     rule: str  # how the bound came about, in words
     images: int
-    needed: Optional[int]  # images that would decide, if they are like these; None where it is decided, or where MOST_IMAGES would not
+    needed: Optional[
+        int
+    ]  # images that would decide, if they are like these; None where it is decided, or where MOST_IMAGES would not
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says of an engine: the task's metric, and the SQNR where accuracy.minimum_sqnr_db asks for one and anything differs from FP32."""
+    """What the gate says of an engine: the task's metric, and the SQNR where accuracy.minimum_sqnr_db asks for one and
+    anything differs from FP32.
+    """
 
     metric: Held
     noise: Optional[Held] = None
@@ -73,17 +79,32 @@ class Verdict:
         return self.outcome is Outcome.passed
 
 
-def judge_all(task: AccuracyTask, evaluations: Mapping[Precision, Evaluation], settings: Accuracy) -> dict[Precision, Verdict]:
+def judge_all(
+    task: AccuracyTask, evaluations: Mapping[Precision, Evaluation], settings: Accuracy
+) -> dict[Precision, Verdict]:
     """Judge every engine but FP32's, in the order of `evaluations`."""
     fp32 = evaluations[Precision.fp32]
-    return {precision: judge(task, found, fp32, settings) for precision, found in evaluations.items() if precision is not Precision.fp32}
+    return {
+        precision: judge(task, found, fp32, settings)
+        for precision, found in evaluations.items()
+        if precision is not Precision.fp32
+    }
 
 
-def judge(task: AccuracyTask, candidate: Evaluation, fp32: Evaluation, settings: Accuracy, *, images: Optional[int] = None, margin: float = 0.0) -> Verdict:
-    """Hold an engine's metric of the task against FP32's; without targets what it has of FP32's answers, which is 1 for FP32.
+def judge(
+    task: AccuracyTask,
+    candidate: Evaluation,
+    fp32: Evaluation,
+    settings: Accuracy,
+    *,
+    images: Optional[int] = None,
+    margin: float = 0.0,
+) -> Verdict:
+    """Hold an engine's metric of the task against FP32's; without targets what it has of FP32's answers, which is 1 for
+    FP32.
 
-    The interval is one of the quantity that is judged, paired over images: of value - minimum_ratio x FP32 (MLPerf Inference asks for 99 %)
-    in relative mode, of value - FP32 in absolute mode.
+    The interval is one of the quantity that is judged, paired over images: of value - minimum_ratio x FP32 (MLPerf
+    Inference asks for 99 %) in relative mode, of value - FP32 in absolute mode.
 
     Args:
         task: whose metric it is.
@@ -104,7 +125,9 @@ def judge(task: AccuracyTask, candidate: Evaluation, fp32: Evaluation, settings:
     held = _held(figure, difference, least, settings.confidence, images)
     shift = bound + margin - least  # from the difference, which is judged, to the metric, which people read
     high = min(held.high + shift, 1.0)  # of the difference more is possible, of the metric not
-    metric = Held(held.outcome, figure, held.value + shift, held.low + shift, high, bound + margin, rule, held.images, held.needed)
+    metric = Held(
+        held.outcome, figure, held.value + shift, held.low + shift, high, bound + margin, rule, held.images, held.needed
+    )
     noise = None if settings.minimum_sqnr_db is None else task.noise(candidate.rows)
     if noise is None or settings.minimum_sqnr_db is None:
         return Verdict(metric)
@@ -115,34 +138,43 @@ def require_signal(task: AccuracyTask, fp32: Evaluation, targets: Optional[Targe
     """Refuse to hold anything against an FP32 that knows no more than the commonest answer.
 
     Raises:
-        DataError: where targets exist, FP32's lower limit does not exceed what always giving the commonest answer reaches; where none exist, it
-            answers every one of several images alike.
+        DataError: where targets exist, FP32's lower limit does not exceed what always giving the commonest answer
+            reaches; where none exist, it answers every one of several images alike.
     """
     commonest = None if targets is None else task.baseline(targets)
     if commonest is None:
         if len(fp32.rows) > 1 and task.answers_alike(fp32):
             raise DataError(
-                f"fp32 gives all {len(fp32.rows)} images the same answer, and an engine that keeps that keeps nothing. Likely causes are images of one "
-                "kind, weights that were not loaded, data.preprocessing other than in training, or numbers that are no class scores (set "
-                "model.task=outputs); accuracy.require_signal=false measures all the same"
+                f"fp32 gives all {len(fp32.rows)} images the same answer, and an engine that keeps that keeps nothing."
+                " Likely causes are images of one kind, weights that were not loaded, data.preprocessing other than in"
+                " training, or numbers that are no class scores (set model.task=outputs);"
+                " accuracy.require_signal=false measures all the same"
             )
         return
     estimate = task.estimate(fp32.rows, fp32.rows, 0.0)
     low, high = estimate.interval(confidence)
     if low > commonest + ROUNDING:
         return
-    what = f"fp32 itself has {task.title} {estimate.value:.4f} ({low:.4f} to {high:.4f} at {confidence:.0%}) on {estimate.images} images"
+    what = (
+        f"fp32 itself has {task.title} {estimate.value:.4f} ({low:.4f} to {high:.4f} at {confidence:.0%}) on"
+        f" {estimate.images} images"
+    )
     if commonest >= 1:
-        raise DataError(f"{what}, which all have the same answer: nothing can be told from them; use images of several classes")
+        raise DataError(
+            f"{what}, which all have the same answer: nothing can be told from them; use images of several classes"
+        )
     raise DataError(
-        f"{what}, and always giving the commonest answer has {commonest:.4f}: an engine that keeps that keeps nothing. Likely causes are wrong labels, "
-        "classes in another order than the model's outputs (class folders are sorted by name), data.preprocessing other than in training, or too few "
-        "images; accuracy.require_signal=false measures all the same"
+        f"{what}, and always giving the commonest answer has {commonest:.4f}: an engine that keeps that keeps nothing."
+        " Likely causes are wrong labels, classes in another order than the model's outputs (class folders are sorted"
+        " by name), data.preprocessing other than in training, or too few images; accuracy.require_signal=false"
+        " measures all the same"
     )
 
 
 def metrics(verdicts: Mapping[Precision, Verdict], settings: Accuracy) -> dict[str, Any]:
-    """What dvc metrics shows of it: the worst verdict of the gated engines, and a section for each engine that was judged."""
+    """What dvc metrics shows of it: the worst verdict of the gated engines, and a section for each engine that was
+    judged.
+    """
     gated = [verdict.outcome for precision, verdict in verdicts.items() if precision in settings.gated]
     outcome = max(gated, key=list(Outcome).index, default=None)
     return {
@@ -165,7 +197,13 @@ def section(verdict: Verdict) -> dict[str, Any]:
         found["images_to_decide"] = max(needed)
     if noise is not None:
         found.update({f"{SQNR}_verdict": noise.outcome.value, f"minimum_{SQNR}": noise.bound})
-        found.update({key: value for key, value in ((f"{SQNR}_low", noise.low), (f"{SQNR}_high", noise.high)) if abs(value) != float("inf")})
+        found.update(
+            {
+                key: value
+                for key, value in ((f"{SQNR}_low", noise.low), (f"{SQNR}_high", noise.high))
+                if abs(value) != float("inf")
+            }
+        )
     return found
 
 
@@ -175,9 +213,15 @@ def sections(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def stops(verdicts: Mapping[Precision, Verdict], settings: Accuracy) -> dict[Precision, Verdict]:
-    """The verdicts that stop the pipeline: of gated engines, those that failed, and the undecided ones unless accuracy.undecided is warn."""
+    """The verdicts that stop the pipeline: of gated engines, those that failed, and the undecided ones unless
+    accuracy.undecided is warn.
+    """
     stopping = {Outcome.failed, Outcome.undecided} if settings.undecided is Undecided.fail else {Outcome.failed}
-    return {precision: verdict for precision, verdict in verdicts.items() if precision in settings.gated and verdict.outcome in stopping}
+    return {
+        precision: verdict
+        for precision, verdict in verdicts.items()
+        if precision in settings.gated and verdict.outcome in stopping
+    }
 
 
 def sentence(task: AccuracyTask, verdict: Verdict, precision: str) -> str:
@@ -185,7 +229,9 @@ def sentence(task: AccuracyTask, verdict: Verdict, precision: str) -> str:
     return "; ".join(_words(task, held, precision) for held in verdict.held)
 
 
-def failure(task: AccuracyTask, verdict: Verdict, precision: Precision, classes: Optional[pd.DataFrame], settings: Accuracy) -> str:
+def failure(
+    task: AccuracyTask, verdict: Verdict, precision: Precision, classes: Optional[pd.DataFrame], settings: Accuracy
+) -> str:
     """The sentence of GateFailed.
 
     Args:
@@ -200,9 +246,15 @@ def failure(task: AccuracyTask, verdict: Verdict, precision: Precision, classes:
     knobs = " or ".join("accuracy.minimum_sqnr_db" if held.figure == SQNR else knob for held in missed)
     what = "; ".join(_words(task, held, precision.value) for held in missed)
     if verdict.metric in missed and classes is not None:
-        what += f"; {_lost_most(task, verdict.metric.figure, precision.value, classes)} ({artifacts.ACCURACY / 'classes.csv'})"
+        what += (
+            f"; {_lost_most(task, verdict.metric.figure, precision.value, classes)}"
+            f" ({artifacts.ACCURACY / 'classes.csv'})"
+        )
     if verdict.outcome is Outcome.undecided:
-        return f"{what}; raise data.validation_images, move {knobs}, or let undecided engines go on with accuracy.undecided=warn"
+        return (
+            f"{what}; raise data.validation_images, move {knobs}, or let undecided engines go on with"
+            " accuracy.undecided=warn"
+        )
     remedy = "try another calibration.algorithm or more data.calibration_images"
     if precision is Precision.int8_mixed:
         remedy += ", raise search_mixed.margin so that more layers stay in FP16"
@@ -215,7 +267,9 @@ def _held(figure: str, estimate: Estimate, bound: float, confidence: float, imag
     low, high = estimate.interval(confidence, images)
     outcome = _outcome(low, high, bound)
     needed = _needed(estimate, bound, confidence) if outcome is Outcome.undecided else None
-    return Held(outcome, figure, estimate.value, low, high, bound, "accuracy.minimum_sqnr_db", images or estimate.images, needed)
+    return Held(
+        outcome, figure, estimate.value, low, high, bound, "accuracy.minimum_sqnr_db", images or estimate.images, needed
+    )
 
 
 def _outcome(low: float, high: float, bound: float) -> Outcome:
@@ -246,13 +300,20 @@ def _words(task: AccuracyTask, held: Held, precision: str) -> str:
     value, low, high, bound = (format(number, form) for number in (held.value, held.low, held.high, held.bound))
     unit = " dB" if held.figure == SQNR else ""
     interval = f"{low} to {high}{unit}" if held.low < held.high else f"{value}{unit}"
-    says = {Outcome.passed: "reaches", Outcome.failed: "is below", Outcome.undecided: "is undecided against"}[held.outcome]
+    says = {Outcome.passed: "reaches", Outcome.failed: "is below", Outcome.undecided: "is undecided against"}[
+        held.outcome
+    ]
     rule = held.rule if held.figure == SQNR else f"fp32: {held.rule}"
-    text = f"{name_of(task, held.figure)} of {precision} is {value}{unit} ({interval}), which {says} the bound {bound}{unit} ({rule})"
+    text = (
+        f"{name_of(task, held.figure)} of {precision} is {value}{unit} ({interval}), which {says} the bound"
+        f" {bound}{unit} ({rule})"
+    )
     if held.outcome is not Outcome.undecided:
         return text
     if held.needed is None:
-        return f"{text}: the value lies so close to the bound that no number of images up to {MOST_IMAGES:,} would decide"
+        return (
+            f"{text}: the value lies so close to the bound that no number of images up to {MOST_IMAGES:,} would decide"
+        )
     return f"{text}: about {held.needed:,} images like these {held.images:,} would decide"
 
 
@@ -264,7 +325,11 @@ def name_of(task: AccuracyTask, figure: str) -> str:
 def _lost_most(task: AccuracyTask, figure: str, precision: str, classes: pd.DataFrame) -> str:
     what, many = ("output", "outputs") if task.every_output else ("class", "classes")
     against_fp32 = figure == task.without_targets  # which has 1 of it, so the table holds no difference
-    column = f"{task.class_figure if task.every_output else AGREEMENT}_{precision}" if against_fp32 else f"{task.class_figure}_delta_{precision}"
+    column = (
+        f"{task.class_figure if task.every_output else AGREEMENT}_{precision}"
+        if against_fp32
+        else f"{task.class_figure}_delta_{precision}"
+    )
     worst = classes.sort_values(column, kind="stable").head(WORST_CLASSES)
     losses = worst[column] - 1 if against_fp32 else worst[column]
     shown = [f"'{name}' ({loss:+.3f})" for name, loss in zip(worst["class"], losses) if loss < 0]

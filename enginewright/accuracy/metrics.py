@@ -1,4 +1,6 @@
-"""What an engine's outputs are worth, one row an image: sums over images come later, so memory grows by a row and not by an image."""
+"""What an engine's outputs are worth, one row an image: sums over images come later, so memory grows by a row and not
+by an image.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ Labels = npt.NDArray[np.int64]  # [n], indices of classes
 
 
 def log_softmax(outputs: Outputs) -> npt.NDArray[np.float64]:
-    """Log of the softmax over the last axis in float64, shifted by the maximum so that nothing overflows. [n, classes]."""
+    """Log of the softmax over the last axis in float64, shifted by the maximum so that nothing overflows. [n,
+    classes].
+    """
     from scipy.special import log_softmax as scipy_log_softmax
 
     shifted: npt.NDArray[np.float64] = scipy_log_softmax(np.asarray(outputs, np.float64), axis=1)
@@ -28,7 +32,9 @@ def log_softmax(outputs: Outputs) -> npt.NDArray[np.float64]:
 
 
 def ranks(outputs: Outputs, labels: Labels) -> npt.NDArray[np.int64]:
-    """Place of each label among its image's outputs, 0 for the first; of equal outputs the lower index goes first, as in argmax. [n]."""
+    """Place of each label among its image's outputs, 0 for the first; of equal outputs the lower index goes first, as
+    in argmax. [n].
+    """
     own = np.take_along_axis(outputs, labels[:, None], axis=1)
     before = np.arange(outputs.shape[1])[None, :] < labels[:, None]
     return np.asarray(((outputs > own) | ((outputs == own) & before)).sum(axis=1), np.int64)
@@ -43,9 +49,9 @@ def per_image(outputs: Outputs, labels: Optional[Labels], reference: Optional[Ou
         reference: [n, classes] logits of FP32 for the same images; without it the columns after `loss` are absent.
 
     Returns:
-        A row an image: `prediction` (argmax); `correct` and `in_top5` (bool); `loss` (cross-entropy in nats); `agrees` (argmax equals that of the
-        reference); `signal` and `noise` (sums of squares of the reference and of the difference); `cosine`; `kl_divergence`
-        (of the reference's softmax from the engine's, in nats).
+        A row an image: `prediction` (argmax); `correct` and `in_top5` (bool); `loss` (cross-entropy in nats); `agrees`
+            (argmax equals that of the reference); `signal` and `noise` (sums of squares of the reference and of the
+            difference); `cosine`; `kl_divergence` (of the reference's softmax from the engine's, in nats).
     """
     import pandas as pd
 
@@ -64,15 +70,17 @@ def per_image(outputs: Outputs, labels: Optional[Labels], reference: Optional[Ou
         columns["noise"] = np.square(want - have).sum(axis=1)
         columns["cosine"] = _cosine(want, have)
         difference = reference_log_probability - log_probability
-        columns["kl_divergence"] = np.maximum((np.exp(reference_log_probability) * difference).sum(axis=1), 0.0)  # rounding may leave -1e-17
+        columns["kl_divergence"] = np.maximum(
+            (np.exp(reference_log_probability) * difference).sum(axis=1), 0.0
+        )  # rounding may leave -1e-17
     return pd.DataFrame(columns)
 
 
 def noise_figures(rows: pd.DataFrame) -> dict[str, Any]:
     """The noise that an engine adds to FP32's outputs, of rows with `signal` and `noise` (sums of squares of an image).
 
-    SQNR (signal to quantization noise ratio) is 10 log10(sum of signal / sum of noise) in decibel; equal outputs have no noise, so no
-    SQNR either, and say so by `identical_to_fp32`.
+    SQNR (signal to quantization noise ratio) is 10 log10(sum of signal / sum of noise) in decibel; equal outputs have
+    no noise, so no SQNR either, and say so by `identical_to_fp32`.
     """
     signal, noise = float(rows["signal"].sum()), float(rows["noise"].sum())
     ratio = {"sqnr_db": float(10 * np.log10(signal / noise))} if noise > 0 and signal > 0 else {}
@@ -80,7 +88,9 @@ def noise_figures(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def noise_estimate(signal: npt.NDArray[Any], noise: npt.NDArray[Any]) -> Optional[Estimate]:
-    """The SQNR in dB of images with these sums of squares, [n] each; None where nothing differs from FP32. Where FP32 answers zeros, it is very low."""
+    """The SQNR in dB of images with these sums of squares, [n] each; None where nothing differs from FP32. Where FP32
+    answers zeros, it is very low.
+    """
     if not noise.any():
         return None
     return resampled(lambda times: decibel(times @ signal, times @ noise), len(noise), -np.inf, np.inf)

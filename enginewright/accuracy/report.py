@@ -15,7 +15,10 @@ DIGEST = 12  # hex digits of a sha256 that people see
 
 
 def precision_metrics(
-    task: AccuracyTask, evaluations: Mapping[Precision, Evaluation], manifests: Mapping[Precision, Manifest], confidence: float
+    task: AccuracyTask,
+    evaluations: Mapping[Precision, Evaluation],
+    manifests: Mapping[Precision, Manifest],
+    confidence: float,
 ) -> dict[str, dict[str, Any]]:
     """Metrics nested by precision; all but FP32 hold the paired comparison with it. `evaluations` has FP32."""
     fp32 = evaluations[Precision.fp32].rows
@@ -36,39 +39,73 @@ def findings(made: Manifest) -> list[str]:
     return [str(finding) for finding in said] if isinstance(said, list) else []
 
 
-def show(task: AccuracyTask, metrics: Mapping[str, Any], manifests: Mapping[Precision, Manifest], verdicts: Mapping[Precision, Verdict]) -> None:
+def show(
+    task: AccuracyTask,
+    metrics: Mapping[str, Any],
+    manifests: Mapping[Precision, Manifest],
+    verdicts: Mapping[Precision, Verdict],
+) -> None:
     """Print the precisions side by side, the chain of hashes behind them, and the verdicts."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     target, labelled = metrics["target"], metrics["labels"]
-    table = Table(title=f"Accuracy on {metrics['images']} images, {target['device']}, {target['runtime']} {target['runtime_version']}", title_justify="left")
+    table = Table(
+        title=(
+            f"Accuracy on {metrics['images']} images, {target['device']}, {target['runtime']}"
+            f" {target['runtime_version']}"
+        ),
+        title_justify="left",
+    )
     table.add_column("")
     for precision in manifests:
         table.add_column(precision.value, justify="right")
     for key, name, form, of_targets in task.shown:
         if labelled or not of_targets:
-            table.add_row(name, *(format(metrics[precision.value][key], form) if key in metrics[precision.value] else "-" for precision in manifests))
+            table.add_row(
+                name,
+                *(
+                    format(metrics[precision.value][key], form) if key in metrics[precision.value] else "-"
+                    for precision in manifests
+                ),
+            )
     if labelled:
         name = f"{task.title} difference, {metrics['confidence']:.0%} interval"
-        table.add_row(name, *(_difference(metrics[precision.value], f"{task.figure}_difference") for precision in manifests))
+        table.add_row(
+            name, *(_difference(metrics[precision.value], f"{task.figure}_difference") for precision in manifests)
+        )
     table.add_row("engine sha256", *(made.sha256[:DIGEST] for made in manifests.values()))
     console.print(table)
     for precision, made in manifests.items():
-        console.print(f"{precision.value} was made from " + ", ".join(f"{name} {digest[:DIGEST]}" for name, digest in made.inputs.items()), highlight=False)
+        console.print(
+            f"{precision.value} was made from "
+            + ", ".join(f"{name} {digest[:DIGEST]}" for name, digest in made.inputs.items()),
+            highlight=False,
+        )
     if not labelled:
         stand_in = gate.name_of(task, task.without_targets)
         console.print(
             f"The validation images have no targets for this task: the gate judges the {stand_in}."
             if task.every_output
-            else f"The validation images have no targets for this task: there is no {task.title}, and the gate judges the {stand_in}."
+            else (
+                f"The validation images have no targets for this task: there is no {task.title}, and the gate judges"
+                f" the {stand_in}."
+            )
         )
     if target["runtime"] == "null":
         console.print("The null runtime computes nothing: these are the figures of zeros, whatever the model.")
     for precision, verdict in verdicts.items():
-        console.print(f"Gate {verdict.outcome.value.upper()}: {gate.sentence(task, verdict, precision.value)}", highlight=False, soft_wrap=True)
-    for said in [f"Finding about {precision.value}: {finding}" for precision, made in manifests.items() for finding in findings(made)]:
+        console.print(
+            f"Gate {verdict.outcome.value.upper()}: {gate.sentence(task, verdict, precision.value)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    for said in [
+        f"Finding about {precision.value}: {finding}"
+        for precision, made in manifests.items()
+        for finding in findings(made)
+    ]:
         console.print(said, highlight=False, soft_wrap=True)
 
 

@@ -1,8 +1,10 @@
-"""How sure a metric of an engine is, from the images that it was measured on: intervals, and how many images would narrow them.
+"""How sure a metric of an engine is, from the images that it was measured on: intervals, and how many images would
+narrow them.
 
-An `Estimate` is what the gate holds against its bound. Two kinds are enough: the mean of a value of each image that has few possible values
-(`Shares`: top-1, agreement), and a metric of the whole set whose images are drawn again (`Resampled`: mean IoU, cosine).
-Both keep a width where nothing differs, because three equal answers say little about the fourth.
+An `Estimate` is what the gate holds against its bound. Two kinds are enough: the mean of a value of each image that has
+few possible values (`Shares`: top-1, agreement), and a metric of the whole set whose images are drawn again
+(`Resampled`: mean IoU, cosine). Both keep a width where nothing differs, because three equal answers say little about
+the fourth.
 """
 
 from __future__ import annotations
@@ -40,13 +42,15 @@ class Estimate(Protocol):
 
 @dataclass(frozen=True)
 class Shares:
-    """The mean of a value that each image has, of a few possible ones: every one of these is listed, also those that no image had.
+    """The mean of a value that each image has, of a few possible ones: every one of these is listed, also those that no
+    image had.
 
-    Its interval is the score interval: the means that a test with the variance under the hypothesis does not reject. For two values that is
-    Wilson's interval of a proportion (E. B. Wilson, Journal of the American Statistical Association 22, 1927), for the difference of paired
-    proportions Tango's (T. Tango, Statistics in Medicine 17, 1998, 891-908), and where p1 - r p2 touches 0 the limits of r are those of the ratio
-    of paired proportions (N.-S. Tang, M.-L. Tang, I. S. F. Chan, Statistics in Medicine 22, 2003, 1217-1233). Where no pair differs it reaches
-    z^2 / (n + z^2) from the point: at 95 %, 3.8 images.
+    Its interval is the score interval: the means that a test with the variance under the hypothesis does not reject.
+    For two values that is Wilson's interval of a proportion (E. B. Wilson, Journal of the American Statistical
+    Association 22, 1927), for the difference of paired proportions Tango's (T. Tango, Statistics in Medicine 17, 1998,
+    891-908), and where p1 - r p2 touches 0 the limits of r are those of the ratio of paired proportions (N.-S. Tang,
+    M.-L. Tang, I. S. F. Chan, Statistics in Medicine 22, 2003, 1217-1233). Where no pair differs it reaches z^2 / (n +
+    z^2) from the point: at 95 %, 3.8 images.
     """
 
     values: tuple[float, ...]
@@ -78,11 +82,13 @@ class Shares:
 
 @dataclass(frozen=True)
 class Resampled:
-    """A metric of a whole set, and what it was on sets of as many images drawn from it, with replacement (the percentile bootstrap).
+    """A metric of a whole set, and what it was on sets of as many images drawn from it, with replacement (the
+    percentile bootstrap).
 
-    Images are what is drawn, as the pixels or numbers of one are not independent (B. Efron, R. Tibshirani, "An Introduction to the Bootstrap",
-    1993, chapter 13). Drawing again cannot show an image that was not there: the interval reaches at least as far as that of `Shares` where none
-    of n images differed, so that equal answers on a few images prove nothing. One image leaves everything open.
+    Images are what is drawn, as the pixels or numbers of one are not independent (B. Efron, R. Tibshirani, "An
+    Introduction to the Bootstrap", 1993, chapter 13). Drawing again cannot show an image that was not there: the
+    interval reaches at least as far as that of `Shares` where none of n images differed, so that equal answers on a few
+    images prove nothing. One image leaves everything open.
     """
 
     value: float
@@ -101,7 +107,10 @@ class Resampled:
             return max(self.value - room, self.least), min(self.value + room, self.most)
         low, high = (float(limit) for limit in np.quantile(self.drawn, [(1 - confidence) / 2, (1 + confidence) / 2]))
         narrower, room = math.sqrt(self.images / count), unseen(confidence, count)
-        low, high = self.value - max((self.value - low) * narrower, room), self.value + max((high - self.value) * narrower, room)
+        low, high = (
+            self.value - max((self.value - low) * narrower, room),
+            self.value + max((high - self.value) * narrower, room),
+        )
         return max(low, self.least), min(high, self.most)
 
 
@@ -172,8 +181,8 @@ def _score_limit(values: Floats, counts: Floats, z: float) -> float:
 def _variance(values: Floats, shares: Floats, mean: float) -> float:
     """The variance of the distribution with this mean, below the observed one, under which `shares` are likeliest.
 
-    That is shares / (1 + t (values - mean)) for the t that gives the mean. Where no t does without a negative probability, the lowest value,
-    which no image had, takes the rest.
+    That is shares / (1 + t (values - mean)) for the t that gives the mean. Where no t does without a negative
+    probability, the lowest value, which no image had, takes the rest.
     """
     from scipy.optimize import brentq
 
@@ -205,7 +214,12 @@ class PairedCounts:
     @classmethod
     def of(cls, first: Correct, second: Correct) -> PairedCounts:
         """Count images; both arrays are bool [images] in the same order."""
-        return cls(int((first & second).sum()), int((first & ~second).sum()), int((~first & second).sum()), int((~first & ~second).sum()))
+        return cls(
+            int((first & second).sum()),
+            int((first & ~second).sum()),
+            int((~first & second).sum()),
+            int((~first & ~second).sum()),
+        )
 
     @property
     def images(self) -> int:
@@ -223,7 +237,9 @@ def proportion(successes: int, trials: int, minus: float = 0.0) -> Shares:
 
 
 def mcnemar_p(counts: PairedCounts) -> float:
-    """Two-sided p-value of McNemar's exact test that both engines are right equally often (Q. McNemar, Psychometrika 12, 1947)."""
+    """Two-sided p-value of McNemar's exact test that both engines are right equally often (Q. McNemar, Psychometrika
+    12, 1947).
+    """
     from scipy.stats import binomtest
 
     differing = counts.only_first + counts.only_second

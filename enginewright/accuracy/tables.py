@@ -38,13 +38,15 @@ def prediction_table(images: ImageSet, rows: Rows, names: list[str]) -> pd.DataF
 def class_table(images: ImageSet, rows: Rows, names: list[str]) -> pd.DataFrame:
     """A row for each class that occurs, in the order of the outputs.
 
-    Columns: class, images, and for each precision recall and recall_delta (against FP32). Without labels FP32's answer stands in
-    for the label, and the columns are agreement instead.
+    Columns: class, images, and for each precision recall and recall_delta (against FP32). Without labels FP32's answer
+    stands in for the label, and the columns are agreement instead.
     """
     import pandas as pd
 
     truth = images.labels if images.labels is not None else rows["fp32"]["prediction"].to_numpy(np.int64)
-    grouped = pd.DataFrame({"class": truth, **{name: frame["prediction"].to_numpy() == truth for name, frame in rows.items()}}).groupby("class")
+    grouped = pd.DataFrame(
+        {"class": truth, **{name: frame["prediction"].to_numpy() == truth for name, frame in rows.items()}}
+    ).groupby("class")
     means, counts = grouped.mean(), grouped.size()
     table = pd.DataFrame({"class": [names[index] for index in means.index], "images": counts.to_numpy()})
     for precision in rows:
@@ -59,17 +61,22 @@ def class_table(images: ImageSet, rows: Rows, names: list[str]) -> pd.DataFrame:
 
 
 def recall_series(classes: pd.DataFrame) -> pd.DataFrame:
-    """A task's class table as one row a class and precision: class, precision, share_right (its recall or IoU, or without targets agreement with FP32).
+    """A task's class table as one row a class and precision: class, precision, share_right (its recall or IoU, or
+    without targets agreement with FP32).
 
     One column name for all, as the plot in dvc.yaml names its column.
     """
     names = [str(column) for column in classes]
     kind = next((name[: -len("_fp32")] for name in names if name.endswith("_fp32")), "agreement")
     columns = {name: name[len(kind) + 1 :] for name in names if name.startswith(f"{kind}_") and "delta" not in name}
-    return classes.rename(columns=columns).melt(id_vars="class", value_vars=list(columns.values()), var_name="precision", value_name="share_right")
+    return classes.rename(columns=columns).melt(
+        id_vars="class", value_vars=list(columns.values()), var_name="precision", value_name="share_right"
+    )
 
 
-def confusion_table(images: ImageSet, rows: pd.DataFrame, names: list[str], reference: Optional[pd.DataFrame] = None) -> pd.DataFrame:
+def confusion_table(
+    images: ImageSet, rows: pd.DataFrame, names: list[str], reference: Optional[pd.DataFrame] = None
+) -> pd.DataFrame:
     """Columns actual and predicted, a row an image, as DVC's template `confusion` counts them.
 
     Args:
@@ -82,7 +89,11 @@ def confusion_table(images: ImageSet, rows: pd.DataFrame, names: list[str], refe
     """
     import pandas as pd
 
-    truth = images.labels if images.labels is not None else (reference if reference is not None else rows)["prediction"].to_numpy(np.int64)
+    truth = (
+        images.labels
+        if images.labels is not None
+        else (reference if reference is not None else rows)["prediction"].to_numpy(np.int64)
+    )
     table = pd.DataFrame({"actual": truth, "predicted": rows["prediction"].to_numpy()})
     if len(names) > CONFUSION_CLASSES:
         wrong = table[table["actual"] != table["predicted"]]

@@ -17,7 +17,9 @@ NS = 1_000_000_000  # nanoseconds in a second
 
 @contextlib.contextmanager
 def garbage_collection_paused() -> Iterator[None]:
-    """Collect now, then not until the block ends: a full collection takes milliseconds, and would be charged to some query."""
+    """Collect now, then not until the block ends: a full collection takes milliseconds, and would be charged to some
+    query.
+    """
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -29,7 +31,9 @@ def garbage_collection_paused() -> Iterator[None]:
 
 
 class Interruption:
-    """Turns the first Ctrl-C into a flag that the driver looks at between two queries, so that no sample is torn; the second one is Python's own."""
+    """Turns the first Ctrl-C into a flag that the driver looks at between two queries, so that no sample is torn; the
+    second one is Python's own.
+    """
 
     def __init__(self) -> None:
         """Takes effect in a `with` block of the main thread; elsewhere the flag stays down."""

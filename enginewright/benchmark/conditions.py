@@ -1,4 +1,6 @@
-"""What telemetry says of a load: throttling, power, and who else used the device. Works on recorded telemetry as well as on today's."""
+"""What telemetry says of a load: throttling, power, and who else used the device. Works on recorded telemetry as well
+as on today's.
+"""
 
 from __future__ import annotations
 
@@ -23,21 +25,28 @@ def conditions(load: pd.DataFrame, images: int) -> dict[str, Any]:
     """Figures of the telemetry of one load; what could not be read is absent.
 
     Args:
-        load: rows of the load in the order of time: seconds (from its start) and the columns of `Telemetry`; may be a recording.
+        load: rows of the load in the order of time: seconds (from its start) and the columns of `Telemetry`; may be a
+            recording.
         images: how many were answered, for energy.
 
     Returns:
-        Means, power_w_max, energy_j_per_image (trapezoid of power over the load), throttled ("no", or reasons with their seconds), other_processes
-        (those that were seen on the device, or "none").
+        Means, power_w_max, energy_j_per_image (trapezoid of power over the load), throttled ("no", or reasons with
+        their seconds), other_processes (those that were seen on the device, or "none").
     """
     if load.empty:
         return {}
-    found = {f"{column}_mean": float(load[column].mean()) for column in MEANS if column in load and load[column].notna().any()}
+    found = {
+        f"{column}_mean": float(load[column].mean())
+        for column in MEANS
+        if column in load and load[column].notna().any()
+    }
     return {**found, **_power(load, images), "throttled": _throttled(load), "other_processes": _others(load)}
 
 
 def flagged(load: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """[rows], where the device throttled: NVML gave a reason, or its clock lay under DROP of the first minute's median."""
+    """[rows], where the device throttled: NVML gave a reason, or its clock lay under DROP of the first minute's
+    median.
+    """
     return np.logical_or.reduce([mask for _, mask in _causes(load)]) if len(load) else np.zeros(0, np.bool_)
 
 
@@ -64,7 +73,9 @@ def _causes(load: pd.DataFrame) -> list[tuple[str, npt.NDArray[np.bool_]]]:
     clock = next((column for column in CLOCKS if column in load and load[column].notna().any()), None)
     if clock:
         values = load[clock].to_numpy(np.float64)
-        steady = np.nanmedian(values[load["seconds"].to_numpy(np.float64) <= max(FIRST_SECONDS, float(load["seconds"].iloc[0]))])
+        steady = np.nanmedian(
+            values[load["seconds"].to_numpy(np.float64) <= max(FIRST_SECONDS, float(load["seconds"].iloc[0]))]
+        )
         low = np.nan_to_num(values, nan=np.inf) < DROP * steady
         causes.append((f"{clock[: -len('_mhz')].replace('_', ' ')} under {DROP:.0%} of {steady:.0f} MHz", low))
     return causes

@@ -13,7 +13,8 @@ SHARE_AT_KNEE = 0.95
 
 
 def knee(curve: pd.DataFrame) -> dict[str, Any]:
-    """The smallest batch that gives at least SHARE_AT_KNEE of the best throughput: beyond it, latency grows and throughput hardly does.
+    """The smallest batch that gives at least SHARE_AT_KNEE of the best throughput: beyond it, latency grows and
+    throughput hardly does.
 
     Args:
         curve: columns batch, throughput_images_per_s.

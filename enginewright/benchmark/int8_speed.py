@@ -34,8 +34,14 @@ def slower(precision: str, int8: float, fp16: float, unit: str, where: str) -> O
     ratio = fp16 / int8 if unit == "ms" else int8 / fp16
     if ratio * SLOWER >= 1:
         return None
-    shown = [f"{value:,.3f}" if unit == "ms" else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in (int8, fp16)]
-    return f"{precision} is slower than fp16 ({where}): {shown[0]} against {shown[1]} {unit}, {ratio:.2f} of its speed; {TRY}"
+    shown = [
+        f"{value:,.3f}" if unit == "ms" else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+        for value in (int8, fp16)
+    ]
+    return (
+        f"{precision} is slower than fp16 ({where}): {shown[0]} against {shown[1]} {unit}, {ratio:.2f} of its speed;"
+        f" {TRY}"
+    )
 
 
 def slower_under_load(benchmark: Mapping[str, Any]) -> Iterator[str]:

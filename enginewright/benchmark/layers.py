@@ -1,7 +1,9 @@
-"""Where the time of each engine goes, layer by layer, and precisions side by side: where INT8 won, and where it fell back.
+"""Where the time of each engine goes, layer by layer, and precisions side by side: where INT8 won, and where it fell
+back.
 
-Engines of different precisions fuse the same ONNX nodes differently. So layers are compared in blocks: the smallest sets of ONNX nodes
-that no layer of any precision reaches across. Layers that stand for no node of the ONNX (reformats, copies) are blocks of their own.
+Engines of different precisions fuse the same ONNX nodes differently. So layers are compared in blocks: the smallest
+sets of ONNX nodes that no layer of any precision reaches across. Layers that stand for no node of the ONNX (reformats,
+copies) are blocks of their own.
 """
 
 from __future__ import annotations
@@ -28,14 +30,18 @@ WIDTH = 48  # of names in printed tables and plots
 Profiles = Mapping[str, Sequence[LayerTime]]  # precision of the engine -> its layers
 
 
-def profile(engine: Engine, images: ImageSet, preprocessing: Preprocessing, batch_size: int, runs: int) -> list[LayerTime]:
+def profile(
+    engine: Engine, images: ImageSet, preprocessing: Preprocessing, batch_size: int, runs: int
+) -> list[LayerTime]:
     """Profile an engine on one batch of real images, repeated where there are fewer than `batch_size`.
 
     Raises:
         DataError: there is no image.
     """
     if len(images) == 0:
-        raise DataError("the validation set holds no image to profile with; raise data.validation_images, or check data.root")
+        raise DataError(
+            "the validation set holds no image to profile with; raise data.validation_images, or check data.root"
+        )
     (spec,) = engine.inputs
     return engine.layer_times({spec.name: _batch(images, preprocessing, spec, min(batch_size, engine.max_batch))}, runs)
 
@@ -46,7 +52,9 @@ def _batch(images: ImageSet, preprocessing: Preprocessing, spec: TensorSpec, siz
 
 
 def layer_table(profiles: Profiles) -> pd.DataFrame:
-    """All layers: precision (of the engine), position, layer, ms, share (of the engine's time), layer_precision, operations."""
+    """All layers: precision (of the engine), position, layer, ms, share (of the engine's time), layer_precision,
+    operations.
+    """
     import pandas as pd
 
     rows = []
@@ -54,24 +62,42 @@ def layer_table(profiles: Profiles) -> pd.DataFrame:
         total = sum(layer.milliseconds for layer in layers)
         for position, layer in enumerate(layers):
             share = layer.milliseconds / total if total else 0.0
-            rows.append((precision, position, layer.name, layer.milliseconds, share, layer.precision, JOINT.join(layer.operations)))
-    return pd.DataFrame(rows, columns=["precision", "position", "layer", "ms", "share", "layer_precision", "operations"])
+            rows.append(
+                (
+                    precision,
+                    position,
+                    layer.name,
+                    layer.milliseconds,
+                    share,
+                    layer.precision,
+                    JOINT.join(layer.operations),
+                )
+            )
+    return pd.DataFrame(
+        rows, columns=["precision", "position", "layer", "ms", "share", "layer_precision", "operations"]
+    )
 
 
 def top_layers(table: pd.DataFrame, count: int = TOP) -> pd.DataFrame:
-    """The `count` slowest layers of each engine, slowest first, numbered by `rank`; `label` is a short name of the layer."""
+    """The `count` slowest layers of each engine, slowest first, numbered by `rank`; `label` is a short name of the
+    layer.
+    """
     import pandas as pd
 
     engines = pd.Categorical(table["precision"], categories=table["precision"].unique(), ordered=True)
     ordered = table.assign(engine=engines).sort_values(["engine", "ms"], ascending=[True, False], kind="stable")
     top = ordered.groupby("engine", sort=False, observed=True).head(count).drop(columns=["engine", "position"])
     top.insert(1, "rank", top.groupby("precision").cumcount() + 1)
-    top["label"] = [label(operations.split(JOINT) if operations else [name]) for name, operations in zip(top["layer"], top["operations"])]
+    top["label"] = [
+        label(operations.split(JOINT) if operations else [name])
+        for name, operations in zip(top["layer"], top["operations"])
+    ]
     return top.reset_index(drop=True)
 
 
 def label(names: Sequence[str], width: int = WIDTH) -> str:
-    """ONNX nodes for people: the first in full, of the others the last part; cut from the left, as the ends tell names apart.
+    """ONNX nodes for people: the first in full, of the others the last part; cut from the left, as the ends tell names
+    apart.
 
     >>> label(["/stages/stages.0/conv2/Conv", "/stages/stages.0/Add"])
     'stages/stages.0/conv2/Conv + Add'
@@ -87,10 +113,12 @@ def shortened(name: str, width: int = WIDTH) -> str:
 
 
 def side_by_side(profiles: Profiles) -> pd.DataFrame:
-    """Blocks of ONNX nodes, slowest first: ms and precision under each engine, INT8's gain, and what became of INT8 there.
+    """Blocks of ONNX nodes, slowest first: ms and precision under each engine, INT8's gain, and what became of INT8
+    there.
 
-    `verdict`: "won" (INT8 runs and is faster than the best other precision), "slower" (INT8 runs and costs more), "even", "fell back" (the INT8
-    engine computes it in another precision), "only int8" or "not in int8" (reformats and fusions that the other engines lack or have alone).
+    `verdict`: "won" (INT8 runs and is faster than the best other precision), "slower" (INT8 runs and costs more),
+    "even", "fell back" (the INT8 engine computes it in another precision), "only int8" or "not in int8" (reformats and
+    fusions that the other engines lack or have alone).
     """
     import pandas as pd
 
@@ -107,14 +135,26 @@ def side_by_side(profiles: Profiles) -> pd.DataFrame:
         row["verdict"], row["gain"] = _verdict(row)
         for precision in profiles:
             row[f"{precision}_precision"] = " + ".join(sorted(row.get(f"{precision}_precision", [])))
-    columns = ["block", *(f"{precision}_{what}" for precision in profiles for what in ("ms", "precision")), "gain", "verdict"]
+    columns = [
+        "block",
+        *(f"{precision}_{what}" for precision in profiles for what in ("ms", "precision")),
+        "gain",
+        "verdict",
+    ]
     table = pd.DataFrame([{"block": block, **row} for block, row in rows.items()], columns=columns)
     slowest = [f"{precision}_ms" for precision in profiles]
-    return table.assign(order=table[slowest].max(axis=1)).sort_values("order", ascending=False, kind="stable").drop(columns="order").reset_index(drop=True)
+    return (
+        table.assign(order=table[slowest].max(axis=1))
+        .sort_values("order", ascending=False, kind="stable")
+        .drop(columns="order")
+        .reset_index(drop=True)
+    )
 
 
 def metrics(profiles: Profiles, comparison: pd.DataFrame, batch: int) -> dict[str, Any]:
-    """Of each engine: layers, their time together, the share of time in each precision; of INT8: time won, lost and fallen back."""
+    """Of each engine: layers, their time together, the share of time in each precision; of INT8: time won, lost and
+    fallen back.
+    """
     figures: dict[str, Any] = {"batch_size": batch}
     for precision, layers in profiles.items():
         total = sum(layer.milliseconds for layer in layers)
@@ -150,7 +190,9 @@ def _nodes(layer: LayerTime) -> tuple[str, ...]:
 
 
 def _blocks(profiles: Profiles) -> dict[str, str]:
-    """Node -> name of its block (the first node of it that any engine runs): union-find over the nodes that a layer fuses."""
+    """Node -> name of its block (the first node of it that any engine runs): union-find over the nodes that a layer
+    fuses.
+    """
     parent: dict[str, str] = {}
 
     def root(node: str) -> str:
@@ -170,7 +212,9 @@ def _blocks(profiles: Profiles) -> dict[str, str]:
 
 
 def _verdict(row: Mapping[str, Any]) -> tuple[str, float]:
-    """What became of INT8 in a block, and the best other precision's time over INT8's (above 1: INT8 is faster; NaN where one is missing)."""
+    """What became of INT8 in a block, and the best other precision's time over INT8's (above 1: INT8 is faster; NaN
+    where one is missing).
+    """
     others = [row[key] for key in ("fp16_ms", "fp32_ms") if key in row]
     if "int8_ms" not in row:
         return "not in int8", float("nan")
@@ -192,13 +236,23 @@ def show(table: pd.DataFrame, comparison: pd.DataFrame, console: Any, found: Seq
     def titled(title: str, *columns: str) -> Table:
         shown = Table(title=title, title_justify="left")
         for column in columns:  # names are folded, not cut: their ends tell them apart
-            shown.add_column(column, overflow="fold", justify="left" if column in ("layer", "block", "precision", "verdict") else "right")
+            shown.add_column(
+                column,
+                overflow="fold",
+                justify="left" if column in ("layer", "block", "precision", "verdict") else "right",
+            )
         return shown
 
     for precision, layers in top_layers(table).groupby("precision", sort=False):
         shown = titled(f"{precision}: the {len(layers)} slowest layers", "rank", "layer", "ms", "share", "precision")
         for _, row in layers.iterrows():
-            shown.add_row(str(row["rank"]), str(row["label"]), f"{row['ms']:.4f}", f"{row['share']:.1%}", str(row["layer_precision"]))
+            shown.add_row(
+                str(row["rank"]),
+                str(row["label"]),
+                f"{row['ms']:.4f}",
+                f"{row['share']:.1%}",
+                str(row["layer_precision"]),
+            )
         console.print(shown)
     times = [str(column) for column in comparison.columns if str(column).endswith("_ms")]
     engines = [column[: -len("_ms")] for column in times]

@@ -60,7 +60,9 @@ class Load:
             **{f"{phase}_ms_p50": 1e3 * float(np.median(seconds)) for phase, seconds in self.phases.items()},
         }
         if len(self.device_seconds):
-            figures["throughput_images_per_s_without_transfers"] = self.samples.batch / float(self.device_seconds.mean())
+            figures["throughput_images_per_s_without_transfers"] = self.samples.batch / float(
+                self.device_seconds.mean()
+            )
         if missing := too_few(len(self.samples)):
             figures["percentiles_left_out"] = missing
         if self.probes:
@@ -87,13 +89,22 @@ class Measurement:
 class Bench:
     """The settings of a benchmark, with the images and who watches."""
 
-    def __init__(self, images: ImageSet, preprocessing: Preprocessing, settings: Benchmark, *, interruption: Interruption, observer: Observer) -> None:
+    def __init__(
+        self,
+        images: ImageSet,
+        preprocessing: Preprocessing,
+        settings: Benchmark,
+        *,
+        interruption: Interruption,
+        observer: Observer,
+    ) -> None:
         """`interruption` and `observer` are entered already."""
         self._images, self._preprocessing, self._settings = images, preprocessing, settings
         self._interruption, self._observer = interruption, observer
 
     def measure(self, engine: Engine, precision: str, resident_before_mib: float) -> Measurement:
-        """Every scenario after a warm-up of its own, then the batch-size curve; the process's resident memory is noted on the way.
+        """Every scenario after a warm-up of its own, then the batch-size curve; the process's resident memory is noted
+        on the way.
 
         Raises:
             DataError: there is no image.
@@ -114,18 +125,38 @@ class Bench:
     def load(self, engine: Engine, precision: str, name: ScenarioName) -> Load:
         """Warm up, load, then device time."""
         settings, batch = self._settings, self._batch(name)
-        system = EngineSystem(engine, self._images, self._preprocessing, batch, settings.server.max_batch if name is ScenarioName.server else 0)
+        system = EngineSystem(
+            engine,
+            self._images,
+            self._preprocessing,
+            batch,
+            settings.server.max_batch if name is ScenarioName.server else 0,
+        )
         self._observer.phase(precision, f"{name.value} warm-up", settings.warmup_seconds)
-        warm = self.drive(Offline() if name is ScenarioName.offline else SingleStream(), system, batch, settings.warmup_seconds, LEAST_WARMUP_QUERIES)
+        warm = self.drive(
+            Offline() if name is ScenarioName.offline else SingleStream(),
+            system,
+            batch,
+            settings.warmup_seconds,
+            LEAST_WARMUP_QUERIES,
+        )
         probes: tuple[server.Probe, ...] = ()
         rate = settings.server.queries_per_s
         if name is ScenarioName.server and rate is None and warm.complete:
-            probes = tuple(server.highest_rate(lambda tried: self._probe(system, precision, tried), max(warm.queries_per_second / 2, 1.0)))
+            probes = tuple(
+                server.highest_rate(
+                    lambda tried: self._probe(system, precision, tried), max(warm.queries_per_second / 2, 1.0)
+                )
+            )
             rate = server.best(list(probes)) or probes[-1].queries_per_s
         scenario = self._scenario(name, batch, warm.queries_per_second, rate or 1.0)
         recorder = Recorder(min(int(1.5 * settings.seconds * (rate or warm.queries_per_second)) + 1, LARGEST_CAPACITY))
         self._observer.phase(precision, name.value, settings.seconds)
-        samples = self.drive(scenario, system, batch, settings.seconds, 1, recorder) if warm.complete else recorder.samples(batch, complete=False)
+        samples = (
+            self.drive(scenario, system, batch, settings.seconds, 1, recorder)
+            if warm.complete
+            else recorder.samples(batch, complete=False)
+        )
         device, phases = self._device_times(engine, precision, system, samples)
         return Load(
             samples,
@@ -137,7 +168,15 @@ class Bench:
             probes,
         )
 
-    def drive(self, scenario: Scenario, system: EngineSystem, batch: int, seconds: float, least: int, recorder: Optional[Recorder] = None) -> Samples:
+    def drive(
+        self,
+        scenario: Scenario,
+        system: EngineSystem,
+        batch: int,
+        seconds: float,
+        least: int,
+        recorder: Optional[Recorder] = None,
+    ) -> Samples:
         """Run a scenario once, with the garbage collector held still."""
         recorder = recorder or Recorder(1 << 12)
         with garbage_collection_paused():
@@ -145,7 +184,9 @@ class Bench:
         return recorder.samples(batch, complete)
 
     def batch_curve(self, engine: Engine, precision: str) -> pd.DataFrame:
-        """Columns batch, throughput_images_per_s (several batches under way) and latencies (one at a time); a row a batch size."""
+        """Columns batch, throughput_images_per_s (several batches under way) and latencies (one at a time); a row a
+        batch size.
+        """
         import pandas as pd
 
         seconds, rows = self._settings.batch_curve_seconds, []
@@ -158,11 +199,20 @@ class Bench:
             if not (alone.complete and together.complete):
                 break
             latency = latency_metrics(alone.latency_seconds)
-            rows.append({"batch": batch, "throughput_images_per_s": together.images_per_second, **{key: latency.get(key) for key in CURVE_LATENCIES}})
+            rows.append(
+                {
+                    "batch": batch,
+                    "throughput_images_per_s": together.images_per_second,
+                    **{key: latency.get(key) for key in CURVE_LATENCIES},
+                }
+            )
         return pd.DataFrame(rows)
 
     def _batch(self, name: ScenarioName) -> int:
-        return {ScenarioName.offline: self._settings.batch_size, ScenarioName.multi_stream: self._settings.samples_per_query}.get(name, 1)
+        return {
+            ScenarioName.offline: self._settings.batch_size,
+            ScenarioName.multi_stream: self._settings.samples_per_query,
+        }.get(name, 1)
 
     def _scenario(self, name: ScenarioName, batch: int, warm_queries_per_s: float, rate: float) -> Scenario:
         if name is ScenarioName.server:
@@ -176,7 +226,9 @@ class Bench:
 
     def _server(self, rate: float, allowed_late: int = 0) -> Server:
         settings = self._settings.server
-        return Server(rate, max_batch=settings.max_batch, late_ns=int(settings.latency_ms * NS / 1e3), allowed_late=allowed_late)
+        return Server(
+            rate, max_batch=settings.max_batch, late_ns=int(settings.latency_ms * NS / 1e3), allowed_late=allowed_late
+        )
 
     def _probe(self, system: EngineSystem, precision: str, rate: float) -> server.Probe:
         settings = self._settings.server

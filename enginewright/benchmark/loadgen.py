@@ -1,8 +1,9 @@
 """MLPerf LoadGen as the driver, where `mlcommons-loadgen` is installed. The owner of mlperf_loadgen.
 
-It issues the queries of single_stream, multi_stream and offline and keeps its own log, whose verdict and figures stand beside ours. Every query is
-recorded here as well, so that windows, percentiles and totals come from one way of data. `server` stays with our own driver: LoadGen does
-not say when a query was due, and latency from its issue would leave out the queueing (docs/decisions/0011-loadgen.md).
+It issues the queries of single_stream, multi_stream and offline and keeps its own log, whose verdict and figures stand
+beside ours. Every query is recorded here as well, so that windows, percentiles and totals come from one way of data.
+`server` stays with our own driver: LoadGen does not say when a query was due, and latency from its issue would leave
+out the queueing (docs/decisions/0011-loadgen.md).
 """
 
 from __future__ import annotations
@@ -51,16 +52,20 @@ class LoadGen:
     """A `Scenario` that LoadGen drives."""
 
     def __init__(self, name: str, batch: int, expected_queries_per_s: float) -> None:
-        """`batch` images are one query of the system; the expected rate, from the warm-up, sizes the one big query of offline."""
+        """`batch` images are one query of the system; the expected rate, from the warm-up, sizes the one big query of
+        offline.
+        """
         self.name, self._batch, self._expected = name, batch, max(expected_queries_per_s, 1.0)
         self.summary: dict[str, Any] = {}
 
     def drive(self, system: System, plan: Plan, recorder: Recorder) -> bool:
-        """See `enginewright.benchmark.schedule.Scenario`; fills `summary` with what LoadGen's own log says, unless the load was cut short.
+        """See `enginewright.benchmark.schedule.Scenario`; fills `summary` with what LoadGen's own log says, unless the
+        load was cut short.
 
-        All of it runs in the calling thread, which loaded the engine: LoadGen calls back, and no query waits for another thread to wake. LoadGen
-        cannot be told to stop, and an exception through its C++ crashes the process. So a fault or an interruption is kept, every query that
-        LoadGen still issues is answered at once with nothing, and the fault is raised when LoadGen has run out of the queries it prepared.
+        All of it runs in the calling thread, which loaded the engine: LoadGen calls back, and no query waits for
+        another thread to wake. LoadGen cannot be told to stop, and an exception through its C++ crashes the process. So
+        a fault or an interruption is kept, every query that LoadGen still issues is answered at once with nothing, and
+        the fault is raised when LoadGen has run out of the queries it prepared.
         """
         import mlperf_loadgen as loadgen
 
@@ -70,7 +75,9 @@ class LoadGen:
         library = loadgen.ConstructQSL(LOADED_SAMPLES, LOADED_SAMPLES, _nothing, _nothing)
         with tempfile.TemporaryDirectory(prefix="enginewright-loadgen-") as folder:
             try:
-                loadgen.StartTestWithLogSettings(under_test, library, self._settings(loadgen, plan), _quiet(loadgen, folder))
+                loadgen.StartTestWithLogSettings(
+                    under_test, library, self._settings(loadgen, plan), _quiet(loadgen, folder)
+                )
             finally:
                 loadgen.DestroySUT(under_test)
                 loadgen.DestroyQSL(library)
@@ -81,7 +88,9 @@ class LoadGen:
             self.summary = read_summary((Path(folder) / "mlperf_log_summary.txt").read_text())
         return True
 
-    def _answer(self, system: System, plan: Plan, recorder: Recorder, complete: _Completion, faults: list[BaseException]) -> Issue:
+    def _answer(
+        self, system: System, plan: Plan, recorder: Recorder, complete: _Completion, faults: list[BaseException]
+    ) -> Issue:
         """Answer a query as it comes."""
         clock, answer, record, interruption = now_ns, system.answer, recorder.record, plan.interruption
 
@@ -101,7 +110,9 @@ class LoadGen:
 
         return issue
 
-    def _answer_all(self, system: System, plan: Plan, recorder: Recorder, complete: _Completion, faults: list[BaseException]) -> Issue:
+    def _answer_all(
+        self, system: System, plan: Plan, recorder: Recorder, complete: _Completion, faults: list[BaseException]
+    ) -> Issue:
         """Answer the one query of offline batch by batch."""
         clock, interruption, batch = now_ns, plan.interruption, self._batch
         due: deque[int] = deque()
@@ -146,7 +157,9 @@ class LoadGen:
 
 
 class _Completion:
-    """Tells LoadGen that samples are answered; it looks at the answers in accuracy mode alone, and copies what it is handed."""
+    """Tells LoadGen that samples are answered; it looks at the answers in accuracy mode alone, and copies what it is
+    handed.
+    """
 
     def __init__(self, loadgen: Any) -> None:
         self._answer = np.zeros(1, np.uint8)
@@ -163,7 +176,9 @@ class _Completion:
 
 
 def _nothing(*_: object) -> None:
-    """LoadGen's hooks for loading samples and flushing queries: the images are ready, and every query is served at once."""
+    """LoadGen's hooks for loading samples and flushing queries: the images are ready, and every query is served at
+    once.
+    """
 
 
 def _quiet(loadgen: Any, folder: str) -> Any:
@@ -175,7 +190,9 @@ def _quiet(loadgen: Any, folder: str) -> Any:
 
 
 def read_summary(text: str) -> dict[str, Any]:
-    """Verdict and figures of mlperf_log_summary.txt, latencies in milliseconds; says of itself that it is unofficial."""
+    """Verdict and figures of mlperf_log_summary.txt, latencies in milliseconds; says of itself that it is
+    unofficial.
+    """
     found: dict[str, Any] = {"status": UNOFFICIAL}
     for line in text.splitlines():
         name, _, value = (part.strip() for part in line.partition(":"))

@@ -1,4 +1,6 @@
-"""Other processes on the device that is measured: those that compute on the GPU, and those that take CPU time beside the load."""
+"""Other processes on the device that is measured: those that compute on the GPU, and those that take CPU time beside
+the load.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,20 @@ class Neighbours:
         self._before, self._when = self._cpu_seconds(), time.monotonic()
 
     def read(self, on_gpu: Optional[dict[int, float]] = None) -> str:
-        """JSON list of [pid, name, cores busy since the last reading, GPU MiB] of every process that disturbs; empty if none does."""
+        """JSON list of [pid, name, cores busy since the last reading, GPU MiB] of every process that disturbs; empty if
+        none does.
+        """
         now, when = self._cpu_seconds(), time.monotonic()
         elapsed = max(when - self._when, 1e-3)
         ours = self._ours()
-        busy = {pid: (seconds - self._before.get(pid, seconds)) / elapsed for pid, seconds in now.items() if pid not in ours}
+        busy = {
+            pid: (seconds - self._before.get(pid, seconds)) / elapsed for pid, seconds in now.items() if pid not in ours
+        }
         self._before, self._when = now, when
         gpu = {pid: mib for pid, mib in (on_gpu or {}).items() if pid not in ours}
-        if on_gpu and self._pid not in on_gpu:  # in a container NVML gives the host's process numbers: one that is nobody's here is the measured one
+        if (
+            on_gpu and self._pid not in on_gpu
+        ):  # in a container NVML gives the host's process numbers: one that is nobody's here is the measured one
             strangers = [pid for pid in gpu if not psutil.pid_exists(pid)]
             for pid in strangers[:1]:
                 del gpu[pid]

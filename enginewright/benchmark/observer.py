@@ -1,7 +1,7 @@
 """A process of its own beside the load: it reads telemetry once a second and draws the progress.
 
-In a thread of the measuring process either would hold the interpreter lock for milliseconds, and some query would pay for it.
-It ends when its standard input does, so it cannot outlive the benchmark.
+In a thread of the measuring process either would hold the interpreter lock for milliseconds, and some query would pay
+for it. It ends when its standard input does, so it cannot outlive the benchmark.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ class Observer:
             raise RuntimeError(f"the telemetry process ended with {code}")
 
     def table(self) -> pd.DataFrame:
-        """What was read until `close`: clock_ns, precision, phase and the columns of `Telemetry`; sets `absent` and `device_state`."""
+        """What was read until `close`: clock_ns, precision, phase and the columns of `Telemetry`; sets `absent` and
+        `device_state`.
+        """
         import pandas as pd
 
         note = self._file.with_suffix(".absent")
@@ -89,7 +91,14 @@ def _record(telemetry: Telemetry, file: Path) -> None:
 
     file.with_suffix(".state").write_text(json.dumps(telemetry.device_state()))
     console = Console(stderr=True)
-    bar = Progress(TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn(), console=console, auto_refresh=False, disable=not console.is_terminal)
+    bar = Progress(
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        auto_refresh=False,
+        disable=not console.is_terminal,
+    )
     with file.open("w", newline="") as stream, bar:
         writer = csv.DictWriter(stream, ["clock_ns", "precision", "phase", *telemetry.columns])
         writer.writeheader()

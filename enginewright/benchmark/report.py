@@ -39,7 +39,9 @@ def metrics(
     settings: Benchmark,
     target: TargetFingerprint,
 ) -> dict[str, Any]:
-    """Figures nested by precision, their ratios within this run, and what they hang on. Keys of `measured` are precisions."""
+    """Figures nested by precision, their ratios within this run, and what they hang on. Keys of `measured` are
+    precisions.
+    """
     found: dict[str, Any] = {}
     for precision, measurement in measured.items():
         rows = telemetry[telemetry["precision"] == precision]
@@ -47,13 +49,21 @@ def metrics(
         for scenario, load in measurement.loads.items():
             watched = during(load, rows[rows["phase"] == scenario])
             images = len(load.samples) * load.samples.batch
-            figures[scenario].update({**stability(load.windows, settings.stability), **conditions(watched, images), **_busy(watched)})
+            figures[scenario].update(
+                {**stability(load.windows, settings.stability), **conditions(watched, images), **_busy(watched)}
+            )
         if len(rows):
             figures["resident_mib_observed"] = float(rows["rss_mib"].max())
         figures["resident_mib_max"] = max(value for key, value in figures.items() if key.startswith("resident_mib_"))
         found[precision] = figures
     found["ratio"] = {
-        scenario.value: ratios({name: one.loads[scenario.value].samples.images_per_second for name, one in measured.items() if scenario.value in one.loads})
+        scenario.value: ratios(
+            {
+                name: one.loads[scenario.value].samples.images_per_second
+                for name, one in measured.items()
+                if scenario.value in one.loads
+            }
+        )
         for scenario in settings.scenarios
     }
     found["settings"] = {
@@ -64,7 +74,11 @@ def metrics(
         "window_seconds": settings.window_seconds,
     }
     found["target"] = target.identity()
-    found["versions"] = {"enginewright": enginewright.__version__, "python": platform.python_version(), "numpy": importlib.metadata.version("numpy")}
+    found["versions"] = {
+        "enginewright": enginewright.__version__,
+        "python": platform.python_version(),
+        "numpy": importlib.metadata.version("numpy"),
+    }
     # DVC's run-cache may bring old figures back without a run: the date says when they were measured.
     found["measured_at"] = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes")
     return found
@@ -73,14 +87,26 @@ def metrics(
 def ratios(throughput: Mapping[str, float]) -> dict[str, float]:
     """Throughput of each precision over that of FP32, as `fp16_to_fp32`; empty without FP32."""
     base = throughput.get("fp32", 0.0)
-    return {f"{precision}_to_fp32": value / base for precision, value in throughput.items() if precision != "fp32" and base > 0}
+    return {
+        f"{precision}_to_fp32": value / base
+        for precision, value in throughput.items()
+        if precision != "fp32" and base > 0
+    }
 
 
 def tables(measured: Mapping[str, Measurement], telemetry: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The series for people and plots, by file name: each has a column `precision`; seconds count from the start of the scenario's load."""
-    loads = {(precision, scenario): load for precision, measurement in measured.items() for scenario, load in measurement.loads.items()}
+    """The series for people and plots, by file name: each has a column `precision`; seconds count from the start of the
+    scenario's load.
+    """
+    loads = {
+        (precision, scenario): load
+        for precision, measurement in measured.items()
+        for scenario, load in measurement.loads.items()
+    }
     watched = {
-        (precision, scenario): during(load, telemetry[(telemetry["precision"] == precision) & (telemetry["phase"] == scenario)])
+        (precision, scenario): during(
+            load, telemetry[(telemetry["precision"] == precision) & (telemetry["phase"] == scenario)]
+        )
         for (precision, scenario), load in loads.items()
     }
     probed = {key: server.table(list(load.probes)) for key, load in loads.items() if load.probes}
@@ -122,12 +148,23 @@ def timeline(load: Load, watched: pd.DataFrame) -> pd.DataFrame:
 
     rates = load.windows.get("throughput_images_per_s", pd.Series(dtype=float))
     slow = np.where(rates < SLOW * rates.median(), "slow", "")
-    parts = [pd.DataFrame({"seconds": load.windows.get("seconds", rates), "panel": "throughput (images/s)", "value": rates, "note": slow})]
+    parts = [
+        pd.DataFrame(
+            {
+                "seconds": load.windows.get("seconds", rates),
+                "panel": "throughput (images/s)",
+                "value": rates,
+                "note": slow,
+            }
+        )
+    ]
     notes = np.where(flagged(watched), "throttled", "")
     gpu = "sm_clock_mhz" in watched
     for column, panel in PANELS.items():
         if column in watched and watched[column].notna().any() and not (gpu and column.startswith("cpu_")):
-            parts.append(pd.DataFrame({"seconds": watched["seconds"], "panel": panel, "value": watched[column], "note": notes}))
+            parts.append(
+                pd.DataFrame({"seconds": watched["seconds"], "panel": panel, "value": watched[column], "note": notes})
+            )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -144,7 +181,10 @@ def show(found: Mapping[str, Any], measured: Mapping[str, Measurement], telemetr
         if not loads:
             continue
         first = next(iter(loads.values()))
-        title = f"{scenario} ({DRIVERS[first['driver']]}), batch {first['batch_size']}, {settings['seconds']:g} s each: {machine}"
+        title = (
+            f"{scenario} ({DRIVERS[first['driver']]}), batch {first['batch_size']}, {settings['seconds']:g} s each:"
+            f" {machine}"
+        )
         table = Table(title=title, title_justify="left")
         table.add_column("")
         for precision in loads:
@@ -152,7 +192,10 @@ def show(found: Mapping[str, Any], measured: Mapping[str, Measurement], telemetr
         for name, key, form in ROWS:
             if any(key in load for load in loads.values()):
                 table.add_row(name, *(format(load[key], form) if key in load else "-" for load in loads.values()))
-        table.add_row("throughput / fp32", *(f"{found['ratio'][scenario].get(f'{precision}_to_fp32', 1):.2f}" for precision in loads))
+        table.add_row(
+            "throughput / fp32",
+            *(f"{found['ratio'][scenario].get(f'{precision}_to_fp32', 1):.2f}" for precision in loads),
+        )
         console.print(table)
         for precision, load in loads.items():
             _notes(console, f"{precision}, {scenario}", load)
@@ -160,7 +203,9 @@ def show(found: Mapping[str, Any], measured: Mapping[str, Measurement], telemetr
         curve = found[precision]["batch_curve"]
         knee = f"; 95 % of the best throughput from batch {curve['knee_batch']} on" if curve else ""
         memory = f"resident memory up to {found[precision]['resident_mib_max']:.0f} MiB"
-        console.print(f"{precision}: engine {found[precision]['engine_sha256'][:DIGEST]}, {memory}{knee}", highlight=False)
+        console.print(
+            f"{precision}: engine {found[precision]['engine_sha256'][:DIGEST]}, {memory}{knee}", highlight=False
+        )
     if telemetry_note:
         console.print(telemetry_note)
     if not found["complete"]:
@@ -172,10 +217,15 @@ def _notes(console: Console, where: str, load: Mapping[str, Any]) -> None:
         if load.get(key, quiet) != quiet:
             console.print(f"{where}: {key.replace('_', ' ')}: {load[key]}", highlight=False)
     if not load.get("stable", False) and "stability" in load:
-        console.print(f"{where}: {'not stable' if 'stable' in load else 'stability'}: {load['stability']}", highlight=False)
+        console.print(
+            f"{where}: {'not stable' if 'stable' in load else 'stability'}: {load['stability']}", highlight=False
+        )
     busy = load.get("other_cores_busy_mean", 0.0)
     if busy > DISTURBING_CORES:
-        console.print(f"{where}: other processes kept {busy:.1f} of {psutil.cpu_count()} cores busy; these figures are disturbed", highlight=False)
+        console.print(
+            f"{where}: other processes kept {busy:.1f} of {psutil.cpu_count()} cores busy; these figures are disturbed",
+            highlight=False,
+        )
 
 
 DRIVERS = {"own": "own driver, unofficial", "loadgen": "MLPerf LoadGen, unofficial"}
@@ -204,7 +254,9 @@ ROWS = [
 
 
 def _joined(parts: Mapping[Any, pd.DataFrame]) -> pd.DataFrame:
-    """One table of many, with columns precision and scenario in front; keys are (precision,) or (precision, scenario)."""
+    """One table of many, with columns precision and scenario in front; keys are (precision,) or (precision,
+    scenario).
+    """
     import pandas as pd
 
     filled = []
@@ -228,4 +280,8 @@ def _busy(load: pd.DataFrame) -> dict[str, float]:
     if load.empty:
         return {}
     cores = psutil.cpu_count() or 1
-    return {"other_cores_busy_mean": max(float((load["cpu_utilization_percent"] * cores - load["process_cpu_percent"]).mean()) / 100, 0.0)}
+    return {
+        "other_cores_busy_mean": max(
+            float((load["cpu_utilization_percent"] * cores - load["process_cpu_percent"]).mean()) / 100, 0.0
+        )
+    }

@@ -46,11 +46,15 @@ class Samples:
 
 
 class Recorder:
-    """Two arrays of nanoseconds, allocated and touched before the load, so that recording neither allocates nor faults a page."""
+    """Two arrays of nanoseconds, allocated and touched before the load, so that recording neither allocates nor faults
+    a page.
+    """
 
     def __init__(self, capacity: int) -> None:
         """Room for `capacity` queries; it doubles when full, between two queries."""
-        self._times: Nanoseconds = np.ones((2, max(capacity, 1)), np.int64)  # ones, not empty: the kernel maps pages on the first write
+        self._times: Nanoseconds = np.ones(
+            (2, max(capacity, 1)), np.int64
+        )  # ones, not empty: the kernel maps pages on the first write
         self._view_arrays()
         self.count = 0
 

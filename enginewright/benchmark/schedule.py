@@ -1,7 +1,8 @@
-"""Load scenarios, by MLPerf Inference's names. A scenario decides when queries are issued; it owns the loop and the clock.
+"""Load scenarios, by MLPerf Inference's names. A scenario decides when queries are issued; it owns the loop and the
+clock.
 
-Source: V. J. Reddi et al., "MLPerf Inference Benchmark", ISCA 2020, section on scenarios. Results of ours are unofficial.
-A new scenario is a class with `name` and `drive`, and a line in `scenario_named`.
+Source: V. J. Reddi et al., "MLPerf Inference Benchmark", ISCA 2020, section on scenarios. Results of ours are
+unofficial. A new scenario is a class with `name` and `drive`, and a line in `scenario_named`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class Scenario(Protocol):
 
 @dataclass(frozen=True)
 class SingleStream:
-    """One query at a time, the next as soon as the last is answered: latency without queueing. `multi_stream` is the same with several images a query."""
+    """One query at a time, the next as soon as the last is answered: latency without queueing. `multi_stream` is the
+    same with several images a query.
+    """
 
     name: str = "single_stream"
 
@@ -75,7 +78,8 @@ class SingleStream:
 
 @dataclass(frozen=True)
 class Offline:
-    """All queries are there from the start; the system keeps two or more under way, so that the device never waits: throughput.
+    """All queries are there from the start; the system keeps two or more under way, so that the device never waits:
+    throughput.
 
     A query's latency runs from its hand-over to its answer, with the time that it waits behind those under way.
     """
@@ -101,7 +105,8 @@ class Offline:
 
 @dataclass(frozen=True)
 class Server:
-    """Queries arrive by a Poisson process, whether or not the system keeps up, and latency counts from the arrival: no coordinated omission.
+    """Queries arrive by a Poisson process, whether or not the system keeps up, and latency counts from the arrival: no
+    coordinated omission.
 
     One worker answers; what has arrived while it was busy goes together, up to `max_batch` queries.
     """
@@ -138,7 +143,9 @@ class Server:
 
 
 def poisson_arrivals(queries_per_s: float, seconds: float, seed: int) -> npt.NDArray[np.int64]:
-    """Arrival times in nanoseconds from the start, ascending, within `seconds`: exponential gaps from a seeded generator. One arrival at least."""
+    """Arrival times in nanoseconds from the start, ascending, within `seconds`: exponential gaps from a seeded
+    generator. One arrival at least.
+    """
     generator = np.random.default_rng(seed)
     expected = queries_per_s * seconds
     gaps = generator.exponential(1 / queries_per_s, int(expected + 10 * np.sqrt(expected) + 10))

@@ -58,4 +58,6 @@ def table(probes: list[Probe]) -> pd.DataFrame:
     """The probes in the order tried."""
     import pandas as pd
 
-    return pd.DataFrame([vars(probe) for probe in probes], columns=["queries_per_s", "queries", "latency_ms_at_percentile", "held"])
+    return pd.DataFrame(
+        [vars(probe) for probe in probes], columns=["queries_per_s", "queries", "latency_ms_at_percentile", "held"]
+    )

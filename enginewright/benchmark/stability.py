@@ -13,7 +13,8 @@ from enginewright.config import Stability
 if TYPE_CHECKING:
     import pandas as pd
 
-LEAST_WINDOWS = 8  # fewer say nothing of a trend: with 7, Kendall's test cannot reach p < 0.0004 at all, and one stall decides the spread
+# fewer say nothing of a trend: with 7, Kendall's test cannot reach p < 0.0004 at all, and one stall decides the spread
+LEAST_WINDOWS = 8
 MINUTE = 60.0
 
 
@@ -35,9 +36,10 @@ class _Series:
 def stability(windows: pd.DataFrame, settings: Stability) -> dict[str, Any]:
     """Figures of the windows, and the verdict.
 
-    Drift is the Theil-Sen slope (P. K. Sen, JASA 63, 1968: the median of all slopes between two windows, which one stall does not move) over the
-    whole load in percent of the median; whether there is a trend at all is the Mann-Kendall test, Kendall's tau of throughput against time. A load
-    is stable if it has no trend beyond `maximum_drift_percent`, its windows spread by at most `maximum_coefficient_of_variation` (population standard
+    Drift is the Theil-Sen slope (P. K. Sen, JASA 63, 1968: the median of all slopes between two windows, which one
+    stall does not move) over the whole load in percent of the median; whether there is a trend at all is the
+    Mann-Kendall test, Kendall's tau of throughput against time. A load is stable if it has no trend beyond
+    `maximum_drift_percent`, its windows spread by at most `maximum_coefficient_of_variation` (population standard
     deviation over mean, as trtexec has it), and its end is as fast as its start.
 
     Args:
@@ -45,8 +47,9 @@ def stability(windows: pd.DataFrame, settings: Stability) -> dict[str, Any]:
         settings: the bounds.
 
     Returns:
-        windows, throughput_images_per_s_{first,last,slowest}_window, throughput_coefficient_of_variation, last_to_first (minutes, or halves of
-        a load under two), throughput_drift_percent, drift_p_value, stable (absent if too short), stability (the reason in words).
+        windows, throughput_images_per_s_{first,last,slowest}_window, throughput_coefficient_of_variation, last_to_first
+        (minutes, or halves of a load under two), throughput_drift_percent, drift_p_value, stable (absent if too short),
+        stability (the reason in words).
     """
     if windows.empty:
         return {}
@@ -84,8 +87,14 @@ def _trend(series: _Series) -> dict[str, float]:
 
 def _faults(series: _Series, found: dict[str, Any], settings: Stability) -> list[str]:
     faults = []
-    if abs(found["throughput_drift_percent"]) > settings.maximum_drift_percent and found["drift_p_value"] < settings.significance:
-        faults.append(f"throughput drifts by {found['throughput_drift_percent']:+.1f} % from start to end (p = {found['drift_p_value']:.2g})")
+    if (
+        abs(found["throughput_drift_percent"]) > settings.maximum_drift_percent
+        and found["drift_p_value"] < settings.significance
+    ):
+        faults.append(
+            f"throughput drifts by {found['throughput_drift_percent']:+.1f} % from start to end (p ="
+            f" {found['drift_p_value']:.2g})"
+        )
     if found["last_to_first"] < settings.minimum_last_to_first:
         part = "minute" if series.ends[-1] >= 2 * MINUTE else "half"
         faults.append(f"the last {part} has {found['last_to_first']:.3f} of the throughput of the first")
@@ -94,5 +103,8 @@ def _faults(series: _Series, found: dict[str, Any], settings: Stability) -> list
         where = f"{series.starts[slowest]:.4g}-{series.ends[slowest]:.4g} s"
         share = series.rates[slowest] / np.median(series.rates)
         spread = f"{found['throughput_coefficient_of_variation']:.1%}"
-        faults.append(f"windows spread by {spread} (coefficient of variation), the slowest, {where}, has {share:.2f} of the median")
+        faults.append(
+            f"windows spread by {spread} (coefficient of variation), the slowest, {where}, has {share:.2f} of the"
+            " median"
+        )
     return faults

@@ -20,9 +20,13 @@ LEAST_BATCHES = 2
 
 
 class EngineSystem:
-    """See `enginewright.benchmark.schedule.System`. A query is a batch of real images, the next ones of the validation set in turn."""
+    """See `enginewright.benchmark.schedule.System`. A query is a batch of real images, the next ones of the validation
+    set in turn.
+    """
 
-    def __init__(self, engine: Engine, images: ImageSet, preprocessing: Preprocessing, batch: int, largest: int = 0) -> None:
+    def __init__(
+        self, engine: Engine, images: ImageSet, preprocessing: Preprocessing, batch: int, largest: int = 0
+    ) -> None:
         """Preprocess and lay out the images where the engine copies from fastest.
 
         Args:
@@ -36,14 +40,21 @@ class EngineSystem:
             DataError: there is no image.
         """
         if len(images) == 0:
-            raise DataError("the validation set holds no image to load the engines with; raise data.validation_images, or check data.root")
+            raise DataError(
+                "the validation set holds no image to load the engines with; raise data.validation_images, or check"
+                " data.root"
+            )
         (spec,) = engine.inputs
         one = as_input(to_input(np.asarray(images.pixels[:1]), preprocessing), spec).nbytes
         self._engine, self._batch, self._name = engine, batch, spec.name
         self._count = max(LEAST_BATCHES, min(-(-len(images) // batch), ROTATION_BYTES // (one * batch)))
-        rows = batch * (self._count + max(largest - 1, 0))  # the first come again at the end, for several queries that begin near it
+        rows = batch * (
+            self._count + max(largest - 1, 0)
+        )  # the first come again at the end, for several queries that begin near it
         self._pool = engine.pinned_inputs(rows)[spec.name]
-        for row in range(min(batch * self._count, rows)):  # one at a time: float32 images of the largest batch need not fit beside the pool
+        for row in range(
+            min(batch * self._count, rows)
+        ):  # one at a time: float32 images of the largest batch need not fit beside the pool
             pixels = np.asarray(images.pixels[row % len(images)])[None]
             self._pool[row : row + 1] = as_input(to_input(pixels, preprocessing), spec)
         self._pool[batch * self._count :] = self._pool[: rows - batch * self._count]

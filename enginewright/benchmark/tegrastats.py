@@ -1,11 +1,14 @@
-"""Telemetry of a Jetson, whose GPU NVML does not serve: `tegrastats`, which ships with Jetson Linux, run beside the load and read line by line.
+"""Telemetry of a Jetson, whose GPU NVML does not serve: `tegrastats`, which ships with Jetson Linux, run beside the
+load and read line by line.
 
-Fields and their forms: "Tegrastats Utility" in NVIDIA's Jetson Linux Developer Guide (r32 to r39), and lines recorded on Nano, TX2, Xavier, Orin
-and Thor (tests/benchmark/test_tegrastats.py). What differs between releases:
+Fields and their forms: "Tegrastats Utility" in NVIDIA's Jetson Linux Developer Guide (r32 to r39), and lines recorded
+on Nano, TX2, Xavier, Orin and Thor (tests/benchmark/test_tegrastats.py). What differs between releases:
 
-- GR3D_FREQ is `45%@921` on Nano and Xavier, `45%@[1300,1300]` (a clock for each GPC) on Orin since JetPack 6, `@[314,314,314]` on Thor, and
-  `45%` alone where the clock may not be read; then the kernel's devfreq has it. A gated GPC has the clock 0, which is no clock.
-- A rail is `VDD_IN 4067/4067` (now / mean, milliwatts) in JetPack 4, `VDD_IN 5251mW/8535mW` in 5 and 6, `.../max` besides in 7.
+- GR3D_FREQ is `45%@921` on Nano and Xavier, `45%@[1300,1300]` (a clock for each GPC) on Orin since JetPack 6,
+  `@[314,314,314]` on Thor, and `45%` alone where the clock may not be read; then the kernel's devfreq has it. A gated
+  GPC has the clock 0, which is no clock.
+- A rail is `VDD_IN 4067/4067` (now / mean, milliwatts) in JetPack 4, `VDD_IN 5251mW/8535mW` in 5 and 6, `.../max`
+  besides in 7.
 - Sensors are `GPU@43C` until JetPack 5 and `gpu@47.625C` since; one that is switched off says -256.
 
 What a line does not say is missing from the answer, never 0.
@@ -34,10 +37,11 @@ MEMORY = re.compile(r"\bEMC(?:_FREQ)?\s+(?:\d+%)?@(\d+)")
 TEMPERATURE = re.compile(r"\bGPU@(-?\d+(?:\.\d+)?)C", re.IGNORECASE)
 RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (-?\d+)(?:mW)?/-?\d+")
 
-# The rails that make up the module's power, the first set that is there whole. VDD_IN, POM_5V_IN and VIN feed all the others, which must not be
-# added to them. AGX Orin and AGX Xavier have no such rail: theirs are fed side by side (VDDQ_VDD2_1V8AO of Orin from VIN_SYS_5V0, so it
-# is left out). Sources: the tables of power monitor channels in the Developer Guide, "Platform Power and Performance"; Jetson AGX Xavier
-# Product Design Guide, 5.2 and 5.6.2; the same choice in energymon's energymon-jetson.c. The carrier board is in none of them.
+# The rails that make up the module's power, the first set that is there whole. VDD_IN, POM_5V_IN and VIN feed all the
+# others, which must not be added to them. AGX Orin and AGX Xavier have no such rail: theirs are fed side by side
+# (VDDQ_VDD2_1V8AO of Orin from VIN_SYS_5V0, so it is left out). Sources: the tables of power monitor channels in the
+# Developer Guide, "Platform Power and Performance"; Jetson AGX Xavier Product Design Guide, 5.2 and 5.6.2; the same
+# choice in energymon's energymon-jetson.c. The carrier board is in none of them.
 MODULE_RAILS = (
     ("VDD_IN",),  # TX1, TX2, Xavier NX, Orin NX, Orin Nano
     ("POM_5V_IN",),  # Nano
@@ -51,7 +55,8 @@ def parse(line: str) -> dict[str, float]:
     """What one line of tegrastats says, in the columns of NVML's telemetry.
 
     Returns:
-        Of sm_clock_mhz (the fastest GPC), memory_clock_mhz (EMC), gpu_temperature_c, power_w (of the module), gpu_utilization_percent and
+        Of sm_clock_mhz (the fastest GPC), memory_clock_mhz (EMC), gpu_temperature_c, power_w (of the module),
+        gpu_utilization_percent and
         gpu_memory_mib (all memory in use: CPU and GPU share it) those that the line states.
     """
     found: dict[str, float] = {}
@@ -85,7 +90,9 @@ class Tegrastats:
         self._fault, self._closed = "", False
         self._process: Optional[subprocess.Popen[bytes]] = None
         try:
-            self._process = subprocess.Popen([path, "--interval", str(INTERVAL_MS)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                [path, "--interval", str(INTERVAL_MS)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
         except OSError as fault:
             self._fault = f"no GPU telemetry: {path} cannot be started ({fault.strerror})"
             return
@@ -98,7 +105,9 @@ class Tegrastats:
         code = self._process.poll() if self._process and not self._closed else None
         if not self._fault and code is not None:
             self._take()
-            self._fault = f"no GPU telemetry: {UTILITY} ended with {code}" + (f" and said: {self._said}" if self._said else "")
+            self._fault = f"no GPU telemetry: {UTILITY} ended with {code}" + (
+                f" and said: {self._said}" if self._said else ""
+            )
         return self._fault
 
     def read(self) -> dict[str, float]:

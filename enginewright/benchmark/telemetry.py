@@ -1,4 +1,6 @@
-"""Readings of the machine beside the load: CPU frequency and memory through psutil, the GPU through NVML or, on a Jetson, tegrastats. The owner of pynvml."""
+"""Readings of the machine beside the load: CPU frequency and memory through psutil, the GPU through NVML or, on a
+Jetson, tegrastats. The owner of pynvml.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,18 @@ MIB = 1 << 20
 NAN = math.nan
 
 CPU_COLUMNS = ("cpu_frequency_mhz", "cpu_utilization_percent", "process_cpu_percent", "cpu_temperature_c", "rss_mib")
-GPU_COLUMNS = ("sm_clock_mhz", "memory_clock_mhz", "gpu_temperature_c", "power_w", "gpu_utilization_percent", "gpu_memory_mib", "throttle_reasons")
+GPU_COLUMNS = (
+    "sm_clock_mhz",
+    "memory_clock_mhz",
+    "gpu_temperature_c",
+    "power_w",
+    "gpu_utilization_percent",
+    "gpu_memory_mib",
+    "throttle_reasons",
+)
 
-# NVML API Reference, nvmlClocksEventReasons: bit -> what holds the clocks down. Idle (bit 0) and application clocks (bit 1) are no throttling.
+# NVML API Reference, nvmlClocksEventReasons: bit -> what holds the clocks down. Idle (bit 0) and application clocks
+# (bit 1) are no throttling.
 THROTTLE_REASONS = {
     1 << 2: "software power cap",
     1 << 3: "hardware slowdown",
@@ -48,7 +59,9 @@ class Telemetry:
         psutil.cpu_percent()
         self._gpu = None if gpu is None else _open(gpu)
         self._neighbours = Neighbours(pid)
-        self.columns = CPU_COLUMNS + (GPU_COLUMNS if self._gpu and not self._gpu.absent else ()) + ("other_processes",)  # of `read`, with units
+        self.columns = (
+            CPU_COLUMNS + (GPU_COLUMNS if self._gpu and not self._gpu.absent else ()) + ("other_processes",)
+        )  # of `read`, with units
 
     @property
     def absent(self) -> str:
@@ -81,7 +94,9 @@ class Telemetry:
 
 
 def _open(name: str) -> Union[_Gpu, tegrastats.Tegrastats]:
-    """NVML where it serves the GPU. JetPack 6 has an NVML that knows the GPU's name and no reading of it, older ones have none."""
+    """NVML where it serves the GPU. JetPack 6 has an NVML that knows the GPU's name and no reading of it, older ones
+    have none.
+    """
     nvml = _Gpu(name)
     path = tegrastats.installed()
     return tegrastats.Tegrastats(path) if path and (nvml.absent or nvml.mute()) else nvml
@@ -109,7 +124,10 @@ class _Gpu:
     def read(self) -> dict[str, float]:
         nvml, handle = self._nvml, self._handle
         # renamed in driver 535
-        reasons = getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", None) or nvml.nvmlDeviceGetCurrentClocksThrottleReasons
+        reasons = (
+            getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", None)
+            or nvml.nvmlDeviceGetCurrentClocksThrottleReasons
+        )
         sources: Mapping[str, Callable[[], float]] = {
             "sm_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
             "memory_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),

@@ -1,9 +1,10 @@
 """Bias correction: what rounding its weights to INT8 adds to a layer's output on average, taken off its bias.
 
-Rounding errors of weights do not cancel out behind a Relu: E[(W_int8 - W) x] = (W_int8 - W) E[x] moves every value of a channel the same way, most
-so in a depthwise convolution, which sums nine products. Source: M. Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias
-Correction" (ICCV 2019), section 4.2, with E[x] measured on the calibration images in place of the paper's estimate from BatchNormalization.
-Here x are the values of the float model, so that a layer's shift depends neither on scales nor on which other layers run in INT8.
+Rounding errors of weights do not cancel out behind a Relu: E[(W_int8 - W) x] = (W_int8 - W) E[x] moves every value of a
+channel the same way, most so in a depthwise convolution, which sums nine products. Source: M. Nagel et al., "Data-Free
+Quantization Through Weight Equalization and Bias Correction" (ICCV 2019), section 4.2, with E[x] measured on the
+calibration images in place of the paper's estimate from BatchNormalization. Here x are the values of the float model,
+so that a layer's shift depends neither on scales nor on which other layers run in INT8.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ Shifts = Mapping[str, npt.NDArray[np.float32]]  # name of a layer -> mean shift 
 
 
 def corrected(model: ModelProto, shifts: Shifts, exclude: Collection[str] = ()) -> ModelProto:
-    """Return a copy of a float model, BatchNormalization folded where it can be, whose biases are lowered by the shifts.
+    """Return a copy of a float model, BatchNormalization folded where it can be, whose biases are lowered by the
+    shifts.
 
     Args:
         model: FP32.
@@ -48,15 +50,24 @@ def corrected(model: ModelProto, shifts: Shifts, exclude: Collection[str] = ()) 
     if not shifts:
         return result
     graph = Graph(result)
-    stored = [node for node in graph.nodes if node.op_type in CORRECTED and all(graph.constant(name) is not None for name in node.input[1:] if name)]
+    stored = [
+        node
+        for node in graph.nodes
+        if node.op_type in CORRECTED and all(graph.constant(name) is not None for name in node.input[1:] if name)
+    ]
     layers = {node.name: node for node in stored}
     for name, shift in shifts.items():
         if name not in layers:
-            raise CalibrationMismatch(f"the bias correction is of a layer '{name}' that the model does not have{nearest(name, layers)}; {REMEDY}")
+            raise CalibrationMismatch(
+                f"the bias correction is of a layer '{name}' that the model does not have{nearest(name, layers)};"
+                f" {REMEDY}"
+            )
         weight, bias = graph.constant(layers[name].input[1]), bias_of(graph, layers[name])
         assert weight is not None  # stored, as all of these
         if (channels := output_channels(layers[name], weight.shape)) != shift.size:
-            raise CalibrationMismatch(f"the bias correction has {shift.size} channels for '{name}', which has {channels}; {REMEDY}")
+            raise CalibrationMismatch(
+                f"the bias correction has {shift.size} channels for '{name}', which has {channels}; {REMEDY}"
+            )
         if name not in exclude:
             set_bias(graph, layers[name], ((0.0 if bias is None else bias) - shift).astype(weight.dtype))
     graph.drop_unused_initializers()
@@ -65,7 +76,12 @@ def corrected(model: ModelProto, shifts: Shifts, exclude: Collection[str] = ()) 
 
 def to_text(shifts: Shifts) -> str:
     """The file's content; equal shifts give equal bytes, and every float32 comes back as it was."""
-    return json.dumps({name: [float(f"{value:.9g}") for value in shift.tolist()] for name, shift in shifts.items()}, indent=0) + "\n"
+    return (
+        json.dumps(
+            {name: [float(f"{value:.9g}") for value in shift.tolist()] for name, shift in shifts.items()}, indent=0
+        )
+        + "\n"
+    )
 
 
 def read(path: Path) -> dict[str, npt.NDArray[np.float32]]:

@@ -1,11 +1,12 @@
 """calib.cache: TensorRT's own text format, the one calibration artifact.
 
-First line `TRT-<version>-<algorithm>`, then one line a tensor: its name, `: ` and up to 8 hex digits, the big-endian IEEE-754
-float32 scale. real = scale * int8, scale = amax / 127 (NVIDIA TensorRT Developer Guide, "INT8 calibration"). TensorRT writes no
-leading zeros, so a tensor that was always zero, such as a bias of zeros, has the one digit `0`.
+First line `TRT-<version>-<algorithm>`, then one line a tensor: its name, `: ` and up to 8 hex digits, the big-endian
+IEEE-754 float32 scale. real = scale * int8, scale = amax / 127 (NVIDIA TensorRT Developer Guide, "INT8 calibration").
+TensorRT writes no leading zeros, so a tensor that was always zero, such as a bias of zeros, has the one digit `0`.
 
-A name that holds a newline does not fit on a line. It is written as a JSON string, in quotes, and so is one that looks like that
-already; TensorRT knows no such tensor (its builder gets other names: `enginewright.calibration.names`). All other names stay as they are.
+A name that holds a newline does not fit on a line. It is written as a JSON string, in quotes, and so is one that looks
+like that already; TensorRT knows no such tensor (its builder gets other names: `enginewright.calibration.names`). All
+other names stay as they are.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from enginewright.config import CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch, StaleArtifact
 from enginewright.manifest import replacing
 
-# TensorRT refuses a cache whose header names another algorithm or version. It knows no percentile; to its MinMax calibrator any scale is
-# a range, so that is what such a cache is called. (The Legacy calibrator of 8.6 writes a format of its own, without a header.)
+# TensorRT refuses a cache whose header names another algorithm or version. It knows no percentile; to its MinMax
+# calibrator any scale is a range, so that is what such a cache is called. (The Legacy calibrator of 8.6 writes a format
+# of its own, without a header.)
 HEADER_NAMES = {
     CalibrationAlgorithm.entropy: "EntropyCalibration2",
     CalibrationAlgorithm.minmax: "MinMaxCalibration",
@@ -37,25 +39,31 @@ HEADER_NAMES = {
 ALGORITHMS = {"EntropyCalibration2": CalibrationAlgorithm.entropy, "MinMaxCalibration": CalibrationAlgorithm.minmax}
 PORTABLE_VERSION = "8600"  # what a cache of ours is stamped with; `stamped` writes the version that builds
 
-# A tensor that was zero in every image gets the range 1: zeros stay exact, and a value that does come is not cut to nothing.
+# A tensor that was zero in every image gets the range 1: zeros stay exact, and a value that does come is not cut to
+# nothing.
 RANGE_OF_ZEROS = 1.0
 
 
 @dataclass(frozen=True)
 class CalibrationCache:
-    """INT8 scales of activation tensors in TensorRT's text format, and the bias correction that lies beside the file."""
+    """INT8 scales of activation tensors in TensorRT's text format, and the bias correction that lies beside the
+    file.
+    """
 
     algorithm: CalibrationAlgorithm  # percentile is read back as minmax; the sidecar's settings keep the name
     scales: Mapping[str, float]  # tensor name -> scale, a float32 value
     version: str = PORTABLE_VERSION
-    shifts: Shifts = field(default_factory=dict, compare=False)  # bias.py: subtracted from the biases of layers that run in INT8
+    shifts: Shifts = field(
+        default_factory=dict, compare=False
+    )  # bias.py: subtracted from the biases of layers that run in INT8
 
     @classmethod
     def read(cls, path: Path) -> CalibrationCache:
         """Read a cache written by TensorRT or by us, with the bias correction beside it if there is one.
 
         Raises:
-            CalibrationMismatch: with file and line number if a line is not `tensor: 1 to 8 hex digits`, or the correction is not understood.
+            CalibrationMismatch: with file and line number if a line is not `tensor: 1 to 8 hex digits`, or the
+                correction is not understood.
         """
         try:
             return replace(cls.parse(path.read_bytes(), str(path)), shifts=bias.read(path.with_name(bias.FILE)))
@@ -65,11 +73,15 @@ class CalibrationCache:
     @classmethod
     def parse(cls, content: bytes, where: str = "calib.cache") -> CalibrationCache:
         """The same from bytes, as a TensorRT calibrator hands them over."""
-        lines = content.decode("utf-8", errors="replace").split("\n")  # not by splitlines, which knows line breaks that a name may hold
+        lines = content.decode("utf-8", errors="replace").split(
+            "\n"
+        )  # not by splitlines, which knows line breaks that a name may hold
         header = re.fullmatch(r"TRT-(\d+)-(\w+)", lines[0].strip()) if lines else None
         if header is None or header.group(2) not in ALGORITHMS:
             found = lines[0][:60] if lines else "nothing"
-            raise CalibrationMismatch(f"{where}, line 1: {found!r} is no header like TRT-8600-EntropyCalibration2; run `dvc repro calibrate`")
+            raise CalibrationMismatch(
+                f"{where}, line 1: {found!r} is no header like TRT-8600-EntropyCalibration2; run `dvc repro calibrate`"
+            )
         scales: dict[str, float] = {}
         for number, line in enumerate(lines[1:], start=2):
             if not line.strip():
@@ -77,10 +89,14 @@ class CalibrationCache:
             tensor, separator, digits = line.rstrip("\r").rpartition(": ")  # a tensor's name may hold ": " itself
             cut_short = number == len(lines) and not content.endswith(b"\n") and digits != "0" and len(digits) < 8
             if not separator or cut_short or not re.fullmatch(r"[0-9a-fA-F]{1,8}", digits):
-                raise CalibrationMismatch(f"{where}, line {number}: is not `tensor: 1 to 8 hex digits`; run `dvc repro calibrate`")
+                raise CalibrationMismatch(
+                    f"{where}, line {number}: is not `tensor: 1 to 8 hex digits`; run `dvc repro calibrate`"
+                )
             (scale,) = struct.unpack("!f", bytes.fromhex(digits.zfill(8)))
             if not math.isfinite(scale) or scale < 0:
-                raise CalibrationMismatch(f"{where}, line {number}: the scale of {tensor} is {scale}; run `dvc repro calibrate`")
+                raise CalibrationMismatch(
+                    f"{where}, line {number}: the scale of {tensor} is {scale}; run `dvc repro calibrate`"
+                )
             scales[_unquoted(tensor)] = scale
         return cls(ALGORITHMS[header.group(2)], scales, header.group(1))
 
@@ -96,13 +112,17 @@ class CalibrationCache:
             temporary.write_bytes(self.to_bytes())
 
     def stamped(self, version: str) -> CalibrationCache:
-        """The same scales under another TensorRT version's header: TensorRT calibrates anew when its own is not there."""
+        """The same scales under another TensorRT version's header: TensorRT calibrates anew when its own is not
+        there.
+        """
         return replace(self, version=version)
 
     def renamed(self, names: Mapping[str, str]) -> CalibrationCache:
         """The same for a model some of whose tensors and layers are called otherwise: old name -> new."""
         scales = {names.get(tensor, tensor): scale for tensor, scale in self.scales.items()}
-        return replace(self, scales=scales, shifts={names.get(layer, layer): shift for layer, shift in self.shifts.items()})
+        return replace(
+            self, scales=scales, shifts={names.get(layer, layer): shift for layer, shift in self.shifts.items()}
+        )
 
     def require(self, tensors: Iterable[str], model: str) -> None:
         """Check that this cache has a scale for each of the tensors.
@@ -113,7 +133,10 @@ class CalibrationCache:
         missing = [tensor for tensor in tensors if tensor not in self.scales]
         if missing:
             shown = ", ".join(map(_quoted, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-            raise CalibrationMismatch(f"the calibration cache has no scale for {shown} of {model}: it belongs to another model; run `dvc repro calibrate`")
+            raise CalibrationMismatch(
+                f"the calibration cache has no scale for {shown} of {model}: it belongs to another model; run `dvc"
+                " repro calibrate`"
+            )
 
 
 def _quoted(tensor: str) -> str:
@@ -146,11 +169,15 @@ def read_calibration(model: Path) -> CalibrationCache:
     for path, found in made.items():
         if str(model) not in found.inputs:
             raise CalibrationMismatch(f"{path} does not say which model it was made from; run `dvc repro -f calibrate`")
-    corrected, correction = made[artifacts.CALIBRATION_CACHE].settings.get("bias_correction"), made.get(artifacts.BIAS_CORRECTION)
+    corrected, correction = (
+        made[artifacts.CALIBRATION_CACHE].settings.get("bias_correction"),
+        made.get(artifacts.BIAS_CORRECTION),
+    )
     if corrected != (correction.sha256 if correction else None):
         said = "another bias correction than lies beside it" if correction else "a bias correction, which is missing"
         raise StaleArtifact(
-            f"{artifacts.CALIBRATION_CACHE} was made with {said if corrected else 'none, and one lies beside it'}; run `dvc repro -f calibrate`"
+            f"{artifacts.CALIBRATION_CACHE} was made with {said if corrected else 'none, and one lies beside it'}; run"
+            " `dvc repro -f calibrate`"
         )
     return CalibrationCache.read(artifacts.CALIBRATION_CACHE)
 
@@ -158,6 +185,9 @@ def read_calibration(model: Path) -> CalibrationCache:
 def scale_of(tensor: str, amax: float) -> float:
     """The float32 scale amax / 127. Raises CalibrationMismatch if the range is no number."""
     if not np.isfinite(amax):
-        raise CalibrationMismatch(f"the values of {tensor} have the range {amax}; look for NaN or infinity in the weights and in the calibration images")
+        raise CalibrationMismatch(
+            f"the values of {tensor} have the range {amax}; look for NaN or infinity in the weights and in the"
+            " calibration images"
+        )
     scale = float(np.float32(amax / 127))
     return scale if scale >= np.finfo(np.float32).tiny else float(np.float32(RANGE_OF_ZEROS / 127))

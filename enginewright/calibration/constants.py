@@ -20,7 +20,15 @@ from enginewright.calibration.names import inner_graphs
 Array = npt.NDArray[Any]
 
 STANDARD_DOMAINS = ("", "ai.onnx")
-RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
+RANDOM = (
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+    "Dropout",
+)
 
 
 def operator(node: NodeProto) -> str:
@@ -35,7 +43,9 @@ class Constants:
         """`nodes`: of `graph`, in its order. `opsets`: what the model imports."""
         self._opsets = list(opsets)
         self._stored: dict[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
-        self._values: dict[str, Optional[Array]] = {sparse.values.name: dense(sparse) for sparse in graph.sparse_initializer}
+        self._values: dict[str, Optional[Array]] = {
+            sparse.values.name: dense(sparse) for sparse in graph.sparse_initializer
+        }
         self._makers: dict[str, NodeProto] = {}
         self._order = {id(node): position for position, node in enumerate(nodes)}
         inputs = {value.name for value in graph.input}
@@ -138,7 +148,11 @@ def _literal(node: NodeProto) -> Optional[Array]:
 
 def dense(sparse: SparseTensorProto) -> Array:
     """A sparse tensor with its zeros written out."""
-    values, indices, shape = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices), tuple(sparse.dims)
+    values, indices, shape = (
+        numpy_helper.to_array(sparse.values),
+        numpy_helper.to_array(sparse.indices),
+        tuple(sparse.dims),
+    )
     result = np.zeros(shape, values.dtype)
     if indices.ndim == 1:
         result.reshape(-1)[indices] = values

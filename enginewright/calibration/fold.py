@@ -1,9 +1,9 @@
 """BatchNormalization folded into the layer before it, so that INT8 scales of weights are those of the layer that runs.
 
-y = (x * w + b - mean) * k + shift with k = scale / sqrt(variance + epsilon) is one layer of weights w * k and bias (b - mean) * k + shift
-(Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 3.2).
-Backends do the same to a float model. Behind Q/DQ nodes they no longer may, and ONNX Runtime folds into Conv alone: so it is done here,
-for every INT8 graph alike, before a pair is placed.
+y = (x * w + b - mean) * k + shift with k = scale / sqrt(variance + epsilon) is one layer of weights w * k and bias (b -
+mean) * k + shift (Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", CVPR 2018, section 3.2). Backends do the same to a float model. Behind Q/DQ nodes they no longer may, and
+ONNX Runtime folds into Conv alone: so it is done here, for every INT8 graph alike, before a pair is placed.
 """
 
 from __future__ import annotations
@@ -25,15 +25,18 @@ PARAMETERS = ("scale", "shift", "mean", "variance")
 
 
 def fold_batch_normalization(model: ModelProto) -> ModelProto:
-    """Return a copy of a float model without those BatchNormalization nodes that `why_unfoldable` finds nothing against.
+    """Return a copy of a float model without those BatchNormalization nodes that `why_unfoldable` finds nothing
+    against.
 
-    The layer takes over the name of the normalized tensor, so that a scale of calib.cache for it still has its place. Computed in
-    float64 and stored in the type of the weights; the answers differ by rounding alone.
+    The layer takes over the name of the normalized tensor, so that a scale of calib.cache for it still has its place.
+    Computed in float64 and stored in the type of the weights; the answers differ by rounding alone.
     """
     result = ModelProto()
     result.CopyFrom(model)
     graph = Graph(result)
-    folded = [node for node in graph.nodes if node.op_type == BATCH_NORMALIZATION and why_unfoldable(graph, node) is None]
+    folded = [
+        node for node in graph.nodes if node.op_type == BATCH_NORMALIZATION and why_unfoldable(graph, node) is None
+    ]
     for node in folded:
         _fold(graph, node)
     if folded:
@@ -55,7 +58,10 @@ def why_unfoldable(graph: Graph, node: NodeProto) -> Optional[str]:
     named = f"'{layer.name or layer.output[0]}' ({layer.op_type})"
     if layer.op_type not in FOLDED_INTO:
         return f"its input comes from {named}, which is no convolution"
-    if any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute) or len([name for name in node.output if name]) > 1:
+    if (
+        any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
+        or len([name for name in node.output if name]) > 1
+    ):
         return "it is in training mode"
     return _other_reader(graph, node, named) or _unfoldable_numbers(graph, node, layer, named)
 
@@ -99,13 +105,16 @@ def _fold(graph: Graph, node: NodeProto) -> None:
     bias = bias_of(graph, layer)
     new_bias = shift if bias is None else bias * factor + shift
     new_weight = weight.astype(np.float64) * _along_outputs(layer, weight, factor)
-    layer.input[1] = graph.add_constant(graph.unique(f"{layer.input[1]}_folded"), new_weight.astype(weight.dtype))  # another layer may share the old ones
+    layer.input[1] = graph.add_constant(
+        graph.unique(f"{layer.input[1]}_folded"), new_weight.astype(weight.dtype)
+    )  # another layer may share the old ones
     set_bias(graph, layer, new_bias.astype(weight.dtype))
     layer.output[0] = node.output[0]
 
 
 def set_bias(graph: Graph, layer: NodeProto, bias: npt.NDArray[Any]) -> None:
-    """Give a Conv, ConvTranspose or Gemm this bias, added as it is: under a new name, as another layer may share the old one.
+    """Give a Conv, ConvTranspose or Gemm this bias, added as it is: under a new name, as another layer may share the
+    old one.
 
     Args:
         graph: which holds the layer.
@@ -127,24 +136,34 @@ def _affine(graph: Graph, node: NodeProto) -> tuple[Floats, Floats]:
 
 
 def fold_factors(graph: Graph, layer: NodeProto) -> None:
-    """Multiply alpha and beta of a Gemm with a stored weight into what they multiply, and give it its bias as [channels], unless its rows differ.
+    """Multiply alpha and beta of a Gemm with a stored weight into what they multiply, and give it its bias as
+    [channels], unless its rows differ.
 
-    The function stays. ONNX Runtime's integer Gemm multiplies the bias by alpha, so that its optimizer leaves such a layer in float.
+    The function stays. ONNX Runtime's integer Gemm multiplies the bias by alpha, so that its optimizer leaves such a
+    layer in float.
     """
     weight, alpha, bias = graph.constant(layer.input[1]), float(_attribute(layer, "alpha", 1.0)), bias_of(graph, layer)
     assert weight is not None  # chosen by the caller
     if alpha != 1.0:
-        layer.input[1] = graph.add_constant(graph.unique(f"{layer.input[1]}_times_alpha"), (weight.astype(np.float64) * alpha).astype(weight.dtype))
+        layer.input[1] = graph.add_constant(
+            graph.unique(f"{layer.input[1]}_times_alpha"), (weight.astype(np.float64) * alpha).astype(weight.dtype)
+        )
         _drop_attribute(layer, "alpha")
     channels = output_channels(layer, weight.shape)
     stored = graph.constant(layer.input[2]) if bias is not None else None
-    if bias is not None and stored is not None and (float(_attribute(layer, "beta", 1.0)) != 1.0 or stored.shape != (channels,)):
+    if (
+        bias is not None
+        and stored is not None
+        and (float(_attribute(layer, "beta", 1.0)) != 1.0 or stored.shape != (channels,))
+    ):
         set_bias(graph, layer, (np.broadcast_to(bias, channels) if bias.ndim < 2 else bias).astype(weight.dtype))
     _drop_attribute(layer, "beta")
 
 
 def bias_of(graph: Graph, layer: NodeProto) -> Optional[Floats]:
-    """The layer's bias as it is added, None without one: [channels], or [1] for all of them; of a Gemm whose rows differ, [rows, channels or 1]."""
+    """The layer's bias as it is added, None without one: [channels], or [1] for all of them; of a Gemm whose rows
+    differ, [rows, channels or 1].
+    """
     if len(layer.input) < 3 or not layer.input[2]:
         return None
     bias = _constant(graph, layer.input[2])
@@ -169,8 +188,8 @@ def _constant(graph: Graph, tensor: str) -> Floats:
 def _along_outputs(layer: NodeProto, weight: npt.NDArray[Any], factor: Floats) -> Floats:
     """The factor of each output channel in a shape that multiplies the weight.
 
-    Conv: [M, C / group, ...]; ConvTranspose: [C, M / group, ...], where each group of input channels makes its own M / group outputs;
-    Gemm: [N, K] if transB, else [K, N].
+    Conv: [M, C / group, ...]; ConvTranspose: [C, M / group, ...], where each group of input channels makes its own M /
+    group outputs; Gemm: [N, K] if transB, else [K, N].
     """
     if layer.op_type == "Gemm":
         return factor[:, None] if _attribute(layer, "transB", 0) else factor[None, :]
@@ -182,10 +201,16 @@ def _along_outputs(layer: NodeProto, weight: npt.NDArray[Any], factor: Floats) -
 
 
 def _attribute(node: NodeProto, name: str, default: Any) -> Any:
-    return next((helper.get_attribute_value(attribute) for attribute in node.attribute if attribute.name == name), default)
+    return next(
+        (helper.get_attribute_value(attribute) for attribute in node.attribute if attribute.name == name), default
+    )
 
 
 def _drop_attribute(node: NodeProto, name: str) -> None:
-    kept = [AttributeProto.FromString(attribute.SerializeToString()) for attribute in node.attribute if attribute.name != name]
+    kept = [
+        AttributeProto.FromString(attribute.SerializeToString())
+        for attribute in node.attribute
+        if attribute.name != name
+    ]
     del node.attribute[:]
     node.attribute.extend(kept)

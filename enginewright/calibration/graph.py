@@ -1,4 +1,6 @@
-"""An ONNX graph, indexed for inserting Q/DQ nodes: who makes a tensor, who reads it, what is constant, what cannot be negative."""
+"""An ONNX graph, indexed for inserting Q/DQ nodes: who makes a tensor, who reads it, what is constant, what cannot be
+negative.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,34 @@ from enginewright.calibration.constants import Constants, names_of, operator
 from enginewright.calibration.names import Names, inner_graphs
 
 NON_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs")
-SIGN_KEEPING = ("MaxPool", "AveragePool", "GlobalAveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout")
+SIGN_KEEPING = (
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "Reshape",
+    "Flatten",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+    "Identity",
+    "Dropout",
+)
 SIGN_KEEPING_OF_ALL = ("Add", "Mul", "Concat")
 USUAL_OPSET = 17  # of a graph that comes without its model
 DATA_IS_A_SHAPE = 1024  # initializers up to so many values may be shapes, which type inference reads
 
 
 class Graph:
-    """A view of a model's main graph that edits it in place. Of inner graphs (If, Loop, Scan) it knows only what they read."""
+    """A view of a model's main graph that edits it in place. Of inner graphs (If, Loop, Scan) it knows only what they
+    read.
+    """
 
     def __init__(self, proto: Union[ModelProto, GraphProto], names: Optional[Names] = None) -> None:
         """Index `proto` as it is now. `names`: where others make names for the same model too."""
         self._proto = proto.graph if isinstance(proto, ModelProto) else proto
-        self._opsets = list(proto.opset_import) if isinstance(proto, ModelProto) else [helper.make_opsetid("", USUAL_OPSET)]
+        self._opsets = (
+            list(proto.opset_import) if isinstance(proto, ModelProto) else [helper.make_opsetid("", USUAL_OPSET)]
+        )
         self._functions = list(proto.functions) if isinstance(proto, ModelProto) else []
         self._model, self._names = proto, names
         self.nodes: list[NodeProto] = list(self._proto.node)
@@ -37,7 +54,9 @@ class Graph:
             for inner in inner_graphs(node):
                 self.captured |= names_of(inner.node) | {output.name for output in inner.output}
         self._constants = Constants(self._proto, self.nodes, self._opsets)
-        self._producers = {tensor: (position, node) for position, node in enumerate(self.nodes) for tensor in node.output if tensor}
+        self._producers = {
+            tensor: (position, node) for position, node in enumerate(self.nodes) for tensor in node.output if tensor
+        }
         self._consumers: dict[str, list[NodeProto]] = {}
         for node in self.nodes:
             for tensor in node.input:
@@ -87,7 +106,9 @@ class Graph:
         return producer is not None and operator(producer) == "Conv"
 
     def behind_relu(self, tensor: str) -> str:
-        """The output of the Relu, or Clip from 0, that alone reads a tensor; else the tensor. Backends fuse these into the layer before."""
+        """The output of the Relu, or Clip from 0, that alone reads a tensor; else the tensor. Backends fuse these into
+        the layer before.
+        """
         consumers = self.consumers(tensor)
         if len(consumers) == 1 and not self.read_elsewhere(tensor) and self.is_relu(consumers[0]):
             return str(consumers[0].output[0])
@@ -122,7 +143,9 @@ class Graph:
 
     def key(self, node: NodeProto) -> str:
         """What tells a node from all others: its name, or its first output where it has no name or shares it."""
-        return str(node.name if node.name and self._named[node.name] < 2 else next(filter(None, node.output), node.name))
+        return str(
+            node.name if node.name and self._named[node.name] < 2 else next(filter(None, node.output), node.name)
+        )
 
     def unique(self, name: str) -> str:
         """`name`, or `name` with a number, that no tensor and no node of the model has; it is taken from now on."""
@@ -148,7 +171,9 @@ class Graph:
         self._first.extend(nodes)
 
     def insert_after_producers(self, added: Mapping[str, Sequence[NodeProto]]) -> None:
-        """Put the nodes added for each tensor right behind its producer (graph inputs: first), so that the order stays topological."""
+        """Put the nodes added for each tensor right behind its producer (graph inputs: first), so that the order stays
+        topological.
+        """
         ordered = list(self._first)
         ordered += [node for tensor, nodes in added.items() if tensor not in self._producers for node in nodes]
         behind: dict[int, list[NodeProto]] = {}
@@ -168,11 +193,15 @@ class Graph:
     def drop_unused_initializers(self) -> None:
         """Remove constants that nothing reads any more, and weights from the inputs, where old exporters list them."""
         nodes = list(self._proto.node)
-        read = Counter(tensor for node in nodes for tensor in (*node.input, *(names_of([node]) - set(node.input)))) + Counter(self.outputs)
+        read = Counter(
+            tensor for node in nodes for tensor in (*node.input, *(names_of([node]) - set(node.input)))
+        ) + Counter(self.outputs)
         gone: set[int] = set()
         for position in reversed(range(len(nodes))):
             node = nodes[position]
-            if any(node.output) and all(not tensor or (self.is_constant(tensor) and not read[tensor]) for tensor in node.output):
+            if any(node.output) and all(
+                not tensor or (self.is_constant(tensor) and not read[tensor]) for tensor in node.output
+            ):
                 gone.add(position)
                 read.subtract(node.input)
         if gone:
@@ -180,13 +209,19 @@ class Graph:
         kept = [tensor for tensor in self._proto.initializer if read[tensor.name] > 0]
         sparse = [tensor for tensor in self._proto.sparse_initializer if read[tensor.values.name] > 0]
         real = [value for value in self._proto.input if not self.is_constant(value.name)]
-        for field, values in ((self._proto.initializer, kept), (self._proto.sparse_initializer, sparse), (self._proto.input, real)):
+        for field, values in (
+            (self._proto.initializer, kept),
+            (self._proto.sparse_initializer, sparse),
+            (self._proto.input, real),
+        ):
             if len(field) != len(values):
                 del field[:]
                 field.extend(values)
 
     def _clips_from(self, node: NodeProto) -> Optional[float]:
-        """The least value that a Clip gives, None if unknown: with limits in the wrong order it gives the upper one alone."""
+        """The least value that a Clip gives, None if unknown: with limits in the wrong order it gives the upper one
+        alone.
+        """
         minimum, maximum = (self._limit(node, index) for index in (1, 2))
         if minimum is None or (maximum is None and len(node.input) > 2 and node.input[2]):
             return None
@@ -235,11 +270,18 @@ class Graph:
             bare = without_weights(self._proto, self._opsets, self._functions)
             try:
                 inferred = shape_inference.infer_shapes(bare).graph
-            except shape_inference.InferenceError:  # ONNX Runtime takes some files that ONNX does not: a node of the domain `ai.onnx`
+            except (
+                shape_inference.InferenceError
+            ):  # ONNX Runtime takes some files that ONNX does not: a node of the domain `ai.onnx`
                 inferred = bare.graph
             values = [*inferred.input, *inferred.value_info, *inferred.output]
-            self._types = {tensor.name: helper.make_tensor_type_proto(tensor.data_type, tensor.dims).tensor_type for tensor in inferred.initializer}
-            self._types.update({value.name: value.type.tensor_type for value in values if value.type.HasField("tensor_type")})
+            self._types = {
+                tensor.name: helper.make_tensor_type_proto(tensor.data_type, tensor.dims).tensor_type
+                for tensor in inferred.initializer
+            }
+            self._types.update(
+                {value.name: value.type.tensor_type for value in values if value.type.HasField("tensor_type")}
+            )
         return self._types
 
 
@@ -250,5 +292,7 @@ def without_weights(graph: GraphProto, opsets: Sequence[Any], functions: Sequenc
         getattr(result.graph, field).extend(getattr(graph, field))
     for tensor in graph.initializer:
         large = int(np.prod(tensor.dims)) > DATA_IS_A_SHAPE
-        result.graph.initializer.append(TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims) if large else tensor)
+        result.graph.initializer.append(
+            TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims) if large else tensor
+        )
     return result

@@ -57,27 +57,45 @@ class Mixture:
         try:
             loaded = yaml.safe_load(path.read_text())
         except FileNotFoundError:
-            raise ConfigError(f"{path} does not exist; set search_mixed.layers to layers/search.yaml, or to a copy of artifacts/mixed/layers.yaml") from None
+            raise ConfigError(
+                f"{path} does not exist; set search_mixed.layers to layers/search.yaml, or to a copy of"
+                " artifacts/mixed/layers.yaml"
+            ) from None
         except (yaml.YAMLError, UnicodeDecodeError) as fault:
             raise ConfigError(f"{path} is not valid YAML: {' '.join(str(fault).split())}") from None
         if not isinstance(loaded, dict) or "layers" not in loaded:
-            raise ConfigError(f"{path} holds no key `layers`: either `layers: {SEARCH}`, or a list of entries with `name` and `reason`")
+            raise ConfigError(
+                f"{path} holds no key `layers`: either `layers: {SEARCH}`, or a list of entries with `name` and"
+                " `reason`"
+            )
         if loaded.get("version") != VERSION:
-            raise ConfigError(f"{path} has version {loaded.get('version')}, and this Enginewright reads version {VERSION}; add `version: {VERSION}`")
+            raise ConfigError(
+                f"{path} has version {loaded.get('version')}, and this Enginewright reads version {VERSION}; add"
+                f" `version: {VERSION}`"
+            )
         if unknown := set(loaded) - {"version", "layers", "operators"}:
-            raise ConfigError(f"{path}: {sorted(unknown)[0]} is no key of layers.yaml{nearest(sorted(unknown)[0], ['version', 'layers', 'operators'])}")
+            raise ConfigError(
+                f"{path}: {sorted(unknown)[0]} is no key of"
+                f" layers.yaml{nearest(sorted(unknown)[0], ['version', 'layers', 'operators'])}"
+            )
         operators = loaded.get("operators") or []
         if not isinstance(operators, list) or not all(isinstance(operator, str) for operator in operators):
             raise ConfigError(f"{path}: operators is {operators!r} and must be a list such as [Sigmoid, Softmax]")
         if loaded["layers"] == SEARCH:
             return cls(None, tuple(operators))
         if not isinstance(loaded["layers"], list):
-            raise ConfigError(f"{path}: layers is {loaded['layers']!r} and must be `{SEARCH}` or a list of entries with `name` and `reason`")
+            raise ConfigError(
+                f"{path}: layers is {loaded['layers']!r} and must be `{SEARCH}` or a list of entries with `name` and"
+                " `reason`"
+            )
         return cls(tuple(_layer(entry, path) for entry in loaded["layers"]), tuple(operators))
 
     def to_text(self) -> str:
         """The file's content; equal choices give equal bytes."""
-        content: dict[str, Any] = {"version": VERSION, "layers": [{"name": layer.name, "reason": layer.reason} for layer in self.layers or ()]}
+        content: dict[str, Any] = {
+            "version": VERSION,
+            "layers": [{"name": layer.name, "reason": layer.reason} for layer in self.layers or ()],
+        }
         if self.operators:
             content["operators"] = list(self.operators)
         return HEADER + yaml.safe_dump(content, sort_keys=False, width=sys.maxsize, allow_unicode=True)
@@ -92,7 +110,8 @@ class Mixture:
         for name in self.names:
             if name not in known:
                 raise ModelError(
-                    f"{where}: the model has no Conv, ConvTranspose, Gemm or MatMul '{name}'{nearest(name, known)}; correct the name, or search again"
+                    f"{where}: the model has no Conv, ConvTranspose, Gemm or MatMul '{name}'{nearest(name, known)};"
+                    " correct the name, or search again"
                 )
 
     def nodes(self, model: ModelProto) -> tuple[str, ...]:
@@ -109,7 +128,8 @@ def _layer(entry: object, path: Path) -> FloatLayer:
 
 
 def float_nodes(model: ModelProto, layers: Collection[str], operators: Sequence[str] = ()) -> tuple[str, ...]:
-    """Nodes that stay in float if `layers` do: these, the activations and sums between each of them and its neighbours, and `operators`.
+    """Nodes that stay in float if `layers` do: these, the activations and sums between each of them and its neighbours,
+    and `operators`.
 
     A residual sum or an activation in INT8 would round what a float layer reads, or what it wrote, to 8 bits.
 

@@ -11,13 +11,18 @@ from enginewright.calibration.shapes import Shape, tensor_shapes
 
 
 def multiplications(model: ModelProto) -> dict[str, Optional[int]]:
-    """Multiplications of each Conv, ConvTranspose, Gemm and MatMul for a batch of one, by the name of its first output; None where shapes are unknown.
+    """Multiplications of each Conv, ConvTranspose, Gemm and MatMul for a batch of one, by the name of its first output;
+    None where shapes are unknown.
 
     Conv: each output value takes one a weight of its channel. ConvTranspose: each input value meets the weights of
     its channel. Gemm and MatMul: each output value takes one an element of the axis that is summed over.
     """
     shapes = tensor_shapes(model, batch=1)
-    return {node.output[0]: _of_node(node, shapes) for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")}
+    return {
+        node.output[0]: _of_node(node, shapes)
+        for node in model.graph.node
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+    }
 
 
 def _of_node(node: NodeProto, shapes: dict[str, Shape]) -> Optional[int]:
@@ -28,7 +33,9 @@ def _of_node(node: NodeProto, shapes: dict[str, Shape]) -> Optional[int]:
         return _product(first, second, without=1)  # [N, C, ...] and [C, M / group, ...]: C stands in both
     if first is None or not first:
         return None
-    transposed = node.op_type == "Gemm" and any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+    transposed = node.op_type == "Gemm" and any(
+        attribute.name == "transA" and attribute.i for attribute in node.attribute
+    )
     return _product(result, (first[0 if transposed else -1],))
 
 

@@ -70,7 +70,10 @@ def printable(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
     names = Names(model)
     ends = {value.name for value in (*model.graph.input, *model.graph.output)}
     odd = sorted(name for name in names if not name.isprintable() and name not in ends)
-    renamed = {name: names.unique("".join(each if each.isprintable() else f"_x{ord(each):x}_" for each in name)) for name in odd}
+    renamed = {
+        name: names.unique("".join(each if each.isprintable() else f"_x{ord(each):x}_" for each in name))
+        for name in odd
+    }
     if not renamed:
         return model, {}
     result = ModelProto()
@@ -80,7 +83,13 @@ def printable(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
 
 
 def _rename(graph: GraphProto, renamed: Mapping[str, str]) -> None:
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)):
+    for value in (
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+        *(sparse.values for sparse in graph.sparse_initializer),
+    ):
         value.name = renamed.get(value.name, value.name)
     for node in graph.node:
         node.name = renamed.get(node.name, node.name)

@@ -45,7 +45,10 @@ def pairs(graph: Graph, choice: Choice, placement: Placement) -> Pairs:
     """Where pairs stand in `graph`. Every use is named once."""
     if placement is Placement.onnxruntime:
         sources = _chain(graph, choice)
-        return Pairs(sources, [(node, index) for node in graph.nodes for index, tensor in enumerate(node.input) if tensor in sources])
+        return Pairs(
+            sources,
+            [(node, index) for node in graph.nodes for index, tensor in enumerate(node.input) if tensor in sources],
+        )
     uses: dict[tuple[int, int], Use] = {}
     for node in choice.layers:
         for index in {0, 1} - set(stored_operands(graph, node)):
@@ -56,28 +59,48 @@ def pairs(graph: Graph, choice: Choice, placement: Placement) -> Pairs:
 
 
 def _residual_inputs(graph: Graph, choice: Choice) -> Iterator[Use]:
-    """The skip input of each Add that joins a convolution: TensorRT fuses Conv + Add + Relu into one INT8 kernel if the skip is quantized."""
+    """The skip input of each Add that joins a convolution: TensorRT fuses Conv + Add + Relu into one INT8 kernel if the
+    skip is quantized.
+    """
     for node in graph.nodes:
-        if operator(node) != "Add" or choice.stays_float(node) or any(graph.is_constant(tensor) for tensor in node.input):
+        if (
+            operator(node) != "Add"
+            or choice.stays_float(node)
+            or any(graph.is_constant(tensor) for tensor in node.input)
+        ):
             continue
-        convolutions = [index for index, tensor in enumerate(node.input) if graph.is_conv_output(tensor) and len(graph.consumers(tensor)) == 1]
+        convolutions = [
+            index
+            for index, tensor in enumerate(node.input)
+            if graph.is_conv_output(tensor) and len(graph.consumers(tensor)) == 1
+        ]
         if convolutions:
-            main = max(convolutions, key=lambda index: graph.position(node.input[index]))  # the later one ends the residual branch
+            main = max(
+                convolutions, key=lambda index: graph.position(node.input[index])
+            )  # the later one ends the residual branch
             if choice.may_quantize(node.input[1 - main]):
                 yield node, 1 - main
 
 
 def _depthwise_outputs(graph: Graph, choice: Choice) -> Iterator[Use]:
-    """What reads a grouped convolution, above all a depthwise one: TensorRT 8.6.0 has no INT8 kernel that writes floating point and took FP16."""
+    """What reads a grouped convolution, above all a depthwise one: TensorRT 8.6.0 has no INT8 kernel that writes
+    floating point and took FP16.
+    """
     for layer in choice.layers:
         if any(attribute.name == "group" and attribute.i > 1 for attribute in layer.attribute):
             output = graph.behind_relu(layer.output[0])
             if choice.may_quantize(output):
-                yield from ((reader, index) for reader in graph.consumers(output) for index, tensor in enumerate(reader.input) if tensor == output)
+                yield from (
+                    (reader, index)
+                    for reader in graph.consumers(output)
+                    for index, tensor in enumerate(reader.input)
+                    if tensor == output
+                )
 
 
 def _chain(graph: Graph, choice: Choice) -> dict[str, str]:
-    """Tensors that ONNX Runtime must see quantized so that every layer runs as an integer kernel -> the tensor whose scale each takes.
+    """Tensors that ONNX Runtime must see quantized so that every layer runs as an integer kernel -> the tensor whose
+    scale each takes.
 
     A layer's inputs and its output, the latter behind a fused Relu or Clip. Companions between quantized tensors join
     the chain.
@@ -97,7 +120,12 @@ def _chain(graph: Graph, choice: Choice) -> dict[str, str]:
 def _join(graph: Graph, node: NodeProto, chain: dict[str, str], choice: Choice) -> None:
     """Let a companion whose inputs are all in the chain bring its output in."""
     tensors = [tensor for tensor in node.input if tensor and not graph.is_constant(tensor)]
-    if operator(node) not in COMPANIONS or choice.stays_float(node) or not tensors or any(tensor not in chain for tensor in tensors):
+    if (
+        operator(node) not in COMPANIONS
+        or choice.stays_float(node)
+        or not tensors
+        or any(tensor not in chain for tensor in tensors)
+    ):
         return
     if operator(node) in ("Add", "Mul") and len(tensors) < 2:
         return

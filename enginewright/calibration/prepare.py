@@ -1,4 +1,6 @@
-"""A float model and its calib.cache made ready for INT8 on ONNX Runtime: simplified together, so that they still speak of the same layers."""
+"""A float model and its calib.cache made ready for INT8 on ONNX Runtime: simplified together, so that they still speak
+of the same layers.
+"""
 
 from __future__ import annotations
 

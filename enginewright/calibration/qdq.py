@@ -1,8 +1,9 @@
-"""Scales of calib.cache as QuantizeLinear/DequantizeLinear nodes in an ONNX graph, in the two placements that backends really execute.
+"""Scales of calib.cache as QuantizeLinear/DequantizeLinear nodes in an ONNX graph, in the two placements that backends
+really execute.
 
-One file cannot serve both (docs/decisions/0007-two-qdq-files.md). Both hold the same scales, so one calibration feeds all backends.
-Source of the placements: NVIDIA, "TensorRT Developer Guide", "Explicit quantization"; ONNX Runtime, QDQ selectors in
-onnxruntime/core/optimizer/qdq_transformer/selectors_actions.
+One file cannot serve both (docs/decisions/0007-two-qdq-files.md). Both hold the same scales, so one calibration feeds
+all backends. Source of the placements: NVIDIA, "TensorRT Developer Guide", "Explicit quantization"; ONNX Runtime, QDQ
+selectors in onnxruntime/core/optimizer/qdq_transformer/selectors_actions.
 """
 
 from __future__ import annotations
@@ -50,23 +51,29 @@ def quantizable(model: ModelProto) -> list[NodeProto]:
     return [node for node in model.graph.node if is_quantizable(node)]
 
 
-def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement, exclude: Collection[str] = ()) -> ModelProto:
-    """Return a copy of a float model with the cache's scales as Q/DQ nodes; the opset stays, inputs and outputs stay float32.
+def insert_qdq(
+    model: ModelProto, cache: CalibrationCache, placement: Placement, exclude: Collection[str] = ()
+) -> ModelProto:
+    """Return a copy of a float model with the cache's scales as Q/DQ nodes; the opset stays, inputs and outputs stay
+    float32.
 
-    BatchNormalization is folded first where it can be, so that weights have the scales of the folded layer; then the cache's bias correction is made.
-    Activations get one scale a tensor, weights one an output channel: max |w| / 127 (Conv: axis 0; ConvTranspose: axis 1, in groups one for all;
-    Gemm: axis 0 if transB, else 1; MatMul: the last, and one for all of a factor on the left, of a vector and of a stack of matrices).
+    BatchNormalization is folded first where it can be, so that weights have the scales of the folded layer; then the
+    cache's bias correction is made. Activations get one scale a tensor, weights one an output channel: max |w| / 127
+    (Conv: axis 0; ConvTranspose: axis 1, in groups one for all; Gemm: axis 0 if transB, else 1; MatMul: the last, and
+    one for all of a factor on the left, of a vector and of a stack of matrices).
 
     Args:
         model: FP32, opset 13 or later, without Q/DQ nodes.
-        cache: scales by the names of the model's tensors; further names are left alone, TensorRT writes some that ONNX does not know.
+        cache: scales by the names of the model's tensors; further names are left alone, TensorRT writes some that ONNX
+            does not know.
         placement: which backend's.
-        exclude: names of nodes that stay float; one without a name of its own goes by its first output. Others stay float for the reasons that
-            `enginewright.calibration.reasons.left_in_float` gives for the same arguments.
+        exclude: names of nodes that stay float; one without a name of its own goes by its first output. Others stay
+            float for the reasons that `enginewright.calibration.reasons.left_in_float` gives for the same arguments.
 
     Raises:
         CalibrationMismatch: the cache lacks a tensor that needs a scale: it belongs to another model.
-        ModelError: the opset is too old, the model carries Q/DQ nodes already, or `exclude` names a node that is not there.
+        ModelError: the opset is too old, the model carries Q/DQ nodes already, or `exclude` names a node that is not
+            there.
     """
     _refuse(model, exclude)
     case = Case(model, cache, placement)
@@ -82,16 +89,23 @@ def insert_qdq(model: ModelProto, cache: CalibrationCache, placement: Placement,
     if placement is Placement.tensorrt:
         _leave_clipping_to_saturation(graph, where, cache, lambda node: keys[id(node)] in chosen)
     cache.require(sorted(set(where.sources.values())), model.graph.name or "the model")
-    formats = {tensor: _format(graph, source, cache.scales[source], placement) for tensor, source in where.sources.items()}
+    formats = {
+        tensor: _format(graph, source, cache.scales[source], placement) for tensor, source in where.sources.items()
+    }
     for node in layers:
         if operator(node) == "Gemm" and placement is Placement.onnxruntime:
             fold_factors(graph, node)
         for index in stored_operands(graph, node):
             _quantize_constant(graph, (node, index), formats.get(node.input[0]), placement)
-    added = {tensor: _pair(graph, tensor, form, keeps_name=placement is Placement.onnxruntime) for tensor, form in formats.items()}
+    added = {
+        tensor: _pair(graph, tensor, form, keeps_name=placement is Placement.onnxruntime)
+        for tensor, form in formats.items()
+    }
     for node, index in where.uses:
         node.input[index] = added[node.input[index]][-1].output[0]
-    apart = _kept_apart(graph, lambda node: keys[id(node)] in floats, added) if placement is Placement.onnxruntime else {}
+    apart = (
+        _kept_apart(graph, lambda node: keys[id(node)] in floats, added) if placement is Placement.onnxruntime else {}
+    )
     graph.insert_after_producers({**apart, **added})
     graph.drop_unused_initializers()
     return result
@@ -113,10 +127,14 @@ def _refuse(model: ModelProto, exclude: Collection[str]) -> None:
             raise ModelError(f"{model.graph.name} has no node '{name}' to leave in float{nearest(name, names)}")
 
 
-def _leave_clipping_to_saturation(graph: Graph, where: Pairs, cache: CalibrationCache, stays_float: Callable[[NodeProto], bool]) -> None:
-    """Make a Clip from 0 behind a float layer that INT8 alone reads a Relu, where the INT8 range ends no later: the same numbers.
+def _leave_clipping_to_saturation(
+    graph: Graph, where: Pairs, cache: CalibrationCache, stays_float: Callable[[NodeProto], bool]
+) -> None:
+    """Make a Clip from 0 behind a float layer that INT8 alone reads a Relu, where the INT8 range ends no later: the
+    same numbers.
 
-    TensorRT 8.6.0 moves the Q in front of such a Clip and then clips integers: on an H200 the answers were noise (docs/h200.md).
+    TensorRT 8.6.0 moves the Q in front of such a Clip and then clips integers: on an H200 the answers were noise
+    (docs/h200.md).
     """
     read = Counter(node.input[index] for node, index in where.uses)
     for tensor, times in read.items():
@@ -128,23 +146,36 @@ def _leave_clipping_to_saturation(graph: Graph, where: Pairs, cache: Calibration
             continue
         limit = graph.clipped_at(clip)
         read_otherwise = graph.read_elsewhere(tensor) or len(graph.consumers(tensor)) > times
-        if limit is not None and not read_otherwise and 127 * cache.scales.get(tensor, math.inf) <= limit * (1 + np.finfo(np.float32).eps * 4):
+        if (
+            limit is not None
+            and not read_otherwise
+            and 127 * cache.scales.get(tensor, math.inf) <= limit * (1 + np.finfo(np.float32).eps * 4)
+        ):
             clip.op_type = "Relu"
             del clip.input[1:]
 
 
-def _kept_apart(graph: Graph, stays_float: Callable[[NodeProto], bool], added: Mapping[str, Sequence[NodeProto]]) -> dict[str, list[NodeProto]]:
-    """What stands behind each float node that ONNX Runtime would take into an integer kernel, as it does between a DQ and a Q: a Max of one input.
+def _kept_apart(
+    graph: Graph, stays_float: Callable[[NodeProto], bool], added: Mapping[str, Sequence[NodeProto]]
+) -> dict[str, list[NodeProto]]:
+    """What stands behind each float node that ONNX Runtime would take into an integer kernel, as it does between a DQ
+    and a Q: a Max of one input.
 
-    It is the function x -> x that no optimization removes. An Identity, or a Clip without limits, is gone before anything is fused.
+    It is the function x -> x that no optimization removes. An Identity, or a Clip without limits, is gone before
+    anything is fused.
     """
-    dequantized, quantized = {pair[-1].output[0] for pair in added.values()}, {pair[0].input[0] for pair in added.values()}
+    dequantized, quantized = (
+        {pair[-1].output[0] for pair in added.values()},
+        {pair[0].input[0] for pair in added.values()},
+    )
     made: dict[str, list[NodeProto]] = {}
     for node in graph.nodes:
         reads = [tensor for tensor in node.input if tensor and not graph.is_constant(tensor)]
         if operator(node) in FUSED and reads and dequantized.issuperset(reads) and stays_float(node):
             result = node.output[0]
-            if result not in quantized and not any(operator(reader) in (*SAME_SCALE, "Relu", "Clip") for reader in graph.consumers(result)):
+            if result not in quantized and not any(
+                operator(reader) in (*SAME_SCALE, "Relu", "Clip") for reader in graph.consumers(result)
+            ):
                 continue  # no Q is behind it, nor is one moved there
             source = graph.unique(f"{result}_in_float")
             graph.rename_output(result, source)
@@ -155,7 +186,9 @@ def _kept_apart(graph: Graph, stays_float: Callable[[NodeProto], bool], added: M
 def _format(graph: Graph, tensor: str, scale: float, placement: Placement) -> Quantization:
     """The integer type of an activation; `scale` is amax / 127 as in the cache."""
     if not math.isfinite(scale) or scale < 0:
-        raise CalibrationMismatch(f"the calibration cache has the scale {scale} for {tensor}; run `dvc repro calibrate`")
+        raise CalibrationMismatch(
+            f"the calibration cache has the scale {scale} for {tensor}; run `dvc repro calibrate`"
+        )
     # TensorRT's calibrators write 0 for a tensor that was always zero; any positive scale keeps zeros exact.
     amax = 127 * scale if scale >= np.finfo(np.float32).tiny else 1.0
     if placement is Placement.tensorrt:
@@ -166,7 +199,9 @@ def _format(graph: Graph, tensor: str, scale: float, placement: Placement) -> Qu
 
 
 def _pair(graph: Graph, tensor: str, form: Quantization, keeps_name: bool) -> list[NodeProto]:
-    """Q and DQ for an activation. If `keeps_name`, who reads it elsewhere reads the dequantized one: its producer must feed Q alone."""
+    """Q and DQ for an activation. If `keeps_name`, who reads it elsewhere reads the dequantized one: its producer must
+    feed Q alone.
+    """
     source, result = tensor, tensor
     if keeps_name and graph.read_elsewhere(tensor) and graph.producer(tensor) is not None:
         source = graph.unique(f"{tensor}_float")
@@ -191,39 +226,64 @@ def _qdq(graph: Graph, tensors: tuple[str, str, str], parameters: list[str], axi
     return nodes
 
 
-def _quantize_constant(graph: Graph, use: tuple[NodeProto, int], activation: Optional[Quantization], placement: Placement) -> None:
+def _quantize_constant(
+    graph: Graph, use: tuple[NodeProto, int], activation: Optional[Quantization], placement: Placement
+) -> None:
     """Put a constant factor of a layer, and for ONNX Runtime its bias as int32, behind Q/DQ."""
     node, index = use
     weight = graph.constant(node.input[index])
     assert weight is not None  # `reasons` saw it
     axis = _scale_axis(use, weight.ndim)
     exact = _weight_scale(weight, axis)
-    bias = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] and operator(node) != "MatMul" else None
-    integer_bias = placement is Placement.onnxruntime and activation is not None and bias is not None and bias.shape == exact.shape
+    bias = (
+        graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] and operator(node) != "MatMul" else None
+    )
+    integer_bias = (
+        placement is Placement.onnxruntime and activation is not None and bias is not None and bias.shape == exact.shape
+    )
     if integer_bias and activation is not None and bias is not None:
-        exact = np.maximum(exact, np.abs(bias.astype(np.float64)) / activation.scale / INT32_MAX * 2)  # else the bias overflows
+        exact = np.maximum(
+            exact, np.abs(bias.astype(np.float64)) / activation.scale / INT32_MAX * 2
+        )  # else the bias overflows
     scale = _not_zero(exact)
     graph.insert_first(_constant_pair(graph, use, (weight, scale, axis), placement))
-    if operator(node) in ("Conv", "ConvTranspose") and not any(attribute.name == "kernel_shape" for attribute in node.attribute):
-        node.attribute.append(helper.make_attribute("kernel_shape", weight.shape[2:]))  # TensorRT 8.6 cannot infer it behind a DequantizeLinear
+    if operator(node) in ("Conv", "ConvTranspose") and not any(
+        attribute.name == "kernel_shape" for attribute in node.attribute
+    ):
+        node.attribute.append(
+            helper.make_attribute("kernel_shape", weight.shape[2:])
+        )  # TensorRT 8.6 cannot infer it behind a DequantizeLinear
     if integer_bias and activation is not None and bias is not None:
         graph.insert_first([_integer_bias(graph, node, bias, activation.scale * scale.astype(np.float64))])
 
 
-def _constant_pair(graph: Graph, use: tuple[NodeProto, int], quantized: tuple[Floats, Floats, Optional[int]], placement: Placement) -> list[NodeProto]:
+def _constant_pair(
+    graph: Graph, use: tuple[NodeProto, int], quantized: tuple[Floats, Floats, Optional[int]], placement: Placement
+) -> list[NodeProto]:
     """The nodes of a constant factor's pair, which the layer reads from now on."""
     (node, index), (weight, scale, axis) = use, quantized
     source = node.input[index]
     prefix = graph.unique(f"{source}_int8")
     # ONNX Runtime multiplies by a left factor of the activations' type alone.
-    zero_point = np.zeros(scale.shape, np.int8) if index or placement is Placement.tensorrt else np.full(scale.shape, 128, np.uint8)
-    parameters = [graph.add_constant(graph.unique(f"{prefix}_{what}"), value) for what, value in (("scale", scale), ("zero_point", zero_point))]
+    zero_point = (
+        np.zeros(scale.shape, np.int8)
+        if index or placement is Placement.tensorrt
+        else np.full(scale.shape, 128, np.uint8)
+    )
+    parameters = [
+        graph.add_constant(graph.unique(f"{prefix}_{what}"), value)
+        for what, value in (("scale", scale), ("zero_point", zero_point))
+    ]
     integers, result = (graph.unique(f"{prefix}_{what}") for what in ("quantized", "dequantized"))
     if placement is Placement.onnxruntime:  # stored as int8: a quarter of the file; TensorRT wants FP32 -> Q
-        graph.add_constant(integers, (_integers(weight, scale, axis) + zero_point.reshape(-1)[0]).astype(zero_point.dtype))
+        graph.add_constant(
+            integers, (_integers(weight, scale, axis) + zero_point.reshape(-1)[0]).astype(zero_point.dtype)
+        )
         nodes = _qdq(graph, (source, integers, result), parameters, axis)[1:]
     else:
-        stored = source if graph.is_initializer(source) else graph.add_constant(graph.unique(f"{source}_stored"), weight)
+        stored = (
+            source if graph.is_initializer(source) else graph.add_constant(graph.unique(f"{source}_stored"), weight)
+        )
         nodes = _qdq(graph, (stored, integers, result), parameters, axis)
     node.input[index] = result
     return nodes
@@ -232,8 +292,8 @@ def _constant_pair(graph: Graph, use: tuple[NodeProto, int], quantized: tuple[Fl
 def _scale_axis(use: tuple[NodeProto, int], rank: int) -> Optional[int]:
     """The axis over which a constant factor has a scale each; None for one scale in all.
 
-    One alone for a left factor, for a vector, whose only axis is summed over, and for a stack of matrices, of which ONNX Runtime's
-    kernels take no other ("b zero point is not valid", github.com/microsoft/onnxruntime/issues/25489).
+    One alone for a left factor, for a vector, whose only axis is summed over, and for a stack of matrices, of which
+    ONNX Runtime's kernels take no other ("b zero point is not valid", github.com/microsoft/onnxruntime/issues/25489).
     """
     node, index = use
     if index == 0 or rank < 2 or (operator(node) == "MatMul" and rank > 2):
@@ -273,13 +333,20 @@ def _along(scale: Floats, rank: int, axis: Optional[int]) -> Floats:
 def _integer_bias(graph: Graph, node: NodeProto, bias: Floats, scale: npt.NDArray[np.float64]) -> NodeProto:
     prefix = graph.unique(f"{node.input[2]}_int32")
     integers = np.clip(np.rint(bias.reshape(-1) / scale), -INT32_MAX, INT32_MAX).astype(np.int32)
-    inputs = [graph.add_constant(prefix, integers), graph.add_constant(graph.unique(f"{prefix}_scale"), scale.astype(np.float32))]
+    inputs = [
+        graph.add_constant(prefix, integers),
+        graph.add_constant(graph.unique(f"{prefix}_scale"), scale.astype(np.float32)),
+    ]
     node.input[2] = graph.unique(f"{prefix}_dequantized")
-    return helper.make_node("DequantizeLinear", inputs, [node.input[2]], name=graph.unique(f"{prefix}_DequantizeLinear"), axis=0)
+    return helper.make_node(
+        "DequantizeLinear", inputs, [node.input[2]], name=graph.unique(f"{prefix}_DequantizeLinear"), axis=0
+    )
 
 
 def _channel_axis(node: NodeProto, rank: int) -> Optional[int]:
-    """The axis of a weight that runs over output channels; None where there is none: each group of a ConvTranspose makes channels of its own."""
+    """The axis of a weight that runs over output channels; None where there is none: each group of a ConvTranspose
+    makes channels of its own.
+    """
     if node.op_type == "Conv":
         return 0
     if node.op_type == "ConvTranspose":

@@ -1,4 +1,6 @@
-"""What calibration saw of a tensor's values, and what its scale does to them; written beside calib.cache as report.json and ranges.csv."""
+"""What calibration saw of a tensor's values, and what its scale does to them; written beside calib.cache as report.json
+and ranges.csv.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,13 @@ from enginewright.manifest import replacing, write_json
 if TYPE_CHECKING:
     import pandas as pd
 
-# A float32's sign bit dropped, then its 8 exponent bits and the first 7 of its mantissa: a bin is at most 1/128 of its value wide.
+# A float32's sign bit dropped, then its 8 exponent bits and the first 7 of its mantissa: a bin is at most 1/128 of its
+# value wide.
 BIN_SHIFT = 16
 BINS = 1 << 15
-OUTLIER_RATIO = 4.0  # of amax to the 99.99th percentile of |x|: two bits of INT8's seven go to one value in ten thousand
+OUTLIER_RATIO = (
+    4.0  # of amax to the 99.99th percentile of |x|: two bits of INT8's seven go to one value in ten thousand
+)
 REPORT_PERCENTILE = 99.99
 MOST_NAMED = 5  # outlier tensors on the terminal
 
@@ -67,7 +72,8 @@ class TensorRange:
 def table(cache: CalibrationCache, seen: Mapping[str, TensorRange]) -> pd.DataFrame:
     """One row a tensor of the cache, in its order; what was not observed is missing.
 
-    Columns: tensor, scale, range (127 * scale), amax (min-max), p99.99 of |x|, saturated (share of values), outlier (amax / p99.99), values.
+    Columns: tensor, scale, range (127 * scale), amax (min-max), p99.99 of |x|, saturated (share of values), outlier
+        (amax / p99.99), values.
     """
     import pandas as pd
 
@@ -93,22 +99,38 @@ def _outlying(ranges: pd.DataFrame) -> pd.DataFrame:
 
 
 def outlier_sentences(ranges: pd.DataFrame) -> list[str]:
-    """A sentence for each outlier tensor of `table`, the worst first and MOST_NAMED at most: how far out, and what to do about it."""
+    """A sentence for each outlier tensor of `table`, the worst first and MOST_NAMED at most: how far out, and what to
+    do about it.
+    """
     worst = _outlying(ranges).sort_values("outlier", ascending=False, kind="stable")
     sentences = []
     for _, row in worst.head(MOST_NAMED).iterrows():
-        where = f"{row['tensor']} holds outliers: its largest value {row['amax']:.4g} is {row['outlier']:.1f} times the 99.99th percentile {row['p99_99']:.4g}"
+        where = (
+            f"{row['tensor']} holds outliers: its largest value {row['amax']:.4g} is {row['outlier']:.1f} times the"
+            f" 99.99th percentile {row['p99_99']:.4g}"
+        )
         if row["range"] >= OUTLIER_RATIO * row["p99_99"]:
-            sentences.append(f"{where}, and the range {row['range']:.4g} follows them, which costs all other values INT8 steps; try calibration=percentile")
+            sentences.append(
+                f"{where}, and the range {row['range']:.4g} follows them, which costs all other values INT8 steps; try"
+                " calibration=percentile"
+            )
         else:
-            sentences.append(f"{where}, and the range {row['range']:.4g} cuts them off; if the accuracy suffers, keep the layers that read it in float")
+            sentences.append(
+                f"{where}, and the range {row['range']:.4g} cuts them off; if the accuracy suffers, keep the layers"
+                " that read it in float"
+            )
     if len(worst) > MOST_NAMED:
-        sentences.append(f"{len(worst) - MOST_NAMED} more tensors hold outliers: outlier_tensors in artifacts/calibration/report.json")
+        sentences.append(
+            f"{len(worst) - MOST_NAMED} more tensors hold outliers: outlier_tensors in"
+            " artifacts/calibration/report.json"
+        )
     return sentences
 
 
 def write_report(folder: Path, algorithm: CalibrationAlgorithm, ranges: pd.DataFrame) -> dict[str, Any]:
-    """Write report.json and ranges.csv (for `dvc plots`) of a `table` into `folder`, and return the figures that are metrics."""
+    """Write report.json and ranges.csv (for `dvc plots`) of a `table` into `folder`, and return the figures that are
+    metrics.
+    """
     import pandas as pd
 
     with replacing(folder / "ranges.csv") as temporary:

@@ -41,7 +41,9 @@ class Case:
         self._original = Graph(model)
 
     def key(self, node: NodeProto) -> str:
-        """What results and `exclude` call a node: its name, else its first output, in the model before it was folded."""
+        """What results and `exclude` call a node: its name, else its first output, in the model before it was
+        folded.
+        """
         output = next(filter(None, node.output), "")
         maker = self._original.producer(output)
         if maker is not None and operator(maker) == BATCH_NORMALIZATION != operator(node):
@@ -51,7 +53,9 @@ class Case:
     def excluded(self, exclude: Collection[str]) -> frozenset[str]:
         """The `key` of every node that is named to stay in float."""
         named = set(exclude) - {""}
-        return frozenset(key for node in self.graph.nodes for key in [self.key(node)] if node.name in named or key in named)
+        return frozenset(
+            key for node in self.graph.nodes for key in [self.key(node)] if node.name in named or key in named
+        )
 
     def why_no_scale(self, tensor: str) -> Optional[str]:
         """Why a tensor rightly has no scale; None if it has one, or if a cache of this model would."""
@@ -86,11 +90,15 @@ def reasons(case: Case, exclude: Collection[str] = ()) -> dict[str, str]:
     for graph in (inner for node in case.graph.nodes for inner in inner_graphs(node)):
         found.update((node.name or node.output[0], INSIDE) for node in _all_nodes(graph.node) if is_quantizable(node))
     for function in case.model.functions:
-        found.update((node.name or node.output[0], IN_FUNCTION) for node in _all_nodes(function.node) if is_quantizable(node))
+        found.update(
+            (node.name or node.output[0], IN_FUNCTION) for node in _all_nodes(function.node) if is_quantizable(node)
+        )
     return found
 
 
-def left_in_float(model: ModelProto, cache: CalibrationCache, placement: Placement, exclude: Collection[str] = ()) -> dict[str, str]:
+def left_in_float(
+    model: ModelProto, cache: CalibrationCache, placement: Placement, exclude: Collection[str] = ()
+) -> dict[str, str]:
     """Which nodes of a float model `insert_qdq` leaves in float of itself, and why.
 
     Args:
@@ -154,7 +162,9 @@ def _unscaled_input(node: NodeProto, case: Case) -> Optional[str]:
 
 def _unscaled_output(node: NodeProto, case: Case) -> Optional[str]:
     """QLinearConv of ONNX Runtime gives 8 bits, never float32."""
-    return case.why_no_scale(case.graph.behind_relu(node.output[0])) if case.placement is Placement.onnxruntime else None
+    return (
+        case.why_no_scale(case.graph.behind_relu(node.output[0])) if case.placement is Placement.onnxruntime else None
+    )
 
 
 def _odd_bias(node: NodeProto, case: Case) -> Optional[str]:
@@ -172,7 +182,9 @@ def _no_integer_kernel(node: NodeProto, case: Case) -> Optional[str]:
 
 
 def _wrong_average(node: NodeProto, case: Case) -> Optional[str]:
-    """QLinearAveragePool of ONNX Runtime 1.32 divides a last window that ceil_mode lets hang over by the whole kernel, and knows no dilations."""
+    """QLinearAveragePool of ONNX Runtime 1.32 divides a last window that ceil_mode lets hang over by the whole kernel,
+    and knows no dilations.
+    """
     attributes = {attribute.name: attribute for attribute in node.attribute}
     if case.placement is not Placement.onnxruntime:
         return None

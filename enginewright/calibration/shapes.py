@@ -24,9 +24,38 @@ Shape = tuple[Optional[int], ...]  # None: dynamic, or not inferred
 
 # They move elements and compute nothing: what is known of the elements moves with them. All inputs of Concat are
 # data, of the others the first.
-MOVING = ("Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze", "Cast")
+MOVING = (
+    "Concat",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+    "Cast",
+)
 ELEMENTWISE = (
-    *("Abs", "Add", "And", "Ceil", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod"),
+    *(
+        "Abs",
+        "Add",
+        "And",
+        "Ceil",
+        "Div",
+        "Equal",
+        "Exp",
+        "Floor",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "Log",
+        "Max",
+        "Min",
+        "Mod",
+    ),
     *("Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Round", "Sign", "Sqrt", "Sub", "Where"),
 )
 REDUCING = ("Clip", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum")
@@ -49,7 +78,8 @@ class _Value:
 
 
 def fold_static_shapes(model: ModelProto) -> ModelProto:
-    """Return a copy in which shape arithmetic over fixed axes is a constant; a Reshape with one dynamic axis gets a constant -1 for it.
+    """Return a copy in which shape arithmetic over fixed axes is a constant; a Reshape with one dynamic axis gets a
+    constant -1 for it.
 
     Names of all other nodes and tensors stay, and the numbers are those that the removed nodes would have computed.
     """
@@ -101,7 +131,9 @@ def _fold_all(model: ModelProto) -> bool:
 
 
 def _learn(model: ModelProto, values: Mapping[str, _Value]) -> bool:
-    """Note the fixed axes of what Reshape, Expand and Tile make where inference takes all of them for dynamic. Returns whether that is news."""
+    """Note the fixed axes of what Reshape, Expand and Tile make where inference takes all of them for dynamic. Returns
+    whether that is news.
+    """
     graph, found, news = model.graph, _infer(model), False
     inferred, shapes = {value.name: value for value in found.value_info}, _shapes(found)
     for node in graph.node:
@@ -114,13 +146,17 @@ def _learn(model: ModelProto, values: Mapping[str, _Value]) -> bool:
         if sum(axis is not None for axis in axes) > _fixed_axes(result):
             kept = [value for value in graph.value_info if value.name != result.name]
             del graph.value_info[:]
-            graph.value_info.extend([*kept, helper.make_tensor_value_info(result.name, result.type.tensor_type.elem_type, axes)])
+            graph.value_info.extend(
+                [*kept, helper.make_tensor_value_info(result.name, result.type.tensor_type.elem_type, axes)]
+            )
             news = True
     return news
 
 
 def _made_axes(operator: str, sizes: Sequence[Optional[int]], source: Optional[Shape]) -> list[Optional[int]]:
-    """What is known of the axes that Reshape, Expand or Tile makes of a tensor of shape `source`, given what is known of its second input."""
+    """What is known of the axes that Reshape, Expand or Tile makes of a tensor of shape `source`, given what is known
+    of its second input.
+    """
     if operator == "Reshape":
         return [size if size is not None and size > 0 else None for size in sizes]
     if source is None or len(source) > len(sizes):
@@ -128,7 +164,9 @@ def _made_axes(operator: str, sizes: Sequence[Optional[int]], source: Optional[S
     before = [*[1] * (len(sizes) - len(source)), *source]
     if operator == "Tile":
         return [None if size is None or axis is None else size * axis for size, axis in zip(sizes, before)]
-    return [axis if size == 1 else size for size, axis in zip(sizes, before)]  # Expand: an axis of 1 takes the other's size
+    return [
+        axis if size == 1 else size for size, axis in zip(sizes, before)
+    ]  # Expand: an axis of 1 takes the other's size
 
 
 def _fixed_axes(value: ValueInfoProto) -> int:
@@ -146,12 +184,23 @@ def _fold(model: ModelProto, values: Mapping[str, _Value]) -> bool:
     for node in graph.node:
         _drop_empty(node, values)
         outputs = [values.get(name) for name in node.output if name]
-        if all(value is not None and value.from_shapes and value.whole for value in outputs) and results.isdisjoint(node.output):
-            graph.initializer.extend(numpy_helper.from_array(value.elements, name) for name, value in zip(filter(None, node.output), outputs) if value)
+        if all(value is not None and value.from_shapes and value.whole for value in outputs) and results.isdisjoint(
+            node.output
+        ):
+            graph.initializer.extend(
+                numpy_helper.from_array(value.elements, name)
+                for name, value in zip(filter(None, node.output), outputs)
+                if value
+            )
             folded = True
             continue
         target = values.get(node.input[1]) if node.op_type == "Reshape" and len(node.input) > 1 else None
-        if target is not None and target.from_shapes and int(target.known.sum()) == target.known.size - 1 and (target.elements[target.known == 1] > 0).all():
+        if (
+            target is not None
+            and target.from_shapes
+            and int(target.known.sum()) == target.known.size - 1
+            and (target.elements[target.known == 1] > 0).all()
+        ):
             name = names.unique(f"{node.output[0]}_shape")
             sizes = np.where(target.known == 1, target.elements, -1).astype(np.int64)
             graph.initializer.append(numpy_helper.from_array(sizes, name))
@@ -170,7 +219,11 @@ def _drop_empty(node: NodeProto, values: Mapping[str, _Value]) -> None:
 
     As constants they would be tensors without values, which TensorRT's parsers warn of.
     """
-    empty = [name for name in node.input if name in values and values[name].from_shapes and values[name].elements.shape == (0,)]
+    empty = [
+        name
+        for name in node.input
+        if name in values and values[name].from_shapes and values[name].elements.shape == (0,)
+    ]
     if node.op_type == "Concat" and 0 < len(empty) < len(node.input):
         kept = [name for name in node.input if name not in empty]
         del node.input[:]
@@ -191,7 +244,11 @@ def _without_unread(nodes: Sequence[NodeProto], results: Iterable[str], model: M
 
 def _read(model: ModelProto) -> set[str]:
     """Every tensor that a node, an inner graph or the caller reads."""
-    return {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output} | Graph(model.graph).captured
+    return (
+        {name for node in model.graph.node for name in node.input}
+        | {value.name for value in model.graph.output}
+        | Graph(model.graph).captured
+    )
 
 
 def _without_large_weights(model: ModelProto) -> ModelProto:
@@ -204,7 +261,9 @@ def _without_large_weights(model: ModelProto) -> ModelProto:
     large = [tensor for tensor in small.graph.initializer if np.prod(tensor.dims, dtype=np.int64) > LARGEST]
     kept = [tensor for tensor in small.graph.initializer if np.prod(tensor.dims, dtype=np.int64) <= LARGEST]
     inputs = {value.name for value in small.graph.input}
-    small.graph.input.extend(helper.make_tensor_value_info(one.name, one.data_type, one.dims) for one in large if one.name not in inputs)
+    small.graph.input.extend(
+        helper.make_tensor_value_info(one.name, one.data_type, one.dims) for one in large if one.name not in inputs
+    )
     del small.graph.initializer[:]
     small.graph.initializer.extend(kept)
     return small
@@ -221,7 +280,9 @@ def _shapes(found: GraphProto) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in found.initializer}
     for value in (*found.input, *found.value_info, *found.output):
         if value.type.tensor_type.HasField("shape"):
-            shapes[value.name] = tuple(axis.dim_value if axis.HasField("dim_value") else None for axis in value.type.tensor_type.shape.dim)
+            shapes[value.name] = tuple(
+                axis.dim_value if axis.HasField("dim_value") else None for axis in value.type.tensor_type.shape.dim
+            )
     return shapes
 
 
@@ -229,11 +290,20 @@ def _values(model: ModelProto) -> dict[str, _Value]:
     """What is known of small tensors: constants, and what is made of shapes."""
     shapes, graph = _shapes(_infer(model)), model.graph
     overridable = {value.name for value in graph.input}
-    values = {tensor.name: _constant(tensor) for tensor in graph.initializer if tensor.name not in overridable and _is_small(tensor.dims)}
+    values = {
+        tensor.name: _constant(tensor)
+        for tensor in graph.initializer
+        if tensor.name not in overridable and _is_small(tensor.dims)
+    }
     for node in graph.node:
         if node.domain not in ("", "ai.onnx"):
             continue
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value" and _is_small(node.attribute[0].t.dims):
+        if (
+            node.op_type == "Constant"
+            and node.attribute
+            and node.attribute[0].name == "value"
+            and _is_small(node.attribute[0].t.dims)
+        ):
             values[node.output[0]] = _constant(node.attribute[0].t)
         elif node.op_type == "Shape" and node.input[0] in shapes:
             values[node.output[0]] = _shape(node, shapes[node.input[0]])
@@ -254,7 +324,11 @@ def _constant(tensor: TensorProto) -> _Value:
 def _shape(node: NodeProto, shape: Shape) -> _Value:
     ends = {attribute.name: attribute.i for attribute in node.attribute}
     part = shape[ends.get("start", 0) : ends.get("end", len(shape))]
-    return _Value(np.array([1 if axis is None else axis for axis in part], np.int64), np.array([axis is not None for axis in part], np.int64), from_shapes=True)
+    return _Value(
+        np.array([1 if axis is None else axis for axis in part], np.int64),
+        np.array([axis is not None for axis in part], np.int64),
+        from_shapes=True,
+    )
 
 
 def _computed(node: NodeProto, values: Mapping[str, _Value], model: ModelProto) -> dict[str, _Value]:
@@ -267,13 +341,19 @@ def _computed(node: NodeProto, values: Mapping[str, _Value], model: ModelProto) 
         data = len(known) if node.op_type == "Concat" else 1
         if all(value.whole for value in known[data:]):
             elements = _run(node, [value.elements for value in known], model)
-            masks = _run(node, [value.known if index < data else value.elements for index, value in enumerate(known)], model)
-            return {name: _Value(one, mask.astype(np.int64), True) for name, one, mask in zip(node.output, elements, masks)}
+            masks = _run(
+                node, [value.known if index < data else value.elements for index, value in enumerate(known)], model
+            )
+            return {
+                name: _Value(one, mask.astype(np.int64), True) for name, one, mask in zip(node.output, elements, masks)
+            }
     elif node.op_type in ELEMENTWISE:
         results = _run(node, [value.elements for value in known], model)
         mask = np.prod(np.stack(np.broadcast_arrays(*(value.known for value in known))), axis=0)
         return {name: _Value(one, mask, True) for name, one in zip(node.output, results)}
-    elif all(value.whole for value in known) and (node.op_type in REDUCING or (node.op_type in GROWING and _stays_small(node, known))):
+    elif all(value.whole for value in known) and (
+        node.op_type in REDUCING or (node.op_type in GROWING and _stays_small(node, known))
+    ):
         results = _run(node, [value.elements for value in known], model)
         return {name: _Value(one, np.ones(one.shape, np.int64), True) for name, one in zip(node.output, results)}
     return {}
@@ -291,7 +371,9 @@ def _run(node: NodeProto, inputs: Sequence[npt.NDArray[Any]], model: ModelProto)
     """Compute one node by ONNX's reference implementation; nothing if it cannot."""
     names = [tensor for tensor in node.input if tensor]
     types = [helper.np_dtype_to_tensor_dtype(array.dtype) for array in inputs]
-    signature = [helper.make_tensor_value_info(name, kind, array.shape) for name, kind, array in zip(names, types, inputs)]
+    signature = [
+        helper.make_tensor_value_info(name, kind, array.shape) for name, kind, array in zip(names, types, inputs)
+    ]
     outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
     graph = helper.make_graph([node], "one_node", list({value.name: value for value in signature}.values()), outputs)
     single = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)

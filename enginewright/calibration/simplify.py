@@ -1,9 +1,12 @@
-"""Constants, BatchNormalization and padding folded into the layers, by ONNX Runtime's basic optimizations, which give standard ONNX again.
+"""Constants, BatchNormalization and padding folded into the layers, by ONNX Runtime's basic optimizations, which give
+standard ONNX again.
 
-Shape arithmetic over fixed axes, which these leave where the batch is dynamic, is folded after them (`enginewright.calibration.shapes`).
+Shape arithmetic over fixed axes, which these leave where the batch is dynamic, is folded after them
+(`enginewright.calibration.shapes`).
 
-A Pad that PyTorch's exporter writes as thirteen nodes of shape arithmetic is in the way of everything behind it: TensorRT 8.6.0 refuses precision
-constraints near it, runs it as an INT8 layer of its own in front of a layer in FP16, and gave engines whose answers were noise (docs/h200.md).
+A Pad that PyTorch's exporter writes as thirteen nodes of shape arithmetic is in the way of everything behind it:
+TensorRT 8.6.0 refuses precision constraints near it, runs it as an INT8 layer of its own in front of a layer in FP16,
+and gave engines whose answers were noise (docs/h200.md).
 """
 
 from __future__ import annotations
@@ -16,15 +19,19 @@ from onnx.shape_inference import InferenceError
 
 from enginewright.calibration.shapes import fold_static_shapes
 
-# ONNX Runtime 1.32 computes Transpose -> MatMul by a stored vector as if nothing were transposed: -2 dB in FP32, without a word.
+# ONNX Runtime 1.32 computes Transpose -> MatMul by a stored vector as if nothing were transposed: -2 dB in FP32,
+# without a word.
 WRONG_FUSIONS = ("MatmulTransposeFusion",)
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the same function in fewer nodes; names of layers, inputs and outputs stay. What ONNX Runtime cannot load comes back as it is."""
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException  # fmt: skip
+    """Return the same function in fewer nodes; names of layers, inputs and outputs stay. What ONNX Runtime cannot load
+    comes back as it is.
+    """
+    # fmt: skip
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -39,7 +46,10 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     if _opset(found) != _opset(model):  # before 11 it converts, and what is refused later is not the opset of this file
         return fold_static_shapes(model)
     _name_as_before(model, found)
-    domains = {"", *(entry.domain for entry in model.opset_import)}  # what comes back imports every domain that ONNX Runtime knows
+    domains = {
+        "",
+        *(entry.domain for entry in model.opset_import),
+    }  # what comes back imports every domain that ONNX Runtime knows
     opset = [entry for entry in found.opset_import if entry.domain in domains]
     del found.opset_import[:]
     found.opset_import.extend(opset)
@@ -51,7 +61,9 @@ def _opset(model: onnx.ModelProto) -> int:
 
 
 def _name_as_before(model: onnx.ModelProto, result: onnx.ModelProto) -> None:
-    """Give a layer that took up what stands behind it, and another name with it, its own name back: by that it is left in float, or has its bias corrected."""
+    """Give a layer that took up what stands behind it, and another name with it, its own name back: by that it is left
+    in float, or has its bias corrected.
+    """
     before = {output: node for node in model.graph.node if node.op_type != "Constant" for output in node.output}
     taken = {node.name for node in result.graph.node}
     known = {node.name for node in model.graph.node}

@@ -1,4 +1,5 @@
-"""Whether a tensor may hold an infinity, or nothing at all, known before anything runs: it then has no range, and no scale.
+"""Whether a tensor may hold an infinity, or nothing at all, known before anything runs: it then has no range, and no
+scale.
 
 An attention mask of -inf is no fault: Softmax makes 0 of it. Nor is a tensor that had no value on any calibration
 image, as where nothing was detected. Both are told from a fault by where they come from, as the weights and images of
@@ -22,11 +23,45 @@ Array = npt.NDArray[Any]
 
 BOUNDLESS = 1e30  # a finite stand-in for infinity, such as the lowest float32: a scale for it would round all else to 0
 BOUNDED = ("Softmax", "Sigmoid", "HardSigmoid", "Tanh", "Erf", "Softsign", "Exp")  # finite for -inf
-NOT_REAL = ("Shape", "Size", "NonZero", "ArgMax", "ArgMin", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "IsInf", "IsNaN")
+NOT_REAL = (
+    "Shape",
+    "Size",
+    "NonZero",
+    "ArgMax",
+    "ArgMin",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Not",
+    "IsInf",
+    "IsNaN",
+)
 # The weights of a layer or a normalization are not masks: an infinity there comes from a training that diverged.
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization", "PRelu")
+WEIGHTED = (
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "BatchNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "GroupNormalization",
+    "PRelu",
+)
 # How many values these give depends on values.
-COUNTED = ("NonZero", "NonMaxSuppression", "Compress", "Unique", "Loop", "Scan", "If", "SequenceAt", "ConcatFromSequence")
+COUNTED = (
+    "NonZero",
+    "NonMaxSuppression",
+    "Compress",
+    "Unique",
+    "Loop",
+    "Scan",
+    "If",
+    "SequenceAt",
+    "ConcatFromSequence",
+)
 
 
 class Values:
@@ -43,7 +78,10 @@ class Values:
         if self._graph.element_type(tensor) not in (TensorProto.FLOAT, TensorProto.UNDEFINED):
             return f"{tensor} holds {self.type_of(tensor)}, not float32"
         if tensor not in self.fed:
-            return f"{tensor} does not depend on the image, and calib.cache has no scale for it; calibration.runtime=onnxruntime may give it one"
+            return (
+                f"{tensor} does not depend on the image, and calib.cache has no scale for it;"
+                " calibration.runtime=onnxruntime may give it one"
+            )
         if tensor in self._countable:
             return f"{tensor} had no value on the calibration images"
         return None
@@ -67,9 +105,17 @@ class Values:
         found: dict[str, str] = {}
         for node in self._graph.nodes:
             kind = operator(node)
-            if kind in NOT_REAL or kind in BOUNDED or (kind == "Clip" and len([tensor for tensor in node.input if tensor]) == 3):
+            if (
+                kind in NOT_REAL
+                or kind in BOUNDED
+                or (kind == "Clip" and len([tensor for tensor in node.input if tensor]) == 3)
+            ):
                 continue
-            read = [tensor for tensor in (node.input[1:] if kind == "Where" else node.input) if tensor in found or self._is_mask(node, tensor)]
+            read = [
+                tensor
+                for tensor in (node.input[1:] if kind == "Where" else node.input)
+                if tensor in found or self._is_mask(node, tensor)
+            ]
             source = found.get(read[0], read[0]) if read else None
             if source is None and kind == "ConstantOfShape" and _fills_with_infinity(node):
                 source = node.name or node.output[0]
@@ -84,7 +130,12 @@ class Values:
         def starts(node: NodeProto, found: set[str]) -> bool:
             shapes = [self._graph.static_shape(tensor) for tensor in node.output if tensor]
             unknown = operator(node) == "Slice" and any(shape is None or None in shape for shape in shapes)
-            return unknown or any(0 in (shape or ()) for shape in shapes) or operator(node) in COUNTED or any(tensor in found for tensor in node.input)
+            return (
+                unknown
+                or any(0 in (shape or ()) for shape in shapes)
+                or operator(node) in COUNTED
+                or any(tensor in found for tensor in node.input)
+            )
 
         empty = {name for name in self._graph.inputs if 0 in (self._graph.static_shape(name) or ())}
         return self._following(empty, starts)
@@ -102,9 +153,13 @@ class Values:
             return False
         if tensor not in self._extremes:
             value = self._graph.constant(tensor)
-            self._extremes[tensor] = extremes(value) if value is not None and value.dtype.kind == "f" and value.size else (0.0, 0.0)
+            self._extremes[tensor] = (
+                extremes(value) if value is not None and value.dtype.kind == "f" and value.size else (0.0, 0.0)
+            )
         least, greatest = self._extremes[tensor]
-        if (operator(node) == "Add" and greatest == np.inf) or (operator(node) in ("Mul", "Div") and np.inf in (-least, greatest)):
+        if (operator(node) == "Add" and greatest == np.inf) or (
+            operator(node) in ("Mul", "Div") and np.inf in (-least, greatest)
+        ):
             return False  # a sum with +inf, and 0 times an infinity, are no masks
         return max(-least, greatest) >= BOUNDLESS
 
@@ -125,5 +180,7 @@ def is_boundless(values: Array) -> bool:
 
 
 def _fills_with_infinity(node: NodeProto) -> bool:
-    fills: Iterable[Any] = (helper.get_attribute_value(attribute) for attribute in node.attribute if attribute.name == "value")
+    fills: Iterable[Any] = (
+        helper.get_attribute_value(attribute) for attribute in node.attribute if attribute.name == "value"
+    )
     return any(is_boundless(numpy_helper.to_array(fill)) for fill in fills)

@@ -1,7 +1,8 @@
 """Whether an ONNX model is sound and every runtime can take it.
 
-`inspect` is the way in. `graph.py` reads and walks the file, `structure.py` looks at the file, its opset and its shapes, `operators.py`
-at what each node is, `weights.py` at the numbers, `report.py` holds the findings and the verdict.
+`inspect` is the way in. `graph.py` reads and walks the file, `structure.py` looks at the file, its opset and its
+shapes, `operators.py` at what each node is, `weights.py` at the numbers, `report.py` holds the findings and the
+verdict.
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ Axis = Union[int, str, None]  # fixed, symbolic, unknown
 
 @dataclass(frozen=True)
 class Node:
-    """A node with a name that a user can find it by: its own, or its place in the graph (`#3`), inside the names of the nodes around it."""
+    """A node with a name that a user can find it by: its own, or its place in the graph (`#3`), inside the names of the
+    nodes around it.
+    """
 
     name: str
     proto: onnx.NodeProto
@@ -60,7 +62,9 @@ def inner_graphs(proto: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def weights(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every stored tensor: initializers, and the values of Constant nodes under the name of their output, of inner graphs too."""
+    """Every stored tensor: initializers, and the values of Constant nodes under the name of their output, of inner
+    graphs too.
+    """
     yield from graph.initializer
     for proto in graph.node:
         for attribute in proto.attribute:
@@ -83,7 +87,9 @@ def inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 
 
 def shape(value: onnx.ValueInfoProto) -> Optional[list[Axis]]:
-    """Axes of a tensor: an int, the name of a symbolic one, None for an unknown one; None if not even the rank is known."""
+    """Axes of a tensor: an int, the name of a symbolic one, None for an unknown one; None if not even the rank is
+    known.
+    """
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return None
@@ -102,7 +108,11 @@ def dtype_name(elem_type: int) -> str:
     """NumPy's name of a TensorProto.DataType."""
     if elem_type not in onnx.TensorProto.DataType.values() or elem_type == onnx.TensorProto.UNDEFINED:
         return "?"
-    return "string" if elem_type == onnx.TensorProto.STRING else str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type)))
+    return (
+        "string"
+        if elem_type == onnx.TensorProto.STRING
+        else str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type)))
+    )
 
 
 def described(value: onnx.ValueInfoProto) -> str:
@@ -126,7 +136,9 @@ def inventory(graph: onnx.GraphProto) -> dict[str, int]:
 
 
 def printable(inferred: onnx.ModelProto) -> str:
-    """Interface, operators and nodes with their outputs' dtypes and shapes, as tables of a model after shape inference."""
+    """Interface, operators and nodes with their outputs' dtypes and shapes, as tables of a model after shape
+    inference.
+    """
     import pandas as pd
 
     graph = inferred.graph
@@ -146,9 +158,16 @@ def printable(inferred: onnx.ModelProto) -> str:
         if name
     ]
     opsets = ", ".join(f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in inferred.opset_import)
-    interface = [f"{kind}  {value.name}  {described(value)}" for kind, values in (("input ", inputs(graph)), ("output", graph.output)) for value in values]
+    interface = [
+        f"{kind}  {value.name}  {described(value)}"
+        for kind, values in (("input ", inputs(graph)), ("output", graph.output))
+        for value in values
+    ]
     counts = pd.DataFrame(list(inventory(graph).items()), columns=["operator", "nodes"])
-    tables = [_table(counts), _table(pd.DataFrame(rows, columns=["node", "operator", "output", "dtype", "shape", "parameters"]))]
+    tables = [
+        _table(counts),
+        _table(pd.DataFrame(rows, columns=["node", "operator", "output", "dtype", "shape", "parameters"])),
+    ]
     return "\n".join([f"opset   {opsets}", *interface]) + "\n\n" + "\n\n".join(tables) + "\n"
 
 
@@ -159,5 +178,7 @@ def _table(frame: pd.DataFrame) -> str:
     formatters = {}
     for name in frame.columns:
         width = max([len(name), *frame[name].map(lambda value: len(f"{value:,}" if isinstance(value, int) else value))])
-        formatters[name] = f"{{:>{width},}}".format if pd.api.types.is_numeric_dtype(frame[name]) else f"{{:<{width}}}".format
+        formatters[name] = (
+            f"{{:>{width},}}".format if pd.api.types.is_numeric_dtype(frame[name]) else f"{{:<{width}}}".format
+        )
     return str(frame.to_string(index=False, formatters=formatters, justify="left")) if len(frame) else "no nodes"

@@ -1,7 +1,9 @@
-"""Where an infinity of a stored tensor ends: in a mask, which is how attention hides values, or in arithmetic, where it is a fault.
+"""Where an infinity of a stored tensor ends: in a mask, which is how attention hides values, or in arithmetic, where it
+is a fault.
 
--inf + x is -inf and its Softmax is 0: a causal mask that PyTorch exports as -inf, or as the least float32, is as it should be. The same number
-in the weight of a layer, or in a bias that no Softmax follows, makes every answer infinite or NaN.
+-inf + x is -inf and its Softmax is 0: a causal mask that PyTorch exports as -inf, or as the least float32, is as it
+should be. The same number in the weight of a layer, or in a bias that no Softmax follows, makes every answer infinite
+or NaN.
 """
 
 from __future__ import annotations
@@ -19,7 +21,19 @@ NONE, NEGATIVE, POSITIVE = frozenset[int](), frozenset({-1}), frozenset({1})
 # Operators that hand values on as they are.
 MOVES = frozenset(
     (
-        *("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile", "Concat", "Slice", "Split"),
+        *(
+            "Identity",
+            "Reshape",
+            "Transpose",
+            "Squeeze",
+            "Unsqueeze",
+            "Flatten",
+            "Expand",
+            "Tile",
+            "Concat",
+            "Slice",
+            "Split",
+        ),
         *("Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Pad", "Dropout", "Trilu"),
         *("TopK", "Where", "LogSoftmax", "LeakyRelu", "PRelu", "Resize", "CastLike", "Add"),
     )
@@ -27,7 +41,18 @@ MOVES = frozenset(
 # Operators whose result is finite whatever they get.
 ENDS = frozenset(
     (
-        *("Sigmoid", "Tanh", "HardSigmoid", "Erf", "Softsign", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
+        *(
+            "Sigmoid",
+            "Tanh",
+            "HardSigmoid",
+            "Erf",
+            "Softsign",
+            "Equal",
+            "Greater",
+            "GreaterOrEqual",
+            "Less",
+            "LessOrEqual",
+        ),
         *("Not", "IsInf", "IsNaN", "ArgMax", "ArgMin", "Sign", "Shape", "Size", "ConstantOfShape", "Atan"),
     )
 )
@@ -40,7 +65,8 @@ SCALES = frozenset(("Mul", "Div"))
 
 
 def ends(graph: onnx.GraphProto, tensor: str, signs: Collection[int], finite: bool = False) -> Optional[str]:
-    """What becomes of the infinities of a stored tensor: "mask", "output" (they reach one), or None, where they meet arithmetic.
+    """What becomes of the infinities of a stored tensor: "mask", "output" (they reach one), or None, where they meet
+    arithmetic.
 
     Args:
         graph: the main graph; graphs inside its nodes are followed too.

@@ -22,7 +22,8 @@ def inspect(path: Path, opset_version: Optional[int] = None) -> Report:
         opset_version: what the model should be of, or None to accept any that a TensorRT parses.
 
     Returns:
-        The report. A file that cannot be read is a report with that one finding: nothing is raised on account of the model.
+        The report. A file that cannot be read is a report with that one finding: nothing is raised on account of the
+        model.
     """
     try:
         model = structure.load(path)
@@ -32,7 +33,15 @@ def inspect(path: Path, opset_version: Optional[int] = None) -> Report:
     try:
         return _inspected(path, model, opset_version)
     except UnicodeDecodeError:  # protobuf raises it wherever such a name is read first
-        return Report((Finding(Severity.fail, f"{path.name} holds names that are not UTF-8", "the file is damaged: take another copy, or make it again"),))
+        return Report(
+            (
+                Finding(
+                    Severity.fail,
+                    f"{path.name} holds names that are not UTF-8",
+                    "the file is damaged: take another copy, or make it again",
+                ),
+            )
+        )
 
 
 def _inspected(path: Path, model: onnx.ModelProto, opset_version: Optional[int]) -> Report:
@@ -40,7 +49,11 @@ def _inspected(path: Path, model: onnx.ModelProto, opset_version: Optional[int])
     damage = [*structure.garbled(model, origin), *weights.unreadable(path, model, origin)]
     if damage:  # nothing that walks the graph or reads its numbers can go on
         return Report(tuple(damage), structure.opset_version(model), origin.producer)
-    found = [*structure.named_twice(model), *structure.opset(model, opset_version, origin), *operators.findings(model, origin)]
+    found = [
+        *structure.named_twice(model),
+        *structure.opset(model, opset_version, origin),
+        *operators.findings(model, origin),
+    ]
     found += weights.external_data(path, model)
     inferred, contradictions = structure.infer_shapes(model, origin)
     refusals: list[Finding] = []
@@ -53,9 +66,18 @@ def _inspected(path: Path, model: onnx.ModelProto, opset_version: Optional[int])
         found += structure.returned(model, origin)
     # TensorRT-RTX 1.7's parser was seen to end the whole process on a node with a wrong number of inputs.
     valid = readable and not contradictions and not _fails(refusals)
-    answers = parser_answers(path) if valid else {name: ParserAnswer(why_not="not asked, as the model is not valid ONNX") for name in PARSERS}
-    if valid and not _fails(found) and (what := session_refusal(path)):  # a kernel that it lacks: a convolution of float64
-        remedy = origin.says("replace that operation in `forward`", "make the file without that operation") + ", or cast to float32 before it"
+    answers = (
+        parser_answers(path)
+        if valid
+        else {name: ParserAnswer(why_not="not asked, as the model is not valid ONNX") for name in PARSERS}
+    )
+    if (
+        valid and not _fails(found) and (what := session_refusal(path))
+    ):  # a kernel that it lacks: a convolution of float64
+        remedy = (
+            origin.says("replace that operation in `forward`", "make the file without that operation")
+            + ", or cast to float32 before it"
+        )
         found.append(Finding(Severity.fail, what, remedy))
     found += _refusals(answers, {finding.node for finding in found if finding.severity is Severity.fail}, origin)
     return _report(model, inferred, found, answers)
@@ -65,7 +87,9 @@ def _fails(found: list[Finding]) -> bool:
     return any(finding.severity is Severity.fail for finding in found)
 
 
-def _report(model: onnx.ModelProto, inferred: onnx.ModelProto, found: list[Finding], answers: dict[str, ParserAnswer]) -> Report:
+def _report(
+    model: onnx.ModelProto, inferred: onnx.ModelProto, found: list[Finding], answers: dict[str, ParserAnswer]
+) -> Report:
     order = list(Severity)
     return Report(
         findings=tuple(sorted(found, key=lambda finding: order.index(finding.severity))),
@@ -82,12 +106,18 @@ def _report(model: onnx.ModelProto, inferred: onnx.ModelProto, found: list[Findi
 
 
 def _refusals(answers: dict[str, ParserAnswer], known: set[Optional[str]], origin: Origin) -> list[Finding]:
-    """What a parser refuses beyond what is known to fail already, so that the report says the same where no parser is installed."""
+    """What a parser refuses beyond what is known to fail already, so that the report says the same where no parser is
+    installed.
+    """
     return [
         Finding(
             Severity.fail,
-            f"the parser of {package} {answer.version} refuses {f'node {error.node!r} ({error.operator})' if error.operator else 'the model'}: {error.message}",
-            origin.says("replace that operation in `forward`, or try another opset", "make the file without that operation, or at another opset"),
+            f"the parser of {package} {answer.version} refuses"
+            f" {f'node {error.node!r} ({error.operator})' if error.operator else 'the model'}: {error.message}",
+            origin.says(
+                "replace that operation in `forward`, or try another opset",
+                "make the file without that operation, or at another opset",
+            ),
             error.node,
         )
         for package, answer in answers.items()

@@ -1,7 +1,8 @@
 """What each node is: outside of the standard, refused by TensorRT's parser, left unfused, or in training mode.
 
-The lists are those of the "Supported ONNX Operators" page of onnx-tensorrt (docs/operators.md) for TensorRT 10.15. The parser of
-TensorRT-RTX 1.7 refuses every operator of `UNSUPPORTED` too. Where a parser is installed, its answer stands beside them.
+The lists are those of the "Supported ONNX Operators" page of onnx-tensorrt (docs/operators.md) for TensorRT 10.15. The
+parser of TensorRT-RTX 1.7 refuses every operator of `UNSUPPORTED` too. Where a parser is installed, its answer stands
+beside them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ _RANDOM = "the model must not draw random numbers in inference: remove it from `
 _BITS = "compute it with Mul, Div and Mod, or outside of the model"
 _QUANTIZED = "give the FP32 model: calibrate and build_int8 quantize it"
 _CUSTOM = (
-    "ONNX Runtime needs a custom operator library for it and TensorRT a plugin of that name, and neither is loaded here: "
-    "replace it in `forward` by standard operators, or cut the model before it"
+    "ONNX Runtime needs a custom operator library for it and TensorRT a plugin of that name, and neither is loaded"
+    " here: replace it in `forward` by standard operators, or cut the model before it"
 )
 _ELSEWHERE = "make the file without it: change the model that it was made of, or cut the graph before this node"
 _PYTORCH_WORDS = ("forward", "torch", "model.eval", "PyTorch", "max_pool", "interpolate", "export")
@@ -32,7 +33,9 @@ _LOSS = "export the network without its loss"
 
 # Operators that no TensorRT parser takes -> what to do about it.
 UNSUPPORTED = {
-    "AffineGrid": "compute the grid outside of the model, or export at an opset below 20, where it becomes simpler operators",
+    "AffineGrid": (
+        "compute the grid outside of the model, or export at an opset below 20, where it becomes simpler operators"
+    ),
     "Bernoulli": _RANDOM,
     "BitShift": _BITS,
     "BitwiseAnd": _BITS,
@@ -81,11 +84,15 @@ UNREAD = ("sparse_value", "value_string", "value_strings")  # of a Constant
 # Operators that are taken with a restriction worth a look -> the restriction.
 _NOT_IN_8_5 = "TensorRT 8.5 does not have it, 10.15 does"
 RESTRICTED = {
-    **dict.fromkeys(("BlackmanWindow", "HammingWindow", "HannWindow", "Hardmax", "IsInf", "LayerNormalization", "STFT"), _NOT_IN_8_5),
+    **dict.fromkeys(
+        ("BlackmanWindow", "HammingWindow", "HannWindow", "Hardmax", "IsInf", "LayerNormalization", "STFT"), _NOT_IN_8_5
+    ),
     "DeformConv": "it is a plugin that TensorRT has from 10 on and TensorRT-RTX has not",
     "If": "both branches must give outputs of the same rank",
     "Loop": "carried tensors must keep their shape, and what it collects must have a fixed length",
-    "NonMaxSuppression": "the number of its boxes depends on the data, so the engine's output has no shape before it ran",
+    "NonMaxSuppression": (
+        "the number of its boxes depends on the data, so the engine's output has no shape before it ran"
+    ),
     "NonZero": "its output's shape depends on the data, so the engine's output has no shape before it ran",
     "RandomNormal": "its seed is ignored, so engines do not repeat their results",
     "RandomNormalLike": "its seed is ignored, so engines do not repeat their results",
@@ -95,12 +102,20 @@ RESTRICTED = {
 }
 
 _DOMAINS = {
-    "com.microsoft": "only ONNX Runtime has it: give the model as exported by PyTorch, not one optimized by ONNX Runtime",
+    "com.microsoft": (
+        "only ONNX Runtime has it: give the model as exported by PyTorch, not one optimized by ONNX Runtime"
+    ),
     "ai.onnx.ml": "it is classical machine learning and no TensorRT parser has it: do this outside of the model",
     "ai.onnx.preview.training": "it is for training: export the model for inference",
     "ai.onnx.training": "it is for training: export the model for inference",
-    "org.pytorch.aten": "it is PyTorch's own operator, which the exporter left as it is: replace it in `forward` by one with an ONNX form",
-    "aten": "it is PyTorch's own operator, which the exporter left as it is: replace it in `forward` by one with an ONNX form",
+    "org.pytorch.aten": (
+        "it is PyTorch's own operator, which the exporter left as it is: replace it in `forward` by one with an ONNX"
+        " form"
+    ),
+    "aten": (
+        "it is PyTorch's own operator, which the exporter left as it is: replace it in `forward` by one with an ONNX"
+        " form"
+    ),
 }
 
 
@@ -121,10 +136,17 @@ def findings(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
 
 
 def batch_normalizations(model: onnx.ModelProto) -> list[BatchNormalization]:
-    """Every BatchNormalization that the exporter left, in stored order: what INT8 builds (calibration/fold.py) do with it."""
+    """Every BatchNormalization that the exporter left, in stored order: what INT8 builds (calibration/fold.py) do with
+    it.
+    """
     graph, found = Graph(model), []
     for node in walk(model.graph):
-        if node.proto.op_type == BATCH_NORMALIZATION and node.proto.domain in STANDARD_DOMAINS and node.proto.output and len(node.proto.input) == 5:
+        if (
+            node.proto.op_type == BATCH_NORMALIZATION
+            and node.proto.domain in STANDARD_DOMAINS
+            and node.proto.output
+            and len(node.proto.input) == 5
+        ):
             why = why_unfoldable(graph, node.proto)
             found.append(BatchNormalization(node.name, foldable_into(graph, node.proto) if why is None else None, why))
     return found
@@ -133,13 +155,23 @@ def batch_normalizations(model: onnx.ModelProto) -> list[BatchNormalization]:
 def _unknown(node: Node, origin: Origin) -> Iterator[Finding]:
     proto = node.proto
     if proto.domain not in STANDARD_DOMAINS:
-        remedy = _QUANTIZED if origin.quantized and proto.domain == "com.microsoft" else _in_words(_DOMAINS.get(proto.domain, _CUSTOM), origin)
-        yield Finding(Severity.fail, f"{node} is an operator of the domain '{proto.domain}', outside of standard ONNX", remedy, node.name)
+        remedy = (
+            _QUANTIZED
+            if origin.quantized and proto.domain == "com.microsoft"
+            else _in_words(_DOMAINS.get(proto.domain, _CUSTOM), origin)
+        )
+        yield Finding(
+            Severity.fail,
+            f"{node} is an operator of the domain '{proto.domain}', outside of standard ONNX",
+            remedy,
+            node.name,
+        )
     elif not onnx.defs.has(proto.op_type):
         yield Finding(
             Severity.fail,
             f"{node} is no ONNX operator",
-            "if it is a TensorRT plugin, ONNX Runtime cannot run it and nothing can be compared: replace it by standard operators, or cut the model before it",
+            "if it is a TensorRT plugin, ONNX Runtime cannot run it and nothing can be compared: replace it by standard"
+            " operators, or cut the model before it",
             node.name,
         )
 
@@ -147,21 +179,37 @@ def _unknown(node: Node, origin: Origin) -> Iterator[Finding]:
 def _tensorrt(node: Node, origin: Origin) -> Iterator[Finding]:
     operator, outputs = node.proto.op_type, node.proto.output
     if operator in UNSUPPORTED:
-        yield Finding(Severity.fail, f"{node} is not supported by TensorRT", _in_words(UNSUPPORTED[operator], origin), node.name)
+        yield Finding(
+            Severity.fail, f"{node} is not supported by TensorRT", _in_words(UNSUPPORTED[operator], origin), node.name
+        )
     elif operator in RESTRICTED:
         what = f"{node} is restricted in TensorRT: {RESTRICTED[operator]}"
         yield Finding(Severity.warning, what, "replace it if the build refuses it or the accuracy suffers", node.name)
     elif operator == "MaxPool" and len(outputs) > 1 and outputs[1]:
         remedy = _in_words("call max_pool without return_indices", origin)
         yield Finding(Severity.fail, f"{node} returns Indices, which TensorRT does not support", remedy, node.name)
-    elif operator in ("MaxPool", "AveragePool", "LpPool") and any(size != 1 for size in _attribute(node, "dilations", ())):
-        yield Finding(Severity.fail, f"{node} has dilations, which TensorRT does not support in pooling", "pool without dilation", node.name)
+    elif operator in ("MaxPool", "AveragePool", "LpPool") and any(
+        size != 1 for size in _attribute(node, "dilations", ())
+    ):
+        yield Finding(
+            Severity.fail,
+            f"{node} has dilations, which TensorRT does not support in pooling",
+            "pool without dilation",
+            node.name,
+        )
     elif operator == "Constant" and any(attribute.name in UNREAD for attribute in node.proto.attribute):
         remedy = "store it dense, as an initializer or in the attribute `value`"
-        yield Finding(Severity.fail, f"{node} holds a sparse tensor or strings, which TensorRT does not support", remedy, node.name)
+        yield Finding(
+            Severity.fail,
+            f"{node} holds a sparse tensor or strings, which TensorRT does not support",
+            remedy,
+            node.name,
+        )
     elif operator in ("ScatterElements", "ScatterND") and _attribute(node, "reduction", b"none") != b"none":
         remedy = _in_words("sum with a matrix product of one-hot rows", origin)
-        yield Finding(Severity.fail, f"{node} reduces what it scatters, which TensorRT does not support", remedy, node.name)
+        yield Finding(
+            Severity.fail, f"{node} reduces what it scatters, which TensorRT does not support", remedy, node.name
+        )
     elif operator == "Resize" and _attribute(node, "antialias", 0):
         remedy = _in_words("interpolate with antialias=False", origin)
         yield Finding(Severity.fail, f"{node} has antialiasing, which TensorRT does not support", remedy, node.name)
@@ -184,16 +232,27 @@ def _in_words(remedy: str, origin: Origin) -> str:
 def _batch_normalization(found: BatchNormalization) -> Finding:
     what = f"node '{found.node}' ({BATCH_NORMALIZATION})"
     if found.into is not None:
-        remedy = "nothing to do: every INT8 build folds it before it quantizes; the export folds it where it runs in evaluation mode"
+        remedy = (
+            "nothing to do: every INT8 build folds it before it quantizes; the export folds it where it runs in"
+            " evaluation mode"
+        )
         return Finding(Severity.note, f"{what} will be folded into '{found.into}'", remedy, found.node)
-    remedy = "it stays a float layer between INT8 ones; put it right behind a convolution that nothing else reads, or leave it if the network is meant so"
+    remedy = (
+        "it stays a float layer between INT8 ones; put it right behind a convolution that nothing else reads, or leave"
+        " it if the network is meant so"
+    )
     return Finding(Severity.warning, f"{what} cannot be folded: {found.why_not}", remedy, found.node)
 
 
 def _quantized(model: onnx.ModelProto) -> Iterator[Finding]:
     nodes = [node for node in walk(model.graph) if node.proto.op_type in PAIR]
     if nodes:
-        yield Finding(Severity.fail, f"the model carries {len(nodes)} Q/DQ nodes already, the first is {nodes[0]}", _QUANTIZED, nodes[0].name)
+        yield Finding(
+            Severity.fail,
+            f"the model carries {len(nodes)} Q/DQ nodes already, the first is {nodes[0]}",
+            _QUANTIZED,
+            nodes[0].name,
+        )
 
 
 def _attribute(node: Node, name: str, default: Any) -> Any:

@@ -1,4 +1,6 @@
-"""Where a file comes from, so that what to do about a finding can be done: who has no `forward` must not be sent there."""
+"""Where a file comes from, so that what to do about a finding can be done: who has no `forward` must not be sent
+there.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ QUANTIZERS = (*PAIR, "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "C
 
 
 class Kind(Enum):
-    """`export`: the stage of this pipeline wrote it; `pytorch`: torch.onnx did, elsewhere; `other`: any other program."""
+    """`export`: the stage of this pipeline wrote it; `pytorch`: torch.onnx did, elsewhere; `other`: any other
+    program.
+    """
 
     export = "export"
     pytorch = "pytorch"

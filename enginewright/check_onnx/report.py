@@ -16,7 +16,9 @@ MOST_NAMED = 3  # findings in the sentence of a failed check
 
 
 class Severity(Enum):
-    """`fail`: a runtime cannot take the model, or would compute nonsense; `warning`: some version or precision is affected; `note`: good to know."""
+    """`fail`: a runtime cannot take the model, or would compute nonsense; `warning`: some version or precision is
+    affected; `note`: good to know.
+    """
 
     fail = "fail"
     warning = "warning"
@@ -58,7 +60,9 @@ class BatchNormalization:
 
 @dataclass(frozen=True)
 class Report:
-    """What is known about a model after the check. `to_dict` is the same on every machine, unless a parser of that machine refuses the model."""
+    """What is known about a model after the check. `to_dict` is the same on every machine, unless a parser of that
+    machine refuses the model.
+    """
 
     findings: tuple[Finding, ...]
     opset_version: Optional[int] = None
@@ -81,7 +85,9 @@ class Report:
         return sum(finding.severity is severity for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """What report.json holds: verdict, findings and the model's figures, without what is true of this machine only."""
+        """What report.json holds: verdict, findings and the model's figures, without what is true of this machine
+        only.
+        """
         return {
             "verdict": self.verdict,
             "findings": [{**asdict(finding), "severity": finding.severity.value} for finding in self.findings],
@@ -107,7 +113,11 @@ class Report:
             "operators": len(self.operators),
             "parameters": self.parameters,
             "findings": {severity.value: self.count(severity) for severity in Severity},
-            "batchnorm": {"total": len(self.batch_normalizations), "foldable": foldable, "unfoldable": len(self.batch_normalizations) - foldable},
+            "batchnorm": {
+                "total": len(self.batch_normalizations),
+                "foldable": foldable,
+                "unfoldable": len(self.batch_normalizations) - foldable,
+            },
             "parser": {name: answer.verdict for name, answer in self.parsers.items()},
         }
 
@@ -128,7 +138,9 @@ class Report:
             table.add_column(header, overflow="fold")
         styles = {Severity.fail: "red", Severity.warning: "yellow", Severity.note: "dim"}
         for finding in self.findings:
-            table.add_row(finding.severity.value, escape(finding.what), escape(finding.remedy), style=styles[finding.severity])
+            table.add_row(
+                finding.severity.value, escape(finding.what), escape(finding.remedy), style=styles[finding.severity]
+            )
         for name, answer in self.parsers.items():
             version = f" {answer.version}" if answer.version else ""
             table.add_row("parser", escape(f"{name}{version}: {answer.verdict}"), "")

@@ -44,8 +44,12 @@ def load(path: Path) -> onnx.ModelProto:
     except OSError as fault:
         raise ModelError(f"{path.name} cannot be read ({fault.strerror}); {again}") from None
     except DecodeError:
-        raise ModelError(f"{path.name} is no ONNX file, or is cut short ({path.stat().st_size} bytes); {again}") from None
-    if not model.ir_version or not model.HasField("graph"):  # text and empty files can pass for a protobuf message without a known field
+        raise ModelError(
+            f"{path.name} is no ONNX file, or is cut short ({path.stat().st_size} bytes); {again}"
+        ) from None
+    if not model.ir_version or not model.HasField(
+        "graph"
+    ):  # text and empty files can pass for a protobuf message without a known field
         raise ModelError(f"{path.name} is no ONNX file ({path.stat().st_size} bytes hold no graph); {again}")
     return model
 
@@ -60,7 +64,9 @@ def garbled(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
     for node in walk(model.graph):
         words = [node.proto.op_type, node.proto.domain, node.proto.name, *node.proto.input, *node.proto.output]
         if not all(isinstance(word, str) for word in words):
-            yield Finding(Severity.fail, "the file holds names that are not UTF-8", f"the file is damaged: {origin.again}")
+            yield Finding(
+                Severity.fail, "the file holds names that are not UTF-8", f"the file is damaged: {origin.again}"
+            )
             return
 
 
@@ -77,14 +83,18 @@ def opset(model: onnx.ModelProto, configured: Optional[int], origin: Origin) -> 
     """The opset against the configuration and against what TensorRT's versions parse."""
     version = opset_version(model)
     if version is None:
-        yield Finding(Severity.fail, "the model imports no standard opset", f"{origin.again}, with an opset of 13 to 20")
+        yield Finding(
+            Severity.fail, "the model imports no standard opset", f"{origin.again}, with an opset of 13 to 20"
+        )
         return
     if configured is not None and version != configured:
         what = f"the model is of opset {version} and export.opset_version is {configured}"
         yield Finding(Severity.fail, what, "run `dvc repro export`, and keep other programs from rewriting the file")
     if version < EARLIEST_OPSET:
         what = f"opset {version} has no quantization per channel"
-        yield Finding(Severity.fail, what, origin.says(f"export at {EARLIEST_OPSET} or later, or {CONVERT}", f"{CONVERT} to 17"))
+        yield Finding(
+            Severity.fail, what, origin.says(f"export at {EARLIEST_OPSET} or later, or {CONVERT}", f"{CONVERT} to 17")
+        )
     too_old = [release for release, latest in LATEST_OPSET.items() if latest < version]
     if len(too_old) == len(LATEST_OPSET):
         what = f"opset {version} is over what any TensorRT parses ({max(LATEST_OPSET.values())})"
@@ -104,21 +114,34 @@ def _lower(origin: Origin) -> str:
 
 def checker(path: Path, model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
     """ONNX's own checker over the whole file. External files must exist."""
-    unshaped = [value.name for value in model.graph.output if value.type.HasField("tensor_type") and shape(value) is None]
+    unshaped = [
+        value.name for value in model.graph.output if value.type.HasField("tensor_type") and shape(value) is None
+    ]
     try:
         onnx.checker.check_model(str(path) if not unshaped else _shaped(model), full_check=True)
     except FAULTS as fault:
         what = f"onnx.checker refuses the model: {_words(fault, path)}"
-        in_pytorch = f"{origin.again}; if it says so again, the exporter has no form of that operation: replace it in `forward`"
-        yield Finding(Severity.fail, what, f"the program that wrote it is at fault: {origin.says(in_pytorch, origin.again)}")
+        in_pytorch = (
+            f"{origin.again}; if it says so again, the exporter has no form of that operation: replace it in `forward`"
+        )
+        yield Finding(
+            Severity.fail, what, f"the program that wrote it is at fault: {origin.says(in_pytorch, origin.again)}"
+        )
         return
     for name in unshaped:
         what = f"the output '{name}' states no shape, which ONNX asks for"
-        yield Finding(Severity.warning, what, "parsers and sessions infer it; onnx.shape_inference.infer_shapes writes it into the file", name)
+        yield Finding(
+            Severity.warning,
+            what,
+            "parsers and sessions infer it; onnx.shape_inference.infer_shapes writes it into the file",
+            name,
+        )
 
 
 def _shaped(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose outputs state their shapes as far as they can be inferred: nothing else is to be refused on their account."""
+    """A copy whose outputs state their shapes as far as they can be inferred: nothing else is to be refused on their
+    account.
+    """
     try:
         return onnx.shape_inference.infer_shapes(model, data_prop=True)
     except FAULTS:
@@ -126,13 +149,19 @@ def _shaped(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def infer_shapes(model: onnx.ModelProto, origin: Origin) -> tuple[onnx.ModelProto, list[Finding]]:
-    """Strict shape inference with data propagation: the model with every shape that is known, and what is wrong with it."""
+    """Strict shape inference with data propagation: the model with every shape that is known, and what is wrong with
+    it.
+    """
     try:
         return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True), []
     except FAULTS as fault:
         what = f"shapes contradict each other: {_words(fault)}"
         place = origin.says("graph.txt and in `forward`", "graph.txt")
-        return model, [Finding(Severity.fail, what, f"the operation named there gets tensors that do not fit: look for it in {place}")]
+        return model, [
+            Finding(
+                Severity.fail, what, f"the operation named there gets tensors that do not fit: look for it in {place}"
+            )
+        ]
 
 
 def fed(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
@@ -147,7 +176,9 @@ def fed(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
 
 
 def returned(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
-    """What the model answers: one output, or several for the task `outputs`, with the batch of the input. Shape inference must have succeeded."""
+    """What the model answers: one output, or several for the task `outputs`, with the batch of the input. Shape
+    inference must have succeeded.
+    """
     if not model.graph.output:
         yield Finding(Severity.fail, "the model has no output", f"name what it should return: {origin.again}")
     elif len(model.graph.output) != 1:
@@ -158,14 +189,18 @@ def returned(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
             "model.task=outputs judges all of them, any other task model.output_name alone",
         )
     for name in _unmoved(model.graph):
-        remedy = origin.says("return what `forward` computes from its input", f"return what it computes from its input: {origin.again}")
+        remedy = origin.says(
+            "return what `forward` computes from its input", f"return what it computes from its input: {origin.again}"
+        )
         yield Finding(Severity.fail, f"the output '{name}' does not depend on the input", remedy, name)
     if all((axes := shape(value)) and not isinstance(axes[0], int) for value in inputs(model.graph)):
         yield from _batch_of_outputs(model, origin)
 
 
 def _unmoved(graph: onnx.GraphProto) -> list[str]:
-    """Outputs that nothing leads to from an input. What reads an inner graph's tensors depends on all that the graph reads."""
+    """Outputs that nothing leads to from an input. What reads an inner graph's tensors depends on all that the graph
+    reads.
+    """
     reached = {value.name for value in inputs(graph)}
     for node in graph.node:
         captured = {name for inner in inner_graphs(node) for each in walk(inner) for name in each.proto.input}
@@ -181,7 +216,12 @@ def _input(value: onnx.ValueInfoProto, origin: Origin) -> Iterator[Finding]:
         yield Finding(Severity.fail, f"{what} has no shape", remedy, value.name)
         return
     if any(axis == 0 for axis in axes[1:]):
-        yield Finding(Severity.fail, f"{what} holds no value, as an axis is 0", f"give the axis its size: {origin.again}", value.name)
+        yield Finding(
+            Severity.fail,
+            f"{what} holds no value, as an axis is 0",
+            f"give the axis its size: {origin.again}",
+            value.name,
+        )
     if isinstance(axes[0], int):
         yield Finding(Severity.fail, f"{what} has a fixed batch of {axes[0]}", FIXED_BATCH[origin.kind], value.name)
     moving = [index for index, axis in enumerate(axes[1:], start=1) if not isinstance(axis, int)]
@@ -196,7 +236,9 @@ def _input(value: onnx.ValueInfoProto, origin: Origin) -> Iterator[Finding]:
 
 
 def _batch_of_outputs(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
-    """Outputs whose first axis is a number after inference, whatever the exporter declared: the batch of the example is baked in."""
+    """Outputs whose first axis is a number after inference, whatever the exporter declared: the batch of the example is
+    baked in.
+    """
     undeclared = onnx.ModelProto()
     undeclared.CopyFrom(model)
     for value in undeclared.graph.output:
@@ -207,7 +249,10 @@ def _batch_of_outputs(model: onnx.ModelProto, origin: Origin) -> Iterator[Findin
         axes = shape(value)
         if axes and isinstance(axes[0], int):
             place = _first_fixed(inferred)
-            what = f"the output '{value.name}' has a fixed batch of {axes[0]} though the input's is dynamic: it is baked in" + (f" at {place}" if place else "")
+            what = (
+                f"the output '{value.name}' has a fixed batch of {axes[0]} though the input's is dynamic: it is"
+                " baked in" + (f" at {place}" if place else "")
+            )
             in_pytorch = "replace sizes that `forward` computes as Python numbers by -1 or `x.flatten(1)`"
             elsewhere = "let the operation named there keep the batch: -1 or 0 in the shape of a Reshape"
             yield Finding(Severity.fail, what, origin.says(in_pytorch, elsewhere), value.name)
@@ -215,7 +260,10 @@ def _batch_of_outputs(model: onnx.ModelProto, origin: Origin) -> Iterator[Findin
 
 def _first_fixed(inferred: onnx.ModelProto) -> Optional[str]:
     """The first node that takes a dynamic first axis and gives a fixed one by a shape of its own."""
-    known = {value.name: shape(value) for value in [*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]}
+    known = {
+        value.name: shape(value)
+        for value in [*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]
+    }
 
     def fixed(name: str) -> bool:
         axes = known.get(name)

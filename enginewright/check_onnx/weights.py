@@ -1,4 +1,6 @@
-"""The numbers in a model: NaN and infinity, what FP16 cannot hold, and integer and double weights that TensorRT narrows."""
+"""The numbers in a model: NaN and infinity, what FP16 cannot hold, and integer and double weights that TensorRT
+narrows.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,20 @@ INT32 = np.iinfo(np.int32)
 OVERFLOWS = 1e30
 MOST_NAMED = 3
 # signs: of what is beyond FP16; masks: it holds infinity, and beside it only zeros
-COLUMNS = ["tensor", "dtype", "values", "nan", "infinite", "over_fp16", "subnormal", "zeroed", "over_int32", "overflowing", "signs", "masks"]
+COLUMNS = [
+    "tensor",
+    "dtype",
+    "values",
+    "nan",
+    "infinite",
+    "over_fp16",
+    "subnormal",
+    "zeroed",
+    "over_int32",
+    "overflowing",
+    "signs",
+    "masks",
+]
 
 Array = npt.NDArray[Any]
 
@@ -49,10 +64,16 @@ def external_data(path: Path, model: onnx.ModelProto) -> Iterator[Finding]:
     remedy = "write one file with onnx.save_model(model, path, save_as_external_data=False)"
     missing = [name for name in locations if not (path.parent / name).is_file()]
     if missing:
-        what = f"{len(outside)} weights, the first '{outside[0].name}', lie outside of {path.name} in files that are missing: {', '.join(missing)}"
+        what = (
+            f"{len(outside)} weights, the first '{outside[0].name}', lie outside of {path.name} in files that are"
+            f" missing: {', '.join(missing)}"
+        )
         yield Finding(Severity.fail, what, f"put them beside {path.name}, then {remedy}", outside[0].name)
         return
-    what = f"{len(outside)} weights, the first '{outside[0].name}', lie outside of {path.name} ({', '.join(locations)}), and its hash does not cover them"
+    what = (
+        f"{len(outside)} weights, the first '{outside[0].name}', lie outside of {path.name} ({', '.join(locations)}),"
+        " and its hash does not cover them"
+    )
     yield Finding(Severity.fail, what, remedy, outside[0].name)
 
 
@@ -70,7 +91,15 @@ def unreadable(path: Path, model: onnx.ModelProto, origin: Origin) -> Iterator[F
         else:
             try:
                 onnx.numpy_helper.to_array(tensor, str(path.parent))
-            except (ValueError, TypeError, OSError, RuntimeError, OverflowError, MemoryError, ValidationError) as problem:
+            except (
+                ValueError,
+                TypeError,
+                OSError,
+                RuntimeError,
+                OverflowError,
+                MemoryError,
+                ValidationError,
+            ) as problem:
                 fault = f"cannot be read ({' '.join(str(problem).split())})"
         if fault:
             what = f"the weight '{tensor.name}' {claimed} {fault}"
@@ -78,7 +107,9 @@ def unreadable(path: Path, model: onnx.ModelProto, origin: Origin) -> Iterator[F
 
 
 def findings(path: Path, model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
-    """What there is to say about stored tensors. External files must exist (`external_data`), all be readable (`unreadable`)."""
+    """What there is to say about stored tensors. External files must exist (`external_data`), all be readable
+    (`unreadable`).
+    """
     import pandas as pd
 
     rows = [_figures(tensor, onnx.numpy_helper.to_array(tensor, str(path.parent))) for tensor in weights(model.graph)]
@@ -101,7 +132,9 @@ def _figures(tensor: onnx.TensorProto, values: Array) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(COLUMNS, 0)
     row.update(tensor=tensor.name, dtype=dtype_name(tensor.data_type), values=values.size, signs=(), masks=False)
     if tensor.data_type in FLOATS:
-        size = np.abs(values.astype(np.float64) if tensor.data_type == TensorProto.DOUBLE else values.astype(np.float32))
+        size = np.abs(
+            values.astype(np.float64) if tensor.data_type == TensorProto.DOUBLE else values.astype(np.float32)
+        )
         row["nan"], row["infinite"] = int(np.isnan(size).sum()), int(np.isinf(size).sum())
         row["over_fp16"] = int(((size > FP16_MAX) & np.isfinite(size)).sum())
         row["overflowing"] = int(((size > OVERFLOWS) & np.isfinite(size)).sum())
@@ -122,7 +155,12 @@ def _not_finite(table: pd.DataFrame, model: onnx.ModelProto, origin: Origin) -> 
     for row in table[(table["nan"] > 0) | (table["infinite"] > 0)].to_dict(orient="records"):
         tensor = str(row["tensor"])
         if row["nan"]:
-            yield Finding(Severity.fail, f"the weight '{tensor}' holds {row['nan']} of {row['values']} values that are NaN", remedy, tensor)
+            yield Finding(
+                Severity.fail,
+                f"the weight '{tensor}' holds {row['nan']} of {row['values']} values that are NaN",
+                remedy,
+                tensor,
+            )
             continue
         what = f"the weight '{tensor}' holds {row['infinite']} of {row['values']} values that are infinity"
         end = infinities.ends(model.graph, tensor, row["signs"])
@@ -130,34 +168,54 @@ def _not_finite(table: pd.DataFrame, model: onnx.ModelProto, origin: Origin) -> 
             yield Finding(Severity.fail, what, remedy, tensor)
         elif end == "output":
             what += ", and an output may hold them"
-            yield Finding(Severity.warning, what, "such an output cannot be judged by SQNR: mask it after the model", tensor)
+            yield Finding(
+                Severity.warning, what, "such an output cannot be judged by SQNR: mask it after the model", tensor
+            )
 
 
 def _overflowing(table: pd.DataFrame) -> Iterator[Finding]:
     """A finite number that a product with anything but small ones makes infinite."""
     for row in table[table["overflowing"] > 0].to_dict(orient="records"):
-        what = f"the weight '{row['tensor']}' holds {row['overflowing']} of {row['values']} values over {OVERFLOWS:.0e}, so that float32 overflows there"
-        yield Finding(Severity.fail, what, "the training diverged or the file is damaged: take another checkpoint", str(row["tensor"]))
+        what = (
+            f"the weight '{row['tensor']}' holds {row['overflowing']} of {row['values']} values over {OVERFLOWS:.0e},"
+            " so that float32 overflows there"
+        )
+        yield Finding(
+            Severity.fail,
+            what,
+            "the training diverged or the file is damaged: take another checkpoint",
+            str(row["tensor"]),
+        )
 
 
 def _fp16(table: pd.DataFrame, origin: Origin) -> Iterator[Finding]:
-    """A subnormal weight loses digits in FP16, and TensorRT says so at every build; a value over 65504 becomes infinity."""
+    """A subnormal weight loses digits in FP16, and TensorRT says so at every build; a value over 65504 becomes
+    infinity.
+    """
     if table["over_fp16"].sum():
-        what = f"{table['over_fp16'].sum()} weights are over {FP16_MAX:.0f}, the largest FP16 number: {_worst(table, 'over_fp16')}"
-        remedy = origin.says("rescale the layer, or train with weight decay", "rescale the layer in the model that the file was made of")
+        what = (
+            f"{table['over_fp16'].sum()} weights are over {FP16_MAX:.0f}, the largest FP16 number:"
+            f" {_worst(table, 'over_fp16')}"
+        )
+        remedy = origin.says(
+            "rescale the layer, or train with weight decay", "rescale the layer in the model that the file was made of"
+        )
         yield Finding(
             Severity.warning,
             what,
-            f"the FP16 engine overflows there if TensorRT makes it in implicit mode, and else keeps such layers in FP32: {remedy}",
+            "the FP16 engine overflows there if TensorRT makes it in implicit mode, and else keeps such layers in"
+            f" FP32: {remedy}",
             _first(table, "over_fp16"),
         )
     if table["subnormal"].sum():
         share = table["subnormal"].sum() / table["values"].sum()
         what = (
-            f"{table['subnormal'].sum()} weights ({share:.2%}) are subnormal in FP16 (below {FP16_SMALLEST_NORMAL:.1e}), "
-            f"{table['zeroed'].sum()} of them become zero: {_worst(table, 'subnormal')}"
+            f"{table['subnormal'].sum()} weights ({share:.2%}) are subnormal in FP16 (below"
+            f" {FP16_SMALLEST_NORMAL:.1e}), {table['zeroed'].sum()} of them become zero: {_worst(table, 'subnormal')}"
         )
-        yield Finding(Severity.note, what, "validate_accuracy shows whether the FP16 engine suffers", _first(table, "subnormal"))
+        yield Finding(
+            Severity.note, what, "validate_accuracy shows whether the FP16 engine suffers", _first(table, "subnormal")
+        )
 
 
 def _narrowed(table: pd.DataFrame, model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
@@ -172,9 +230,14 @@ def _narrowed(table: pd.DataFrame, model: onnx.ModelProto, origin: Origin) -> It
     # Exporters write the largest INT64 for "to the end" in Slice; TensorRT 8.6 clamps it, which means the same.
     sliced = {name for node in walk(model.graph) if node.proto.op_type == "Slice" for name in node.proto.input[1:3]}
     if len(beyond := table[(table["over_int32"] > 0) & ~table["tensor"].isin(sliced)]):
-        what = f"{beyond['over_int32'].sum()} values are beyond INT32, which TensorRT before 10 clamps: {_worst(beyond, 'over_int32')}"
+        what = (
+            f"{beyond['over_int32'].sum()} values are beyond INT32, which TensorRT before 10 clamps:"
+            f" {_worst(beyond, 'over_int32')}"
+        )
         remedy = origin.says("keep integers in `forward` within 32 bits", "keep the file's integers within 32 bits")
-        yield Finding(Severity.warning, what, f"{remedy}, or build with TensorRT 10 or later", _first(beyond, "over_int32"))
+        yield Finding(
+            Severity.warning, what, f"{remedy}, or build with TensorRT 10 or later", _first(beyond, "over_int32")
+        )
 
 
 def _worst(table: pd.DataFrame, column: str) -> str:

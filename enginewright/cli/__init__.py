@@ -1,4 +1,6 @@
-"""The command line: `enginewright calibrations | compare | configure | doctor | inspect | verify`. A command is a module here, loaded when it is called for."""
+"""The command line: `enginewright calibrations | compare | configure | doctor | inspect | verify`. A command is a
+module here, loaded when it is called for.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from enginewright import __version__
 from enginewright.errors import EnginewrightError
 
 COMMANDS = ("calibrations", "compare", "configure", "doctor", "inspect", "verify")
-EXIT_CODES = "exit codes: 0 done, 1 a bug of ours (traceback), 2 a fault that you can repair (one sentence), 130 interrupted"
+EXIT_CODES = (
+    "exit codes: 0 done, 1 a bug of ours (traceback), 2 a fault that you can repair (one sentence), 130 interrupted"
+)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
@@ -25,7 +29,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="enginewright",
-        description="The reproducible road from a PyTorch model to calibrated TensorRT engines. The pipeline itself runs with `dvc repro`.",
+        description=(
+            "The reproducible road from a PyTorch model to calibrated TensorRT engines. The pipeline itself runs with"
+            " `dvc repro`."
+        ),
         epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"enginewright {__version__}")
@@ -55,6 +62,8 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:  # `enginewright inspect ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains when it flushes at exit
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # else the interpreter complains when it flushes at exit
         return 128 + signal.SIGPIPE
     return code

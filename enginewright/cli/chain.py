@@ -37,7 +37,9 @@ def artifact_of(path: Path) -> Path:
     if path.suffix == ".json" and is_manifest(path) and (path.with_suffix("").exists() or not path.exists()):
         return path.with_suffix("")
     if not path.exists() and not manifest.sidecar(path).exists():
-        raise StaleArtifact(f"{path} does not exist; `dvc repro` makes the pipeline's artifacts, `enginewright verify` lists them")
+        raise StaleArtifact(
+            f"{path} does not exist; `dvc repro` makes the pipeline's artifacts, `enginewright verify` lists them"
+        )
     return path
 
 
@@ -75,7 +77,9 @@ def _due(folder: Path) -> Iterator[Path]:
 
 
 def _is_sidecar(path: Path) -> bool:
-    """By its keys, or by the artifact that it lies beside: a sidecar cut short is still one. `x.json` lies beside `x`."""
+    """By its keys, or by the artifact that it lies beside: a sidecar cut short is still one. `x.json` lies beside
+    `x`.
+    """
     return is_manifest(path) or path.with_suffix("").is_file()
 
 
@@ -90,5 +94,8 @@ def trace(artifact: Path, recorded: Optional[str] = None, above: Sequence[Path] 
         state = "changed"
     root = manifest.root_of(artifact, sealed_here) if sealed_here else None
     inputs = dict(sealed_here.inputs) if sealed_here and artifact not in above else {}
-    links = tuple(Link(Path(name), "missing", None, ()) if root is None else trace(root / name, digest, [*above, artifact]) for name, digest in inputs.items())
+    links = tuple(
+        Link(Path(name), "missing", None, ()) if root is None else trace(root / name, digest, [*above, artifact])
+        for name, digest in inputs.items()
+    )
     return Link(artifact, state, sealed_here, links)

@@ -42,7 +42,9 @@ Metrics = Mapping[str, Mapping[str, Any]]  # stage -> what it wrote to artifacts
 
 @dataclass(frozen=True)
 class Figure:
-    """A row of the table: `key` of a stage's metrics of each precision, a path with dots; `{p}` stands for the precision."""
+    """A row of the table: `key` of a stage's metrics of each precision, a path with dots; `{p}` stands for the
+    precision.
+    """
 
     id: str  # in --json
     name: str
@@ -65,12 +67,24 @@ FIGURES = (
     *(figure for task in TASKS.values() for figure in _of_task(task.figure, task.title)),
     Figure("agreement", "agreement with fp32", "validate_accuracy", "{p}.agreement", ".4f", "absolute"),
     Figure("sqnr_db", "SQNR (dB)", "validate_accuracy", "{p}.sqnr_db", ".1f", "absolute"),
-    Figure("throughput_images_per_s", "images/s (offline)", "benchmark_sustained", "{p}.offline.throughput_images_per_s", RATE),
-    Figure("throughput_to_fp32", "images/s / fp32's", "benchmark_sustained", "ratio.offline.{p}_to_fp32", ".2f", "absolute"),
-    Figure("queries_per_s_server", "queries/s (server)", "benchmark_sustained", "{p}.server.highest_queries_per_s", RATE),
+    Figure(
+        "throughput_images_per_s",
+        "images/s (offline)",
+        "benchmark_sustained",
+        "{p}.offline.throughput_images_per_s",
+        RATE,
+    ),
+    Figure(
+        "throughput_to_fp32", "images/s / fp32's", "benchmark_sustained", "ratio.offline.{p}_to_fp32", ".2f", "absolute"
+    ),
+    Figure(
+        "queries_per_s_server", "queries/s (server)", "benchmark_sustained", "{p}.server.highest_queries_per_s", RATE
+    ),
     Figure("latency_ms_p50", "latency p50 (ms)", "benchmark_sustained", "{p}.single_stream.latency_ms_p50", ".3f"),
     Figure("latency_ms_p99", "latency p99 (ms)", "benchmark_sustained", "{p}.single_stream.latency_ms_p99", ".3f"),
-    Figure("latency_ms_p99_9", "latency p99.9 (ms)", "benchmark_sustained", "{p}.single_stream.latency_ms_p99_9", ".3f"),
+    Figure(
+        "latency_ms_p99_9", "latency p99.9 (ms)", "benchmark_sustained", "{p}.single_stream.latency_ms_p99_9", ".3f"
+    ),
     Figure("device_ms_p50", "device p50 (ms)", "benchmark_sustained", "{p}.single_stream.device_ms_p50", ".3f"),
     Figure("last_to_first", "last / first minute", "benchmark_sustained", "{p}.offline.last_to_first", ".3f", ""),
     Figure("engine_mib", "engine (MiB)", "build_{p}", "size_mib", ".2f"),
@@ -94,9 +108,26 @@ class Comparison:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("metrics", nargs="?", type=Path, default=artifacts.METRICS, metavar="folder", help=f"the metrics (default: {artifacts.METRICS})")
-    parser.add_argument("--rev", help=f"compare with the metrics committed there; {NO_REVISION}: with nothing (default: HEAD, if it has any and they differ)")
-    parser.add_argument("--across", action="store_true", help="show the change even if the committed figures are of another model, images or target")
+    parser.add_argument(
+        "metrics",
+        nargs="?",
+        type=Path,
+        default=artifacts.METRICS,
+        metavar="folder",
+        help=f"the metrics (default: {artifacts.METRICS})",
+    )
+    parser.add_argument(
+        "--rev",
+        help=(
+            f"compare with the metrics committed there; {NO_REVISION}: with nothing (default: HEAD, if it has any and"
+            " they differ)"
+        ),
+    )
+    parser.add_argument(
+        "--across",
+        action="store_true",
+        help="show the change even if the committed figures are of another model, images or target",
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print one JSON object")
     how.add_argument("--markdown", action="store_true", help="print a Markdown table")
@@ -130,7 +161,9 @@ def compare(folder: Path, revision: Optional[str] = None, across: bool = False) 
     except (AttributeError, KeyError, TypeError, ValueError) as fault:
         where = f"{folder}, or those of {revision or 'HEAD'}," if revision != NO_REVISION else str(folder)
         what = f"{type(fault).__name__}: {fault}"
-        raise StaleArtifact(f"the metrics in {where} are not what their stages write ({what}); write them again with `dvc repro -f`") from None
+        raise StaleArtifact(
+            f"the metrics in {where} are not what their stages write ({what}); write them again with `dvc repro -f`"
+        ) from None
 
 
 def _compare(folder: Path, revision: Optional[str], across: bool) -> Comparison:
@@ -140,7 +173,10 @@ def _compare(folder: Path, revision: Optional[str], across: bool) -> Comparison:
     target = dict(accuracy.get("target", benchmark.get("target", {})))
     comparison = Comparison(_figures(here), dict(_intervals(accuracy)), target, list(_notes(here)), _gate(accuracy))
     if accuracy and MODEL_SHA256 not in accuracy:
-        comparison.notes.append("validate_accuracy does not say of which model and images it is, so the rest may be of others; run `dvc repro`")
+        comparison.notes.append(
+            "validate_accuracy does not say of which model and images it is, so the rest may be of others; run `dvc"
+            " repro`"
+        )
     comparison.notes += (f"{text}; run `dvc repro` to measure all of one" for text in left_out(reasons, ""))
     comparison.notes += of_other_artifacts(folder, read, BUILDS)
     committed = _committed(revision)
@@ -175,16 +211,22 @@ def _read(folder: Path, stage: str) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise StaleArtifact(f"{path} is missing; write it with `dvc repro {stage}`") from None
     except UnicodeDecodeError:
-        raise StaleArtifact(f"{path} is no JSON (it is not UTF-8); write it again with `dvc repro -f -s {stage}`") from None
+        raise StaleArtifact(
+            f"{path} is no JSON (it is not UTF-8); write it again with `dvc repro -f -s {stage}`"
+        ) from None
     except OSError as fault:
-        raise StaleArtifact(f"{path} cannot be read ({fault.strerror}); give the folder of the metrics, such as {artifacts.METRICS}") from None
+        raise StaleArtifact(
+            f"{path} cannot be read ({fault.strerror}); give the folder of the metrics, such as {artifacts.METRICS}"
+        ) from None
 
 
 def _parsed(text: str, path: str, stage: str) -> Mapping[str, Any]:
     try:
         metrics = json.loads(text)
     except json.JSONDecodeError as fault:
-        raise StaleArtifact(f"{path}, line {fault.lineno}, is no JSON ({fault.msg}); write it again with `dvc repro -f -s {stage}`") from None
+        raise StaleArtifact(
+            f"{path}, line {fault.lineno}, is no JSON ({fault.msg}); write it again with `dvc repro -f -s {stage}`"
+        ) from None
     if not isinstance(metrics, dict):
         raise StaleArtifact(f"{path} holds no metrics; write it again with `dvc repro -f -s {stage}`")
     return metrics
@@ -201,7 +243,11 @@ def _committed(revision: Optional[str]) -> dict[str, Mapping[str, Any]]:
         if answer is not None:
             found[stage] = _parsed(answer, f"{revision or 'HEAD'}:{path}", stage)
     if revision is not None and not found:
-        why = f"holds no {artifacts.METRICS}" if _git("rev-parse", "--verify", f"{revision}^{{commit}}") else "is no revision of this repository"
+        why = (
+            f"holds no {artifacts.METRICS}"
+            if _git("rev-parse", "--verify", f"{revision}^{{commit}}")
+            else "is no revision of this repository"
+        )
         raise StaleArtifact(f"{revision} {why}; give a commit whose figures were committed, or --rev {NO_REVISION}")
     return found
 
@@ -236,7 +282,13 @@ def _intervals(accuracy: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, 
         figures = accuracy.get(precision, {})
         for figure in TASKS:
             if f"{figure}_difference_low" in figures:
-                yield precision, (float(figures[f"{figure}_difference_low"]), float(figures[f"{figure}_difference_high"]))
+                yield (
+                    precision,
+                    (
+                        float(figures[f"{figure}_difference_low"]),
+                        float(figures[f"{figure}_difference_high"]),
+                    ),
+                )
 
 
 def _gate(accuracy: Mapping[str, Any]) -> list[str]:
@@ -244,7 +296,13 @@ def _gate(accuracy: Mapping[str, Any]) -> list[str]:
     gate = accuracy.get("gate")
     if not gate:
         return []
-    figure = "agreement with fp32" if gate["figure"] == AGREEMENT else TASKS[gate["figure"]].title if gate["figure"] in TASKS else gate["figure"]
+    figure = (
+        "agreement with fp32"
+        if gate["figure"] == AGREEMENT
+        else TASKS[gate["figure"]].title
+        if gate["figure"] in TASKS
+        else gate["figure"]
+    )
     return [_verdict(name, found, figure, gate["mode"]) for name, found in sections(gate).items()]
 
 
@@ -254,7 +312,11 @@ def _verdict(precision: str, found: Mapping[str, Any], figure: str, mode: str) -
     interval = f" ({found['low']:.4f} to {found['high']:.4f})" if "low" in found else ""
     text = f"{precision} {says}: {figure} is {found['value']:.4f}{interval}, the bound {found['bound']:.4f} ({mode})"
     if "minimum_sqnr_db" in found:
-        sqnr = f"{found['sqnr_db_low']:.1f} to {found['sqnr_db_high']:.1f} dB" if "sqnr_db_low" in found else "of too few images"
+        sqnr = (
+            f"{found['sqnr_db_low']:.1f} to {found['sqnr_db_high']:.1f} dB"
+            if "sqnr_db_low" in found
+            else "of too few images"
+        )
         text += f"; SQNR {sqnr}, the floor {found['minimum_sqnr_db']:.1f} dB"
         text += "" if found["sqnr_db_verdict"] == "passed" else f" ({found['sqnr_db_verdict'].upper()})"
     return text + (f"; about {found['images_to_decide']:,} images would decide" if "images_to_decide" in found else "")
@@ -266,13 +328,24 @@ def _notes(metrics: Metrics) -> Iterator[str]:
     if "settings" in benchmark:
         load, when = benchmark["settings"], benchmark.get("measured_at", "an unknown time")
         scenarios = ", ".join(load["scenarios"])
-        yield f"load: {scenarios} (offline in batches of {load['batch_size']}), {load['seconds']:g} s for each precision and scenario; measured at {when}"
+        yield (
+            f"load: {scenarios} (offline in batches of {load['batch_size']}), {load['seconds']:g} s for each precision"
+            f" and scenario; measured at {when}"
+        )
     if "images" in accuracy:
         judged = accuracy.get("gate", {}).get("figure", AGREEMENT)
         own = judged in TASKS and TASKS[judged].every_output
-        stands_in = f"the gate judges the {TASKS[judged].title}" if own else "agreement with fp32 stands in for the figure of the task"
+        stands_in = (
+            f"the gate judges the {TASKS[judged].title}"
+            if own
+            else "agreement with fp32 stands in for the figure of the task"
+        )
         labels = "" if accuracy.get("labels", True) else f" without labels: {stands_in}"
-        confidence = f"; {accuracy['confidence']:.0%} intervals of paired answers, in percentage points" if "confidence" in accuracy and not labels else ""
+        confidence = (
+            f"; {accuracy['confidence']:.0%} intervals of paired answers, in percentage points"
+            if "confidence" in accuracy and not labels
+            else ""
+        )
         yield f"accuracy: {accuracy['images']} images{labels}{confidence}"
     for precision in PRECISIONS:
         yield from _notes_of(precision, accuracy.get(precision, {}), benchmark.get(precision, {}))
@@ -315,7 +388,10 @@ def _rows(comparison: Comparison) -> Iterator[list[str]]:
             interval = comparison.interval
             yield [
                 "  interval (pp)",
-                *(f"{100 * interval[name][0]:+.2f} to {100 * interval[name][1]:+.2f}" if name in interval else "-" for name in PRECISIONS),
+                *(
+                    f"{100 * interval[name][0]:+.2f} to {100 * interval[name][1]:+.2f}" if name in interval else "-"
+                    for name in PRECISIONS
+                ),
             ]
 
 
@@ -340,7 +416,13 @@ def _signed(difference: float, form: str) -> str:
 def _title(comparison: Comparison) -> str:
     target = comparison.target
     rest = [f"{name} {value}" for name, value in target.items() if name not in ("device", "runtime", "runtime_version")]
-    return ", ".join([target.get("device", "unknown target"), f"{target.get('runtime', '')} {target.get('runtime_version', '')}".strip(), *rest])
+    return ", ".join(
+        [
+            target.get("device", "unknown target"),
+            f"{target.get('runtime', '')} {target.get('runtime_version', '')}".strip(),
+            *rest,
+        ]
+    )
 
 
 def _closing(comparison: Comparison) -> Iterator[str]:

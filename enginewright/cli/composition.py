@@ -1,7 +1,8 @@
 """conf/ to params.yaml: the same composition and the same bytes as `dvc exp run`, with faults told in one sentence.
 
-DVC composes in `dvc.utils.hydra.compose_and_dump`: compose, `OmegaConf.resolve`, `OmegaConf.to_yaml`. tests/cli/test_composition.py holds
-the two equal. DVC itself is not imported: it takes longer to load than the composition takes to run.
+DVC composes in `dvc.utils.hydra.compose_and_dump`: compose, `OmegaConf.resolve`, `OmegaConf.to_yaml`.
+tests/cli/test_composition.py holds the two equal. DVC itself is not imported: it takes longer to load than the
+composition takes to run.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def compose(overrides: Sequence[str] = (), conf: Path = CONF) -> DictConfig:
     """Compose conf/config.yaml with Hydra overrides, resolve interpolations, and check the whole against the schema.
 
     Args:
-        overrides: Hydra's override grammar, such as `model=resnet_reference`, `data.calibration_images=100`, `+model.arguments.width=16`.
+        overrides: Hydra's override grammar, such as `model=resnet_reference`, `data.calibration_images=100`,
+            `+model.arguments.width=16`.
         conf: the folder with the config groups.
 
     Raises:
@@ -40,11 +42,16 @@ def compose(overrides: Sequence[str] = (), conf: Path = CONF) -> DictConfig:
         raise ConfigError(f"{conf / CONFIG_NAME}.yaml does not exist in {Path.cwd()}; run from the project's root")
     for override in overrides:
         if re.match(r"[+~]*hydra\b", override):
-            raise ConfigError(f"the override {override} sets Hydra itself, of which params.yaml holds nothing; override settings of {conf}/ only")
+            raise ConfigError(
+                f"the override {override} sets Hydra itself, of which params.yaml holds nothing; override settings of"
+                f" {conf}/ only"
+            )
     composed = _compose(list(overrides), conf)
     where = " ".join(["conf/", *overrides]) if overrides else "conf/"
     _refuse_missing_keys(composed, OmegaConf.structured(Params), "", where)
-    plain.require_plain(to_text(composed), config.PARAMS_FILE, f" ({where})")  # an escaped interpolation is one where params.yaml is read
+    plain.require_plain(
+        to_text(composed), config.PARAMS_FILE, f" ({where})"
+    )  # an escaped interpolation is one where params.yaml is read
     config.check(composed, where)
     return composed
 
@@ -64,7 +71,10 @@ def _compose(overrides: list[str], conf: Path) -> DictConfig:
         raise ConfigError(f"{conf}/: {fault.full_key or 'the configuration'}: {reason}") from None
     except OverrideParseException as fault:
         reason = [line for line in str(fault).splitlines() if "http" not in line][-1]
-        raise ConfigError(f"the override {fault.override} is not in Hydra's grammar, which is key=value ({reason}); quote it for the shell") from None
+        raise ConfigError(
+            f"the override {fault.override} is not in Hydra's grammar, which is key=value ({reason}); quote it for the"
+            " shell"
+        ) from None
     except (HydraException, ValueError) as fault:  # ValueError: `model=3`, `model=null`
         raise ConfigError(_explain(str(fault), overrides, conf)) from None
     return composed
@@ -72,13 +82,15 @@ def _compose(overrides: list[str], conf: Path) -> DictConfig:
 
 @contextlib.contextmanager
 def _machine_unread() -> Iterator[None]:
-    """No interpolation reads the environment: params.yaml is committed, and would hold a secret in clear, or a path of this machine."""
+    """No interpolation reads the environment: params.yaml is committed, and would hold a secret in clear, or a path of
+    this machine.
+    """
     from omegaconf.resolvers import oc
 
     def refuse(key: str, *_: object) -> str:
         raise ConfigError(
-            f"${{oc.env:{key}}} would write the environment variable {key} into {config.PARAMS_FILE}, which is committed; write the value itself, "
-            "or leave a secret out of the configuration"
+            f"${{oc.env:{key}}} would write the environment variable {key} into {config.PARAMS_FILE}, which is"
+            " committed; write the value itself, or leave a secret out of the configuration"
         )
 
     OmegaConf.register_new_resolver("oc.env", refuse, replace=True)
@@ -97,15 +109,24 @@ def _explain(reason: str, overrides: list[str], conf: Path) -> str:
         if not key:
             return f"the override {override} names no key; write key=value"
         if "," in value and "Ambiguous value" in reason and override in reason:
-            return f"the override {override} is a sweep; queue it with `dvc exp run --queue -S '{override}'`, or give one value"
+            return (
+                f"the override {override} is a sweep; queue it with `dvc exp run --queue -S '{override}'`, or give one"
+                " value"
+            )
         if group in choices and f"Could not find '{group}/{value}'" in reason:
             return f"{conf}/{group}/ has no option '{value}'{nearest(value, choices[group])}"
         if group in choices and value not in choices[group]:
-            hint = "; for the null runtime use debug=null_runtime" if override == "runtime=null" else nearest(value, choices[group])
+            hint = (
+                "; for the null runtime use debug=null_runtime"
+                if override == "runtime=null"
+                else nearest(value, choices[group])
+            )
             return f"the override {override} does not name an option of {conf}/{group}/{hint}"
         if f"Could not override '{key}'" in reason:
             return f"the override {override}: {key} is not a setting{_nearest_key(key, choices)}"
-    return f"{' '.join(overrides) or conf}: {' '.join(line.strip() for line in reason.splitlines() if '://' not in line)}"
+    return (
+        f"{' '.join(overrides) or conf}: {' '.join(line.strip() for line in reason.splitlines() if '://' not in line)}"
+    )
 
 
 def _nearest_key(key: str, choices: Iterable[str]) -> str:
@@ -117,7 +138,11 @@ def _nearest_key(key: str, choices: Iterable[str]) -> str:
         if part not in names:
             if right == ["model", "arguments"]:
                 return f"; an argument that the factory takes is added with +{key}=..."
-            return nearest(part, {*names, *(choices if not right else ())}) if names else f"; {'.'.join(right)} has no settings below it"
+            return (
+                nearest(part, {*names, *(choices if not right else ())})
+                if names
+                else f"; {'.'.join(right)} has no settings below it"
+            )
         right.append(part)
         schema = schema._get_node(part)
     return f"; it is set in no file, add it with +{key}=..."
@@ -125,14 +150,23 @@ def _nearest_key(key: str, choices: Iterable[str]) -> str:
 
 def groups(conf: Path = CONF) -> dict[str, list[str]]:
     """The config groups and the options of each, by file name."""
-    return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in sorted(conf.iterdir()) if folder.is_dir()}
+    return {
+        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+        for folder in sorted(conf.iterdir())
+        if folder.is_dir()
+    }
 
 
 def _refuse_missing_keys(composed: DictConfig, schema: DictConfig, prefix: str, where: str) -> None:
-    """DVC tracks keys that are in the file: one left to its default in the schema could change without a stage noticing."""
+    """DVC tracks keys that are in the file: one left to its default in the schema could change without a stage
+    noticing.
+    """
     for key in schema:
         if key not in composed:
-            raise ConfigError(f"{where}: {prefix}{key!s} is missing; every setting must be in the composition, as DVC sees only what params.yaml holds")
+            raise ConfigError(
+                f"{where}: {prefix}{key!s} is missing; every setting must be in the composition, as DVC sees only what"
+                " params.yaml holds"
+            )
         below, value = schema._get_node(key), composed._get_node(key)
         if isinstance(below, DictConfig) and isinstance(value, DictConfig) and not below._is_none():
             _refuse_missing_keys(value, below, f"{prefix}{key!s}.", where)
@@ -164,7 +198,9 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "
 
 @dataclass(frozen=True)
 class StaleStage:
-    """A stage that `dvc repro` will run again, or may: what is behind a stage runs only if that one's output changes."""
+    """A stage that `dvc repro` will run again, or may: what is behind a stage runs only if that one's output
+    changes.
+    """
 
     name: str
     changed: tuple[str, ...]  # settings that it declares itself
@@ -176,14 +212,21 @@ def stale_stages(changed: Sequence[str], pipeline: Path, params: Mapping[str, An
     stages: dict[str, dict[str, Any]] = yaml.safe_load(pipeline.read_text())["stages"]
     uses = {name: _used_keys(stage) for name, stage in stages.items()}
     deps = {name: [_resolved(dep, params) for dep in stage.get("deps", [])] for name, stage in stages.items()}
-    outs = {name: [next(iter(out)) if isinstance(out, dict) else out for out in stage.get("outs", [])] for name, stage in stages.items()}
+    outs = {
+        name: [next(iter(out)) if isinstance(out, dict) else out for out in stage.get("outs", [])]
+        for name, stage in stages.items()
+    }
     found: dict[str, StaleStage] = {}
     grown = True
     while grown:  # dvc.yaml need not list stages in the order in which they run
         grown = False
         for name in stages:
             own = tuple(key for key in changed if any(_overlap(key, used, ".") for used in uses[name]))
-            behind = tuple(up for up in stages if up in found and any(_overlap(dep, out, "/") for dep in deps[name] for out in outs[up]))
+            behind = tuple(
+                up
+                for up in stages
+                if up in found and any(_overlap(dep, out, "/") for dep in deps[name] for out in outs[up])
+            )
             if (own or behind) and found.get(name) != StaleStage(name, own, behind):
                 found[name], grown = StaleStage(name, own, behind), True
     return [found[name] for name in stages if name in found]

@@ -27,8 +27,14 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("overrides", nargs="*", metavar="override", help="in Hydra's grammar: group=option, key=value, +key=value")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 2 if params.yaml is not what conf/ and these overrides compose to")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="override", help="in Hydra's grammar: group=option, key=value, +key=value"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit with 2 if params.yaml is not what conf/ and these overrides compose to",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,16 +57,23 @@ def _values(composed: DictConfig) -> dict[str, Any]:
 
 
 def _compare(composed: DictConfig, overrides: Sequence[str]) -> None:
-    """Byte for byte, because `dvc exp run` writes these bytes, and a file that differs in order alone would show as a change in git."""
+    """Byte for byte, because `dvc exp run` writes these bytes, and a file that differs in order alone would show as a
+    change in git.
+    """
     if PARAMS_FILE.exists() and PARAMS_FILE.read_text(encoding="utf-8") == to_text(composed):
         return
     command = " ".join(["enginewright configure", *overrides])
     found = load(PARAMS_FILE)
     if found is None:
         raise ConfigError(f"{PARAMS_FILE} is missing or no YAML mapping; write it with `{command}`")
-    differing = [f"{change.key} is {_shown(change.before)}, conf/ has {_shown(change.after)}" for change in changes(found, _values(composed))]
+    differing = [
+        f"{change.key} is {_shown(change.before)}, conf/ has {_shown(change.after)}"
+        for change in changes(found, _values(composed))
+    ]
     what = "; ".join(differing[:5]) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else "")
-    raise ConfigError(f"{PARAMS_FILE} is not what conf/ composes to ({what or 'order or layout differs'}); write it with `{command}`")
+    raise ConfigError(
+        f"{PARAMS_FILE} is not what conf/ composes to ({what or 'order or layout differs'}); write it with `{command}`"
+    )
 
 
 def _report(before: Optional[Mapping[str, Any]], after: Mapping[str, Any]) -> None:
@@ -80,7 +93,9 @@ def _report(before: Optional[Mapping[str, Any]], after: Mapping[str, Any]) -> No
         table.add_row(change.key, _shown(change.before), _shown(change.after))
     console.print(table)
     stale = stale_stages([change.key for change in changed], PIPELINE_FILE, after) if PIPELINE_FILE.exists() else []
-    table = Table("stage", "setting", "behind", title="`dvc repro` will run", title_justify="left", caption_justify="left")
+    table = Table(
+        "stage", "setting", "behind", title="`dvc repro` will run", title_justify="left", caption_justify="left"
+    )
     table.caption = "What is only behind others runs if their outputs change."
     for stage in stale:
         table.add_row(stage.name, ", ".join(stage.changed), ", ".join(stage.behind))

@@ -1,4 +1,6 @@
-"""`enginewright doctor`: what this machine can do, runtime by runtime and task by task, and what to install for the rest."""
+"""`enginewright doctor`: what this machine can do, runtime by runtime and task by task, and what to install for the
+rest.
+"""
 
 from __future__ import annotations
 
@@ -54,12 +56,17 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(report)
     if report["auto"]["build and run"] is None:
-        raise RuntimeUnavailable("no runtime here can both build and run an engine, so `runtime: auto` has nothing to take; the report says what to install")
+        raise RuntimeUnavailable(
+            "no runtime here can both build and run an engine, so `runtime: auto` has nothing to take; the report says"
+            " what to install"
+        )
     return 0
 
 
 def examine() -> dict[str, Any]:
-    """Everything that the report shows, JSON-ready. `runtimes.<name>.<task>` is null where the task works, else the reason."""
+    """Everything that the report shows, JSON-ready. `runtimes.<name>.<task>` is null where the task works, else the
+    reason.
+    """
     from enginewright.runtimes import AUTO_ORDER, get_runtime, runtime_named
     from enginewright.runtimes.base import Task
 
@@ -72,7 +79,11 @@ def examine() -> dict[str, Any]:
     names = [*AUTO_ORDER, RuntimeName.null]
     return {
         "runtimes": {name.name: {task.name: runtime_named(name).why_not(task) for task in Task} for name in names},
-        "auto": {"calibrate": auto(Task.calibrate), "build": auto(Task.build), "build and run": auto(Task.build, Task.run)},
+        "auto": {
+            "calibrate": auto(Task.calibrate),
+            "build": auto(Task.build),
+            "build and run": auto(Task.build, Task.run),
+        },
         "machine": _machine(),
         "packages": {name: _version(name) for name in PACKAGES},
         "disk": _disk(),
@@ -94,7 +105,9 @@ def _machine() -> dict[str, Any]:
 
 
 def _gpus() -> list[str]:
-    """Asked of nvidia-smi: pynvml is an extra, and the driver always brings its tool. Empty on Jetson, whose GPU the L4T release stands for."""
+    """Asked of nvidia-smi: pynvml is an extra, and the driver always brings its tool. Empty on Jetson, whose GPU the
+    L4T release stands for.
+    """
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
@@ -115,10 +128,14 @@ def _disk() -> dict[str, Any]:
     answer = subprocess.run([sys.executable, "-m", "dvc", "doctor"], capture_output=True, text=True, check=False)
     found = dict(line.split(": ", 1) for line in answer.stdout.splitlines() if ": " in line)
     possible = found.get("Cache types", "")
-    configured = subprocess.run([sys.executable, "-m", "dvc", "config", "cache.type"], capture_output=True, text=True, check=False)
+    configured = subprocess.run(
+        [sys.executable, "-m", "dvc", "config", "cache.type"], capture_output=True, text=True, check=False
+    )
     return {
         "free_gib": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
-        "link_types_possible": None if possible.startswith("<") else possible or None,  # a link to an explanation where there is no cache yet
+        "link_types_possible": (
+            None if possible.startswith("<") else possible or None
+        ),  # a link to an explanation where there is no cache yet
         "link_types_configured": configured.stdout.strip() or None,
         "dvc_repository": "Workspace directory" in found,
     }
@@ -129,12 +146,18 @@ def _print(report: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(markup=False, highlight=False, soft_wrap=True)  # a remedy may hold brackets: pip install 'enginewright[rtx]'
+    console = Console(
+        markup=False, highlight=False, soft_wrap=True
+    )  # a remedy may hold brackets: pip install 'enginewright[rtx]'
     tasks = list(next(iter(report["runtimes"].values())))
     table = Table("runtime", *tasks, title="What works here", title_justify="left")
-    reasons: dict[tuple[str, str], list[str]] = {}  # (runtime, reason) -> tasks, as one reason often holds for all of them
+    reasons: dict[
+        tuple[str, str], list[str]
+    ] = {}  # (runtime, reason) -> tasks, as one reason often holds for all of them
     for name, answers in report["runtimes"].items():
-        table.add_row(name, *(Text("yes", "green") if answers[task] is None else Text("no", "yellow") for task in tasks))
+        table.add_row(
+            name, *(Text("yes", "green") if answers[task] is None else Text("no", "yellow") for task in tasks)
+        )
         for task, reason in answers.items():
             if reason is not None:
                 reasons.setdefault((name, reason), []).append(task)

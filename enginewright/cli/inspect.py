@@ -71,7 +71,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         elif isinstance(value, list):
             yield (
                 f"{prefix}{key}",
-                "\n".join(map(str, value)) if any(isinstance(item, str) and len(item) > 20 for item in value) else ", ".join(map(str, value)),
+                (
+                    "\n".join(map(str, value))
+                    if any(isinstance(item, str) and len(item) > 20 for item in value)
+                    else ", ".join(map(str, value))
+                ),
             )
         else:
             yield f"{prefix}{key}", str(value)
@@ -93,9 +97,17 @@ def _content(artifact: Path) -> Iterator[RenderableType]:
 
 
 def _scales(cache: CalibrationCache) -> Table:
-    table = Table("tensor", "scale", "range of the real values", title=f"{len(cache.scales)} tensors, {cache.algorithm.name}", title_justify="left")
+    table = Table(
+        "tensor",
+        "scale",
+        "range of the real values",
+        title=f"{len(cache.scales)} tensors, {cache.algorithm.name}",
+        title_justify="left",
+    )
     for tensor, scale in cache.scales.items():
-        table.add_row(tensor, f"{scale:.6g}", f"±{scale * 127:.6g}")  # scale = amax / 127 (enginewright.calibration.cache)
+        table.add_row(
+            tensor, f"{scale:.6g}", f"±{scale * 127:.6g}"
+        )  # scale = amax / 127 (enginewright.calibration.cache)
     return table
 
 
@@ -114,8 +126,16 @@ def _model(artifact: Path) -> Iterator[Table]:
         for value in values:
             if value.name not in weights:
                 tensor = value.type.tensor_type
-                shape = [axis.dim_param or (axis.dim_value if axis.HasField("dim_value") else "?") for axis in tensor.shape.dim]
-                table.add_row(kind, value.name, onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), str(shape).replace("'", ""))
+                shape = [
+                    axis.dim_param or (axis.dim_value if axis.HasField("dim_value") else "?")
+                    for axis in tensor.shape.dim
+                ]
+                table.add_row(
+                    kind,
+                    value.name,
+                    onnx.TensorProto.DataType.Name(tensor.elem_type).lower(),
+                    str(shape).replace("'", ""),
+                )
     yield table
     operators = Table("operator", "nodes", title_justify="left")
     for name, count in Counter(node.op_type for node in model.graph.node).most_common():

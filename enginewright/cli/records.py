@@ -1,4 +1,6 @@
-"""What the metrics of a stage are of: model, images and target. Only records of the same are put side by side, and what was edited is named."""
+"""What the metrics of a stage are of: model, images and target. Only records of the same are put side by side, and what
+was edited is named.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ Record = Mapping[str, Any]  # what a stage wrote to artifacts/metrics/<stage>.js
 
 
 def foreign(stage: str, metrics: Record, anchor: Record) -> Optional[str]:
-    """Why metrics of `stage` are not of the model, images and target that `anchor` is of, in words; None where they are.
+    """Why metrics of `stage` are not of the model, images and target that `anchor` is of, in words; None where they
+    are.
 
     Metrics that do not say what they are of, as versions before 0.2 wrote them, could be of anything.
     """
@@ -39,8 +42,12 @@ def foreign(stage: str, metrics: Record, anchor: Record) -> Optional[str]:
 
 
 def sift(records: Mapping[str, Record], anchor: Record) -> tuple[dict[str, Record], dict[str, str]]:
-    """Part records into those of what the anchor is of, and the reasons why the others are not; an empty record belongs everywhere."""
-    reasons = {stage: reason for stage, metrics in records.items() if metrics and (reason := foreign(stage, metrics, anchor))}
+    """Part records into those of what the anchor is of, and the reasons why the others are not; an empty record belongs
+    everywhere.
+    """
+    reasons = {
+        stage: reason for stage, metrics in records.items() if metrics and (reason := foreign(stage, metrics, anchor))
+    }
     return {stage: metrics for stage, metrics in records.items() if stage not in reasons}, reasons
 
 
@@ -48,7 +55,10 @@ def left_out(reasons: Mapping[str, str], whose: str) -> Iterator[str]:
     """A sentence for each reason, with the stages that share it."""
     for reason in dict.fromkeys(reasons.values()):
         stages = [stage for stage, why in reasons.items() if why == reason]
-        yield f"left out: {', '.join(stages)}{whose}, as {'it is' if len(stages) == 1 else 'they are'} of another record ({reason})"
+        yield (
+            f"left out: {', '.join(stages)}{whose}, as {'it is' if len(stages) == 1 else 'they are'} of another record"
+            f" ({reason})"
+        )
 
 
 def _targets(its: Mapping[str, str], anchors: Mapping[str, str]) -> Iterator[str]:
@@ -60,7 +70,9 @@ def _targets(its: Mapping[str, str], anchors: Mapping[str, str]) -> Iterator[str
 
 
 def of_other_artifacts(folder: Path, read: Mapping[str, Record], builds: Iterable[str]) -> Iterator[str]:
-    """Figures that were edited, or checked out without their artifacts: what measures seals a copy among its outputs."""
+    """Figures that were edited, or checked out without their artifacts: what measures seals a copy among its
+    outputs.
+    """
     for stage, sealed in {"validate_accuracy": artifacts.ACCURACY, "benchmark_sustained": artifacts.BENCHMARK}.items():
         path = sealed / "metrics.json"
         if folder != artifacts.METRICS or not path.is_file():
@@ -71,9 +83,14 @@ def of_other_artifacts(folder: Path, read: Mapping[str, Record], builds: Iterabl
             yield str(fault)
             continue
         if json.loads(path.read_text()) != read[stage]:
-            yield f"{folder / stage}.json is not what {path} holds: it was edited, or is of another commit; run `dvc repro` or `dvc checkout`"
+            yield (
+                f"{folder / stage}.json is not what {path} holds: it was edited, or is of another commit; run `dvc"
+                " repro` or `dvc checkout`"
+            )
     for stage in _edited(folder, builds):
-        yield f"{folder / stage}.json is not what {LOCK} holds: it was edited, or its stage did not end; run `dvc repro`"
+        yield (
+            f"{folder / stage}.json is not what {LOCK} holds: it was edited, or its stage did not end; run `dvc repro`"
+        )
 
 
 def _edited(folder: Path, stages: Iterable[str]) -> Iterator[str]:
@@ -84,7 +101,9 @@ def _edited(folder: Path, stages: Iterable[str]) -> Iterator[str]:
         locked = yaml.safe_load(LOCK.read_text())["stages"] if folder == artifacts.METRICS else {}
         for stage in stages:
             path = folder / f"{stage}.json"
-            known = [out.get("md5") for out in locked.get(stage, {}).get("outs", []) if out.get("path") == path.as_posix()]
+            known = [
+                out.get("md5") for out in locked.get(stage, {}).get("outs", []) if out.get("path") == path.as_posix()
+            ]
             if known and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() not in known:
                 yield stage
     except (OSError, AttributeError, KeyError, TypeError, yaml.YAMLError):

@@ -21,7 +21,9 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("paths", nargs="*", type=Path, metavar="path", help=f"files or folders (default: {artifacts.ROOT})")
+    parser.add_argument(
+        "paths", nargs="*", type=Path, metavar="path", help=f"files or folders (default: {artifacts.ROOT})"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,7 +48,12 @@ def _fault(artifact: Path, named: bool) -> Optional[str]:
     """What is wrong. A file that is named may have been carried to another machine, without what it was made from."""
     try:
         made = manifest.read(artifact)
-        carried = named and made.path and manifest.root_of(artifact, made) is None and artifacts.ROOT.name not in artifact.absolute().parts
+        carried = (
+            named
+            and made.path
+            and manifest.root_of(artifact, made) is None
+            and artifacts.ROOT.name not in artifact.absolute().parts
+        )
         (manifest.verify_alone if carried else manifest.verify)(artifact)
     except StaleArtifact as fault:
         return str(fault)

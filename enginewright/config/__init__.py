@@ -100,10 +100,14 @@ class Data:
     train_images: int = 2700
     calibration_pool: int = 1000  # images set apart, from which the calibration images are selected
     calibration_images: int = 500
-    sensitivity_images: int = 300  # on which layers are ranked and the mixture is searched: neither calibration nor validation
+    sensitivity_images: int = (
+        300  # on which layers are ranked and the mixture is searched: neither calibration nor validation
+    )
     validation_images: int = 1000
     selection: Selection = Selection.stratified
-    selection_seed: Optional[int] = None  # of random and stratified; null is `seed`. Other images are drawn, and the sets stay as they are
+    selection_seed: Optional[int] = (
+        None  # of random and stratified; null is `seed`. Other images are drawn, and the sets stay as they are
+    )
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
 
@@ -130,7 +134,9 @@ class Train:
     epochs: int = 12
     batch_size: int = 32
     learning_rate: float = 0.01
-    minimum_figure: float = 0.975  # of the task's figure (top-1, mean IoU) on the validation set; below it the stage fails
+    minimum_figure: float = (
+        0.975  # of the task's figure (top-1, mean IoU) on the validation set; below it the stage fails
+    )
 
 
 @dataclass
@@ -146,11 +152,14 @@ class Calibration:
     """Ranges of activations from real images, written to calib.cache."""
 
     algorithm: CalibrationAlgorithm = CalibrationAlgorithm.entropy
-    runtime: RuntimeName = RuntimeName.onnxruntime  # who calibrates: onnxruntime is portable, tensorrt is tied to its version
+    runtime: RuntimeName = (
+        RuntimeName.onnxruntime
+    )  # who calibrates: onnxruntime is portable, tensorrt is tied to its version
     batch_size: int = 20
     percentile: float = 99.99  # of |x|, for algorithm percentile
     bins: int = 2048  # of the histogram of |x|, for entropy and percentile
-    bias_correction: bool = False  # take off what INT8 weights add to each layer's output on average; needs ONNX Runtime, whoever calibrates
+    # take off what INT8 weights add to each layer's output on average; needs ONNX Runtime, whoever calibrates
+    bias_correction: bool = False
 
 
 @dataclass
@@ -158,9 +167,11 @@ class CheckDrift:
     """How far validation images may lie from calibration images before a tensor is flagged."""
 
     images: int = 1000  # at most so many of each set are looked at
-    saturation_excess: float = 0.005  # share of validation's values beyond the INT8 range, less that of calibration's; entropy clips 0.001 itself
+    # share of validation's values beyond the INT8 range, less that of calibration's; entropy clips 0.001 itself
+    saturation_excess: float = 0.005
     percentile_ratio: float = 1.5  # of the 99.99th percentiles of |x|, either way
-    distance: float = 0.2  # Jensen-Shannon, base 2: about a population stability index of 0.25, where credit scoring calls a shift significant
+    # Jensen-Shannon, base 2: about a population stability index of 0.25, where credit scoring calls a shift significant
+    distance: float = 0.2
     fail: bool = False  # end the stage where a tensor is flagged
 
 
@@ -187,7 +198,9 @@ class Build:
     hardware_compatibility: Optional[str] = None  # name of a trt.HardwareCompatibilityLevel member
     version_compatible: bool = False
     timing_cache: str = ".cache/timing"  # folder, one file per GPU and TensorRT version; never a DVC out
-    compute_capabilities: list[str] = field(default_factory=lambda: ["8.6", "12.0"])  # TensorRT-RTX builds for these without a GPU
+    compute_capabilities: list[str] = field(
+        default_factory=lambda: ["8.6", "12.0"]
+    )  # TensorRT-RTX builds for these without a GPU
 
 
 @dataclass
@@ -195,8 +208,11 @@ class AnalyzeSensitivity:
     """What each layer costs in accuracy when it runs in INT8."""
 
     batch_size: int = 50
-    evaluations: int = 250  # the most Q/DQ models that are run over the sensitivity images: with too many layers, neighbours go together
-    placement: Placement = Placement.onnxruntime  # whose INT8 layers are judged by, in search_mixed too; TensorRT's is coarser and four times slower here
+    # the most Q/DQ models that are run over the sensitivity images: with too many layers, neighbours go together
+    evaluations: int = 250
+    placement: Placement = (
+        Placement.onnxruntime
+    )  # whose INT8 layers are judged by, in search_mixed too; TensorRT's is coarser and four times slower here
 
 
 @dataclass
@@ -206,24 +222,35 @@ class SearchMixed:
     layers: str = "layers/search.yaml"  # `layers: search` in that file searches; a list there is taken as it is
     evaluations: int = 60  # the most mixtures that are tried
     spare: Sparing = Sparing.layers  # what the search keeps small: layers in FP16, or the values that they move
-    minimum_int8_share: float = 0.5  # of Conv, ConvTranspose, Gemm and MatMul: with more of them in FP16 there is little left of INT8
+    minimum_int8_share: float = (
+        0.5  # of Conv, ConvTranspose, Gemm and MatMul: with more of them in FP16 there is little left of INT8
+    )
     margin: float = 0.0  # by how much the figure on the sensitivity images must pass the gate's bound
-    float_operators: list[str] = field(default_factory=list)  # operators that stay in FP16 wherever they stand, such as Sigmoid or Softmax
+    float_operators: list[str] = field(
+        default_factory=list
+    )  # operators that stay in FP16 wherever they stand, such as Sigmoid or Softmax
 
 
 @dataclass
 class Accuracy:
     """Validation of every engine on the same images, and the gate for INT8."""
 
-    gated: list[Precision] = field(default_factory=lambda: [Precision.int8_mixed])  # whose failure stops the pipeline; the others are reported
+    gated: list[Precision] = field(
+        default_factory=lambda: [Precision.int8_mixed]
+    )  # whose failure stops the pipeline; the others are reported
     batch_size: int = 50
     gate: GateMode = GateMode.relative
     minimum_ratio: float = 0.99  # relative gate: the task's figure (top-1, mean IoU) of INT8 / that of FP32
     maximum_loss: float = 0.01  # absolute gate: that of FP32 - that of INT8
     confidence: float = 0.95  # of the paired interval, whose lower limit must reach the bound
     undecided: Undecided = Undecided.fail  # a gated engine whose interval holds the bound: stop, or report it and go on
-    minimum_sqnr_db: Optional[float] = 10.0  # of the outputs against FP32's, beside the metric: at 10 dB a tenth of their power is noise; null asks for none
-    require_signal: bool = True  # with labels, FP32 must be better than always giving the commonest answer; without, give more than one
+    minimum_sqnr_db: Optional[float] = (
+        # of the outputs against FP32's, beside the metric: at 10 dB a tenth of their power is noise; null asks for none
+        10.0
+    )
+    require_signal: bool = (
+        True  # with labels, FP32 must be better than always giving the commonest answer; without, give more than one
+    )
 
 
 @dataclass
@@ -251,7 +278,9 @@ class Stability:
 
     maximum_drift_percent: float = 5.0  # from start to end, if a test says that there is a trend
     maximum_coefficient_of_variation: float = 0.025  # between windows; trtexec warns beyond 2.5 %
-    minimum_last_to_first: float = 0.95  # throughput of the last minute over that of the first, or of halves of a shorter load
+    minimum_last_to_first: float = (
+        0.95  # throughput of the last minute over that of the first, or of halves of a shorter load
+    )
     significance: float = 0.01  # of the trend test
 
 
@@ -296,15 +325,21 @@ def read(path: Path = PARAMS_FILE) -> Params:
     """Read and check params.yaml.
 
     Raises:
-        ConfigError: the file is missing or no YAML, holds an interpolation, a key is unknown, a value has the wrong type or is out of range.
+        ConfigError: the file is missing or no YAML, holds an interpolation, a key is unknown, a value has the wrong
+            type or is out of range.
     """
     try:
         plain.require_plain(path.read_text(encoding="utf-8"), path)
         loaded = OmegaConf.load(path)
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist in {Path.cwd()}; run from the project's root, or write it with `enginewright configure`") from None
+        raise ConfigError(
+            f"{path} does not exist in {Path.cwd()}; run from the project's root, or write it with `enginewright"
+            " configure`"
+        ) from None
     except YAMLError as fault:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(fault).split())}; write it anew with `enginewright configure`") from None
+        raise ConfigError(
+            f"{path} is not valid YAML: {' '.join(str(fault).split())}; write it anew with `enginewright configure`"
+        ) from None
     if not isinstance(loaded, DictConfig):
         raise ConfigError(f"{path} holds no mapping; write it anew with `enginewright configure`")
     return check(loaded, where=str(path))
@@ -342,7 +377,10 @@ def _refuse_unknown_keys(node: DictConfig, schema: type, prefix: str, where: str
             raise ConfigError(f"{where}: {prefix}{name} is not a setting{nearest(name, known)}")
         default, value = getattr(defaults, name), node._get_node(key)
         if is_dataclass(default) and not isinstance(value, DictConfig):
-            raise ConfigError(f"{where}: {prefix}{name} is {value} and must be a section with {', '.join(f.name for f in fields(default))}")
+            raise ConfigError(
+                f"{where}: {prefix}{name} is {value} and must be a section with"
+                f" {', '.join(f.name for f in fields(default))}"
+            )
         if isinstance(default, list) and not isinstance(value, ListConfig):
             raise ConfigError(f"{where}: {prefix}{name} is {value} and must be a list, such as {default}")
         if is_dataclass(default) and isinstance(value, DictConfig):

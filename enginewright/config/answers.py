@@ -15,13 +15,15 @@ AXES = {TaskName.classification: 2, TaskName.segmentation: 4}
 
 
 def accepts(task: TaskName, shape: Sequence[int]) -> bool:
-    """Whether an output of this shape is what the task judges: the largest of one class is always the same one, so that it would always agree."""
+    """Whether an output of this shape is what the task judges: the largest of one class is always the same one, so that
+    it would always agree.
+    """
     return len(shape) >= 1 if task is TaskName.outputs else len(shape) == AXES[task] and shape[1] > 1
 
 
 def remedy(task: TaskName) -> str:
     """What to do about an output that is not what the task expects."""
     return (
-        f"and model.task {task.name} judges {EXPECTED[task]}; set model.task to what the model does (outputs, where it answers neither classes nor "
-        "pixels), or model.output_name to the right output"
+        f"and model.task {task.name} judges {EXPECTED[task]}; set model.task to what the model does (outputs, where it"
+        " answers neither classes nor pixels), or model.output_name to the right output"
     )

@@ -46,7 +46,8 @@ class Placement(Enum):
     """Whose INT8 a Q/DQ model is for: where the pairs go, and in which type."""
 
     tensorrt = "tensorrt"  # symmetric int8, zero point 0; weights FP32 -> Q -> DQ; none between Conv and Relu
-    onnxruntime = "onnxruntime"  # uint8, zero point 0 after Relu, else 128; int8 weights; inputs and outputs of every quantized layer
+    # uint8, zero point 0 after Relu, else 128; int8 weights; inputs and outputs of every quantized layer
+    onnxruntime = "onnxruntime"
 
 
 class ScenarioName(Enum):
@@ -67,7 +68,9 @@ class Driver(Enum):
 
 
 class InputType(Enum):
-    """What a TensorRT engine takes: always float32, or the type that it computes in, which is a half (FP16) or a quarter (INT8) of the bytes to copy."""
+    """What a TensorRT engine takes: always float32, or the type that it computes in, which is a half (FP16) or a
+    quarter (INT8) of the bytes to copy.
+    """
 
     float32 = "float32"
     native = "native"
@@ -86,7 +89,9 @@ class TaskName(Enum):
 
     classification = "classification"
     segmentation = "segmentation"
-    outputs = "outputs"  # any numbers: every output is held against FP32's; for embeddings, regressions, random weights, and what has no task of its own
+    # any numbers: every output is held against FP32's; for embeddings, regressions, random weights, and what has no
+    # task of its own
+    outputs = "outputs"
 
 
 class DataSource(Enum):
@@ -123,7 +128,9 @@ class Layout(Enum):
 
 
 class WeightsFrom(Enum):
-    """Who makes the file `model.weights`: training here, an installed package, chance (a new model's, drawn from `seed`), or the user."""
+    """Who makes the file `model.weights`: training here, an installed package, chance (a new model's, drawn from
+    `seed`), or the user.
+    """
 
     training = "training"
     package = "package"
@@ -132,7 +139,9 @@ class WeightsFrom(Enum):
 
 
 class GateMode(Enum):
-    """`relative`: INT8 >= minimum x FP32; `absolute`: INT8 >= FP32 - maximum loss; both of the interval's lower limit."""
+    """`relative`: INT8 >= minimum x FP32; `absolute`: INT8 >= FP32 - maximum loss; both of the interval's lower
+    limit.
+    """
 
     relative = "relative"
     absolute = "absolute"

@@ -1,4 +1,6 @@
-"""Image files in a folder of the user's: which of them are images, what classes they are of, and that DVC sees every one of them."""
+"""Image files in a folder of the user's: which of them are images, what classes they are of, and that DVC sees every
+one of them.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,20 @@ MOST_NAMED = 3
 
 
 def image_folder(root: Path) -> Source:
-    """A folder of image files. With sub-folders, their sorted names are the classes (as torchvision's ImageFolder); without, it is unlabelled.
+    """A folder of image files. With sub-folders, their sorted names are the classes (as torchvision's ImageFolder);
+    without, it is unlabelled.
 
-    A class folder without images keeps its index, and is reported. Files that are no images by their suffix, or whose names begin with a dot, are
-    ignored and counted.
+    A class folder without images keeps its index, and is reported. Files that are no images by their suffix, or whose
+    names begin with a dot, are ignored and counted.
 
     Raises:
-        DataError: naming what DVC would not see or follow, what cannot be read, and images beside sub-folders of images.
+        DataError: naming what DVC would not see or follow, what cannot be read, and images beside sub-folders of
+            images.
     """
     if not root.is_dir():
-        raise DataError(f"data.root {root} is no folder; give one that holds images, or a sub-folder of images for each class")
+        raise DataError(
+            f"data.root {root} is no folder; give one that holds images, or a sub-folder of images for each class"
+        )
     survey, seen = _Survey(), seen_by_dvc()
     loose, files = survey.look(root, seen, deep=False), {}
     for name in _listed(root).folders:
@@ -39,8 +45,14 @@ def image_folder(root: Path) -> Source:
         files[name] = (survey.images - images_before, survey.seen_files - files_before)
     labelled = any(images for images, _ in files.values())
     if labelled and loose:
-        first, beside = next(_image_files(root, deep=False)), next(name for name, (images, _) in files.items() if images)
-        raise DataError(f"{root} holds images beside sub-folders of images ({first.name} beside {beside}/), so labels are unclear; move them into a sub-folder")
+        first, beside = (
+            next(_image_files(root, deep=False)),
+            next(name for name, (images, _) in files.items() if images),
+        )
+        raise DataError(
+            f"{root} holds images beside sub-folders of images ({first.name} beside {beside}/), so labels are unclear;"
+            " move them into a sub-folder"
+        )
     classes = _classes(root, files, seen) if labelled else ()
 
     def samples() -> Iterator[Sample]:
@@ -57,13 +69,15 @@ def image_folder(root: Path) -> Source:
 
 
 def _classes(root: Path, files: dict[str, tuple[int, int]], seen: Seen) -> tuple[str, ...]:
-    """The folders that are classes: those that DVC sees. One without a file it cannot see, and its coming or going would move the labels of others."""
+    """The folders that are classes: those that DVC sees. One without a file it cannot see, and its coming or going
+    would move the labels of others.
+    """
     kept = seen(root, list(files), [])[0]
     for name, (_, visible) in files.items():
         if name in kept and not visible:
             raise DataError(
-                f"the class folder {root / name} is empty, and DVC sees no empty folders, so labels could move without a rerun; "
-                "put a file such as .gitkeep into it to keep its index, or remove it"
+                f"the class folder {root / name} is empty, and DVC sees no empty folders, so labels could move without"
+                " a rerun; put a file such as .gitkeep into it to keep its index, or remove it"
             )
     return tuple(name for name in files if name in kept)
 
@@ -83,7 +97,10 @@ def _listed(folder: Path) -> _Listing:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 _sort_in(listing, Path(folder, entry.name), entry)
     except OSError as fault:
-        raise DataError(f"{fault.filename or folder} cannot be read ({fault.strerror}); make it readable, or take it out of data.root") from None
+        raise DataError(
+            f"{fault.filename or folder} cannot be read ({fault.strerror}); make it readable, or take it out of"
+            " data.root"
+        ) from None
     return listing
 
 
@@ -99,10 +116,15 @@ def _sort_in(listing: _Listing, path: Path, entry: os.DirEntry[str]) -> None:
         mode = 0  # a link to nothing
     if stat.S_ISDIR(mode):
         if entry.is_symlink():
-            raise DataError(f"{path} is a link to a folder, which DVC does not follow, so a change behind it would rerun nothing; put the folder itself there")
+            raise DataError(
+                f"{path} is a link to a folder, which DVC does not follow, so a change behind it would rerun nothing;"
+                " put the folder itself there"
+            )
         (listing.hidden if entry.name.startswith(".") else listing.folders).append(entry.name)
     elif is_image and not stat.S_ISREG(mode):
-        raise DataError(f"{path} is {'a link to nothing' if not mode else 'no regular file'}; put an image there, or remove it")
+        raise DataError(
+            f"{path} is {'a link to nothing' if not mode else 'no regular file'}; put an image there, or remove it"
+        )
     else:
         (listing.images if is_image else listing.others).append(entry.name)
 
@@ -116,7 +138,9 @@ class _Survey:
     ignored: Counter[str] = field(default_factory=Counter)  # what files that are no images end with -> how many
 
     def look(self, folder: Path, seen: Seen, deep: bool = True) -> int:
-        """Count, and return how many images there are. Raises DataError if an image lies where DVC or the stage does not look."""
+        """Count, and return how many images there are. Raises DataError if an image lies where DVC or the stage does
+        not look.
+        """
         listing, before = _listed(folder), self.images
         folders, files = seen(folder, [*listing.folders, *listing.hidden], [*listing.images, *listing.others])
         for name in listing.images:
@@ -125,10 +149,15 @@ class _Survey:
         self.images += len(listing.images)
         self.seen_files += len(files)
         for name in listing.others:
-            self.ignored["names with a dot in front" if name.startswith(".") else Path(name).suffix.lower() or "no suffix"] += 1
+            self.ignored[
+                "names with a dot in front" if name.startswith(".") else Path(name).suffix.lower() or "no suffix"
+            ] += 1
         for name in listing.hidden:
             if name in folders and (image := next(_image_files(folder / name), None)):
-                raise DataError(f"{folder / name} is a hidden folder with images ({image.name}), which would be left out; rename it, or remove it")
+                raise DataError(
+                    f"{folder / name} is a hidden folder with images ({image.name}), which would be left out; rename"
+                    " it, or remove it"
+                )
         for name in listing.folders if deep else ():
             self._look_below(folder / name, seen, name in folders)
         return self.images - before
@@ -145,7 +174,11 @@ class _Survey:
             return []
         most = ", ".join(f"{count} {what}" for what, count in self.ignored.most_common(MOST_NAMED))
         count = sum(self.ignored.values())
-        what = "file is no image by its name and was ignored" if count == 1 else "files are no images by their names and were ignored"
+        what = (
+            "file is no image by its name and was ignored"
+            if count == 1
+            else "files are no images by their names and were ignored"
+        )
         return [f"{count} {what} ({most})"]
 
 

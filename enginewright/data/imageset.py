@@ -1,7 +1,7 @@
 """A set of preprocessed images on disk: images.npy, labels.csv, classes.json, each sealed. Memory stays flat both ways.
 
-Where the source knows a class for each pixel, targets.npy lies beside them. The sidecar of each file holds the same hash over all of them, so that
-the images of one run are never taken for those that the labels of another belong to.
+Where the source knows a class for each pixel, targets.npy lies beside them. The sidecar of each file holds the same
+hash over all of them, so that the images of one run are never taken for those that the labels of another belong to.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class ImageSet:
     classes: tuple[str, ...]
     names: tuple[str, ...]
     files: list[Path]  # for manifests
-    targets: Optional[Pixels] = None  # uint8 [N, H, W], an index into `classes` or IGNORED for each pixel, mapped from disk; None without
+    targets: Optional[Pixels] = (
+        None  # uint8 [N, H, W], an index into `classes` or IGNORED for each pixel, mapped from disk; None without
+    )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -54,16 +56,23 @@ class ImageSet:
         import pandas as pd
 
         files = [folder / name for name in (IMAGES, LABELS, CLASSES)]
-        by_pixel = (folder / TARGETS).exists() or manifest.sidecar(folder / TARGETS).exists()  # one without the other is refused below
+        by_pixel = (folder / TARGETS).exists() or manifest.sidecar(
+            folder / TARGETS
+        ).exists()  # one without the other is refused below
         files += [folder / TARGETS] if by_pixel else []
         _require_one_set(folder, {file: manifest.verify(file) for file in files})
         pixels, targets = _mapped(files[0]), _mapped(files[-1]) if by_pixel else None
         table = pd.read_csv(files[1], dtype={"name": str, "label": np.int64}, keep_default_na=False)
         classes = tuple(json.loads(files[2].read_text()))
         if len(pixels) != len(table):
-            raise DataError(f"{folder} holds {len(pixels)} images and {len(table)} labels; run `dvc repro -f prepare_data`")
+            raise DataError(
+                f"{folder} holds {len(pixels)} images and {len(table)} labels; run `dvc repro -f prepare_data`"
+            )
         if targets is not None and targets.shape != pixels.shape[:3]:
-            raise DataError(f"{folder} holds images {list(pixels.shape)} and targets {list(targets.shape)}; run `dvc repro -f prepare_data`")
+            raise DataError(
+                f"{folder} holds images {list(pixels.shape)} and targets {list(targets.shape)}; run `dvc repro -f"
+                " prepare_data`"
+            )
         labels = table["label"].to_numpy(np.int64)
         return cls(pixels, labels if classes else None, classes, tuple(table["name"]), files, targets)
 
@@ -83,7 +92,10 @@ def _require_one_set(folder: Path, made: Mapping[Path, Manifest]) -> None:
     for other in others:
         differing = [name for name in ORIGIN if made[first].settings.get(name) != made[other].settings.get(name)]
         if differing:
-            raise StaleArtifact(f"{other} does not belong to {first} ({', '.join(differing)} differ); run `dvc repro -f prepare_data` to make {folder} again")
+            raise StaleArtifact(
+                f"{other} does not belong to {first} ({', '.join(differing)} differ); run `dvc repro -f prepare_data`"
+                f" to make {folder} again"
+            )
 
 
 def set_digest(files: Iterable[Path]) -> str:
@@ -106,13 +118,18 @@ def _npy_shape(path: Path) -> tuple[int, ...]:
 class RowWriter:
     """Writes the rows of an .npy file in any order, one at a time.
 
-    Not `numpy.lib.format.open_memmap`: its pages stay in this process's resident memory until the kernel wants them back.
+    Not `numpy.lib.format.open_memmap`: its pages stay in this process's resident memory until the kernel wants them
+    back.
     """
 
     def __init__(self, path: Path, rows: int, shape: Sequence[int]) -> None:
         """Write the header of an array uint8 [rows, *shape]; use in a `with` block."""
         self._stream: BinaryIO = path.open("wb")
-        header: dict[str, Any] = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": (rows, *shape)}
+        header: dict[str, Any] = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
+            "fortran_order": False,
+            "shape": (rows, *shape),
+        }
         np.lib.format.write_array_header_1_0(self._stream, header)
         self._start = self._stream.tell()
         self._size = int(np.prod(shape))
@@ -125,7 +142,9 @@ class RowWriter:
     def __enter__(self) -> RowWriter:
         return self
 
-    def __exit__(self, kind: Optional[type[BaseException]], fault: Optional[BaseException], trace: Optional[TracebackType]) -> None:
+    def __exit__(
+        self, kind: Optional[type[BaseException]], fault: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
         self._stream.close()
 
 

@@ -1,6 +1,8 @@
-"""The bytes of images that packages ship. DVC hashes no package, so what a source means is written here: other bytes are another source.
+"""The bytes of images that packages ship. DVC hashes no package, so what a source means is written here: other bytes
+are another source.
 
-A package whose data changes under the same version would otherwise leave every artifact "up to date", and a clean rebuild different.
+A package whose data changes under the same version would otherwise leave every artifact "up to date", and a clean
+rebuild different.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ import hashlib
 
 from enginewright.errors import DataError
 
-DIGITS = "1f75c140503b3082c96134f5593303f3133e59989a92e21f060c644c655c3722"  # pixels uint8 [5000, 28, 28], then labels int64, little-endian
+DIGITS = (  # pixels uint8 [5000, 28, 28], then labels int64, little-endian
+    "1f75c140503b3082c96134f5593303f3133e59989a92e21f060c644c655c3722"
+)
 FASHION_MNIST = {  # what the four files hold; the packing differs from Debian's package to the authors' site
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",

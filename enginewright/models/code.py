@@ -1,8 +1,9 @@
 """What model code loads while it runs: a module or a file of the user's that DVC does not hash is refused by its name.
 
-`model.code` is one file and the only one of the user's that DVC tracks for the model. Whatever else it loads could change without a rerun, and the
-old ONNX and engines would stay "up to date" (github.com/treeverse/dvc/issues/9195). Python's own library, installed packages and enginewright.models
-are fine: the first two have versions, the last is among the deps of the stages. `models/opened.py` notes what is loaded.
+`model.code` is one file and the only one of the user's that DVC tracks for the model. Whatever else it loads could
+change without a rerun, and the old ONNX and engines would stay "up to date" (github.com/treeverse/dvc/issues/9195).
+Python's own library, installed packages and enginewright.models are fine: the first two have versions, the last is
+among the deps of the stages. `models/opened.py` notes what is loaded.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ INSTALLED = ("site-packages", "dist-packages")
 SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/run", "/sbin", "/sys", "/usr", "/var")
 
 
-_inside: dict[Path, set[str]] = {}  # the project -> modules that its model code loaded, also in an earlier block of this process
+_inside: dict[
+    Path, set[str]
+] = {}  # the project -> modules that its model code loaded, also in an earlier block of this process
 
 
 @contextlib.contextmanager
@@ -58,12 +61,16 @@ def watching(model: Model, stage_reads: bool = False) -> Iterator[None]:
 
 
 def is_installed(path: Path) -> bool:
-    """Whether a file is of Python itself or of an installed package, which have versions; an editable install is a folder of the user's."""
+    """Whether a file is of Python itself or of an installed package, which have versions; an editable install is a
+    folder of the user's.
+    """
     if any(folder in path.parents for folder in _folders_of_packages()):
         return True
     if not set(INSTALLED) & set(path.parts):
         return False
-    vendored = Path.cwd().resolve() in path.parents and not any((folder / "pyvenv.cfg").is_file() for folder in path.parents)
+    vendored = Path.cwd().resolve() in path.parents and not any(
+        (folder / "pyvenv.cfg").is_file() for folder in path.parents
+    )
     return not vendored  # a folder of the project that is called site-packages has no versions
 
 
@@ -93,7 +100,9 @@ def shown(path: Path, root: Optional[Path] = None) -> str:
 def _file_of(module: ModuleType) -> Optional[Path]:
     spec = getattr(module, "__spec__", None)
     named = getattr(module, "__file__", None) or (spec.origin if spec and spec.has_location else None)
-    return Path(named).resolve() if isinstance(named, str) and os.path.isabs(named) else None  # torch.classes says that it is "_classes.py"
+    return (
+        Path(named).resolve() if isinstance(named, str) and os.path.isabs(named) else None
+    )  # torch.classes says that it is "_classes.py"
 
 
 def _files_of_others(root: Path) -> set[Optional[Path]]:
@@ -104,7 +113,10 @@ def _require_known_modules_of_ours(model: Model, imported: Iterable[str]) -> Non
     for name in sorted(imported):
         package, _, rest = name.partition(".")
         if package == PACKAGE.name and rest and rest.partition(".")[0] not in OURS:
-            raise ModelError(f"{model.code} imports {name}, which no stage of the model depends on; copy what it needs into {model.code}")
+            raise ModelError(
+                f"{model.code} imports {name}, which no stage of the model depends on; copy what it needs into"
+                f" {model.code}"
+            )
 
 
 def _require_known_modules(model: Model, root: Path) -> None:
@@ -132,15 +144,26 @@ def _require_known_files(model: Model, root: Path, opened: Opened, stage_reads: 
         if root not in path.parents and real.suffix not in CODE_SUFFIXES and _is_of_the_machine(real, root.resolve()):
             continue
         if real not in _files_of_others(root):  # a warning quotes a line of its file
-            raise ModelError(_sentence(model, "reads", shown(real, root), "put what it holds into that file, into the weights, or into model.arguments"))
+            raise ModelError(
+                _sentence(
+                    model,
+                    "reads",
+                    shown(real, root),
+                    "put what it holds into that file, into the weights, or into model.arguments",
+                )
+            )
 
 
 def _is_of_the_machine(path: Path, root: Path) -> bool:
-    """Whether a file beyond the project is the system's, a cache, or temporary: what is left is of the user's, such as a table in a folder beside."""
+    """Whether a file beyond the project is the system's, a cache, or temporary: what is left is of the user's, such as
+    a table in a folder beside.
+    """
     temporary = Path(tempfile.gettempdir()).resolve()
     if root in path.parents:
         return False
-    if temporary in path.parents:  # where a whole project lies there, what lies around it is no more temporary than that
+    if (
+        temporary in path.parents
+    ):  # where a whole project lies there, what lies around it is no more temporary than that
         return not (temporary in root.parents and root.parent != temporary and root.parent in path.parents)
     if any(Path(folder) in path.parents for folder in (*SYSTEM, sys.prefix, sys.base_prefix)):
         return True
@@ -149,16 +172,22 @@ def _is_of_the_machine(path: Path, root: Path) -> bool:
 
 
 def _sentence(model: Model, does: str, what: str, remedy: str) -> str:
-    return f"model code beside {model.code} {does} {what}, which DVC does not see, so a change of it would rerun nothing; {remedy}"
+    return (
+        f"model code beside {model.code} {does} {what}, which DVC does not see, so a change of it would rerun nothing;"
+        f" {remedy}"
+    )
 
 
 def refuse_factories_in_arguments(arguments: Any, where: str = "model.arguments") -> None:
-    """Raise ModelError where arguments hold a key that Hydra would take for an instruction, at any depth: only model._target_ names a factory."""
+    """Raise ModelError where arguments hold a key that Hydra would take for an instruction, at any depth: only
+    model._target_ names a factory.
+    """
     if isinstance(arguments, dict):
         for key, value in arguments.items():
             if key in ("_target_", "_partial_", "_convert_", "_recursive_", "_args_"):
                 raise ModelError(
-                    f"{where} holds {key}, and model._target_ is the only factory, as DVC sees no code behind another; make the object inside model.code"
+                    f"{where} holds {key}, and model._target_ is the only factory, as DVC sees no code behind another;"
+                    " make the object inside model.code"
                 )
             refuse_factories_in_arguments(value, f"{where}.{key}")
     elif isinstance(arguments, (list, tuple)):
@@ -167,7 +196,9 @@ def refuse_factories_in_arguments(arguments: Any, where: str = "model.arguments"
 
 
 def refuse_files_in_arguments(model: Model, arguments: Any, where: str = "model.arguments") -> None:
-    """Raise ModelError where an argument names a file: a library that opens it without Python (TorchScript, safetensors) would not be noticed."""
+    """Raise ModelError where an argument names a file: a library that opens it without Python (TorchScript,
+    safetensors) would not be noticed.
+    """
     if isinstance(arguments, dict):
         for key, value in arguments.items():
             refuse_files_in_arguments(model, value, f"{where}.{key}")
@@ -178,4 +209,7 @@ def refuse_files_in_arguments(model: Model, arguments: Any, where: str = "model.
         real = Path(arguments).resolve()
         if real not in {Path(model.code).resolve(), Path(model.weights).resolve()} and not is_installed(real):
             remedy = "put what it holds into model.code, into the weights, or into model.arguments"
-            raise ModelError(f"{where} names the file {arguments}, which DVC does not see, so a change of it would rerun nothing; {remedy}")
+            raise ModelError(
+                f"{where} names the file {arguments}, which DVC does not see, so a change of it would rerun nothing;"
+                f" {remedy}"
+            )

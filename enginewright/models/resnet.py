@@ -1,4 +1,6 @@
-"""The reference model: a small ResNet, so that a clone is whole. What INT8 must cope with is in it: residual Adds, BatchNorm, strides."""
+"""The reference model: a small ResNet, so that a clone is whole. What INT8 must cope with is in it: residual Adds,
+BatchNorm, strides.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut: K. He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, figure 2."""
+    """Two 3x3 convolutions and a shortcut: K. He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
+    figure 2.
+    """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         """Where the shape changes, the shortcut is a 1x1 convolution (option B of the paper)."""
@@ -18,7 +22,9 @@ class Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != channels:
-            self.shortcut = nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_channels, H, W] -> [N, channels, H / stride, W / stride]."""
@@ -30,9 +36,13 @@ class ResNet(nn.Module):
     """Three stages of residual blocks, global average pooling, one linear layer."""
 
     def __init__(self, in_channels: int, classes: int, widths: tuple[int, ...] = (16, 32, 64), blocks: int = 1) -> None:
-        """`widths` are the channels of the stages; the stem halves the resolution, and so does every stage but the first."""
+        """`widths` are the channels of the stages; the stem halves the resolution, and so does every stage but the
+        first.
+        """
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(in_channels, widths[0], 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, widths[0], 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        )
         layers: list[nn.Module] = []
         channels = widths[0]
         for stage, width in enumerate(widths):

@@ -1,4 +1,6 @@
-"""Training of the reference model: byte-identical weights on the same machine for the same seed, images and settings."""
+"""Training of the reference model: byte-identical weights on the same machine for the same seed, images and
+settings.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ from enginewright.data.preprocessing import Pixels
 from enginewright.errors import DataError, ModelError
 from enginewright.models.objectives import Evaluation, Objective
 
-# One thread: sums are cut up by thread, so their number decides the last bits; a second one gains a third for a model this small,
-# and loses tenfold where another process wants the same core.
+# One thread: sums are cut up by thread, so their number decides the last bits; a second one gains a third for a model
+# this small, and loses tenfold where another process wants the same core.
 THREADS = 1
 EVALUATION_BATCH = 250
 # Augmentation, the extremes of a uniform draw: small enough that a 6 stays a 6.
@@ -46,7 +48,9 @@ def deterministic(seed: int) -> Iterator[None]:
             torch.use_deterministic_algorithms(before)
 
 
-def train(network: nn.Module, images: ImageSet, preprocessing: Preprocessing, settings: Train, objective: Objective) -> None:
+def train(
+    network: nn.Module, images: ImageSet, preprocessing: Preprocessing, settings: Train, objective: Objective
+) -> None:
     """Train in place, with AdamW on the one-cycle schedule (L. Smith, N. Topin, "Super-Convergence", arXiv 1708.07120).
 
     Args:
@@ -63,15 +67,21 @@ def train(network: nn.Module, images: ImageSet, preprocessing: Preprocessing, se
         ModelError: the loss is not finite.
     """
     if not len(images):
-        raise DataError("the training set is empty: raise data.train_images, or bring weights of your own (model.weights_from file)")
+        raise DataError(
+            "the training set is empty: raise data.train_images, or bring weights of your own (model.weights_from file)"
+        )
     targets = objective.targets(images, "training")
     from rich.console import Console
     from rich.progress import track
 
     # Drop a last batch of one image: BatchNorm cannot normalize a single value.
-    steps = sum(1 for start in range(0, len(images), settings.batch_size) if min(settings.batch_size, len(images) - start) > 1)
+    steps = sum(
+        1 for start in range(0, len(images), settings.batch_size) if min(settings.batch_size, len(images) - start) > 1
+    )
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=max(settings.epochs * steps, 2), pct_start=0.25)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=max(settings.epochs * steps, 2), pct_start=0.25
+    )
     network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPUs
     for _ in track(range(settings.epochs), description="training", console=Console(stderr=True), transient=True):
         order = torch.randperm(len(images))
@@ -80,7 +90,10 @@ def train(network: nn.Module, images: ImageSet, preprocessing: Preprocessing, se
             batch, wanted = _augmented(images.pixels[rows.numpy()], targets[rows.numpy()], preprocessing)
             loss = objective.loss(network(batch), wanted)
             if not torch.isfinite(loss):
-                raise ModelError(f"training diverged: the loss is {float(loss)}; lower train.learning_rate, now {settings.learning_rate}")
+                raise ModelError(
+                    f"training diverged: the loss is {float(loss)}; lower train.learning_rate, now"
+                    f" {settings.learning_rate}"
+                )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -89,18 +102,24 @@ def train(network: nn.Module, images: ImageSet, preprocessing: Preprocessing, se
 
 
 def _augmented(pixels: Pixels, targets: npt.NDArray[Any], preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
-    """Rotated, shifted and zoomed images, each by its own draw: float32 [n, C, H, W] (or nhwc); and their targets, moved along where they are by pixel."""
+    """Rotated, shifted and zoomed images, each by its own draw: float32 [n, C, H, W] (or nhwc); and their targets,
+    moved along where they are by pixel.
+    """
     planes, wanted = torch.from_numpy(to_input(pixels, replace(preprocessing, layout=Layout.nchw))), _int64(targets)
     count = len(planes)
     angle = (torch.rand(count) * 2 - 1) * ROTATION_RADIANS
     zoom = 1 + (torch.rand(count) * 2 - 1) * ZOOM
     shift = (torch.rand(count, 2) * 2 - 1) * SHIFT
     cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    transform = torch.stack([torch.stack([cosine, -sine, shift[:, 0]], 1), torch.stack([sine, cosine, shift[:, 1]], 1)], 1)
+    transform = torch.stack(
+        [torch.stack([cosine, -sine, shift[:, 0]], 1), torch.stack([sine, cosine, shift[:, 1]], 1)], 1
+    )
     grid = functional.affine_grid(transform, list(planes.shape), align_corners=False)
     moved = functional.grid_sample(planes, grid, padding_mode="border", align_corners=False)
     if wanted.ndim > 1:  # between two classes there is nothing: the nearest
-        wanted = functional.grid_sample(wanted[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)[:, 0].long()
+        wanted = functional.grid_sample(
+            wanted[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False
+        )[:, 0].long()
     return moved if preprocessing.layout is Layout.nchw else moved.permute(0, 2, 3, 1).contiguous(), wanted
 
 
@@ -120,11 +139,15 @@ def evaluate(network: nn.Module, images: ImageSet, preprocessing: Preprocessing,
 
 
 def _int64(targets: npt.NDArray[Any]) -> Tensor:
-    return torch.from_numpy(np.asarray(targets).astype(np.int64))  # copied: PyTorch warns of an array that it may not write to
+    return torch.from_numpy(
+        np.asarray(targets).astype(np.int64)
+    )  # copied: PyTorch warns of an array that it may not write to
 
 
 def state_dict_bytes(network: nn.Module) -> bytes:
-    """The state dict as torch.save writes it. Through memory: given a path, torch.save puts the file's name into the file."""
+    """The state dict as torch.save writes it. Through memory: given a path, torch.save puts the file's name into the
+    file.
+    """
     stream = io.BytesIO()
     torch.save(network.state_dict(), stream)
     return stream.getvalue()

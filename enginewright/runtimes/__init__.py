@@ -12,7 +12,11 @@ from enginewright.errors import RuntimeUnavailable
 from enginewright.runtimes.base import Runtime, Task
 from enginewright.target import TargetFingerprint
 
-AUTO_ORDER = (RuntimeName.tensorrt, RuntimeName.tensorrt_rtx, RuntimeName.onnxruntime)  # what `auto` tries; `null` is reached by name only
+AUTO_ORDER = (
+    RuntimeName.tensorrt,
+    RuntimeName.tensorrt_rtx,
+    RuntimeName.onnxruntime,
+)  # what `auto` tries; `null` is reached by name only
 
 
 def runtime_named(name: RuntimeName) -> Runtime:

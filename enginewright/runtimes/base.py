@@ -47,14 +47,24 @@ class BuiltEngine:
     """A serialized engine, and what its builder said."""
 
     plan: bytes
-    layers: Mapping[str, int] = field(default_factory=dict)  # precision ("INT8", "FP16", "FP32", ...) -> layers that really run in it
+    layers: Mapping[str, int] = field(
+        default_factory=dict
+    )  # precision ("INT8", "FP16", "FP32", ...) -> layers that really run in it
     quantizable: int = 0  # Conv, ConvTranspose, Gemm and MatMul of the model
     quantized: int = 0  # of those, the ones that are known to run in INT8
-    left_in_float: Mapping[str, str] = field(default_factory=dict)  # node -> why INT8 left it in float (`enginewright.calibration.reasons`)
+    left_in_float: Mapping[str, str] = field(
+        default_factory=dict
+    )  # node -> why INT8 left it in float (`enginewright.calibration.reasons`)
     warnings: Sequence[str] = ()
-    findings: Sequence[str] = ()  # what whoever trusts the engine has to know, a sentence each (`enginewright.runtimes.int8`)
-    int8: Mapping[str, Any] = field(default_factory=dict)  # of INT8 engines: layers and multiplications in INT8, in float, and unknown
-    settings: Mapping[str, Any] = field(default_factory=dict)  # versions, flags, profile shapes: what goes into the manifest
+    findings: Sequence[
+        str
+    ] = ()  # what whoever trusts the engine has to know, a sentence each (`enginewright.runtimes.int8`)
+    int8: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of INT8 engines: layers and multiplications in INT8, in float, and unknown
+    settings: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # versions, flags, profile shapes: what goes into the manifest
     files: Mapping[str, bytes] = field(default_factory=dict)  # written beside the engine: inspector JSON, build log
 
 
@@ -69,7 +79,9 @@ class LayerTime:
 
 
 class Engine(Protocol):
-    """A loaded engine: device memory is held from `Runtime.load` to the end of the `with` block, with no half-open state."""
+    """A loaded engine: device memory is held from `Runtime.load` to the end of the `with` block, with no half-open
+    state.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -79,18 +91,26 @@ class Engine(Protocol):
         """Return new host arrays, [N, ...] each. Raises EngineInputError on a wrong name, dtype or shape."""
 
     def infer_many(self, batches: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
-        """Run many batches, two or more under way where the backend can; yield the outputs in order. Raises as `infer`."""
+        """Run many batches, two or more under way where the backend can; yield the outputs in order. Raises as
+        `infer`.
+        """
 
     def pinned_inputs(self, batch: int) -> dict[str, Array]:
-        """New arrays for `batch` rows of each input, where the engine copies from fastest; don't touch them after the `with` block."""
+        """New arrays for `batch` rows of each input, where the engine copies from fastest; don't touch them after the
+        `with` block.
+        """
 
     def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
-        """Copy `feeds` once, run `repeats` times; device time of each run in seconds, host copies excluded. Shape [repeats]."""
+        """Copy `feeds` once, run `repeats` times; device time of each run in seconds, host copies excluded. Shape
+        [repeats].
+        """
 
     def phase_seconds(self, feeds: Mapping[str, Array], repeats: int) -> Mapping[str, npt.NDArray[np.float64]]:
-        """Run `repeats` times one after the other; seconds of each phase that the backend can tell apart, [repeats] each.
+        """Run `repeats` times one after the other; seconds of each phase that the backend can tell apart, [repeats]
+        each.
 
-        Keys: "enqueue" (host time to hand the work over), "h2d", "compute", "d2h" (device time). Empty where there is one clock and one memory.
+        Keys: "enqueue" (host time to hand the work over), "h2d", "compute", "d2h" (device time). Empty where there is
+            one clock and one memory.
         """
 
     def layer_times(self, feeds: Mapping[str, Array], runs: int) -> list[LayerTime]:
@@ -111,12 +131,18 @@ class Runtime(Protocol):
         """None if `task` works on this machine, else one sentence with the remedy. Never raises."""
 
     def fingerprint(self, settings: Build) -> TargetFingerprint:
-        """What engines built with `settings` are for: this machine as this backend sees it. Raises RuntimeUnavailable."""
+        """What engines built with `settings` are for: this machine as this backend sees it. Raises
+        RuntimeUnavailable.
+        """
 
     def calibrator(self) -> Mapping[str, str]:
-        """What identifies the calibrator: whatever changes here makes calib.cache stale. Empty if its scales move between versions."""
+        """What identifies the calibrator: whatever changes here makes calib.cache stale. Empty if its scales move
+        between versions.
+        """
 
-    def calibrate(self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration) -> CalibrationCache:
+    def calibrate(
+        self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration
+    ) -> CalibrationCache:
         """Run every batch once (input name -> [N, C, H, W] float32, preprocessed) and choose one scale a tensor.
 
         Entropy: the threshold of least KL divergence (Migacz, "8-bit Inference with TensorRT", GTC 2017).
@@ -124,12 +150,17 @@ class Runtime(Protocol):
         """
 
     def build(
-        self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache], floats: Collection[str] = ()
+        self,
+        onnx_model: Path,
+        precision: Precision,
+        settings: Build,
+        calibration: Optional[CalibrationCache],
+        floats: Collection[str] = (),
     ) -> BuiltEngine:
         """Return the serialized engine.
 
-        INT8 needs `calibration`; `floats` are the ONNX nodes that INT8 leaves in FP16 (`enginewright.calibration.mixture`).
-        Raises CalibrationMismatch, ModelError, RuntimeUnavailable.
+        INT8 needs `calibration`; `floats` are the ONNX nodes that INT8 leaves in FP16
+        (`enginewright.calibration.mixture`). Raises CalibrationMismatch, ModelError, RuntimeUnavailable.
         """
 
     def load(self, engine: Path) -> Engine:
@@ -141,20 +172,25 @@ def as_input(values: npt.NDArray[np.float32], spec: TensorSpec) -> Array:
 
     Args:
         values: float32 [N, ...], as `enginewright.data.to_input` makes them.
-        spec: of the input. int8 with a scale: round(value / scale), halves to even, clipped to -128..127, as QuantizeLinear does.
+        spec: of the input. int8 with a scale: round(value / scale), halves to even, clipped to -128..127, as
+            QuantizeLinear does.
 
     Returns:
         The array itself if it is of that type already.
 
     Raises:
-        EngineInputError: the values are pixels that were not preprocessed; the input is int8 and they hold NaN; it takes integers without a scale.
+        EngineInputError: the values are pixels that were not preprocessed; the input is int8 and they hold NaN; it
+            takes integers without a scale.
     """
     if values.dtype.kind != "f":
         raise wrong_dtype(spec.name, np.dtype(np.float32), values.dtype)
     if spec.dtype.kind == "f":
         return values.astype(spec.dtype, copy=False)
     if spec.dtype != np.int8 or spec.scale is None:
-        raise EngineInputError(f"the input '{spec.name}' takes {spec.dtype} without a scale, which says nothing of preprocessed values; feed it yourself")
+        raise EngineInputError(
+            f"the input '{spec.name}' takes {spec.dtype} without a scale, which says nothing of preprocessed values;"
+            " feed it yourself"
+        )
     refuse_nan({spec.name: values})
     integers: Array = np.clip(np.rint(values / np.float32(spec.scale)), -128, 127).astype(np.int8)
     return integers
@@ -187,7 +223,9 @@ def check_shapes(specs: Sequence[TensorSpec], feeds: Mapping[str, Any]) -> int:
         array = feeds[spec.name]
         if array.dtype is not spec.dtype and array.dtype != spec.dtype:
             raise wrong_dtype(spec.name, spec.dtype, array.dtype, spec.scale is not None)
-        wrong = len(array.shape) != len(spec.shape) or any(want is not None and want != have for want, have in zip(spec.shape, array.shape))
+        wrong = len(array.shape) != len(spec.shape) or any(
+            want is not None and want != have for want, have in zip(spec.shape, array.shape)
+        )
         if wrong:
             want = [axis if axis is not None else "N" for axis in spec.shape]
             raise EngineInputError(f"the input '{spec.name}' must have shape {want} and has {list(array.shape)}")
@@ -204,7 +242,8 @@ def check_shapes(specs: Sequence[TensorSpec], feeds: Mapping[str, Any]) -> int:
 def in_order(batches: Iterable[Feeds], start: Callable[[Feeds], Under], depth: int) -> Iterator[Under]:
     """Start one batch after the other, `depth` ahead of the one that is handed out, in order.
 
-    What fails for a batch, in the caller's generator or in `start`, is raised in that batch's turn, after the outputs of those before it.
+    What fails for a batch, in the caller's generator or in `start`, is raised in that batch's turn, after the outputs
+    of those before it.
     """
     require_iterable(batches)
     source, under_way = iter(batches), deque[Under]()
@@ -230,20 +269,27 @@ def in_order(batches: Iterable[Feeds], start: Callable[[Feeds], Under], depth: i
 
 
 def overlapped(
-    infer: Callable[[Feeds], dict[str, Array]], batches: Iterable[Feeds], depth: int = 2, live: Callable[[], object] = lambda: None
+    infer: Callable[[Feeds], dict[str, Array]],
+    batches: Iterable[Feeds],
+    depth: int = 2,
+    live: Callable[[], object] = lambda: None,
 ) -> Iterator[dict[str, Array]]:
-    """`infer_many` for a backend whose `infer` blocks and lets other threads run: `depth` batches under way, a thread each.
+    """`infer_many` for a backend whose `infer` blocks and lets other threads run: `depth` batches under way, a thread
+    each.
 
     Args:
         infer: answers one batch.
-        batches: feeds; arrays are copied when they are drawn, so that the caller may fill them again for the next batch.
+        batches: feeds; arrays are copied when they are drawn, so that the caller may fill them again for the next
+            batch.
         depth: batches under way.
         live: raises EngineInputError once the engine is closed.
     """
 
     def start(feeds: Feeds) -> Future[dict[str, Array]]:
         require_mapping(feeds)
-        return threads.submit(infer, {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in feeds.items()})
+        return threads.submit(
+            infer, {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in feeds.items()}
+        )
 
     live()
     with ThreadPoolExecutor(depth) as threads:
@@ -254,11 +300,15 @@ def overlapped(
 
 
 def plain_inputs(specs: Sequence[TensorSpec], batch: int) -> dict[str, Array]:
-    """`pinned_inputs` for a backend that shares the host's memory: zeros, a dynamic axis beside the batch taken as 1."""
+    """`pinned_inputs` for a backend that shares the host's memory: zeros, a dynamic axis beside the batch taken as
+    1.
+    """
     return {spec.name: np.zeros((batch, *(axis or 1 for axis in spec.shape[1:])), spec.dtype) for spec in specs}
 
 
 def in_batches(feeds: Mapping[str, Array], batch: int, limit: int) -> Iterable[dict[str, Array]]:
-    """Split feeds of `batch` rows into pieces of at most `limit` rows, in order: what lies beyond the profile runs in several goes."""
+    """Split feeds of `batch` rows into pieces of at most `limit` rows, in order: what lies beyond the profile runs in
+    several goes.
+    """
     for start in range(0, batch, limit):
         yield {name: array[start : start + limit] if array.shape else array for name, array in feeds.items()}

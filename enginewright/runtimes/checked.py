@@ -1,4 +1,6 @@
-"""What may be calibrated, built and measured: a whole ONNX that check_onnx passed, and engines that belong to it and to each other."""
+"""What may be calibrated, built and measured: a whole ONNX that check_onnx passed, and engines that belong to it and to
+each other.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,15 @@ def require_checked(model: Path) -> None:
     except (ValueError, KeyError, TypeError):
         raise StaleArtifact(f"{artifacts.CHECK_REPORT} is missing or no report; run `dvc repro check_onnx`") from None
     if verdict != "pass":
-        raise ModelError(f"{model} did not pass check_onnx; read {artifacts.CHECK_REPORT}, mend the model or its export, and run `dvc repro`")
+        raise ModelError(
+            f"{model} did not pass check_onnx; read {artifacts.CHECK_REPORT}, mend the model or its export, and run"
+            " `dvc repro`"
+        )
 
 
 def require_engine(engine: Path, here: Optional[TargetFingerprint]) -> Manifest:
-    """Check an engine before it is loaded, wherever it was carried: bytes, machine, and that no folder of another precision holds it.
+    """Check an engine before it is loaded, wherever it was carried: bytes, machine, and that no folder of another
+    precision holds it.
 
     The project around it does not matter, nor does the current folder.
 
@@ -41,7 +47,8 @@ def require_engine(engine: Path, here: Optional[TargetFingerprint]) -> Manifest:
 
 
 def require_engines(engines: Mapping[Precision, Path], target: TargetFingerprint) -> dict[Precision, Manifest]:
-    """Check the engines of a project before they are measured side by side: each is the one of its folder, and all come from the same files.
+    """Check the engines of a project before they are measured side by side: each is the one of its folder, and all come
+    from the same files.
 
     Returns:
         The manifest of each.
@@ -56,11 +63,17 @@ def require_engines(engines: Mapping[Precision, Path], target: TargetFingerprint
         for name, digest in made[precision].inputs.items():
             other, known = seen.setdefault(name, (path, digest))
             if known != digest:
-                raise StaleArtifact(f"{path} and {other} were built from two versions of {name}; run `dvc repro {made[precision].made_by}`")
+                raise StaleArtifact(
+                    f"{path} and {other} were built from two versions of {name}; run `dvc repro"
+                    f" {made[precision].made_by}`"
+                )
     return made
 
 
 def _require_precision(engine: Path, made: Manifest) -> None:
     folder, says = Path(engine).absolute().parent.name, made.settings.get("precision")
     if says and folder in Precision.__members__ and folder != says:
-        raise StaleArtifact(f"{engine} lies in the folder of {folder} and is the engine of {says}; run `dvc repro build_{folder}` to make the right one")
+        raise StaleArtifact(
+            f"{engine} lies in the folder of {folder} and is the engine of {says}; run `dvc repro build_{folder}` to"
+            " make the right one"
+        )

@@ -1,4 +1,6 @@
-"""What every engine refuses before it looks at shapes: one sentence for each thing that people feed and that is not a batch."""
+"""What every engine refuses before it looks at shapes: one sentence for each thing that people feed and that is not a
+batch.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,14 @@ def require_mapping(feeds: object) -> None:
 def require_iterable(batches: object) -> None:
     """Raises EngineInputError unless `batches` can be what `infer_many` takes: an iterable of feeds."""
     if isinstance(batches, Mapping):
-        raise EngineInputError("infer_many takes an iterable of feeds and is given one dictionary; put it in a list, or use infer")
+        raise EngineInputError(
+            "infer_many takes an iterable of feeds and is given one dictionary; put it in a list, or use infer"
+        )
     if not isinstance(batches, Iterable) or isinstance(batches, (str, bytes)):
-        raise EngineInputError(f"infer_many takes an iterable of feeds and is given {_kind(batches)}; give it a list or a generator of dictionaries")
+        raise EngineInputError(
+            f"infer_many takes an iterable of feeds and is given {_kind(batches)}; give it a list or a generator of"
+            " dictionaries"
+        )
 
 
 def not_an_array(name: str, value: object, remedy: str = "feed a NumPy array") -> EngineInputError:
@@ -47,19 +54,30 @@ def not_an_array(name: str, value: object, remedy: str = "feed a NumPy array") -
 
 
 def refuse_unusual(name: str, value: object) -> None:
-    """Raises EngineInputError for a tensor whose memory is not all that it stands for, or is in a type that NumPy lacks."""
+    """Raises EngineInputError for a tensor whose memory is not all that it stands for, or is in a type that NumPy
+    lacks.
+    """
     if getattr(value, "requires_grad", False) is True:
-        raise EngineInputError(f"the input '{name}' is {_kind(value)} that requires a gradient, which an engine has not; feed .detach() of it")
+        raise EngineInputError(
+            f"the input '{name}' is {_kind(value)} that requires a gradient, which an engine has not; feed .detach()"
+            " of it"
+        )
     dtype = str(getattr(value, "dtype", ""))
     if NOT_IN_NUMPY.search(dtype):
-        raise EngineInputError(f"the input '{name}' is {dtype}, which NumPy lacks; convert it to the input's type, e.g. with .float()")
+        raise EngineInputError(
+            f"the input '{name}' is {dtype}, which NumPy lacks; convert it to the input's type, e.g. with .float()"
+        )
     if getattr(value, "is_meta", False) is True:
-        raise EngineInputError(f"the input '{name}' is {_kind(value)} on the device meta, which holds no values; feed one that does")
+        raise EngineInputError(
+            f"the input '{name}' is {_kind(value)} on the device meta, which holds no values; feed one that does"
+        )
     if getattr(value, "is_sparse", False) is True or "sparse" in str(getattr(value, "layout", "")):
         raise EngineInputError(f"the input '{name}' is {_kind(value)} that is sparse; feed .to_dense() of it")
     is_negated = getattr(value, "is_neg", None)
     if callable(is_negated) and is_negated() is True:
-        raise EngineInputError(f"the input '{name}' is a view whose sign is still to be turned; feed .resolve_neg() of it")
+        raise EngineInputError(
+            f"the input '{name}' is a view whose sign is still to be turned; feed .resolve_neg() of it"
+        )
 
 
 def require_plain_array(name: str, value: object) -> None:
@@ -68,18 +86,26 @@ def require_plain_array(name: str, value: object) -> None:
         refuse_unusual(name, value)
         raise not_an_array(name, value)
     if isinstance(value, np.ma.MaskedArray):
-        raise EngineInputError(f"the input '{name}' is a masked array, and engines know no mask; feed .filled(...) of it")
+        raise EngineInputError(
+            f"the input '{name}' is a masked array, and engines know no mask; feed .filled(...) of it"
+        )
     if value.dtype.hasobject:
         raise EngineInputError(
-            f"the input '{name}' holds Python objects, as an array of rows of unequal length does; feed one np.stack of arrays of equal shape"
+            f"the input '{name}' holds Python objects, as an array of rows of unequal length does; feed one np.stack of"
+            " arrays of equal shape"
         )
 
 
 def wrong_dtype(name: str, want: np.dtype[Any], have: np.dtype[Any], scaled: bool = False) -> EngineInputError:
-    """The fault of an array in another type than the input's; `scaled`: of an int8 input that stands for real numbers."""
+    """The fault of an array in another type than the input's; `scaled`: of an int8 input that stands for real
+    numbers.
+    """
     remedy = "convert it with .astype"
     if have == np.uint8 and (scaled or want.kind == "f"):
-        remedy = "these look like pixels as they are: use preprocess() of enginewright.data, which scales and normalizes them"
+        remedy = (
+            "these look like pixels as they are: use preprocess() of enginewright.data, which scales and normalizes"
+            " them"
+        )
         remedy += ", and as_input() of enginewright.runtimes.base" if scaled else ""
     elif scaled:
         remedy = "use as_input() of enginewright.runtimes.base, which divides by the input's scale"
@@ -93,7 +119,9 @@ def refuse_nan(feeds: Mapping[str, Array]) -> None:
     """
     for name, array in feeds.items():
         if array.size and _has_nan(array):
-            raise EngineInputError(f"the input '{name}' holds NaN, which INT8 would turn into a finite number; mend what made it")
+            raise EngineInputError(
+                f"the input '{name}' holds NaN, which INT8 would turn into a finite number; mend what made it"
+            )
 
 
 def _has_nan(array: Array) -> bool:

@@ -196,7 +196,9 @@ class Kept:
         return max((self.size(name) for name in read if name), default=0.0)
 
     def _product_size(self, node: NodeProto, first: float) -> float:
-        """Of what multiplies, divides or takes a root; weights count only where they are out of the range themselves."""
+        """Of what multiplies, divides or takes a root; weights count only where they are out of the range
+        themselves.
+        """
         if node.op_type == "Mul":
             return first + self.size(node.input[1])
         if node.op_type == "Div":
@@ -234,7 +236,11 @@ class Kept:
     def _stretches(self, node: NodeProto) -> bool:
         if node.op_type in PRODUCTS:
             return False
-        if node.op_type in STRETCHING or _accumulates(node) or any(self.is_stretched(name) for name in node.input if name):
+        if (
+            node.op_type in STRETCHING
+            or _accumulates(node)
+            or any(self.is_stretched(name) for name in node.input if name)
+        ):
             return True
         if node.op_type == "Div":
             return not self.is_static(node.input[1])
@@ -283,4 +289,6 @@ class Kept:
 
 def _accumulates(node: NodeProto) -> bool:
     """A Scatter that adds or multiplies; ONNX Runtime has some of these in float32 alone."""
-    return node.op_type.startswith("Scatter") and any(attribute.name == "reduction" and attribute.s != b"none" for attribute in node.attribute)
+    return node.op_type.startswith("Scatter") and any(
+        attribute.name == "reduction" and attribute.s != b"none" for attribute in node.attribute
+    )

@@ -1,4 +1,5 @@
-"""What an INT8 build says of itself: how many layers really run in INT8, how many do not, and of how many the runtime does not say.
+"""What an INT8 build says of itself: how many layers really run in INT8, how many do not, and of how many the runtime
+does not say.
 
 A build in which INT8 was asked for and no layer has it is refused: it would pass every gate, as it answers like FP16.
 Less than half, or layers that the runtime says nothing of, is a finding: a sentence that goes into the engine's
@@ -21,7 +22,9 @@ class Int8Share:
     """Of the Conv, ConvTranspose, Gemm and MatMul of a model that INT8 was asked for."""
 
     layers: Mapping[str, int]  # how many run in "int8", in "float", and "unknown"
-    multiplications: Mapping[str, float]  # the share of all multiplications for one image that these do; empty where shapes are unknown
+    multiplications: Mapping[
+        str, float
+    ]  # the share of all multiplications for one image that these do; empty where shapes are unknown
 
     @property
     def asked(self) -> int:
@@ -44,7 +47,9 @@ class Int8Share:
         return f"{count} of {self.asked} layers ({count / max(self.asked, 1):.0%}{work})"
 
 
-def int8_share(ran: Mapping[str, str], multiplications: Mapping[str, Optional[int]], floats: Collection[str] = ()) -> Int8Share:
+def int8_share(
+    ran: Mapping[str, str], multiplications: Mapping[str, Optional[int]], floats: Collection[str] = ()
+) -> Int8Share:
     """Count what runs in what.
 
     Args:
@@ -64,11 +69,15 @@ def int8_share(ran: Mapping[str, str], multiplications: Mapping[str, Optional[in
 
 def refusal(share: Int8Share, runtime: str, remedy: str) -> str:
     """The sentence of ModelError for a build with `share.none`."""
-    return f"INT8 was asked for and none of the {share.asked} layers runs in it: the engine that {runtime} made is a float engine; {remedy}"
+    return (
+        f"INT8 was asked for and none of the {share.asked} layers runs in it: the engine that {runtime} made is a float"
+        f" engine; {remedy}"
+    )
 
 
 def findings(share: Int8Share, remedy: str, fused: Collection[str] = ()) -> list[str]:
-    """What whoever trusts the engine has to know; empty if at least half is known to run in INT8 and nothing is unknown.
+    """What whoever trusts the engine has to know; empty if at least half is known to run in INT8 and nothing is
+    unknown.
 
     Args:
         share: of the layers that INT8 was asked for.
@@ -82,8 +91,8 @@ def findings(share: Int8Share, remedy: str, fused: Collection[str] = ()) -> list
     if share.layers[UNKNOWN]:
         where = f" ({', '.join(sorted(fused)[:3])}{', ...' if len(fused) > 3 else ''})" if fused else ""
         found.append(
-            f"it is unknown in which precision {share.of(UNKNOWN)} run: they lie inside a fused node{where}, of which TensorRT does not say it; "
-            f"known to run in INT8: {share.of(INT8)}; compare the speed with FP16's"
+            f"it is unknown in which precision {share.of(UNKNOWN)} run: they lie inside a fused node{where}, of which"
+            f" TensorRT does not say it; known to run in INT8: {share.of(INT8)}; compare the speed with FP16's"
         )
     elif least < HALF:
         found.append(f"less than half runs in INT8: {share.of(INT8)}; {remedy}")

@@ -1,4 +1,6 @@
-"""A backend that answers at once: what remains of a measurement with it is our own overhead (as MLPerf's backend_null)."""
+"""A backend that answers at once: what remains of a measurement with it is our own overhead (as MLPerf's
+backend_null).
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ class Null:
 
     def why_not(self, task: Task) -> Optional[str]:
         """It does everything but calibrate."""
-        return "the null runtime computes nothing, so it sees no ranges; set calibration.runtime=onnxruntime" if task is Task.calibrate else None
+        return (
+            "the null runtime computes nothing, so it sees no ranges; set calibration.runtime=onnxruntime"
+            if task is Task.calibrate
+            else None
+        )
 
     def fingerprint(self, settings: Build) -> TargetFingerprint:
         """This machine's CPU and our own version."""
@@ -40,13 +46,20 @@ class Null:
         """Nothing: it cannot calibrate."""
         return {}
 
-    def calibrate(self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration) -> CalibrationCache:
+    def calibrate(
+        self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration
+    ) -> CalibrationCache:
         """Raises RuntimeUnavailable."""
         del onnx_model, batches, settings
         raise RuntimeUnavailable(str(self.why_not(Task.calibrate)))
 
     def build(
-        self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache], floats: Collection[str] = ()
+        self,
+        onnx_model: Path,
+        precision: Precision,
+        settings: Build,
+        calibration: Optional[CalibrationCache],
+        floats: Collection[str] = (),
     ) -> BuiltEngine:
         """Return names, types and shapes of the model's inputs and outputs as JSON."""
         import onnx
@@ -58,7 +71,9 @@ class Null:
         interface = {"inputs": inputs, "outputs": [_described(value) for value in model.graph.output]}
         profile = {"min": settings.profile.min, "opt": settings.profile.opt, "max": settings.profile.max}
         plan = (json.dumps(interface, indent=2) + "\n").encode()
-        return BuiltEngine(plan, settings={"precision": precision.name, "profile": profile, "versions": {"enginewright": __version__}})
+        return BuiltEngine(
+            plan, settings={"precision": precision.name, "profile": profile, "versions": {"enginewright": __version__}}
+        )
 
     def load(self, engine: Path) -> NullEngine:
         """Verify the sidecar, then read the shapes. Raises StaleArtifact."""
@@ -75,18 +90,30 @@ class Null:
 class NullEngine:
     """Answers views of zeros that were made once; they cannot be written to."""
 
-    def __init__(self, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec], max_batch: int, path: Path = Path("engine.null")) -> None:
+    def __init__(
+        self,
+        inputs: Iterable[TensorSpec],
+        outputs: Iterable[TensorSpec],
+        max_batch: int,
+        path: Path = Path("engine.null"),
+    ) -> None:
         """An axis of an output that is dynamic beside the batch has length 1."""
         self._path, self._closed = path, False
         self.inputs, self.outputs, self.max_batch = tuple(inputs), tuple(outputs), max_batch
-        self._answers = {spec.name: np.zeros((max_batch, *(axis or 1 for axis in spec.shape[1:])), spec.dtype) for spec in self.outputs}
+        self._answers = {
+            spec.name: np.zeros((max_batch, *(axis or 1 for axis in spec.shape[1:])), spec.dtype)
+            for spec in self.outputs
+        }
         for zeros in self._answers.values():
             zeros.flags.writeable = False  # else one caller could change what another is answered
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Zeros, [N, ...] each. Raises EngineInputError on a wrong name, dtype or shape."""
         batch = self._check(feeds)
-        return {name: zeros[:batch] if batch <= self.max_batch else np.zeros((batch, *zeros.shape[1:]), zeros.dtype) for name, zeros in self._answers.items()}
+        return {
+            name: zeros[:batch] if batch <= self.max_batch else np.zeros((batch, *zeros.shape[1:]), zeros.dtype)
+            for name, zeros in self._answers.items()
+        }
 
     def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
         """What reading the clock costs, in seconds. Shape [repeats]. Raises EngineInputError."""
@@ -131,7 +158,11 @@ def _described(value: Any) -> dict[str, Any]:
 
     kind = value.type.tensor_type
     shape = [axis.dim_value if axis.HasField("dim_value") else None for axis in kind.shape.dim]
-    return {"name": value.name, "dtype": np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name, "shape": shape}
+    return {
+        "name": value.name,
+        "dtype": np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name,
+        "shape": shape,
+    }
 
 
 def _spec(described: Mapping[str, Any]) -> TensorSpec:

@@ -19,7 +19,18 @@ from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.simplify import WRONG_FUSIONS
 from enginewright.config import QUANTIZED, Build, Calibration, InputType, Placement, Precision
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
-from enginewright.runtimes.base import Array, BuiltEngine, Feeds, LayerTime, Task, TensorSpec, check_feeds, in_batches, overlapped, plain_inputs
+from enginewright.runtimes.base import (
+    Array,
+    BuiltEngine,
+    Feeds,
+    LayerTime,
+    Task,
+    TensorSpec,
+    check_feeds,
+    in_batches,
+    overlapped,
+    plain_inputs,
+)
 from enginewright.runtimes.checked import require_engine
 from enginewright.runtimes.feeds import engine_closed, joined, refuse_nan
 from enginewright.runtimes.int8 import FLOAT, INT8, UNKNOWN, Int8Share, findings, int8_share, refusal
@@ -33,19 +44,32 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'enginewright[host]'"
 NUMPY_TYPES = {
-    **{f"tensor({name})": np.dtype(name) for name in ("float16", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "bool")},
+    **{
+        f"tensor({name})": np.dtype(name)
+        for name in ("float16", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "bool")
+    },
     "tensor(float)": np.dtype(np.float32),
     "tensor(double)": np.dtype(np.float64),
 }
-INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul")
+INTEGER_KERNELS = (
+    "QLinearConv",
+    "QGemm",
+    "QLinearMatMul",
+    "MatMulIntegerToFloat",
+    "ConvInteger",
+    "MatMulInteger",
+    "DynamicQuantizeMatMul",
+)
 FLOAT_KERNELS = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 NO_SUBNORMALS = "session.set_denormal_as_zero"
 EXACT_PRODUCTS = "session.x64quantprecision"
-# It puts the weights of a float Conv or Gemm between quantized tensors into INT8, one scale a tensor: efficientnet_lite0 with its first
-# depthwise convolution left in float fell from an SQNR of 15.7 dB to 4.9 dB (docs/decisions/0014-mixed-precision.md).
+# It puts the weights of a float Conv or Gemm between quantized tensors into INT8, one scale a tensor:
+# efficientnet_lite0 with its first depthwise convolution left in float fell from an SQNR of 15.7 dB to 4.9 dB
+# (docs/decisions/0014-mixed-precision.md).
 QUANTIZES_BY_ITSELF = "WeightBiasQuantization"
 FUSES_PAIRS = "QDQSelectorActionTransformer"  # layers between Q/DQ pairs become integer kernels
-# It puts the channels of INT8 convolutions last, and of what stands between them: a bicubic Resize has no kernel for that, and the session fails.
+# It puts the channels of INT8 convolutions last, and of what stands between them: a bicubic Resize has no kernel for
+# that, and the session fails.
 CHANGES_LAYOUT = "NhwcTransformer"
 
 
@@ -58,42 +82,64 @@ class OnnxRuntime:
     def why_not(self, task: Task) -> Optional[str]:
         """None, or that the package is missing."""
         del task
-        return None if importlib.util.find_spec("onnxruntime") else f"the package onnxruntime is not installed; {INSTALL}"
+        return (
+            None if importlib.util.find_spec("onnxruntime") else f"the package onnxruntime is not installed; {INSTALL}"
+        )
 
     def fingerprint(self, settings: Build) -> TargetFingerprint:
         """The CPU, its instruction sets that decide kernels, and ONNX Runtime's version. Raises RuntimeUnavailable."""
         del settings
-        return TargetFingerprint(cpu_name(), None, self.name, self._stated_version(), instruction_sets=instruction_sets())
+        return TargetFingerprint(
+            cpu_name(), None, self.name, self._stated_version(), instruction_sets=instruction_sets()
+        )
 
     def calibrator(self) -> Mapping[str, str]:
         """Nothing: the scales that it finds move between versions."""
         return {}
 
-    def calibrate(self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration) -> CalibrationCache:
-        """Choose one scale for each float tensor of the model, by ONNX Runtime's own calibrators (`enginewright.calibration.algorithms`)."""
+    def calibrate(
+        self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration
+    ) -> CalibrationCache:
+        """Choose one scale for each float tensor of the model, by ONNX Runtime's own calibrators
+        (`enginewright.calibration.algorithms`).
+        """
         from enginewright.calibration.algorithms import calibrate
 
         self._version()
         return calibrate(onnx_model, batches, settings)
 
-    def observe(self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], cache: CalibrationCache) -> dict[str, TensorRange]:
-        """Run every batch and say what the scales of a cache, whoever made it, do to each tensor's values. Raises RuntimeUnavailable."""
+    def observe(
+        self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], cache: CalibrationCache
+    ) -> dict[str, TensorRange]:
+        """Run every batch and say what the scales of a cache, whoever made it, do to each tensor's values. Raises
+        RuntimeUnavailable.
+        """
         from enginewright.calibration.algorithms import observe
 
         self._version()
         return observe(onnx_model, batches, cache)
 
-    def bias_shifts(self, onnx_model: Path, batches: Iterable[Mapping[str, Array]]) -> dict[str, npt.NDArray[np.float32]]:
-        """What INT8 weights add to each layer's output on average (`enginewright.calibration.bias`). Raises CalibrationMismatch, RuntimeUnavailable."""
+    def bias_shifts(
+        self, onnx_model: Path, batches: Iterable[Mapping[str, Array]]
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """What INT8 weights add to each layer's output on average (`enginewright.calibration.bias`). Raises
+        CalibrationMismatch, RuntimeUnavailable.
+        """
         from enginewright.calibration.algorithms import bias_shifts
 
         self._version()
         return bias_shifts(onnx_model, batches)
 
     def build(
-        self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache], floats: Collection[str] = ()
+        self,
+        onnx_model: Path,
+        precision: Precision,
+        settings: Build,
+        calibration: Optional[CalibrationCache],
+        floats: Collection[str] = (),
     ) -> BuiltEngine:
-        """Return an ONNX file that a session turns into kernels at load; what INT8 leaves in float runs in FP32, which a CPU is faster in.
+        """Return an ONNX file that a session turns into kernels at load; what INT8 leaves in float runs in FP32, which
+        a CPU is faster in.
 
         Raises:
             CalibrationMismatch: INT8 without a cache, or with that of another model.
@@ -106,7 +152,10 @@ class OnnxRuntime:
         from enginewright.calibration.qdq import quantizable
 
         if settings.input_type is InputType.native:
-            raise ConfigError("build.input_type: native is for TensorRT, and ONNX Runtime's engines take float32; set build.input_type=float32")
+            raise ConfigError(
+                "build.input_type: native is for TensorRT, and ONNX Runtime's engines take float32; set"
+                " build.input_type=float32"
+            )
         version = self._version()
         model = onnx.load(onnx_model)
         with warnings.catch_warnings(record=True) as caught:
@@ -148,7 +197,9 @@ class OnnxRuntime:
         return OnnxRuntimeEngine(engine, open_session(str(engine)), int(made.settings["profile"]["max"]), quantized)
 
     def _stated_version(self) -> str:
-        """What `_version` returns, read from the package's source: loading its library would make every `dvc repro` wait for the probe."""
+        """What `_version` returns, read from the package's source: loading its library would make every `dvc repro`
+        wait for the probe.
+        """
         spec = importlib.util.find_spec("onnxruntime")
         source = Path(spec.origin).read_text() if spec and spec.origin else ""
         stated = re.search(r"^__version__ = ['\"](.+)['\"]", source, re.MULTILINE)
@@ -165,8 +216,12 @@ class OnnxRuntime:
 class OnnxRuntimeEngine:
     """A session on the CPU."""
 
-    def __init__(self, path: Path, session: onnxruntime.InferenceSession, max_batch: int, quantized: bool = False) -> None:
-        """`session` is held until the `with` block ends; batches beyond `max_batch` run in several goes; INT8 (`quantized`) refuses NaN."""
+    def __init__(
+        self, path: Path, session: onnxruntime.InferenceSession, max_batch: int, quantized: bool = False
+    ) -> None:
+        """`session` is held until the `with` block ends; batches beyond `max_batch` run in several goes; INT8
+        (`quantized`) refuses NaN.
+        """
         self._path, self._quantized = path, quantized
         self._session: Optional[onnxruntime.InferenceSession] = session
         self.max_batch = max_batch
@@ -174,7 +229,9 @@ class OnnxRuntimeEngine:
         self.outputs = tuple(_spec(value) for value in session.get_outputs())
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Return new host arrays, [N, ...] each. Raises EngineInputError on a wrong name, dtype or shape, or NaN fed to INT8."""
+        """Return new host arrays, [N, ...] each. Raises EngineInputError on a wrong name, dtype or shape, or NaN fed to
+        INT8.
+        """
         session, batch = self._live(), self._check(feeds)
         names = [output.name for output in self.outputs]
         pieces = []
@@ -183,7 +240,9 @@ class OnnxRuntimeEngine:
         return joined(pieces)
 
     def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
-        """Wall time of each of `repeats` runs in seconds: host and device are one. Shape [repeats]. Raises EngineInputError."""
+        """Wall time of each of `repeats` runs in seconds: host and device are one. Shape [repeats]. Raises
+        EngineInputError.
+        """
         session, batch = self._live(), self._check(feeds)
         pieces = list(in_batches(feeds, batch, self.max_batch))
         seconds = np.empty(repeats)
@@ -210,7 +269,9 @@ class OnnxRuntimeEngine:
         return {}
 
     def layer_times(self, feeds: Mapping[str, Array], runs: int) -> list[LayerTime]:
-        """Mean time of each node over `runs`, in a session of its own with ONNX Runtime's profiler on. Raises EngineInputError."""
+        """Mean time of each node over `runs`, in a session of its own with ONNX Runtime's profiler on. Raises
+        EngineInputError.
+        """
         from enginewright.runtimes.onnxruntime_profile import layer_times
 
         self._live()
@@ -237,7 +298,8 @@ class OnnxRuntimeEngine:
         except (Fail, InvalidArgument, RuntimeException) as fault:
             batch = len(next(iter(feeds.values())))
             raise ModelError(
-                f"ONNX Runtime cannot run {self._path} on a batch of {batch}: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}"
+                f"ONNX Runtime cannot run {self._path} on a batch of {batch}: {' '.join(str(fault).split())}; see"
+                f" {artifacts.CHECK_REPORT}"
             ) from None
         return answers
 
@@ -251,8 +313,9 @@ class OnnxRuntimeEngine:
 def needs_exact_products(available: tuple[str, ...]) -> bool:
     """Whether INT8 must take ONNX Runtime's exact path on an x86 CPU with these instruction sets.
 
-    Without VNNI or AMX, AVX2 sums two uint8 x int8 products in saturating 16 bits (ONNX Runtime, "Quantize ONNX models",
-    "When and why do I need to try U8U8"): efficientnet_lite0 falls to an SQNR of 7 dB, against 15 dB on the exact path.
+    Without VNNI or AMX, AVX2 sums two uint8 x int8 products in saturating 16 bits (ONNX Runtime, "Quantize ONNX
+    models", "When and why do I need to try U8U8"): efficientnet_lite0 falls to an SQNR of 7 dB, against 15 dB on the
+    exact path.
     """
     return "avx2" in available and not has_int8_dot_product(available)
 
@@ -262,7 +325,9 @@ def session_options(available: tuple[str, ...], optimized: Optional[Path] = None
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; a warning says that an optimized graph is for this machine alone, as ours are
+    options.log_severity_level = (
+        3  # errors; a warning says that an optimized graph is for this machine alone, as ours are
+    )
     options.add_session_config_entry(NO_SUBNORMALS, "1")
     if needs_exact_products(available):
         options.add_session_config_entry(EXACT_PRODUCTS, "1")
@@ -271,11 +336,15 @@ def session_options(available: tuple[str, ...], optimized: Optional[Path] = None
     return options
 
 
-def open_session(model: Union[str, bytes], options: Optional[onnxruntime.SessionOptions] = None, simulates: bool = False) -> onnxruntime.InferenceSession:
-    """A session on the CPU, with `session_options` of this machine unless told otherwise, that computes what the model says.
+def open_session(
+    model: Union[str, bytes], options: Optional[onnxruntime.SessionOptions] = None, simulates: bool = False
+) -> onnxruntime.InferenceSession:
+    """A session on the CPU, with `session_options` of this machine unless told otherwise, that computes what the model
+    says.
 
-    With `simulates`, Q/DQ pairs are computed as they stand and never by integer kernels: TensorRT's placement allows kernels here that
-    ONNX Runtime computes otherwise than TensorRT does, such as an AveragePool with ceil_mode (22 dB in place of 40).
+    With `simulates`, Q/DQ pairs are computed as they stand and never by integer kernels: TensorRT's placement allows
+    kernels here that ONNX Runtime computes otherwise than TensorRT does, such as an AveragePool with ceil_mode (22 dB
+    in place of 40).
     """
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail
@@ -283,17 +352,26 @@ def open_session(model: Union[str, bytes], options: Optional[onnxruntime.Session
     chosen = options or session_options(instruction_sets())
     disabled = [QUANTIZES_BY_ITSELF, *WRONG_FUSIONS, *([FUSES_PAIRS] if simulates else [])]
     try:
-        return onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=disabled)
+        return onnxruntime.InferenceSession(
+            model, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
+        )
     except Fail as fault:
         if "Resize" not in str(fault):
             raise
-        return onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=[*disabled, CHANGES_LAYOUT])
+        return onnxruntime.InferenceSession(
+            model, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=[*disabled, CHANGES_LAYOUT]
+        )
 
 
 def in_precision(
-    path: Path, model: onnx.ModelProto, precision: Precision, calibration: Optional[CalibrationCache], floats: Collection[str] = ()
+    path: Path,
+    model: onnx.ModelProto,
+    precision: Precision,
+    calibration: Optional[CalibrationCache],
+    floats: Collection[str] = (),
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """The model of `path`, read as `model`, as a session shall run it, and what of it INT8 leaves in float, with the reasons.
+    """The model of `path`, read as `model`, as a session shall run it, and what of it INT8 leaves in float, with the
+    reasons.
 
     Raises:
         CalibrationMismatch: INT8 without a cache, or with that of another model.
@@ -344,8 +422,11 @@ def _optimized(plan: bytes, source: Path, precision: Precision) -> onnx.ModelPro
 
 
 def _refused(model: Union[str, bytes], optimized: Optional[Path] = None) -> Optional[str]:
-    """Why a session takes no such model, in one line that names the node; None if it does. The optimized graph goes to `optimized`."""
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException  # fmt: skip
+    """Why a session takes no such model, in one line that names the node; None if it does. The optimized graph goes to
+    `optimized`.
+    """
+    # fmt: skip
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
 
     try:
@@ -355,7 +436,9 @@ def _refused(model: Union[str, bytes], optimized: Optional[Path] = None) -> Opti
     return None
 
 
-def _by_precision(integer: Sequence[onnx.NodeProto], floats: Sequence[onnx.NodeProto], graph: onnx.GraphProto) -> dict[str, int]:
+def _by_precision(
+    integer: Sequence[onnx.NodeProto], floats: Sequence[onnx.NodeProto], graph: onnx.GraphProto
+) -> dict[str, int]:
     """Conv, ConvTranspose, Gemm and MatMul kernels by the type of their weights."""
     import onnx
 
@@ -366,7 +449,9 @@ def _by_precision(integer: Sequence[onnx.NodeProto], floats: Sequence[onnx.NodeP
 
 
 def _int8_share(model: onnx.ModelProto, integer: Sequence[onnx.NodeProto], floats: Collection[str]) -> Int8Share:
-    """What of a model runs in an integer kernel. Kernels bear the names of their nodes, some with a number behind them."""
+    """What of a model runs in an integer kernel. Kernels bear the names of their nodes, some with a number behind
+    them.
+    """
     from enginewright.calibration.multiplications import multiplications
     from enginewright.calibration.qdq import quantizable
 
@@ -383,13 +468,21 @@ def _int8_share(model: onnx.ModelProto, integer: Sequence[onnx.NodeProto], float
 def _remedy(left: Mapping[str, str]) -> str:
     """What to try where INT8 does not come about on a CPU."""
     reasons = "; ".join(dict.fromkeys(left.values()))
-    return f"layers were left in float ({reasons}); use the FP32 engine" if reasons else "keep fewer layers in float, or use the FP32 engine"
+    return (
+        f"layers were left in float ({reasons}); use the FP32 engine"
+        if reasons
+        else "keep fewer layers in float, or use the FP32 engine"
+    )
 
 
 def _spec(value: Any) -> TensorSpec:
     if value.type not in NUMPY_TYPES:
-        raise RuntimeUnavailable(f"'{value.name}' is {value.type}, which NumPy lacks; export the model with float32 inputs and outputs")
-    return TensorSpec(value.name, NUMPY_TYPES[value.type], tuple(axis if isinstance(axis, int) else None for axis in value.shape))
+        raise RuntimeUnavailable(
+            f"'{value.name}' is {value.type}, which NumPy lacks; export the model with float32 inputs and outputs"
+        )
+    return TensorSpec(
+        value.name, NUMPY_TYPES[value.type], tuple(axis if isinstance(axis, int) else None for axis in value.shape)
+    )
 
 
 RUNTIME = OnnxRuntime()

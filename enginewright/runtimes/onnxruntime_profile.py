@@ -1,7 +1,7 @@
 """Time of each node of an ONNX Runtime session by its own profiler, in the form that TensorRT's layer profile has too.
 
-ONNX Runtime renames what it fuses, in another way for each precision. `fused_nodes` finds the engine's own nodes behind each kernel, so
-that the same part of the model can be compared across engines.
+ONNX Runtime renames what it fuses, in another way for each precision. `fused_nodes` finds the engine's own nodes behind
+each kernel, so that the same part of the model can be compared across engines.
 """
 
 from __future__ import annotations
@@ -23,14 +23,26 @@ if TYPE_CHECKING:
 
 # Operators that compute in integers whatever type their output has.
 INTEGER_OPERATORS = ("QLinear", "ConvInteger", "MatMulInteger", "QGemm", "DynamicQuantize")
-PRECISIONS = {"int8": "INT8", "uint8": "INT8", "float16": "FP16", "float": "FP32", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
+PRECISIONS = {
+    "int8": "INT8",
+    "uint8": "INT8",
+    "float16": "FP16",
+    "float": "FP32",
+    "int32": "INT32",
+    "int64": "INT64",
+    "bool": "BOOL",
+}
 # They hand values on in another type; a kernel of their own has their name, else they are part of what surrounds them.
 CONVERSIONS = ("Cast", "DequantizeLinear", "QuantizeLinear")
 MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-CAST_PREFIX = "InsertedPrecisionFreeCast_"  # before tensors that ONNX Runtime raised from FP16 to FP32 (insert_cast_transformer.cc)
+CAST_PREFIX = (  # before tensors that ONNX Runtime raised from FP16 to FP32 (insert_cast_transformer.cc)
+    "InsertedPrecisionFreeCast_"
+)
 
 
-def layer_times(model_path: Path, options: onnxruntime.SessionOptions, feeds: Mapping[str, Array], runs: int) -> list[LayerTime]:
+def layer_times(
+    model_path: Path, options: onnxruntime.SessionOptions, feeds: Mapping[str, Array], runs: int
+) -> list[LayerTime]:
     """Run `feeds` `runs` times in a session of its own with profiling on, after one run that is not counted.
 
     Args:
@@ -40,7 +52,8 @@ def layer_times(model_path: Path, options: onnxruntime.SessionOptions, feeds: Ma
         runs: how many times are averaged.
 
     Returns:
-        Nodes of the optimized graph in the order of execution; times are wall-clock of the kernel, per whole batch, the mean of the middle half.
+        Nodes of the optimized graph in the order of execution; times are wall-clock of the kernel, per whole batch, the
+        mean of the middle half.
     """
     from enginewright.runtimes.onnxruntime import open_session
 
@@ -50,7 +63,9 @@ def layer_times(model_path: Path, options: onnxruntime.SessionOptions, feeds: Ma
         try:
             session = open_session(str(model_path), options)
         finally:
-            options.enable_profiling = False  # a session keeps what it was made with; the next one made with these options is not profiled
+            options.enable_profiling = (
+                False  # a session keeps what it was made with; the next one made with these options is not profiled
+            )
         for _ in range(runs + 1):
             session.run(None, dict(feeds))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -62,9 +77,10 @@ def layer_times(model_path: Path, options: onnxruntime.SessionOptions, feeds: Ma
 def fused_nodes(kernels: Sequence[str], graph: onnx.GraphProto) -> dict[str, tuple[str, ...]]:
     """The nodes of the engine's file that each kernel computes, told from the kernel's name and the graph.
 
-    ONNX Runtime names a kernel after one of the nodes in it, or after the tensor that one of them wrote, and appends to that: `conv1/Conv_token_4`
-    (Q/DQ fusions), `Relu_output_0_nchwc` (blocked convolutions). What this leaves without a kernel was fused: a multiplication into the kernel of
-    the activation behind it, anything else (an addition, an activation) into the last kernel that computes one of its inputs.
+    ONNX Runtime names a kernel after one of the nodes in it, or after the tensor that one of them wrote, and appends to
+    that: `conv1/Conv_token_4` (Q/DQ fusions), `Relu_output_0_nchwc` (blocked convolutions). What this leaves without a
+    kernel was fused: a multiplication into the kernel of the activation behind it, anything else (an addition, an
+    activation) into the last kernel that computes one of its inputs.
 
     Args:
         kernels: names in the order of execution.
@@ -122,7 +138,9 @@ class _Wiring:
         return (self._writer[tensor] for tensor in self.nodes[name].input if tensor in self._writer)
 
     def behind(self, name: str) -> Iterator[str]:
-        """The nodes behind a node, one after the other, as far as each value goes to one node alone and none of them multiplies."""
+        """The nodes behind a node, one after the other, as far as each value goes to one node alone and none of them
+        multiplies.
+        """
         while True:
             readers = [reader for tensor in self.nodes[name].output for reader in self._readers.get(tensor, [])]
             if len(readers) != 1 or self.nodes[readers[0]].op_type in MULTIPLYING:
@@ -134,7 +152,8 @@ class _Wiring:
 def _summed(events: list[dict[str, Any]], runs: int) -> list[LayerTime]:
     """Interquartile mean of each kernel's time; the first run is left out, as it allocates.
 
-    The mean of all runs would mostly tell where another process interrupted: kernels take tens of microseconds, a turn of the scheduler milliseconds.
+    The mean of all runs would mostly tell where another process interrupted: kernels take tens of microseconds, a turn
+        of the scheduler milliseconds.
     """
     seen: dict[str, list[dict[str, Any]]] = {}
     for event in events:
@@ -144,7 +163,9 @@ def _summed(events: list[dict[str, Any]], runs: int) -> list[LayerTime]:
     for name, of_node in seen.items():
         counted = of_node[-runs * max(1, len(of_node) // (runs + 1)) :]
         durations = np.array([float(event["dur"]) for event in counted]) / 1000
-        in_run = np.sort([part.sum() for part in np.array_split(durations, runs)])  # a loop runs its kernels more than once in a run
+        in_run = np.sort(
+            [part.sum() for part in np.array_split(durations, runs)]
+        )  # a loop runs its kernels more than once in a run
         milliseconds = float(in_run[runs // 4 : runs - runs // 4].mean())
         layers.append(LayerTime(name, milliseconds, _precision(counted[-1].get("args", {}))))
     return layers

@@ -1,7 +1,7 @@
 """Asks the ONNX parsers of TensorRT and TensorRT-RTX, where installed, whether they take a model; nothing is built.
 
-Names that differ by version: `EXPLICIT_BATCH` is needed up to TensorRT 8.6, ignored in 10 and gone in 11 and in TensorRT-RTX;
-`ParserError.node_name` came with 10.
+Names that differ by version: `EXPLICIT_BATCH` is needed up to TensorRT 8.6, ignored in 10 and gone in 11 and in
+TensorRT-RTX; `ParserError.node_name` came with 10.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ PARSERS = ("tensorrt", "tensorrt_rtx")
 
 @dataclass(frozen=True)
 class ParserError:
-    """What a parser refuses: a node by name (its place in the graph, `#3`, if it has none), its operator, and the parser's words."""
+    """What a parser refuses: a node by name (its place in the graph, `#3`, if it has none), its operator, and the
+    parser's words.
+    """
 
     node: Optional[str]
     operator: Optional[str]
@@ -40,12 +42,16 @@ class ParserAnswer:
 
 
 def parser_answers(onnx_model: Path) -> dict[str, ParserAnswer]:
-    """Parse a model with every parser that this machine has: package name -> answer. Never raises on account of the model."""
+    """Parse a model with every parser that this machine has: package name -> answer. Never raises on account of the
+    model.
+    """
     return {package: _answer(package, onnx_model) for package in PARSERS}
 
 
 def session_refusal(onnx_model: Path) -> Optional[str]:
-    """Why ONNX Runtime, the FP32 reference of every comparison, opens no session of a model; None if it does, or is not installed."""
+    """Why ONNX Runtime, the FP32 reference of every comparison, opens no session of a model; None if it does, or is not
+    installed.
+    """
     try:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -56,7 +62,13 @@ def session_refusal(onnx_model: Path) -> Optional[str]:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         onnxruntime.InferenceSession(str(onnx_model), options, providers=["CPUExecutionProvider"])
-    except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented, state.RuntimeException) as fault:
+    except (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.NotImplemented,
+        state.RuntimeException,
+    ) as fault:
         words = " ".join(str(fault).split()).replace(str(onnx_model), onnx_model.name)
         return f"ONNX Runtime {onnxruntime.__version__} cannot run the model: {words}"
     return None
@@ -66,15 +78,21 @@ def _answer(package: str, onnx_model: Path) -> ParserAnswer:
     try:
         trt = importlib.import_module(package)
     except ModuleNotFoundError as fault:
-        return ParserAnswer(why_not="not installed" if fault.name == package else f"installed, but its import fails: {fault}")
+        return ParserAnswer(
+            why_not="not installed" if fault.name == package else f"installed, but its import fails: {fault}"
+        )
     except (ImportError, OSError) as fault:  # a library of the driver or of the board is missing
         return ParserAnswer(why_not=f"installed, but its import fails: {fault}")
-    if getattr(trt, "__file__", None) is None:  # a folder that an uninstalled package left behind imports as an empty namespace
+    if (
+        getattr(trt, "__file__", None) is None
+    ):  # a folder that an uninstalled package left behind imports as an empty namespace
         return ParserAnswer(why_not="not installed")
     logger = trt.Logger(trt.Logger.INTERNAL_ERROR)  # errors come back below, with their node
     try:
         builder = trt.Builder(logger)
-    except TypeError:  # pybind11's "factory function returned nullptr": TensorRT makes no builder without a GPU, TensorRT-RTX does
+    except (
+        TypeError
+    ):  # pybind11's "factory function returned nullptr": TensorRT makes no builder without a GPU, TensorRT-RTX does
         return ParserAnswer(why_not="installed, but needs a GPU that it can use", version=trt.__version__)
     flags = trt.NetworkDefinitionCreationFlag
     network = builder.create_network(1 << int(flags.EXPLICIT_BATCH) if hasattr(flags, "EXPLICIT_BATCH") else 0)

@@ -29,8 +29,7 @@ def to_fp16(model: ModelProto) -> ModelProto:
     Q/DQ nodes keep float32 scales and inputs. Initializers that are graph inputs too become plain initializers, and
     local functions are inlined.
 
-    Warns:
-        UserWarning: for each convolution or matrix product that stays in FP32.
+    Warns: UserWarning: for each convolution or matrix product that stays in FP32.
     """
     result = ModelProto()
     result.CopyFrom(inliner.inline_local_functions(model) if model.functions else model)
@@ -61,7 +60,9 @@ class _Converter:
         self.types: Types = Types(graph, opsets, outer.types if outer else None, given)
         self.constants: Constants = Constants(graph, outer.constants if outer else None)
         inputs = () if outer else [value.name for value in graph.input]
-        self.kept: Kept = Kept(graph.node, self.constants, self.types.__getitem__, inputs, outer.kept if outer else None)
+        self.kept: Kept = Kept(
+            graph.node, self.constants, self.types.__getitem__, inputs, outer.kept if outer else None
+        )
         self._made = {name for node in graph.node for name in node.output}
         self._made |= {tensor.name for tensor in graph.initializer}
         self._halves = [self._halves_of(index, node) for index, node in enumerate(graph.node)]

@@ -1,7 +1,9 @@
-"""TensorRT-RTX: builds engines for the compute capabilities in the configuration, with or without a GPU; running them needs an RTX GPU.
+"""TensorRT-RTX: builds engines for the compute capabilities in the configuration, with or without a GPU; running them
+needs an RTX GPU.
 
-A variant of `enginewright.runtimes.tensorrt`, not a fork: the same builder and the same engine take its module. It has neither
-precision flags nor calibrators nor a timing cache, and it knows SM 7.5, 8.0, 8.6, 8.9, 12.0 and 12.1 (no Orin, H100 or Thor).
+A variant of `enginewright.runtimes.tensorrt`, not a fork: the same builder and the same engine take its module. It has
+neither precision flags nor calibrators nor a timing cache, and it knows SM 7.5, 8.0, 8.6, 8.9, 12.0 and 12.1 (no Orin,
+H100 or Thor).
 """
 
 from __future__ import annotations
@@ -51,29 +53,52 @@ class TensorRtRtx:
         return None
 
     def fingerprint(self, settings: Build) -> TargetFingerprint:
-        """What engines built with `settings` are for: the GPUs named there, whatever GPU is here. Raises RuntimeUnavailable."""
+        """What engines built with `settings` are for: the GPUs named there, whatever GPU is here. Raises
+        RuntimeUnavailable.
+        """
         capabilities = ", ".join(settings.compute_capabilities)
-        return TargetFingerprint(f"compute capability {capabilities}", capabilities, self.name, import_rtx().__version__)
+        return TargetFingerprint(
+            f"compute capability {capabilities}", capabilities, self.name, import_rtx().__version__
+        )
 
     def calibrator(self) -> Mapping[str, str]:
         """It has none."""
         return {}
 
-    def calibrate(self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration) -> CalibrationCache:  # noqa: ARG002
+    def calibrate(
+        self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration
+    ) -> CalibrationCache:  # noqa: ARG002
         """It cannot. Raises RuntimeUnavailable."""
         raise RuntimeUnavailable(NO_CALIBRATOR)
 
     def build(
-        self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache], floats: Collection[str] = ()
+        self,
+        onnx_model: Path,
+        precision: Precision,
+        settings: Build,
+        calibration: Optional[CalibrationCache],
+        floats: Collection[str] = (),
     ) -> BuiltEngine:
-        """Build for `settings.compute_capabilities`. Raises CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable."""
+        """Build for `settings.compute_capabilities`. Raises CalibrationMismatch, ConfigError, ModelError,
+        RuntimeUnavailable.
+        """
         from enginewright.runtimes.tensorrt.builder import Job, build_engine
 
-        job = Job(onnx_model, precision, settings, self.fingerprint(settings), settings.compute_capabilities, floats=tuple(floats), inspect=False)
+        job = Job(
+            onnx_model,
+            precision,
+            settings,
+            self.fingerprint(settings),
+            settings.compute_capabilities,
+            floats=tuple(floats),
+            inspect=False,
+        )
         return build_engine(import_rtx(), job, calibration)
 
     def load(self, engine: Path) -> Engine:
-        """Verify the sidecar, that this GPU is one of those that the engine was built for, and deserialize. Raises StaleArtifact, RuntimeUnavailable."""
+        """Verify the sidecar, that this GPU is one of those that the engine was built for, and deserialize. Raises
+        StaleArtifact, RuntimeUnavailable.
+        """
         from enginewright.runtimes.tensorrt.engine import load_engine
 
         if why := self.why_not(Task.run):
@@ -82,10 +107,14 @@ class TensorRtRtx:
         if made.target is None or gpu.compute_capability not in (made.target.compute_capability or "").split(", "):
             built_for = made.target.device if made.target else "nothing named"
             raise StaleArtifact(
-                f"{engine} cannot be used on this machine: it was built for {built_for} and this GPU, {gpu.name}, has {gpu.compute_capability}; "
-                f"add it to build.compute_capabilities and run `dvc repro {made.made_by}`"
+                f"{engine} cannot be used on this machine: it was built for {built_for} and this GPU, {gpu.name}, has"
+                f" {gpu.compute_capability}; add it to build.compute_capabilities and run `dvc repro {made.made_by}`"
             )
-        return load_engine(cast(ModuleType, rtx), engine, dataclasses.replace(made.target, runtime=self.name, runtime_version=rtx.__version__))
+        return load_engine(
+            cast(ModuleType, rtx),
+            engine,
+            dataclasses.replace(made.target, runtime=self.name, runtime_version=rtx.__version__),
+        )
 
 
 RUNTIME: Runtime = TensorRtRtx()

@@ -1,7 +1,8 @@
 """What each layer costs when it runs in INT8: alone among float layers, and as the only float layer among INT8 ones.
 
-The first says how much noise a layer adds, the second how much of it the whole model would be spared. As Polygraphy's and TensorRT's
-debugging guides do by hand; H. Wu et al., "Integer Quantization for Deep Learning Inference" (2020), section 5, calls it partial quantization.
+The first says how much noise a layer adds, the second how much of it the whole model would be spared. As Polygraphy's
+and TensorRT's debugging guides do by hand; H. Wu et al., "Integer Quantization for Deep Learning Inference" (2020),
+section 5, calls it partial quantization.
 """
 
 from __future__ import annotations
@@ -19,19 +20,24 @@ if TYPE_CHECKING:
 
 Block = tuple[str, ...]
 FIGURES = ("sqnr_db", "kl_divergence_mean", AGREEMENT)  # and the task's own
-# What a layer counts besides what it moves, in layers of average traffic, so that one which moves next to nothing does not come first whatever it
-# adds. On efficientnet_lite0 0.1 and 0.2 end with 26 % of the traffic in float, 0.25 with 37 %, 0.5 with 42 %, the order by noise alone with 56 %.
+# What a layer counts besides what it moves, in layers of average traffic, so that one which moves next to nothing does
+# not come first whatever it adds. On efficientnet_lite0 0.1 and 0.2 end with 26 % of the traffic in float, 0.25 with 37
+# %, 0.5 with 42 %, the order by noise alone with 56 %.
 LAYER_ITSELF = 0.1
 SEPARATOR = " + "  # between the layers of a block, as TensorRT joins names
 
 
 def blocks(layers: Sequence[str], evaluations: int) -> list[Block]:
-    """Neighbouring layers in as few together as `evaluations` allow: one for all layers in INT8, and two for each block."""
+    """Neighbouring layers in as few together as `evaluations` allow: one for all layers in INT8, and two for each
+    block.
+    """
     size = max(1, math.ceil(len(layers) / max(1, (evaluations - 1) // 2)))
     return [tuple(layers[start : start + size]) for start in range(0, len(layers), size)]
 
 
-def analyze(variants: Variants, evaluations: int, track: Callable[[Sequence[Block]], Iterable[Block]]) -> tuple[Figures, pd.DataFrame]:
+def analyze(
+    variants: Variants, evaluations: int, track: Callable[[Sequence[Block]], Iterable[Block]]
+) -> tuple[Figures, pd.DataFrame]:
     """Measure every block of layers in both ways and rank them, the costliest first.
 
     Args:
@@ -40,9 +46,10 @@ def analyze(variants: Variants, evaluations: int, track: Callable[[Sequence[Bloc
         track: passes the blocks on and shows how far it is.
 
     Returns:
-        The figures of all layers in INT8, and a row a block: rank, layers (names joined by SEPARATOR), count, share_of_noise (of the sum over
-        blocks of the noise that each adds alone), share_of_traffic (of the values that all layers read and write for an image), and for each of
-        FIGURES and the task's that exists `alone_` (only this block in INT8) and `without_` (only this block in float).
+        The figures of all layers in INT8, and a row a block: rank, layers (names joined by SEPARATOR), count,
+            share_of_noise (of the sum over blocks of the noise that each adds alone), share_of_traffic (of the values
+            that all layers read and write for an image), and for each of FIGURES and the task's that exists `alone_`
+            (only this block in INT8) and `without_` (only this block in float).
     """
     import pandas as pd
 
@@ -70,7 +77,9 @@ def noise_of(figures: Figures) -> float:
 
 
 def ranked(table: pd.DataFrame, spare: Sparing = Sparing.layers) -> list[Block]:
-    """The blocks of a ranking, first those that are worth most in float: by noise, or by noise for what they read and write (LAYER_ITSELF)."""
+    """The blocks of a ranking, first those that are worth most in float: by noise, or by noise for what they read and
+    write (LAYER_ITSELF).
+    """
     if spare is Sparing.traffic:
         price = table["share_of_traffic"] + LAYER_ITSELF * table["count"] / table["count"].sum()
         table = table.assign(worth=table["share_of_noise"] / price).sort_values("worth", ascending=False, kind="stable")

@@ -23,7 +23,16 @@ from enginewright.sensitivity.variants import Variants
 from enginewright.stage import Stage
 from enginewright.target import cpu_name, instruction_sets
 
-MEASURING = ("accuracy", "calibration", "config", "data", "manifest.py", "runtimes", "sensitivity", "target.py")  # as dvc.yaml has it
+MEASURING = (
+    "accuracy",
+    "calibration",
+    "config",
+    "data",
+    "manifest.py",
+    "runtimes",
+    "sensitivity",
+    "target.py",
+)  # as dvc.yaml has it
 
 
 def inputs(images: ImageSet) -> list[Path]:
@@ -37,9 +46,21 @@ def _measured_with() -> list[str]:
     import onnxruntime
 
     package = Path(__file__).resolve().parents[1]
-    files = sorted(file for part in MEASURING for file in ([package / part] if part.endswith(".py") else (package / part).rglob("*.py")))
+    files = sorted(
+        file
+        for part in MEASURING
+        for file in ([package / part] if part.endswith(".py") else (package / part).rglob("*.py"))
+    )
     code = [f"{file.relative_to(package)} {manifest.sha256(file)}" for file in files]
-    versions = [__version__, platform.python_version(), np.__version__, onnx.__version__, onnxruntime.__version__, version("scipy"), version("pandas")]
+    versions = [
+        __version__,
+        platform.python_version(),
+        np.__version__,
+        onnx.__version__,
+        onnxruntime.__version__,
+        version("scipy"),
+        version("pandas"),
+    ]
     return [*code, *versions, cpu_name(), *instruction_sets()]
 
 
@@ -57,16 +78,33 @@ def open_variants(stage: Stage, rehearsal: Optional[Rehearsal] = None) -> tuple[
     require_checked(artifacts.MODEL)
     cache = read_calibration(artifacts.MODEL)
     images = ImageSet.open(artifacts.SENSITIVITY_IMAGES)
-    preprocessing, model, settings = stage.params.data.preprocessing, stage.params.model, stage.params.analyze_sensitivity
+    preprocessing, model, settings = (
+        stage.params.data.preprocessing,
+        stage.params.model,
+        stage.params.analyze_sensitivity,
+    )
     evaluator = Evaluator(get_task(model.task), images, preprocessing, settings.batch_size, shows_progress=False)
     # The journal knows each Q/DQ model by its bytes; these are what else its figures depend on.
-    rest = [stage.name, repr(preprocessing), repr(model), repr(settings.batch_size), repr(settings.placement), repr(rehearsal)]
+    rest = [
+        stage.name,
+        repr(preprocessing),
+        repr(model),
+        repr(settings.batch_size),
+        repr(settings.placement),
+        repr(rehearsal),
+    ]
     rest += [manifest.sha256(path) for path in inputs(images)]
-    journal = Journal(FOLDER / f"{hashlib.sha256(chr(10).join([*rest, *_measured_with()]).encode()).hexdigest()[:32]}.jsonl")
+    journal = Journal(
+        FOLDER / f"{hashlib.sha256(chr(10).join([*rest, *_measured_with()]).encode()).hexdigest()[:32]}.jsonl"
+    )
     if len(journal):
         print(f"{stage.name}: goes on after {len(journal)} models that an interrupted run measured", flush=True)
     if journal.dropped:
-        print(f"{stage.name}: {journal.dropped} lines of its journal are not as they were written; these models are measured again", flush=True)
+        print(
+            f"{stage.name}: {journal.dropped} lines of its journal are not as they were written; these models are"
+            " measured again",
+            flush=True,
+        )
     variants = Variants(artifacts.MODEL, cache, evaluator, model.output_name, journal, settings.placement)
     variants.rehearsal = rehearsal
     if stage.params.accuracy.require_signal:

@@ -1,7 +1,8 @@
 """Figures of Q/DQ models that were already measured, so that an interrupted analysis goes on where it stopped.
 
-Its file is named after everything that decides the figures but the model: images, settings, code, versions, processor. Each line holds a hash over
-that name, the model and the figures: a line that was cut short, changed by hand, or copied from another journal is measured again.
+Its file is named after everything that decides the figures but the model: images, settings, code, versions, processor.
+Each line holds a hash over that name, the model and the figures: a line that was cut short, changed by hand, or copied
+from another journal is measured again.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ FOLDER = Path(".cache/sensitivity")  # no DVC out: DVC removes these before a st
 
 
 class Journal:
-    """A file with a line for each measured model, appended at once. `finish` removes it: what is done is in the stage's outputs."""
+    """A file with a line for each measured model, appended at once. `finish` removes it: what is done is in the stage's
+    outputs.
+    """
 
     def __init__(self, path: Path) -> None:
-        """`path` is read if it exists; `dropped` counts the lines that do not hold what they held when they were written."""
+        """`path` is read if it exists; `dropped` counts the lines that do not hold what they held when they were
+        written.
+        """
         self._path = path
         self._known: dict[str, dict[str, Any]] = {}
         self.dropped = 0

@@ -1,8 +1,9 @@
 """What validate_accuracy would say of a mixture if its images were answered as the sensitivity images are.
 
-The search looks for a mixture that will pass on the validation images, and there are more of those, or fewer. So a mixture is judged by the interval
-that as many images as the validation has would give. Where that many images are too few to pass any engine, even one that answers as FP32 does, the
-verdict cannot guide a search: then the point decides, and the stage says so.
+The search looks for a mixture that will pass on the validation images, and there are more of those, or fewer. So a
+mixture is judged by the interval that as many images as the validation has would give. Where that many images are too
+few to pass any engine, even one that answers as FP32 does, the verdict cannot guide a search: then the point decides,
+and the stage says so.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class Rehearsal:
         return gate.judge(task, candidate, fp32, self.accuracy, images=self.images, margin=self.margin)
 
     def figures(self, task: AccuracyTask, candidate: Evaluation, fp32: Evaluation) -> dict[str, Any]:
-        """The verdict as metrics of a variant: `verdict`, `reaches` (the points do), `value`, `low`, `bound` and `figure` of the gate."""
+        """The verdict as metrics of a variant: `verdict`, `reaches` (the points do), `value`, `low`, `bound` and
+        `figure` of the gate.
+        """
         verdict = self.verdict(task, candidate, fp32)
         reaches = all(held.value >= held.bound - gate.ROUNDING for held in verdict.held)
         metric = verdict.metric
@@ -37,5 +40,7 @@ class Rehearsal:
         return {"verdict": verdict.outcome.value, "reaches": reaches, **found}
 
     def holds(self, figures: Figures, decidable: bool) -> bool:
-        """Whether a variant with these metrics is good enough: it passes, or where no engine could, its point reaches the bound."""
+        """Whether a variant with these metrics is good enough: it passes, or where no engine could, its point reaches
+        the bound.
+        """
         return figures["verdict"] == Outcome.passed.value if decidable else bool(figures["reaches"])

@@ -1,10 +1,13 @@
-"""The fewest layers left in FP16 with which INT8 passes the accuracy gate, looked for in the order of their worth there.
+"""The fewest layers left in FP16 with which INT8 passes the accuracy gate, looked for in the order of their worth
+there.
 
-First a bisection over how many of the costliest blocks stay in float, then each of these is tried in INT8 again, the cheapest first. Every
-step is an evaluation on the sensitivity images; the order is fixed, so equal inputs give an equal choice.
+First a bisection over how many of the costliest blocks stay in float, then each of these is tried in INT8 again, the
+cheapest first. Every step is an evaluation on the sensitivity images; the order is fixed, so equal inputs give an equal
+choice.
 
-A few hundred images make accuracy a coarse figure, and of many mixtures some pass by luck. So a mixture that passes is not trusted if it has a
-lower SQNR, to which every image adds, than one that failed (docs/decisions/0014-mixed-precision.md has what that is worth on unseen images).
+A few hundred images make accuracy a coarse figure, and of many mixtures some pass by luck. So a mixture that passes is
+not trusted if it has a lower SQNR, to which every image adds, than one that failed
+(docs/decisions/0014-mixed-precision.md has what that is worth on unseen images).
 """
 
 from __future__ import annotations
@@ -45,7 +48,9 @@ class Search:
         """Judge a mixture in the light of those before it, and keep it among them."""
         sqnr = figures.get("sqnr_db")  # absent where the answers are those of FP32
         failed = [trial.figures["sqnr_db"] for trial in self.trials if not trial.passes and "sqnr_db" in trial.figures]
-        self.trials.append(Trial(step, floats, figures, passes, passes and (sqnr is None or all(sqnr >= other for other in failed))))
+        self.trials.append(
+            Trial(step, floats, figures, passes, passes and (sqnr is None or all(sqnr >= other for other in failed)))
+        )
         return self.trials[-1]
 
     @property
@@ -91,12 +96,18 @@ def search(measure: Measure, holds: Holds, ranking: Sequence[Block], evaluations
 
 
 def most_floats(layers: int, minimum_int8_share: float) -> int:
-    """How many layers may stay in float so that at least this share runs in INT8; 0.8 of 10 leaves 2, though 10 * (1 - 0.8) is under 2."""
+    """How many layers may stay in float so that at least this share runs in INT8; 0.8 of 10 leaves 2, though 10 * (1 -
+    0.8) is under 2.
+    """
     return layers - math.ceil(minimum_int8_share * layers - 1e-9)
 
 
-def _bisect(attempt: Callable[[str, Sequence[Block]], bool], ranking: Sequence[Block], most: int, found: Search) -> list[Block]:
-    """The shortest prefix of the ranking that holds, by doubling and then halving: a prefix is assumed to hold if a shorter one does."""
+def _bisect(
+    attempt: Callable[[str, Sequence[Block]], bool], ranking: Sequence[Block], most: int, found: Search
+) -> list[Block]:
+    """The shortest prefix of the ranking that holds, by doubling and then halving: a prefix is assumed to hold if a
+    shorter one does.
+    """
     sizes = [0]
     for block in ranking:
         sizes.append(sizes[-1] + len(block))
@@ -123,7 +134,9 @@ def _bisect(attempt: Callable[[str, Sequence[Block]], bool], ranking: Sequence[B
 
 
 def _restore(attempt: Callable[[str, Sequence[Block]], bool], kept: list[Block], found: Search) -> None:
-    """Try each block in INT8 again, the cheapest first; the last one of the prefix is needed, or a shorter prefix had held."""
+    """Try each block in INT8 again, the cheapest first; the last one of the prefix is needed, or a shorter prefix had
+    held.
+    """
     for block in reversed(kept[:-1]):
         fewer = [other for other in kept if other != block]
         if attempt("restore", fewer):
@@ -136,7 +149,9 @@ def _keep(found: Search) -> None:
 
 
 def table_rows(found: Search, layers: int, figure: str) -> list[dict[str, Any]]:
-    """A row a trial, for trials.csv: trial, step, float_layers, int8_share, the gate's figure, sqnr_db, verdict, passes, holds, layers (names)."""
+    """A row a trial, for trials.csv: trial, step, float_layers, int8_share, the gate's figure, sqnr_db, verdict,
+    passes, holds, layers (names).
+    """
     return [
         {
             "trial": number,

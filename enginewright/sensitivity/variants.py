@@ -1,4 +1,6 @@
-"""One model with any of its layers left in float: what each such variant is worth on the sensitivity images, by ONNX Runtime."""
+"""One model with any of its layers left in float: what each such variant is worth on the sensitivity images, by ONNX
+Runtime.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ class Variants:
         `placement`: whose INT8 the variants compute.
 
         Raises:
-            ModelError: ONNX Runtime cannot run the model, or a Conv, ConvTranspose, Gemm or MatMul has no name of its own.
+            ModelError: ONNX Runtime cannot run the model, or a Conv, ConvTranspose, Gemm or MatMul has no name of its
+                own.
             CalibrationMismatch: the cache is of another model.
         """
         self._path, self._evaluator, self._output = onnx_model, evaluator, output_name
@@ -53,10 +56,13 @@ class Variants:
         names = [node.name for node in quantizable(self._model)]
         if "" in names or len(set(names)) < len(names):
             raise ModelError(
-                f"{onnx_model} has Conv, ConvTranspose, Gemm or MatMul nodes without a name of their own, so none can be told apart; name the nodes"
+                f"{onnx_model} has Conv, ConvTranspose, Gemm or MatMul nodes without a name of their own, so none can"
+                " be told apart; name the nodes"
             )
         left = left_in_float(self._model, self._cache, placement)
-        self.layers = tuple(name for name in names if name not in left)  # of which a search may choose: the others are in float already
+        self.layers = tuple(
+            name for name in names if name not in left
+        )  # of which a search may choose: the others are in float already
         self.reused = 0
         with OnnxRuntimeEngine(onnx_model, open_session(str(onnx_model)), evaluator.batch_size) as engine:
             self._input = engine.inputs[0].name
@@ -84,15 +90,21 @@ class Variants:
         return self._evaluator.equal(self.evaluated.outputs)
 
     def traffic(self) -> dict[str, int]:
-        """Of every layer, how many values it reads and writes for one image; weights, which a batch shares, are left out."""
+        """Of every layer, how many values it reads and writes for one image; weights, which a batch shares, are left
+        out.
+        """
         graph, layers = Graph(self._model), quantizable(self._model)
-        moved = {node.name: [tensor for tensor in (*node.input, *node.output) if tensor and graph.constant(tensor) is None] for node in layers}
+        moved = {
+            node.name: [tensor for tensor in (*node.input, *node.output) if tensor and graph.constant(tensor) is None]
+            for node in layers
+        }
         feeds = self.images.feeds(self._input, self._evaluator.preprocessing, 1)
         values = next(tensor_values(self._model, sorted(set().union(*moved.values())), feeds))
         return {name: sum(values[tensor].size for tensor in tensors) for name, tensors in moved.items()}
 
     def figures(self, floats: Collection[str], operators: Collection[str] = ()) -> Figures:
-        """The metrics of the task (agreement with FP32, SQNR, with labels top-1) and of the rehearsal, of the model with `floats` left in float.
+        """The metrics of the task (agreement with FP32, SQNR, with labels top-1) and of the rehearsal, of the model
+        with `floats` left in float.
 
         Args:
             floats: names of layers; what belongs to them stays in float too (`float_nodes`).
@@ -104,7 +116,9 @@ class Variants:
         if self._journal is not None and (known := self._journal.get(digest)) is not None:
             self.reused += 1
             return known
-        with OnnxRuntimeEngine(self._path, open_session(plan, simulates=self._placement is Placement.tensorrt), self._evaluator.batch_size) as engine:
+        with OnnxRuntimeEngine(
+            self._path, open_session(plan, simulates=self._placement is Placement.tensorrt), self._evaluator.batch_size
+        ) as engine:
             evaluation = self._evaluator.evaluate(engine, Precision.int8_mixed, self._output, self.evaluated.outputs)
         found = self.task.summary(evaluation.rows, evaluation.classes)
         if self.rehearsal is not None:

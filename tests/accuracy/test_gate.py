@@ -27,7 +27,9 @@ def one_hot(answers: list[int], classes: int = 3) -> Outputs:
 
 
 def paired(both: int, gained: int, lost: int, neither: int) -> tuple[Evaluation, Evaluation]:
-    """An engine and FP32 of whom so many images of class 0 were answered rightly by both, by the engine alone, by FP32 alone, by none."""
+    """An engine and FP32 of whom so many images of class 0 were answered rightly by both, by the engine alone, by FP32
+    alone, by none.
+    """
     engine = one_hot([0] * (both + gained) + [1] * (lost + neither))
     fp32 = one_hot([0] * both + [1] * gained + [0] * lost + [2] * neither)
     labels = np.zeros(len(engine), np.int64)
@@ -38,10 +40,14 @@ def paired(both: int, gained: int, lost: int, neither: int) -> tuple[Evaluation,
 def agreeing(same: int, others: int) -> tuple[Evaluation, Evaluation]:
     """Without labels."""
     engine, fp32 = one_hot([0] * same + [1] * others), one_hot([0] * (same + others))
-    return Evaluation(CLASSIFICATION.per_image(engine, None, fp32), 3), Evaluation(CLASSIFICATION.per_image(fp32, None, None), 3)
+    return Evaluation(CLASSIFICATION.per_image(engine, None, fp32), 3), Evaluation(
+        CLASSIFICATION.per_image(fp32, None, None), 3
+    )
 
 
-def settings(mode: GateMode = RELATIVE, ratio: float = 0.99, loss: float = 0.01, floor: Optional[float] = None, **others: object) -> Accuracy:
+def settings(
+    mode: GateMode = RELATIVE, ratio: float = 0.99, loss: float = 0.01, floor: Optional[float] = None, **others: object
+) -> Accuracy:
     return Accuracy(gate=mode, minimum_ratio=ratio, maximum_loss=loss, minimum_sqnr_db=floor, **others)  # type: ignore[arg-type]  # by name
 
 
@@ -50,7 +56,9 @@ def settings(mode: GateMode = RELATIVE, ratio: float = 0.99, loss: float = 0.01,
     [
         pytest.param(settings(), paired(979, 0, 0, 21), PASSED, id="the default project: none of 1,000 differs"),
         pytest.param(settings(), paired(976, 0, 3, 21), PASSED, id="three of 1,000 lost"),
-        pytest.param(settings(), paired(975, 0, 4, 21), UNDECIDED, id="four of 1,000 lost, though the point is 0.995 of FP32's"),
+        pytest.param(
+            settings(), paired(975, 0, 4, 21), UNDECIDED, id="four of 1,000 lost, though the point is 0.995 of FP32's"
+        ),
         pytest.param(settings(), paired(950, 0, 29, 21), FAILED, id="29 of 1,000 lost"),
         pytest.param(settings(), paired(294, 0, 0, 6), UNDECIDED, id="none of 300 differs: too few to say 0.99"),
         pytest.param(settings(), paired(3, 0, 0, 0), UNDECIDED, id="none of three differs"),
@@ -60,7 +68,9 @@ def settings(mode: GateMode = RELATIVE, ratio: float = 0.99, loss: float = 0.01,
         pytest.param(settings(ratio=1.0), paired(500, 40, 0, 460), PASSED, id="better than FP32 by more than chance"),
         pytest.param(settings(ratio=1.0), paired(500, 4, 3, 493), UNDECIDED, id="better than FP32 by chance"),
         pytest.param(settings(ABSOLUTE), paired(979, 0, 0, 21), PASSED, id="absolute, none differs"),
-        pytest.param(settings(ABSOLUTE), paired(970, 0, 10, 20), UNDECIDED, id="absolute, the point exactly on the bound"),
+        pytest.param(
+            settings(ABSOLUTE), paired(970, 0, 10, 20), UNDECIDED, id="absolute, the point exactly on the bound"
+        ),
         pytest.param(settings(ABSOLUTE), paired(940, 0, 40, 20), FAILED, id="absolute, under"),
         pytest.param(settings(ratio=0.95), agreeing(985, 15), PASSED, id="no labels, agreement over the bound"),
         pytest.param(settings(ratio=0.95), agreeing(250, 6), UNDECIDED, id="no labels, few images"),
@@ -75,26 +85,38 @@ def test_verdict(configured: Accuracy, pair: tuple[Evaluation, Evaluation], outc
     assert verdict.passed is (outcome is PASSED)
 
 
-@pytest.mark.parametrize(("pair", "bound"), [(paired(975, 0, 4, 21), 0.99), (paired(940, 5, 12, 43), 0.99), (agreeing(250, 6), 0.95)])
-def test_as_many_images_as_it_says_do_decide_and_hardly_fewer_do(pair: tuple[Evaluation, Evaluation], bound: float) -> None:
+@pytest.mark.parametrize(
+    ("pair", "bound"), [(paired(975, 0, 4, 21), 0.99), (paired(940, 5, 12, 43), 0.99), (agreeing(250, 6), 0.95)]
+)
+def test_as_many_images_as_it_says_do_decide_and_hardly_fewer_do(
+    pair: tuple[Evaluation, Evaluation], bound: float
+) -> None:
     configured = settings(ratio=bound)
     needed = judge(CLASSIFICATION, *pair, configured).metric.needed
     assert needed is not None
     assert judge(CLASSIFICATION, *pair, configured, images=needed).outcome is not UNDECIDED
     assert judge(CLASSIFICATION, *pair, configured, images=int(0.99 * needed) - 1).outcome is UNDECIDED
-    assert f"about {needed:,} images like these" in sentence(CLASSIFICATION, judge(CLASSIFICATION, *pair, configured), "int8")
+    assert f"about {needed:,} images like these" in sentence(
+        CLASSIFICATION, judge(CLASSIFICATION, *pair, configured), "int8"
+    )
 
 
 def test_a_value_on_its_bound_is_said_to_be_decided_by_no_number_of_images() -> None:
     verdict = judge(CLASSIFICATION, *paired(970, 0, 10, 20), settings(ABSOLUTE))
     assert verdict.metric.needed is None
-    assert "so close to the bound that no number of images up to 10,000,000 would decide" in sentence(CLASSIFICATION, verdict, "int8")
+    assert "so close to the bound that no number of images up to 10,000,000 would decide" in sentence(
+        CLASSIFICATION, verdict, "int8"
+    )
 
 
 def test_the_interval_is_one_of_what_is_judged() -> None:
-    """Of INT8 - 0.5 x FP32, which an image that both know moves too, and not of INT8 - FP32, where the two never differ."""
+    """Of INT8 - 0.5 x FP32, which an image that both know moves too, and not of INT8 - FP32, where the two never
+    differ.
+    """
     verdict = judge(CLASSIFICATION, *paired(50, 0, 0, 50), settings(ratio=0.5))
-    assert verdict.metric.high - verdict.metric.low == pytest.approx(0.5 * 2 * 0.0961, rel=0.02)  # half of Wilson's around 50 of 100
+    assert verdict.metric.high - verdict.metric.low == pytest.approx(
+        0.5 * 2 * 0.0961, rel=0.02
+    )  # half of Wilson's around 50 of 100
 
 
 @pytest.mark.parametrize(
@@ -105,12 +127,22 @@ def test_the_interval_is_one_of_what_is_judged() -> None:
         pytest.param(0.55, None, PASSED, id="5 dB, and none is asked for"),
     ],
 )
-def test_noise_fails_an_engine_whose_answers_happen_to_agree(noise: float, floor: Optional[float], outcome: Outcome) -> None:
+def test_noise_fails_an_engine_whose_answers_happen_to_agree(
+    noise: float, floor: Optional[float], outcome: Outcome
+) -> None:
     random = np.random.default_rng(0)
-    fp32 = np.tile(np.array([3.0, 0.0, 0.0, 0.0], np.float32), (600, 1)) + random.normal(size=(600, 4)).astype(np.float32) * 0.1
+    fp32 = (
+        np.tile(np.array([3.0, 0.0, 0.0, 0.0], np.float32), (600, 1))
+        + random.normal(size=(600, 4)).astype(np.float32) * 0.1
+    )
     shift = np.float32(np.linalg.norm(fp32[0]) * noise / 2)  # the same for all four, so no answer changes
     rows = CLASSIFICATION.per_image(fp32 + shift * random.choice([-1, 1], (600, 1)).astype(np.float32), None, fp32)
-    verdict = judge(CLASSIFICATION, Evaluation(rows, 4), Evaluation(CLASSIFICATION.per_image(fp32, None, None), 4), settings(floor=floor))
+    verdict = judge(
+        CLASSIFICATION,
+        Evaluation(rows, 4),
+        Evaluation(CLASSIFICATION.per_image(fp32, None, None), 4),
+        settings(floor=floor),
+    )
     assert rows["agrees"].all()
     assert verdict.metric.outcome is PASSED
     assert verdict.outcome is outcome
@@ -124,8 +156,24 @@ def test_noise_fails_an_engine_whose_answers_happen_to_agree(noise: float, floor
 def test_noise_upon_nothing_fails_and_an_equal_engine_has_no_noise() -> None:
     fp32, other = np.zeros((50, 3), np.float32), np.full((50, 3), 0.5, np.float32)
     reference = Evaluation(CLASSIFICATION.per_image(fp32, None, None), 3)
-    assert judge(CLASSIFICATION, Evaluation(CLASSIFICATION.per_image(other, None, fp32), 3), reference, settings(ratio=0.5, floor=10.0)).outcome is FAILED
-    assert judge(CLASSIFICATION, Evaluation(CLASSIFICATION.per_image(fp32, None, fp32), 3), reference, settings(ratio=0.5, floor=10.0)).noise is None
+    assert (
+        judge(
+            CLASSIFICATION,
+            Evaluation(CLASSIFICATION.per_image(other, None, fp32), 3),
+            reference,
+            settings(ratio=0.5, floor=10.0),
+        ).outcome
+        is FAILED
+    )
+    assert (
+        judge(
+            CLASSIFICATION,
+            Evaluation(CLASSIFICATION.per_image(fp32, None, fp32), 3),
+            reference,
+            settings(ratio=0.5, floor=10.0),
+        ).noise
+        is None
+    )
 
 
 def verdicts(**outcomes: tuple[Evaluation, Evaluation]) -> dict[Precision, Verdict]:
@@ -160,7 +208,9 @@ def test_an_undecided_engine_stops_the_pipeline_unless_it_is_only_to_warn() -> N
 
 def test_failure_names_the_three_worst_classes_in_order() -> None:
     classes = pd.DataFrame({"class": list("abcde"), "recall_delta_int8": [0.0, -0.2, -0.01, -0.5, 0.1]})
-    said = failure(CLASSIFICATION, judge(CLASSIFICATION, *paired(900, 0, 100, 0), settings()), Precision.int8, classes, settings())
+    said = failure(
+        CLASSIFICATION, judge(CLASSIFICATION, *paired(900, 0, 100, 0), settings()), Precision.int8, classes, settings()
+    )
     assert "top-1 of int8 is 0.9000 (0.8" in said
     assert "which is below the bound 0.9900 (fp32: 0.99 x 1.0000)" in said
     assert "'d' (-0.500), 'b' (-0.200) and 'c' (-0.010)" in said
@@ -168,15 +218,21 @@ def test_failure_names_the_three_worst_classes_in_order() -> None:
 
 
 def test_a_failed_agreement_points_to_the_task_for_what_is_no_class() -> None:
-    said = failure(CLASSIFICATION, judge(CLASSIFICATION, *agreeing(50, 50), settings()), Precision.int8, None, settings())
+    said = failure(
+        CLASSIFICATION, judge(CLASSIFICATION, *agreeing(50, 50), settings()), Precision.int8, None, settings()
+    )
     assert "set model.task=outputs if the model's output is no class scores" in said
 
 
 def pixels(answers: list[int], targets: list[int], fp32: list[int]) -> tuple[Evaluation, Evaluation]:
     """Images of 4 pixels, each all of one class of 3."""
-    engine, reference = (np.repeat(np.repeat(one_hot(values)[:, :, None, None], 2, 2), 2, 3) for values in (answers, fp32))
+    engine, reference = (
+        np.repeat(np.repeat(one_hot(values)[:, :, None, None], 2, 2), 2, 3) for values in (answers, fp32)
+    )
     wanted = np.repeat(np.repeat(np.array(targets, np.uint8)[:, None, None], 2, 1), 2, 2)
-    return Evaluation(SEGMENTATION.per_image(engine, wanted, reference), 3), Evaluation(SEGMENTATION.per_image(reference, wanted, None), 3)
+    return Evaluation(SEGMENTATION.per_image(engine, wanted, reference), 3), Evaluation(
+        SEGMENTATION.per_image(reference, wanted, None), 3
+    )
 
 
 def test_another_task_is_held_by_its_own_metric_and_names_its_own_losses() -> None:
@@ -206,7 +262,13 @@ def test_labels_that_fp32_does_not_know_are_refused() -> None:
     labels, outputs = random.integers(0, 17, 400), random.normal(size=(400, 1000)).astype(np.float32)
     with pytest.raises(DataError) as refusal:
         signal(CLASSIFICATION, outputs, labels)
-    for cause in ("top-1 0.0000", "wrong labels", "another order", "data.preprocessing", "accuracy.require_signal=false"):
+    for cause in (
+        "top-1 0.0000",
+        "wrong labels",
+        "another order",
+        "data.preprocessing",
+        "accuracy.require_signal=false",
+    ):
         assert cause in str(refusal.value)
 
 
@@ -223,7 +285,9 @@ def test_fp32_must_know_more_than_the_commonest_class(answers: list[int], labels
     if not refused:
         signal(CLASSIFICATION, one_hot(answers), np.array(labels))
         return
-    with pytest.raises(DataError, match="all have the same answer" if len(set(labels)) == 1 else "always giving the commonest answer"):
+    with pytest.raises(
+        DataError, match="all have the same answer" if len(set(labels)) == 1 else "always giving the commonest answer"
+    ):
         signal(CLASSIFICATION, one_hot(answers), np.array(labels))
 
 
@@ -232,7 +296,9 @@ def test_a_segmentation_must_know_more_than_the_background(knows: bool, refused:
     targets = [0] * 80 + [1] * 20 + [2] * 20
     _, fp32 = pixels([0] * 120, targets, targets if knows else [0] * 120)
     wanted = np.repeat(np.repeat(np.array(targets, np.uint8)[:, None, None], 2, 1), 2, 2)
-    assert SEGMENTATION.baseline(wanted) == pytest.approx(SEGMENTATION.summary(pixels([0] * 120, targets, [0] * 120)[0].rows, 3)["mean_iou"])
+    assert SEGMENTATION.baseline(wanted) == pytest.approx(
+        SEGMENTATION.summary(pixels([0] * 120, targets, [0] * 120)[0].rows, 3)["mean_iou"]
+    )
     if refused:
         with pytest.raises(DataError, match=r"mean IoU 0\.2222"):
             require_signal(SEGMENTATION, fp32, wanted, 0.95)
@@ -253,20 +319,37 @@ DEAD = np.full((20, 3), 0.1, np.float32)
     ("task", "outputs", "refused"),
     [
         pytest.param(CLASSIFICATION, one_hot([0, 1, 2]), False, id="several classes"),
-        pytest.param(CLASSIFICATION, one_hot([0]), False, id="one image, of which the gate says that it decides nothing"),
+        pytest.param(
+            CLASSIFICATION, one_hot([0]), False, id="one image, of which the gate says that it decides nothing"
+        ),
         pytest.param(CLASSIFICATION, one_hot([1] * 20), True, id="one class"),
         pytest.param(CLASSIFICATION, one_hot([1] * 20) * 0, True, id="zeros"),
-        pytest.param(SEGMENTATION, np.repeat(one_hot([0, 1] * 10)[:, :, None, None], 2, 3), False, id="two classes of pixels"),
-        pytest.param(SEGMENTATION, np.repeat(one_hot([1] * 20)[:, :, None, None], 2, 3), True, id="one class of pixels"),
-        pytest.param(get_task(TaskName.outputs), together({"a": VARIED, "anchors": DEAD}), False, id="one output of two is constant"),
-        pytest.param(get_task(TaskName.outputs), together({"a": DEAD, "b": DEAD * 0}), True, id="all outputs are constant"),
+        pytest.param(
+            SEGMENTATION, np.repeat(one_hot([0, 1] * 10)[:, :, None, None], 2, 3), False, id="two classes of pixels"
+        ),
+        pytest.param(
+            SEGMENTATION, np.repeat(one_hot([1] * 20)[:, :, None, None], 2, 3), True, id="one class of pixels"
+        ),
+        pytest.param(
+            get_task(TaskName.outputs),
+            together({"a": VARIED, "anchors": DEAD}),
+            False,
+            id="one output of two is constant",
+        ),
+        pytest.param(
+            get_task(TaskName.outputs), together({"a": DEAD, "b": DEAD * 0}), True, id="all outputs are constant"
+        ),
     ],
 )
-def test_without_labels_fp32_must_not_answer_all_images_alike(task: AccuracyTask, outputs: Outputs, refused: bool) -> None:
+def test_without_labels_fp32_must_not_answer_all_images_alike(
+    task: AccuracyTask, outputs: Outputs, refused: bool
+) -> None:
     if not refused:
         require_signal(task, one_set(task, outputs), None, 0.95)
         return
-    with pytest.raises(DataError, match="fp32 gives all 20 images the same answer, and an engine that keeps that keeps nothing"):
+    with pytest.raises(
+        DataError, match="fp32 gives all 20 images the same answer, and an engine that keeps that keeps nothing"
+    ):
         require_signal(task, one_set(task, outputs), None, 0.95)
 
 

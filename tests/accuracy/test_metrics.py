@@ -24,7 +24,9 @@ def test_loss_and_divergence_equal_those_of_pytorch() -> None:
     rows = per_image(OUTPUTS, LABELS, REFERENCE)
     outputs, reference = torch.from_numpy(OUTPUTS).double(), torch.from_numpy(REFERENCE).double()
     loss = torch.nn.functional.cross_entropy(outputs, torch.from_numpy(LABELS), reduction="none")
-    divergence = torch.nn.functional.kl_div(outputs.log_softmax(1), reference.log_softmax(1), reduction="none", log_target=True).sum(1)
+    divergence = torch.nn.functional.kl_div(
+        outputs.log_softmax(1), reference.log_softmax(1), reduction="none", log_target=True
+    ).sum(1)
     cosine = torch.nn.functional.cosine_similarity(outputs, reference)
     np.testing.assert_allclose(rows["loss"], loss, rtol=1e-12)
     np.testing.assert_allclose(rows["kl_divergence"], divergence, rtol=1e-6, atol=1e-15)
@@ -66,7 +68,9 @@ def test_first_rank_is_argmax_even_among_ties(values: list[list[int]], label: in
 
 @pytest.mark.parametrize("size", [1, 7, 40], ids=lambda size: f"batch {size}")
 def test_batches_add_up_to_the_whole(size: int) -> None:
-    pieces = [per_image(OUTPUTS[i : i + size], LABELS[i : i + size], REFERENCE[i : i + size]) for i in range(0, 40, size)]
+    pieces = [
+        per_image(OUTPUTS[i : i + size], LABELS[i : i + size], REFERENCE[i : i + size]) for i in range(0, 40, size)
+    ]
     assert summary(pd.concat(pieces), 12) == pytest.approx(summary(per_image(OUTPUTS, LABELS, REFERENCE), 12))
 
 

@@ -11,10 +11,21 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
-from enginewright.accuracy.statistics import Lowest, PairedCounts, Resampled, Shares, compare, mcnemar_p, proportion, resampled, unseen
+from enginewright.accuracy.statistics import (
+    Lowest,
+    PairedCounts,
+    Resampled,
+    Shares,
+    compare,
+    mcnemar_p,
+    proportion,
+    resampled,
+    unseen,
+)
 
-# T. Tango's interval of the difference and N.-S. Tang's of the ratio, as the tests of the R package contingencytables have them, which goes with
-# M. Fagerland, S. Lydersen, P. Laake, "Statistical Analysis of Contingency Tables", 2017: complete response (Cavo 2012), airway (Bentur 2009).
+# T. Tango's interval of the difference and N.-S. Tang's of the ratio, as the tests of the R package contingencytables
+# have them, which goes with M. Fagerland, S. Lydersen, P. Laake, "Statistical Analysis of Contingency Tables", 2017:
+# complete response (Cavo 2012), airway (Bentur 2009).
 CAVO, BENTUR = PairedCounts(59, 6, 16, 80), PairedCounts(1, 1, 7, 12)
 
 
@@ -24,13 +35,21 @@ def test_interval_of_the_difference_equals_published_values() -> None:
 
 
 def test_a_ratio_beyond_the_published_limits_is_excluded_and_one_within_is_not() -> None:
-    """The limits of the ratio of paired proportions, 0.7476 and 0.9876, are where the interval of p1 - r p2 leaves 0."""
+    """The limits of the ratio of paired proportions, 0.7476 and 0.9876, are where the interval of p1 - r p2 leaves
+    0.
+    """
     assert CAVO.difference(0.7475).interval(0.95)[0] > 0 > CAVO.difference(0.7477).interval(0.95)[0]
     assert CAVO.difference(0.9877).interval(0.95)[1] < 0 < CAVO.difference(0.9875).interval(0.95)[1]
 
 
-@given(st.lists(st.integers(0, 300), min_size=4, max_size=4).filter(any), st.sampled_from([0.8, 0.95, 0.99]), st.sampled_from([0.0, 0.9, 1.0]))
-def test_interval_holds_the_difference_and_turns_round_with_it(cells: list[int], confidence: float, ratio: float) -> None:
+@given(
+    st.lists(st.integers(0, 300), min_size=4, max_size=4).filter(any),
+    st.sampled_from([0.8, 0.95, 0.99]),
+    st.sampled_from([0.0, 0.9, 1.0]),
+)
+def test_interval_holds_the_difference_and_turns_round_with_it(
+    cells: list[int], confidence: float, ratio: float
+) -> None:
     found = PairedCounts(*cells).difference(ratio)
     low, high = found.interval(confidence)
     assert -ratio - 1e-9 <= low <= found.value + 1e-9
@@ -53,12 +72,16 @@ def test_engines_that_never_differ_leave_room_for_the_images_that_were_not_seen(
 @pytest.mark.parametrize("lost", [0.0005, 0.001, 0.002, 0.004, 0.01, 0.05])
 @pytest.mark.parametrize("images", [100, 300, 1000])
 def test_a_loss_is_excluded_no_oftener_than_the_confidence_allows(lost: float, images: int) -> None:
-    """An engine that loses this share and gains none: how often the lower limit lies above its true loss, summed over what can be seen."""
+    """An engine that loses this share and gains none: how often the lower limit lies above its true loss, summed over
+    what can be seen.
+    """
     losses = np.arange(images + 1)
     share = binom.pmf(losses, images, lost)
     likely = [int(count) for count in losses[share > 1e-9]]
     excluded = [
-        PairedCounts(images // 2 - count, 0, count, images - images // 2).difference().interval(0.95)[0] > -lost for count in likely if count <= images // 2
+        PairedCounts(images // 2 - count, 0, count, images - images // 2).difference().interval(0.95)[0] > -lost
+        for count in likely
+        if count <= images // 2
     ]
     assert sum(share[count] for count, wrong in zip(likely, excluded) if wrong) <= 0.03
 
@@ -101,7 +124,9 @@ def test_mcnemar_is_the_two_sided_binomial_tail(only_first: int, only_second: in
 
 @pytest.mark.parametrize(("right", "images"), [(1, 7), (81, 263), (101, 128), (999, 1000)])
 def test_limits_of_a_proportion_are_where_the_score_test_rejects(right: int, images: int) -> None:
-    """Wilson's interval holds the proportions that the score test, with the variance under the hypothesis, does not reject."""
+    """Wilson's interval holds the proportions that the score test, with the variance under the hypothesis, does not
+    reject.
+    """
 
     def p_value(share: float) -> float:
         return float(2 * norm.sf(abs(right / images - share) / math.sqrt(share * (1 - share) / images)))

@@ -7,13 +7,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from enginewright.accuracy.tables import CONFUSION_CLASSES, OTHER, class_names, class_table, confusion_table, recall_series
+from enginewright.accuracy.tables import (
+    CONFUSION_CLASSES,
+    OTHER,
+    class_names,
+    class_table,
+    confusion_table,
+    recall_series,
+)
 from enginewright.data import ImageSet
 
 
 def image_set(labels: list[int], classes: int) -> ImageSet:
     pixels = np.zeros((len(labels), 1, 1, 1), np.uint8)
-    return ImageSet(pixels, np.array(labels), tuple(f"c{index}" for index in range(classes)), tuple(str(index) for index in range(len(labels))), [Path("x")])
+    return ImageSet(
+        pixels,
+        np.array(labels),
+        tuple(f"c{index}" for index in range(classes)),
+        tuple(str(index) for index in range(len(labels))),
+        [Path("x")],
+    )
 
 
 def test_confusion_of_many_classes_keeps_those_with_most_errors() -> None:

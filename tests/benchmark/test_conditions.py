@@ -1,4 +1,6 @@
-"""Telemetry, recorded and live: a clock drop, a throttle reason and another process are flagged with their seconds; energy by the trapezoid."""
+"""Telemetry, recorded and live: a clock drop, a throttle reason and another process are flagged with their seconds;
+energy by the trapezoid.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from support.waiting import HANG_SECONDS, until
 
 def recorded(**columns: object) -> pd.DataFrame:
     """A recording of 200 seconds at 1 Hz, read back from CSV as a file would be."""
-    table = pd.DataFrame({"seconds": np.arange(200.0), "sm_clock_mhz": 1980.0, "power_w": 600.0, "throttle_reasons": 0.0})
+    table = pd.DataFrame(
+        {"seconds": np.arange(200.0), "sm_clock_mhz": 1980.0, "power_w": 600.0, "throttle_reasons": 0.0}
+    )
     return pd.read_csv(StringIO(table.assign(**columns).to_csv(index=False)))  # type: ignore[arg-type]
 
 
@@ -70,7 +74,10 @@ def test_unknown_power_gives_no_energy() -> None:
 
 def test_others_on_the_gpu_are_named_with_their_memory() -> None:
     seen = [json.dumps([[77, "train.py", 1.0, 2048.0]]) if 30 <= second < 60 else "" for second in range(200)]
-    assert conditions(recorded(other_processes=seen), 1)["other_processes"] == "train.py (process 77), up to 100% of a core, 2048 MiB of the GPU, 30-59 s"
+    assert (
+        conditions(recorded(other_processes=seen), 1)["other_processes"]
+        == "train.py (process 77), up to 100% of a core, 2048 MiB of the GPU, 30-59 s"
+    )
     unknown = [json.dumps([[9, "a process of another user or container", 0.0, -1.0]])] * 200
     assert "on the GPU, 0-199 s" in conditions(recorded(other_processes=unknown), 1)["other_processes"]
 
@@ -100,7 +107,9 @@ def test_a_process_is_named_from_a_quarter_of_a_core(monkeypatch: pytest.MonkeyP
     neighbours = Neighbours(os.getpid())
     clock["now"] += 2.0
     seconds["cpu"] += 2.0 * busy
-    assert json.loads(neighbours.read() or "[]") == ([[nobody, "a process of another user or container", busy, 0.0]] if named else [])
+    assert json.loads(neighbours.read() or "[]") == (
+        [[nobody, "a process of another user or container", busy, 0.0]] if named else []
+    )
 
 
 def test_the_measured_process_under_the_hosts_number_is_no_other() -> None:

@@ -9,7 +9,9 @@ from enginewright.benchmark.curve import knee
 
 
 def curve(**rates: float) -> pd.DataFrame:
-    return pd.DataFrame([(int(name[1:]), rate) for name, rate in rates.items()], columns=["batch", "throughput_images_per_s"])
+    return pd.DataFrame(
+        [(int(name[1:]), rate) for name, rate in rates.items()], columns=["batch", "throughput_images_per_s"]
+    )
 
 
 @pytest.mark.parametrize(

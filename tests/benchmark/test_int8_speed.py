@@ -17,7 +17,9 @@ from enginewright.cli.compare import compare
 from enginewright.runtimes.base import LayerTime
 
 # ViT-B/16 on an H200, batch 32 (docs/decisions/0020-precision-mode.md).
-SENTENCE = "int8 is slower than fp16 (offline): 4,700 against 5,760 images/s, 0.82 of its speed; use the FP16 engine, or try "
+SENTENCE = (
+    "int8 is slower than fp16 (offline): 4,700 against 5,760 images/s, 0.82 of its speed; use the FP16 engine, or try "
+)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,10 @@ def test_each_engine_and_scenario_is_judged() -> None:
 
 def test_compare_says_it_and_what_the_builds_found(tmp_path: Path) -> None:
     stages = {"validate_accuracy": {}, "benchmark_sustained": measured(4700.0)}
-    builds = {f"build_{name}": {"findings": [f"a finding about {name}"] if name == "int8" else []} for name in ("fp32", "fp16", "int8", "int8_mixed")}
+    builds = {
+        f"build_{name}": {"findings": [f"a finding about {name}"] if name == "int8" else []}
+        for name in ("fp32", "fp16", "int8", "int8_mixed")
+    }
     for stage, content in {**stages, **builds}.items():
         (tmp_path / f"{stage}.json").write_text(json.dumps(content))
     notes = compare(tmp_path, "none").notes
@@ -66,17 +71,25 @@ def test_compare_says_it_and_what_the_builds_found(tmp_path: Path) -> None:
 
 def test_pareto_says_it() -> None:
     names = ["fp32", "fp16", "int8"]
-    frame = pd.DataFrame({"precision": names, "throughput_images_per_s": [1000.0, 5760.0, 4700.0], "scenario": "offline"})
+    frame = pd.DataFrame(
+        {"precision": names, "throughput_images_per_s": [1000.0, 5760.0, 4700.0], "scenario": "offline"}
+    )
     (finding,) = pareto.findings(frame)
     assert finding.startswith(SENTENCE)
     assert pareto.findings(frame.assign(throughput_images_per_s=[1.0, 2.0, 3.0])) == []
 
 
 def test_the_profile_says_it() -> None:
-    profiles = {"fp16": [LayerTime("a", 0.8, "FP16"), LayerTime("b", 0.4, "FP16")], "int8": [LayerTime("a", 1.0, "INT8"), LayerTime("b", 0.5, "INT8")]}
+    profiles = {
+        "fp16": [LayerTime("a", 0.8, "FP16"), LayerTime("b", 0.4, "FP16")],
+        "int8": [LayerTime("a", 1.0, "INT8"), LayerTime("b", 0.5, "INT8")],
+    }
     comparison = layers.side_by_side(profiles)
     (finding,) = layers.metrics(profiles, comparison, 8)["findings"]
-    assert finding.startswith("int8 is slower than fp16 (all layers at batch 8, under the profiler): 1.500 against 1.200 ms, 0.80 of its speed; ")
+    assert finding.startswith(
+        "int8 is slower than fp16 (all layers at batch 8, under the profiler): 1.500 against 1.200 ms, 0.80 of its"
+        " speed; "
+    )
     console = Console(record=True, width=300)
     layers.show(layers.layer_table(profiles), comparison, console, [finding])
     assert "Finding: int8 is slower than fp16" in console.export_text()

@@ -10,8 +10,16 @@ from enginewright.benchmark import layers
 from enginewright.runtimes.base import LayerTime
 
 PROFILES = {
-    "fp32": [LayerTime("conv1 + relu1", 1.0, "FP32", ("conv1", "relu1")), LayerTime("add", 0.3, "FP32", ("add",)), LayerTime("fc", 0.1, "FP32", ("fc",))],
-    "fp16": [LayerTime("conv1", 0.5, "FP16", ("conv1",)), LayerTime("relu1 + add", 0.2, "FP16", ("relu1", "add")), LayerTime("fc", 0.05, "FP16", ("fc",))],
+    "fp32": [
+        LayerTime("conv1 + relu1", 1.0, "FP32", ("conv1", "relu1")),
+        LayerTime("add", 0.3, "FP32", ("add",)),
+        LayerTime("fc", 0.1, "FP32", ("fc",)),
+    ],
+    "fp16": [
+        LayerTime("conv1", 0.5, "FP16", ("conv1",)),
+        LayerTime("relu1 + add", 0.2, "FP16", ("relu1", "add")),
+        LayerTime("fc", 0.05, "FP16", ("fc",)),
+    ],
     "int8": [
         LayerTime("reformat", 0.05, "", ()),
         LayerTime("conv1 + relu1 + add", 0.3, "INT8", ("conv1", "relu1", "add")),
@@ -66,7 +74,9 @@ def test_the_slowest_layers_of_each_engine_in_the_order_of_the_engines() -> None
 @pytest.mark.parametrize(
     ("names", "width", "shown"),
     [
-        pytest.param(["/a/conv/Conv", "/a/Add", "/a/Relu"], 48, "a/conv/Conv + Add + Relu", id="the others by their last part"),
+        pytest.param(
+            ["/a/conv/Conv", "/a/Add", "/a/Relu"], 48, "a/conv/Conv + Add + Relu", id="the others by their last part"
+        ),
         pytest.param(["/features/block.12/expand/Conv"], 21, "…block.12/expand/Conv", id="cut from the left"),
         pytest.param(["/a/Conv", "b", "c", "d", "e"], 48, "a/Conv + 4 more", id="many"),
     ],
@@ -78,6 +88,8 @@ def test_names_stay_apart_when_they_are_cut(names: list[str], width: int, shown:
 def test_metrics_share_time_by_precision_and_count_what_became_of_int8() -> None:
     figures = layers.metrics(PROFILES, layers.side_by_side(PROFILES), batch=8)
     assert figures["batch_size"] == 8
-    assert figures["int8"]["time_share"] == pytest.approx({"fp16": 0.06 / 0.41, "int8": 0.3 / 0.41, "other": 0.05 / 0.41})
+    assert figures["int8"]["time_share"] == pytest.approx(
+        {"fp16": 0.06 / 0.41, "int8": 0.3 / 0.41, "other": 0.05 / 0.41}
+    )
     assert figures["int8"]["slowest_layer"] == "conv1 + relu1 + add"
     assert figures["int8_blocks"] == {"fell_back": 1, "only_int8": 1, "won": 1}

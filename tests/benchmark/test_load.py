@@ -1,4 +1,6 @@
-"""A load that is disturbed while it runs, from the engine to the metrics: what disturbed it is named with its seconds."""
+"""A load that is disturbed while it runs, from the engine to the metrics: what disturbed it is named with its
+seconds.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,11 @@ class Disturbed(NullEngine):
     """Does something at each query: by a clock that does not depend on the machine, or once to wait for an event."""
 
     def __init__(self, at_query: Callable[[], None]) -> None:
-        super().__init__([TensorSpec("input", np.dtype(np.float32), (None, 1, 28, 28))], [TensorSpec("logits", np.dtype(np.float32), (None, 10))], 8)
+        super().__init__(
+            [TensorSpec("input", np.dtype(np.float32), (None, 1, 28, 28))],
+            [TensorSpec("logits", np.dtype(np.float32), (None, 10))],
+            8,
+        )
         self.at_query = at_query
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -53,7 +59,9 @@ class Unwatched(Observer):
 
 
 def measure(observer: Observer, at_query: Callable[[], None], seconds: float) -> tuple[Benchmark, Measurement]:
-    settings = Benchmark([ScenarioName.single_stream], Driver.own, seconds, warmup_seconds=0.01, window_seconds=WINDOW, batch_curve=[])
+    settings = Benchmark(
+        [ScenarioName.single_stream], Driver.own, seconds, warmup_seconds=0.01, window_seconds=WINDOW, batch_curve=[]
+    )
     images = ImageSet(np.zeros((4, 28, 28, 1), np.uint8), None, (), tuple("abcd"), [])
     with Interruption() as interruption:
         bench = Bench(images, Preprocessing(), settings, interruption=interruption, observer=observer)
@@ -63,7 +71,9 @@ def measure(observer: Observer, at_query: Callable[[], None], seconds: float) ->
 def metrics_of(settings: Benchmark, measured: Measurement, telemetry: Optional[pd.DataFrame] = None) -> dict[str, Any]:
     rows = pd.DataFrame(columns=["clock_ns", "precision", "phase", "rss_mib"]) if telemetry is None else telemetry
     manifests = {"fp32": Manifest(sha256="0" * 64, made_by="build_fp32", inputs={}, target=None)}
-    return report.metrics({"fp32": measured}, manifests, rows, settings, TargetFingerprint("Test CPU", None, "null", "1"))
+    return report.metrics(
+        {"fp32": measured}, manifests, rows, settings, TargetFingerprint("Test CPU", None, "null", "1")
+    )
 
 
 @pytest.fixture
@@ -82,12 +92,16 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], Measurement]
     return metrics_of(settings, measured), measured
 
 
-def test_a_sleep_in_the_runtime_makes_the_load_unstable_and_its_window_is_named(slept: tuple[dict[str, Any], Measurement]) -> None:
+def test_a_sleep_in_the_runtime_makes_the_load_unstable_and_its_window_is_named(
+    slept: tuple[dict[str, Any], Measurement],
+) -> None:
     metrics, measured = slept
     figures, samples = metrics["fp32"]["single_stream"], measured.loads["single_stream"].samples
     longest = int(np.argmax(samples.latency_seconds))
     assert samples.latency_seconds[longest] >= ASLEEP
-    start, end = ((moment - samples.due_ns[0]) / 1e9 for moment in (samples.due_ns[longest], samples.completed_ns[longest]))
+    start, end = (
+        (moment - samples.due_ns[0]) / 1e9 for moment in (samples.due_ns[longest], samples.completed_ns[longest])
+    )
     assert figures["stable"] is False
     named = figures["stability"].split("the slowest, ")[1].split(" s,")[0].split("-")
     assert start - WINDOW <= float(named[0]) < float(named[1]) <= end + WINDOW
@@ -108,12 +122,19 @@ def test_a_competing_process_is_named_in_the_metrics() -> None:
         def at_query() -> None:
             """The load's first query lasts until the observer has seen the other process during the load."""
             if announced[-1] == "single_stream":
-                until(lambda: any("single_stream," in line and str(pid) in line for line in observed(observer).splitlines()))
+                until(
+                    lambda: any(
+                        "single_stream," in line and str(pid) in line for line in observed(observer).splitlines()
+                    )
+                )
 
         settings, measured = measure(observer, at_query, 0.1)
         observer.close()
         telemetry = observer.table()
-    assert f"(process {pid}), up to " in metrics_of(settings, measured, telemetry)["fp32"]["single_stream"]["other_processes"]
+    assert (
+        f"(process {pid}), up to "
+        in metrics_of(settings, measured, telemetry)["fp32"]["single_stream"]["other_processes"]
+    )
 
 
 def test_the_totals_are_the_sum_of_the_windows(slept: tuple[dict[str, Any], Measurement]) -> None:

@@ -33,10 +33,14 @@ def test_rank_is_the_smallest_value_that_enough_do_not_exceed(count: int, per_mi
     assert found == 0 or 1000 * found < per_mille * count
 
 
-@pytest.mark.parametrize(("count", "missing"), [(999, "p99.9 (1000)"), (99, "p99 (100), p99.9 (1000)"), (1, "p50 (2), p90 (10)")])
+@pytest.mark.parametrize(
+    ("count", "missing"), [(999, "p99.9 (1000)"), (99, "p99 (100), p99.9 (1000)"), (1, "p50 (2), p90 (10)")]
+)
 def test_too_few_samples_are_said_not_interpolated(count: int, missing: str) -> None:
     assert missing in too_few(count)
-    assert set(percentiles(np.ones(count))) == {name for name, per_mille in PER_MILLE.items() if enough(count, per_mille)}
+    assert set(percentiles(np.ones(count))) == {
+        name for name, per_mille in PER_MILLE.items() if enough(count, per_mille)
+    }
 
 
 def test_no_outlier_is_dropped() -> None:

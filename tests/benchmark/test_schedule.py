@@ -1,4 +1,6 @@
-"""Every scenario, by our driver and by LoadGen: no query is lost, the interruption is heeded, latency counts from where it must."""
+"""Every scenario, by our driver and by LoadGen: no query is lost, the interruption is heeded, latency counts from where
+it must.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,14 @@ OWN = 4  # of the scenarios below
 class Busy:
     """Answers after a time, at most one query at once; remembers what it was asked."""
 
-    def __init__(self, seconds: float = 0.0, stop_at: int = -1, depth: int = 2, fault: Optional[Exception] = None, clock: Optional[Clock] = None) -> None:
+    def __init__(
+        self,
+        seconds: float = 0.0,
+        stop_at: int = -1,
+        depth: int = 2,
+        fault: Optional[Exception] = None,
+        clock: Optional[Clock] = None,
+    ) -> None:
         self.asked: list[int] = []
         self.under_way = 0
         self.most_under_way = 0
@@ -60,14 +69,23 @@ class Busy:
 
 def drivers(batch: int) -> list[Scenario]:
     own: list[Scenario] = [SingleStream(), SingleStream("multi_stream"), Offline(), Server(2000.0, seed=1, max_batch=4)]
-    theirs: list[Scenario] = [loadgen.LoadGen(name, batch, 500.0) for name in loadgen.SCENARIOS if not loadgen.why_not(name)]
+    theirs: list[Scenario] = [
+        loadgen.LoadGen(name, batch, 500.0) for name in loadgen.SCENARIOS if not loadgen.why_not(name)
+    ]
     return own + theirs
 
 
 @pytest.mark.parametrize("index", range(7))
 @settings(max_examples=5, deadline=None)
-@given(seconds=st.floats(0.001, 0.03), batch=st.sampled_from([1, 2, 8]), window=st.floats(0.002, 0.02), least=st.integers(1, 30))
-def test_no_sample_is_lost_between_driver_windows_and_totals(index: int, seconds: float, batch: int, window: float, least: int) -> None:
+@given(
+    seconds=st.floats(0.001, 0.03),
+    batch=st.sampled_from([1, 2, 8]),
+    window=st.floats(0.002, 0.02),
+    least=st.integers(1, 30),
+)
+def test_no_sample_is_lost_between_driver_windows_and_totals(
+    index: int, seconds: float, batch: int, window: float, least: int
+) -> None:
     scenarios = drivers(batch)
     if index >= len(scenarios):
         pytest.skip(loadgen.why_not("offline"))
@@ -156,7 +174,9 @@ def test_arrivals_are_a_poisson_process() -> None:
     assert len(poisson_arrivals(0.001, 0.1, seed=0)) == 1
 
 
-def test_server_counts_latency_from_the_arrival_even_where_the_system_cannot_keep_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_counts_latency_from_the_arrival_even_where_the_system_cannot_keep_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     system, recorder = Busy(5e-3, clock=Clock(monkeypatch)), Recorder(64)  # 200 a second at most, and 400 arrive
     Server(400.0, seed=2).drive(system, Plan(0.25, system.interruption), recorder)
     latency = recorder.samples(1, True).latency_seconds
@@ -201,12 +221,20 @@ def test_loadgen_says_what_it_measured_and_that_it_is_unofficial() -> None:
     assert scenario.drive(system, Plan(0.3, system.interruption), recorder)
     ours = np.sort(recorder.samples(1, True).latency_seconds)
     assert scenario.summary["status"].startswith("unofficial")
-    # LoadGen's clock runs from before ours starts until after ours stops, so each of its latencies is at least ours; and its queries do
-    # not overlap, so there are at most as many a second as one latency allows.
+    # LoadGen's clock runs from before ours starts until after ours stops, so each of its latencies is at least ours;
+    # and its queries do not overlap, so there are at most as many a second as one latency allows.
     assert scenario.summary["latency_ms_p50"] >= 1e3 * ours[(len(ours) - 1) // 2] >= 1
     assert 0 < scenario.summary["queries_per_s"] <= 1 / ours.mean()
 
 
 def test_a_summary_of_loadgen_is_read() -> None:
-    text = "Scenario : Offline\nSamples per second: 149458\nResult is : VALID\n99.00 percentile latency (ns)   : 3793786\nsamples_per_query : 2200\n"
-    assert loadgen.read_summary(text) == {"status": loadgen.UNOFFICIAL, "result": "VALID", "samples_per_s": 149458.0, "latency_ms_p99": 3.793786}
+    text = (
+        "Scenario : Offline\nSamples per second: 149458\nResult is : VALID\n99.00 percentile latency (ns)   :"
+        " 3793786\nsamples_per_query : 2200\n"
+    )
+    assert loadgen.read_summary(text) == {
+        "status": loadgen.UNOFFICIAL,
+        "result": "VALID",
+        "samples_per_s": 149458.0,
+        "latency_ms_p99": 3.793786,
+    }

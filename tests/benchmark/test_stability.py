@@ -1,4 +1,6 @@
-"""The verdict over a load: what is steady passes, and a stall, a slowdown and a slow end are named with their window."""
+"""The verdict over a load: what is steady passes, and a stall, a slowdown and a slow end are named with their
+window.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def series(rates: list[float], window: float = 10.0) -> pd.DataFrame:
     return pd.DataFrame({"seconds": window * np.arange(1, len(rates) + 1), "throughput_images_per_s": rates})
 
 
-@pytest.mark.parametrize("seconds", [2.0, 2.001, 2.05, 2.099], ids=["whole", "just over", "half a window over", "almost another window"])
+@pytest.mark.parametrize(
+    "seconds", [2.0, 2.001, 2.05, 2.099], ids=["whole", "just over", "half a window over", "almost another window"]
+)
 def test_a_steady_load_is_stable_wherever_it_ends(seconds: float) -> None:
     found = stability(window_table(back_to_back([0.7] * int(seconds / 0.0007)), 0.1), BOUNDS)
     assert (found["stable"], found["stability"]) == (True, "held its speed")
@@ -90,7 +94,9 @@ def test_figures_are_those_of_scipy_and_numpy() -> None:
     found = stability(windows, BOUNDS)
     seconds = windows["seconds"].to_numpy()
     assert found["drift_p_value"] == pytest.approx(stats.kendalltau(seconds, rates).pvalue)
-    assert found["throughput_drift_percent"] == pytest.approx(100 * stats.theilslopes(rates, seconds).slope * 390 / np.median(rates))
+    assert found["throughput_drift_percent"] == pytest.approx(
+        100 * stats.theilslopes(rates, seconds).slope * 390 / np.median(rates)
+    )
     assert found["throughput_coefficient_of_variation"] == pytest.approx(stats.variation(rates))
 
 

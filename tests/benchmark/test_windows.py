@@ -25,7 +25,9 @@ def back_to_back(latencies_ms: list[float], batch: int = 1) -> Samples:
     st.integers(1, 32),
     st.integers(1, 64),
 )
-def test_no_sample_is_lost_between_recorder_windows_and_totals(queries: list[tuple[int, int]], window: float, batch: int, capacity: int) -> None:
+def test_no_sample_is_lost_between_recorder_windows_and_totals(
+    queries: list[tuple[int, int]], window: float, batch: int, capacity: int
+) -> None:
     recorder, clock = Recorder(capacity), 10**15
     for gap, latency in queries:
         clock += gap
@@ -52,7 +54,10 @@ def test_stall_shows_as_a_window_without_throughput() -> None:
 def test_remainder_joins_the_last_window() -> None:
     windows = window_table(back_to_back([10.0] * 25), 0.1)
     assert windows["seconds"].tolist() == [0.1, 0.25]
-    assert windows["queries"].tolist() == [9, 16]  # the tenth query ends on the border, and a border belongs to what follows
+    assert windows["queries"].tolist() == [
+        9,
+        16,
+    ]  # the tenth query ends on the border, and a border belongs to what follows
 
 
 def test_no_query_gives_no_window() -> None:

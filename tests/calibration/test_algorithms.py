@@ -8,18 +8,41 @@ import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
-from enginewright.calibration.algorithms import activations, bias_shifts, calibrate, entropy_range, observe, tensor_values
+from enginewright.calibration.algorithms import (
+    activations,
+    bias_shifts,
+    calibrate,
+    entropy_range,
+    observe,
+    tensor_values,
+)
 from enginewright.calibration.cache import scale_of
 from enginewright.config import Calibration, CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch, ModelError
 from support.networks import images
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", list(CalibrationAlgorithm), ids=lambda algorithm: algorithm.name)
-TENSORS = ["input", "conv0", "relu0", "conv1", "relu1", "conv2", "sum", "relu2", "pool", "conv3", "mean", "flat", "logits"]
+TENSORS = [
+    "input",
+    "conv0",
+    "relu0",
+    "conv1",
+    "relu1",
+    "conv2",
+    "sum",
+    "relu2",
+    "pool",
+    "conv3",
+    "mean",
+    "flat",
+    "logits",
+]
 
 
 @ALGORITHMS
-def test_every_float_activation_gets_a_scale_in_the_order_of_the_graph_and_the_same_one_twice(network_file: Path, algorithm: CalibrationAlgorithm) -> None:
+def test_every_float_activation_gets_a_scale_in_the_order_of_the_graph_and_the_same_one_twice(
+    network_file: Path, algorithm: CalibrationAlgorithm
+) -> None:
     settings = Calibration(algorithm=algorithm, bins=512)
     batches = [{"input": images(8, seed)} for seed in (1, 2)]
     first, second = (calibrate(network_file, iter(batches), settings).to_bytes() for _ in range(2))
@@ -30,14 +53,18 @@ def test_every_float_activation_gets_a_scale_in_the_order_of_the_graph_and_the_s
 
 def test_minmax_is_the_largest_magnitude_of_all_batches(network_file: Path) -> None:
     small, large = images(4, 1), 3 * images(4, 2)
-    cache = calibrate(network_file, [{"input": large}, {"input": small}], Calibration(algorithm=CalibrationAlgorithm.minmax))
+    cache = calibrate(
+        network_file, [{"input": large}, {"input": small}], Calibration(algorithm=CalibrationAlgorithm.minmax)
+    )
     assert cache.scales["input"] == np.float32(np.abs(large).max() / 127)
 
 
 def test_percentile_cuts_off_an_outlier(network_file: Path) -> None:
     outlying = images(16)
     outlying[0, 0, 0, 0] = 100
-    cut = calibrate(network_file, [{"input": outlying}], Calibration(algorithm=CalibrationAlgorithm.percentile, percentile=99.9))
+    cut = calibrate(
+        network_file, [{"input": outlying}], Calibration(algorithm=CalibrationAlgorithm.percentile, percentile=99.9)
+    )
     assert cut.scales["input"] * 127 < 10
 
 
@@ -86,7 +113,9 @@ def _plain_entropy_range(counts: list[int], edges: list[float]) -> float:
 
 
 @ALGORITHMS
-def test_a_tensor_of_zeros_gets_a_scale_that_works(network_file: Path, network: ModelProto, algorithm: CalibrationAlgorithm) -> None:
+def test_a_tensor_of_zeros_gets_a_scale_that_works(
+    network_file: Path, network: ModelProto, algorithm: CalibrationAlgorithm
+) -> None:
     for tensor in network.graph.initializer:
         if tensor.name in ("w1", "b1"):
             tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name))
@@ -99,14 +128,29 @@ def test_a_tensor_of_zeros_gets_a_scale_that_works(network_file: Path, network: 
     ("batches", "text"),
     [
         pytest.param([], "there is no calibration image", id="no batch"),
-        pytest.param([{"input": np.full((1, 3, 12, 12), np.nan, np.float32)}], "batch of the input 'input' holds a NaN or infinity", id="NaN"),
-        pytest.param([{"input": images()}, {"input": images() * np.float32(np.inf)}], "holds a NaN or infinity", id="infinity in the second"),
-        pytest.param([{"input": np.full((1, 3, 12, 12), 3e38, np.float32)}], "the tensor .* holds a NaN or infinity", id="overflow inside"),
+        pytest.param(
+            [{"input": np.full((1, 3, 12, 12), np.nan, np.float32)}],
+            "batch of the input 'input' holds a NaN or infinity",
+            id="NaN",
+        ),
+        pytest.param(
+            [{"input": images()}, {"input": images() * np.float32(np.inf)}],
+            "holds a NaN or infinity",
+            id="infinity in the second",
+        ),
+        pytest.param(
+            [{"input": np.full((1, 3, 12, 12), 3e38, np.float32)}],
+            "the tensor .* holds a NaN or infinity",
+            id="overflow inside",
+        ),
     ],
 )
 @ALGORITHMS
 def test_what_cannot_be_calibrated_is_one_sentence(
-    network_file: Path, batches: list[dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]], text: str, algorithm: CalibrationAlgorithm
+    network_file: Path,
+    batches: list[dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]],
+    text: str,
+    algorithm: CalibrationAlgorithm,
 ) -> None:
     with pytest.raises(CalibrationMismatch, match=text):
         calibrate(network_file, batches, Calibration(algorithm=algorithm, bins=256))
@@ -117,10 +161,15 @@ def test_an_empty_batch_moves_nothing_and_a_missing_input_is_one_sentence(networ
     shifts = bias_shifts(network_file, full)
     assert shifts
     for batches in ([*empty, *full], [*full, *empty]):
-        assert calibrate(network_file, batches, Calibration()).scales == calibrate(network_file, full, Calibration()).scales
+        assert (
+            calibrate(network_file, batches, Calibration()).scales
+            == calibrate(network_file, full, Calibration()).scales
+        )
         assert all(np.array_equal(shifts[name], shift) for name, shift in bias_shifts(network_file, batches).items())
     for run in (lambda fed: calibrate(network_file, fed, Calibration()), lambda fed: bias_shifts(network_file, fed)):
-        with pytest.raises(ModelError, match=r"cannot run the model on a calibration batch: Required inputs .* are missing"):
+        with pytest.raises(
+            ModelError, match=r"cannot run the model on a calibration batch: Required inputs .* are missing"
+        ):
             run([{"pixels": images()}])
 
 
@@ -155,7 +204,9 @@ def test_a_transposed_tensor_times_a_stored_vector_is_observed_as_it_is() -> Non
         onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ["batch", 6]),
     ]
     opset = [onnx.helper.make_opsetid("", 17)]
-    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "turned", values[:1], values[1:], [vector]), opset_imports=opset, ir_version=8)
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "turned", values[:1], values[1:], [vector]), opset_imports=opset, ir_version=8
+    )
     fed = np.random.default_rng(0).normal(size=(2, 6, 6)).astype(np.float32)
     (found,) = tensor_values(model, ["output"], [{"input": fed}])
     expected = fed.transpose(0, 2, 1) @ np.arange(6, dtype=np.float32)

@@ -1,4 +1,6 @@
-"""Bias correction: the mean of what an INT8 layer gives is that of the float layer again, and layers that stay in float keep their biases."""
+"""Bias correction: the mean of what an INT8 layer gives is that of the float layer again, and layers that stay in float
+keep their biases.
+"""
 
 from __future__ import annotations
 
@@ -28,20 +30,39 @@ CHANNELS = 4
 
 
 def depthwise(bias_input: bool = True, normalized: bool = False) -> ModelProto:
-    """relu - depthwise convolution with stride 2 - flatten - Gemm with a beta: what is read is positive, so rounding errors do not cancel out."""
+    """relu - depthwise convolution with stride 2 - flatten - Gemm with a beta: what is read is positive, so rounding
+    errors do not cancel out.
+    """
     random = np.random.default_rng(5)
     weights = {
         "w": random.normal(size=(CHANNELS, 1, 3, 3)).astype(np.float32),
         "g": random.normal(size=(CHANNELS * 9, 5)).astype(np.float32),
         "c": random.normal(size=(5,)).astype(np.float32),
         **({"b": random.normal(size=CHANNELS).astype(np.float32)} if bias_input else {}),
-        **({name: random.uniform(0.5, 2, CHANNELS).astype(np.float32) for name in ("scale", "shift", "mean", "variance")} if normalized else {}),
+        **(
+            {
+                name: random.uniform(0.5, 2, CHANNELS).astype(np.float32)
+                for name in ("scale", "shift", "mean", "variance")
+            }
+            if normalized
+            else {}
+        ),
     }
-    norm = [helper.make_node("BatchNormalization", ["conv", "scale", "shift", "mean", "variance"], ["normal"], "norm")] if normalized else []
+    norm = (
+        [helper.make_node("BatchNormalization", ["conv", "scale", "shift", "mean", "variance"], ["normal"], "norm")]
+        if normalized
+        else []
+    )
     nodes = [
         helper.make_node("Relu", ["input"], ["positive"], "act"),
         helper.make_node(
-            "Conv", ["positive", "w", "b"] if bias_input else ["positive", "w"], ["conv"], "conv", group=CHANNELS, strides=[2, 2], pads=[1, 1, 1, 1]
+            "Conv",
+            ["positive", "w", "b"] if bias_input else ["positive", "w"],
+            ["conv"],
+            "conv",
+            group=CHANNELS,
+            strides=[2, 2],
+            pads=[1, 1, 1, 1],
         ),
         *norm,
         helper.make_node("Flatten", ["normal" if normalized else "conv"], ["flat"], "flatten"),
@@ -49,7 +70,9 @@ def depthwise(bias_input: bool = True, normalized: bool = False) -> ModelProto:
     ]
     inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", CHANNELS, 6, 6])]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 5])]
-    graph = helper.make_graph(nodes, "depthwise", inputs, outputs, [numpy_helper.from_array(value, name) for name, value in weights.items()])
+    graph = helper.make_graph(
+        nodes, "depthwise", inputs, outputs, [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -68,7 +91,9 @@ def measured(model: ModelProto, folder: Path) -> CalibrationCache:
 
 
 def means(model: ModelProto, tensor: str) -> Array:
-    """Of each channel, over `feeds`; without ONNX Runtime's optimizations, which make a Gemm with INT8 weights one that rounds what it reads too."""
+    """Of each channel, over `feeds`; without ONNX Runtime's optimizations, which make a Gemm with INT8 weights one that
+    rounds what it reads too.
+    """
     import onnxruntime
 
     exposed, options = ModelProto(), onnxruntime.SessionOptions()
@@ -89,16 +114,25 @@ def means(model: ModelProto, tensor: str) -> Array:
     ],
 )
 @pytest.mark.parametrize(("layer", "other"), [("conv", "gemm"), ("gemm", "conv")])
-def test_the_mean_of_an_int8_layer_is_that_of_the_float_layer_again(model: ModelProto, tmp_path: Path, layer: str, other: str) -> None:
+def test_the_mean_of_an_int8_layer_is_that_of_the_float_layer_again(
+    model: ModelProto, tmp_path: Path, layer: str, other: str
+) -> None:
     cache = measured(model, tmp_path)
-    source, tensor = {"conv": ("positive", "normal" if len(model.graph.node) > 4 else "conv"), "gemm": ("flat", "logits")}[layer]
+    source, tensor = {
+        "conv": ("positive", "normal" if len(model.graph.node) > 4 else "conv"),
+        "gemm": ("flat", "logits"),
+    }[layer]
     exact = means(model, tensor)
 
     def error(corrects: bool) -> float:
-        quantized = insert_qdq(model, replace(cache, shifts=cache.shifts if corrects else {}), Placement.tensorrt, [other])
+        quantized = insert_qdq(
+            model, replace(cache, shifts=cache.shifts if corrects else {}), Placement.tensorrt, [other]
+        )
         reader = next(node for node in quantized.graph.node if node.name == layer)
         assert reader.input[0] == f"{source}_dequantized"
-        reader.input[0] = source  # weights alone are rounded here: of the rounding of what is read the correction knows nothing
+        reader.input[0] = (
+            source  # weights alone are rounded here: of the rounding of what is read the correction knows nothing
+        )
         return float(np.abs(means(quantized, tensor) - exact).max())
 
     assert error(corrects=False) > 1e-3
@@ -110,7 +144,9 @@ def test_layers_that_stay_in_float_keep_their_biases(tmp_path: Path) -> None:
     cache = measured(model, tmp_path)
     assert set(cache.shifts) == {"conv", "gemm"}
     kept = bias.corrected(model, cache.shifts, ["conv", "gemm"])
-    assert kept.SerializeToString(deterministic=True) == fold_batch_normalization(model).SerializeToString(deterministic=True)
+    assert kept.SerializeToString(deterministic=True) == fold_batch_normalization(model).SerializeToString(
+        deterministic=True
+    )
     one = bias.corrected(model, cache.shifts, ["conv"])
     assert np.array_equal(means(one, "conv"), means(model, "conv"))
     assert np.allclose(means(one, "logits"), means(model, "logits") - cache.shifts["gemm"], atol=1e-5)
@@ -135,11 +171,16 @@ def test_without_an_image_there_is_nothing_to_measure(tmp_path: Path) -> None:
 
 
 def test_every_number_comes_back_from_the_file(tmp_path: Path) -> None:
-    shifts = {"/a/Conv": np.random.default_rng(0).normal(size=100).astype(np.float32), "b": np.array([1e-30, 0.1, -3e8], np.float32)}
+    shifts = {
+        "/a/Conv": np.random.default_rng(0).normal(size=100).astype(np.float32),
+        "b": np.array([1e-30, 0.1, -3e8], np.float32),
+    }
     path = tmp_path / bias.FILE
     path.write_text(bias.to_text(shifts))
     read = bias.read(path)
-    assert {name: shift.tobytes() for name, shift in read.items()} == {name: shift.tobytes() for name, shift in shifts.items()}
+    assert {name: shift.tobytes() for name, shift in read.items()} == {
+        name: shift.tobytes() for name, shift in shifts.items()
+    }
     assert bias.read(tmp_path / "absent.json") == {}
 
 
@@ -178,10 +219,20 @@ def test_tensorrt_is_given_the_corrected_biases(tmp_path: Path, mode: PrecisionM
     def biases(precision: Precision, floats: Collection[str] = ()) -> dict[str, Array]:
         given = make_plan(stand_in(version, Record()), path, precision, mode, cache, floats).model
         values = {initializer.name: numpy_helper.to_array(initializer) for initializer in given.graph.initializer}
-        return {node.name: values[node.input[2]].astype(np.float32) for node in given.graph.node if node.name in ("conv", "gemm")}
+        return {
+            node.name: values[node.input[2]].astype(np.float32)
+            for node in given.graph.node
+            if node.name in ("conv", "gemm")
+        }
 
     exact = biases(Precision.fp32)
     mixed = biases(Precision.int8_mixed, ["gemm"])
-    tolerance = 1e-6 if mode is PrecisionMode.implicit else 1e-3  # the explicit mixture is in FP16 but for its Q/DQ nodes
-    assert np.abs(exact["conv"] - cache.shifts["conv"] - mixed["conv"]).max() < tolerance < np.abs(cache.shifts["conv"]).max()
+    tolerance = (
+        1e-6 if mode is PrecisionMode.implicit else 1e-3
+    )  # the explicit mixture is in FP16 but for its Q/DQ nodes
+    assert (
+        np.abs(exact["conv"] - cache.shifts["conv"] - mixed["conv"]).max()
+        < tolerance
+        < np.abs(cache.shifts["conv"]).max()
+    )
     assert np.abs(exact["gemm"] - mixed["gemm"]).max() < tolerance

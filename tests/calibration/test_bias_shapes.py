@@ -1,4 +1,6 @@
-"""Bias correction and folding for every form of a layer: rows, axes, groups, alpha and beta, and biases of each shape that ONNX allows."""
+"""Bias correction and folding for every form of a layer: rows, axes, groups, alpha and beta, and biases of each shape
+that ONNX allows.
+"""
 
 from __future__ import annotations
 
@@ -43,15 +45,23 @@ class Form:
         weights = {"w": normal(*self.weight) + np.float32(0.2)}
         if self.bias is not None:
             weights["b"] = normal(*self.bias)
-        layer = helper.make_node(self.operator, ["read" if self.before else "positive", *weights], ["made"], "layer", **self.attributes)
+        layer = helper.make_node(
+            self.operator, ["read" if self.before else "positive", *weights], ["made"], "layer", **self.attributes
+        )
         nodes, output = [helper.make_node("Relu", ["input"], ["positive"]), *self.before, layer], "made"
         if self.before:
             weights["rows"] = np.array([-1, self.weight[0]], np.int64)
         if normalizes:
-            weights |= {name: np.abs(normal(CHANNELS, index + 1)[:, 0]) + np.float32(0.1) for index, name in enumerate(("s", "t", "m", "v"))}
+            weights |= {
+                name: np.abs(normal(CHANNELS, index + 1)[:, 0]) + np.float32(0.1)
+                for index, name in enumerate(("s", "t", "m", "v"))
+            }
             nodes.append(helper.make_node("BatchNormalization", ["made", "s", "t", "m", "v"], ["normal"], "norm"))
             output = "normal"
-        axes = [size if len({batch[axis] for batch in self.batches}) == 1 else f"axis{axis}" for axis, size in enumerate(self.batches[0])]
+        axes = [
+            size if len({batch[axis] for batch in self.batches}) == 1 else f"axis{axis}"
+            for axis, size in enumerate(self.batches[0])
+        ]
         graph = helper.make_graph(
             nodes,
             "form",
@@ -74,7 +84,9 @@ ROWS = [(8, 5), (3, 5), (1, 5)]
 MAPS = [(2, 4, 6, 6), (1, 4, 6, 6)]
 FORMS = {
     "Gemm over tokens": Form("Gemm", (5, CHANNELS), [(2, 5, 3, 3), (3, 5, 3, 3)], (CHANNELS,), before=TOKENS),
-    "Gemm over tokens whose number differs": Form("Gemm", (5, CHANNELS), [(2, 5, 3, 3), (3, 5, 1, 7)], (CHANNELS,), before=TOKENS),
+    "Gemm over tokens whose number differs": Form(
+        "Gemm", (5, CHANNELS), [(2, 5, 3, 3), (3, 5, 1, 7)], (CHANNELS,), before=TOKENS
+    ),
     "Gemm": Form("Gemm", (5, CHANNELS), ROWS, (CHANNELS,)),
     "Gemm of opset 18": Form("Gemm", (5, CHANNELS), ROWS, (CHANNELS,), opset=18),
     "Gemm, transB": Form("Gemm", (CHANNELS, 5), ROWS, (CHANNELS,), {"transB": 1}),
@@ -84,7 +96,9 @@ FORMS = {
     "Gemm, a bias [1]": Form("Gemm", (5, CHANNELS), ROWS, (1,)),
     "Gemm, a bias [1, 1]": Form("Gemm", (5, CHANNELS), ROWS, (1, 1)),
     "Gemm, a bias [1, N]": Form("Gemm", (5, CHANNELS), ROWS, (1, CHANNELS), {"beta": 0.5}),
-    "Gemm, a column as long as the channels": Form("Gemm", (5, CHANNELS), [(CHANNELS, 5)] * 2, (CHANNELS, 1), {"beta": 0.5}),
+    "Gemm, a column as long as the channels": Form(
+        "Gemm", (5, CHANNELS), [(CHANNELS, 5)] * 2, (CHANNELS, 1), {"beta": 0.5}
+    ),
     "Gemm, another column": Form("Gemm", (5, CHANNELS), [(4, 5)] * 2, (4, 1)),
     "Gemm, a matrix of biases": Form("Gemm", (5, CHANNELS), [(4, 5)] * 2, (4, CHANNELS), {"beta": 3.0}),
     "Gemm, no bias and a beta": Form("Gemm", (5, CHANNELS), ROWS, None, {"beta": 3.0, "alpha": 2.0}),
@@ -95,7 +109,9 @@ FORMS = {
     "Conv over maps of other sizes": Form("Conv", (CHANNELS, 4, 3, 3), [(2, 4, 6, 6), (2, 4, 9, 4)], (CHANNELS,)),
     "ConvTranspose": Form("ConvTranspose", (4, CHANNELS, 3, 3), MAPS, (CHANNELS,), {"strides": [2, 2]}),
     "ConvTranspose in groups": Form("ConvTranspose", (4, CHANNELS // 2, 2, 2), MAPS, None, {"group": 2}),
-    "ConvTranspose 1-D": Form("ConvTranspose", (4, CHANNELS, 3), [(2, 4, 9), (3, 4, 9)], (CHANNELS,), {"dilations": [2]}),
+    "ConvTranspose 1-D": Form(
+        "ConvTranspose", (4, CHANNELS, 3), [(2, 4, 9), (3, 4, 9)], (CHANNELS,), {"dilations": [2]}
+    ),
 }
 
 

@@ -31,7 +31,9 @@ def test_is_what_tensorrt_reads(algorithm: CalibrationAlgorithm) -> None:
 
 
 def test_a_file_of_tensorrts_own_is_read() -> None:
-    cache = CalibrationCache.parse(b"TRT-8601-EntropyCalibration2\nimages: 3caa0000\n(Unnamed Layer* 48) [Constant]_output: 3f800000\n")
+    cache = CalibrationCache.parse(
+        b"TRT-8601-EntropyCalibration2\nimages: 3caa0000\n(Unnamed Layer* 48) [Constant]_output: 3f800000\n"
+    )
     assert cache.version == "8601"
     assert cache.algorithm is CalibrationAlgorithm.entropy
     assert cache.scales == {"images": pytest.approx(0.020752, abs=1e-6), "(Unnamed Layer* 48) [Constant]_output": 1.0}
@@ -40,7 +42,9 @@ def test_a_file_of_tensorrts_own_is_read() -> None:
 @pytest.mark.parametrize("end", [b"\n", b""], ids=["newline", "no newline"])
 def test_tensorrt_writes_no_leading_zeros(end: bytes) -> None:
     """The scale of a bias of zeros, and one of 1e-30, as `std::hex` prints them."""
-    cache = CalibrationCache.parse(b"TRT-8600-EntropyCalibration2\ninput: 3f800000\ntiny: da24260\n(Unnamed Layer* 126) [Shuffle]_output: 0" + end)
+    cache = CalibrationCache.parse(
+        b"TRT-8600-EntropyCalibration2\ninput: 3f800000\ntiny: da24260\n(Unnamed Layer* 126) [Shuffle]_output: 0" + end
+    )
     assert cache.scales == {"input": 1.0, "tiny": pytest.approx(1e-30), "(Unnamed Layer* 126) [Shuffle]_output": 0.0}
     assert CalibrationCache.parse(cache.to_bytes()) == cache
 
@@ -62,13 +66,21 @@ def test_another_version_keeps_the_scales() -> None:
         pytest.param(b"", "line 1: .* is no header", id="empty"),
         pytest.param(b"input: 3caa0000\n", "line 1: .* is no header", id="no header"),
         pytest.param(b"TRT-8600-Guesswork\n", "line 1: .* is no header", id="unknown algorithm"),
-        pytest.param(b"TRT-8600-EntropyCalibration2\ninput 3caa0000\n", "line 2: is not `tensor: 1 to 8 hex digits`", id="no separator"),
+        pytest.param(
+            b"TRT-8600-EntropyCalibration2\ninput 3caa0000\n",
+            "line 2: is not `tensor: 1 to 8 hex digits`",
+            id="no separator",
+        ),
         pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 3caa0000\nlogits: 3caa", "line 3: is not", id="cut short"),
         pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 3caa0000f\n", "line 2: is not", id="nine digits"),
         pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 3caa00zz\n", "line 2: is not", id="no hex"),
         pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 7fc00000\n", "line 2: the scale of input is nan", id="NaN"),
-        pytest.param(b"TRT-8600-EntropyCalibration2\ninput: 7f800000\n", "line 2: the scale of input is inf", id="infinity"),
-        pytest.param(b"TRT-8600-EntropyCalibration2\ninput: bcaa0000\n", "line 2: the scale of input is -0.02", id="negative"),
+        pytest.param(
+            b"TRT-8600-EntropyCalibration2\ninput: 7f800000\n", "line 2: the scale of input is inf", id="infinity"
+        ),
+        pytest.param(
+            b"TRT-8600-EntropyCalibration2\ninput: bcaa0000\n", "line 2: the scale of input is -0.02", id="negative"
+        ),
         pytest.param(b"\xff\xfe\x00", "line 1: .* is no header", id="binary"),
     ],
 )
@@ -94,13 +106,35 @@ def test_a_cache_of_another_model_names_the_tensors() -> None:
 
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(names=st.lists(st.text(min_size=1), unique=True, max_size=8))
-@example(names=["a\u2028b", "a\x0bb", "a\x85b", "a\nb: 3f800000", "\n", "a\rb", "a\r", " ", "a: ", '"', '"a"', '"a\\nb"', "\0", "TRT-8600-MinMaxCalibration"])
+@example(
+    names=[
+        "a\u2028b",
+        "a\x0bb",
+        "a\x85b",
+        "a\nb: 3f800000",
+        "\n",
+        "a\rb",
+        "a\r",
+        " ",
+        "a: ",
+        '"',
+        '"a"',
+        '"a\\nb"',
+        "\0",
+        "TRT-8600-MinMaxCalibration",
+    ]
+)
 def test_every_name_is_read_back(names: list[str]) -> None:
-    cache = CalibrationCache(CalibrationAlgorithm.minmax, {name: float(np.float32(0.1 * number)) for number, name in enumerate(names)})
+    cache = CalibrationCache(
+        CalibrationAlgorithm.minmax, {name: float(np.float32(0.1 * number)) for number, name in enumerate(names)}
+    )
     assert CalibrationCache.parse(cache.to_bytes()) == cache
 
 
-@pytest.mark.parametrize("name", ['"quoted"', '"half', "back\\nslash", "tab\there", "100 %", "\u2028", "(Unnamed Layer* 48) [Constant]_output"])
+@pytest.mark.parametrize(
+    "name",
+    ['"quoted"', '"half', "back\\nslash", "tab\there", "100 %", "\u2028", "(Unnamed Layer* 48) [Constant]_output"],
+)
 def test_a_name_without_a_newline_is_read_as_tensorrt_writes_it(name: str) -> None:
     assert list(CalibrationCache.parse(f"TRT-8600-EntropyCalibration2\n{name}: 3f800000\n".encode()).scales) == [name]
 

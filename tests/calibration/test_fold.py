@@ -1,4 +1,6 @@
-"""BatchNormalization folded into the layer before it: the function stays, and what cannot be folded is told with its reason."""
+"""BatchNormalization folded into the layer before it: the function stays, and what cannot be folded is told with its
+reason.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,12 @@ Array = np.ndarray[Any, np.dtype[np.float32]]
 CHANNELS = 6
 
 
-def normalized(layer: NodeProto, weights: dict[str, Array], shape: Sequence[int], more: Sequence[NodeProto] = ()) -> ModelProto:
-    """`layer` gives "made"; a BatchNormalization with a scale of its own for each channel, one negative and one nearly zero, gives "normal"."""
+def normalized(
+    layer: NodeProto, weights: dict[str, Array], shape: Sequence[int], more: Sequence[NodeProto] = ()
+) -> ModelProto:
+    """`layer` gives "made"; a BatchNormalization with a scale of its own for each channel, one negative and one nearly
+    zero, gives "normal".
+    """
     random = np.random.default_rng(3)
     parameters = {
         "scale": np.array([1.5, -0.7, 1e-4, 20.0, 0.3, 1.0], np.float32),
@@ -37,7 +43,11 @@ def normalized(layer: NodeProto, weights: dict[str, Array], shape: Sequence[int]
         nodes,
         "normalized",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", *shape])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", CHANNELS, *(f"axis{index}" for index in range(1, len(shape)))])],
+        [
+            helper.make_tensor_value_info(
+                "output", TensorProto.FLOAT, ["N", CHANNELS, *(f"axis{index}" for index in range(1, len(shape)))]
+            )
+        ],
         [numpy_helper.from_array(value, name) for name, value in {**weights, **parameters}.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -51,7 +61,10 @@ def random(*shape: int) -> Array:
 
 def conv(bias: bool = True, **attributes: Any) -> ModelProto:
     inputs = ["input", "w", "b"] if bias else ["input", "w"]
-    weights = {"w": random(CHANNELS, 4 // attributes.get("group", 1), 3, 3), **({"b": random(CHANNELS)} if bias else {})}
+    weights = {
+        "w": random(CHANNELS, 4 // attributes.get("group", 1), 3, 3),
+        **({"b": random(CHANNELS)} if bias else {}),
+    }
     return normalized(helper.make_node("Conv", inputs, ["made"], "layer", **attributes), weights, (4, 8, 8))
 
 
@@ -63,14 +76,20 @@ def transposed(group: int) -> ModelProto:
 def gemm(bias: Array | None, **attributes: Any) -> ModelProto:
     weight = random(CHANNELS, 5) if attributes.get("transB") else random(5, CHANNELS)
     inputs = ["input", "w"] if bias is None else ["input", "w", "b"]
-    return normalized(helper.make_node("Gemm", inputs, ["made"], "layer", **attributes), {"w": weight, **({} if bias is None else {"b": bias})}, (5,))
+    return normalized(
+        helper.make_node("Gemm", inputs, ["made"], "layer", **attributes),
+        {"w": weight, **({} if bias is None else {"b": bias})},
+        (5,),
+    )
 
 
 def run(model: ModelProto, feed: Array) -> Array:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # as the graph says it, with nothing folded on the way
+    options.graph_optimization_level = (
+        onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    )  # as the graph says it, with nothing folded on the way
     result: Array = onnxruntime.InferenceSession(model.SerializeToString(), options).run(["output"], {"input": feed})[0]
     return result
 
@@ -128,7 +147,9 @@ def computed(name: str) -> Callable[[ModelProto], None]:
 def test_weights_behind_other_constants_are_folded_too() -> None:
     model = conv()
     for tensor in model.graph.initializer:
-        model.graph.node.insert(0, helper.make_node("Identity", [f"{tensor.name}_stored"], [tensor.name], f"make_{tensor.name}"))
+        model.graph.node.insert(
+            0, helper.make_node("Identity", [f"{tensor.name}_stored"], [tensor.name], f"make_{tensor.name}")
+        )
         tensor.name = f"{tensor.name}_stored"
     folded = fold_batch_normalization(model)
     onnx.checker.check_model(folded, full_check=True)
@@ -148,7 +169,9 @@ def read_in_a_branch(model: ModelProto) -> None:
     value = helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)
     branch = helper.make_graph([helper.make_node("Neg", ["made"], ["inner"])], "branch", [], [value])
     model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
-    model.graph.node.append(helper.make_node("If", ["yes"], ["chosen"], "choice", then_branch=branch, else_branch=branch))
+    model.graph.node.append(
+        helper.make_node("If", ["yes"], ["chosen"], "choice", then_branch=branch, else_branch=branch)
+    )
 
 
 def behind_a_pool(model: ModelProto) -> None:
@@ -167,10 +190,16 @@ def negative_variance(model: ModelProto) -> None:
         pytest.param(behind_a_pool, "its input comes from 'pool' (MaxPool), which is no convolution", id="no Conv"),
         pytest.param(read_twice, "the output of 'layer' (Conv) is read by 'gate' too", id="another reader"),
         pytest.param(returned, "the output of 'layer' (Conv) is an output of the model too", id="an output"),
-        pytest.param(read_in_a_branch, "the output of 'layer' (Conv) is read by a branch or a loop too", id="read in a branch"),
-        pytest.param(computed("w"), "weights of 'layer' (Conv) are computed in the graph, not stored", id="computed weights"),
+        pytest.param(
+            read_in_a_branch, "the output of 'layer' (Conv) is read by a branch or a loop too", id="read in a branch"
+        ),
+        pytest.param(
+            computed("w"), "weights of 'layer' (Conv) are computed in the graph, not stored", id="computed weights"
+        ),
         pytest.param(computed("mean"), "its mean is computed in the graph, not stored", id="computed mean"),
-        pytest.param(negative_variance, "its variance is not positive, or a number of it is no number", id="negative variance"),
+        pytest.param(
+            negative_variance, "its variance is not positive, or a number of it is no number", id="negative variance"
+        ),
     ],
 )
 def test_what_cannot_be_folded_is_left_with_the_reason(change: Callable[[ModelProto], None], why: str) -> None:
@@ -183,10 +212,14 @@ def test_what_cannot_be_folded_is_left_with_the_reason(change: Callable[[ModelPr
 
 @pytest.mark.parametrize("placement", list(Placement), ids=lambda placement: placement.name)
 def test_weights_are_quantized_with_the_scales_of_the_folded_layer(placement: Placement, tmp_path: Path) -> None:
-    """Unfolded, every channel would have the scale of its raw weights; folded, it is larger by |scale| / sqrt(variance)."""
+    """Unfolded, every channel would have the scale of its raw weights; folded, it is larger by |scale| /
+    sqrt(variance).
+    """
     model = conv()
     onnx.save(model, tmp_path / "model.onnx")
-    cache = calibrate(tmp_path / "model.onnx", [{"input": feed_of(model)}], Calibration(algorithm=CalibrationAlgorithm.minmax))
+    cache = calibrate(
+        tmp_path / "model.onnx", [{"input": feed_of(model)}], Calibration(algorithm=CalibrationAlgorithm.minmax)
+    )
     quantized = insert_qdq(model, cache, placement)
     onnx.checker.check_model(quantized, full_check=True)
     assert "BatchNormalization" not in {node.op_type for node in quantized.graph.node}

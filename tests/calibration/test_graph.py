@@ -20,7 +20,9 @@ FIVE = np.arange(-2, 3, dtype=np.float32)
 node = helper.make_node
 
 
-def model(nodes: Sequence[NodeProto], stored: Sequence[TensorProto] = (), output: str = "y", shape: Sequence[Any] = ("n", 5)) -> ModelProto:
+def model(
+    nodes: Sequence[NodeProto], stored: Sequence[TensorProto] = (), output: str = "y", shape: Sequence[Any] = ("n", 5)
+) -> ModelProto:
     """A graph from `x`, float32 of `shape`, to `output`."""
     ends = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape), helper.make_empty_tensor_value_info(output)]
     graph = helper.make_graph(list(nodes), "g", ends[:1], ends[1:], list(stored))
@@ -52,12 +54,18 @@ CONSTANTS = {
     "Identity": ([node("Identity", ["five"], ["c"])], FIVE),
     "Cast": ([node("Cast", ["half"], ["c"], to=TensorProto.FLOAT)], np.array([0.5, 2], np.float32)),
     "Transpose": ([node("Transpose", ["table"], ["c"], perm=[1, 0])], TABLE.T),
-    "Reshape": ([node("Constant", [], ["s"], value_ints=[3, 2]), node("Reshape", ["table", "s"], ["c"])], TABLE.reshape(3, 2)),
+    "Reshape": (
+        [node("Constant", [], ["s"], value_ints=[3, 2]), node("Reshape", ["table", "s"], ["c"])],
+        TABLE.reshape(3, 2),
+    ),
     "ConstantOfShape": (
         [node("Constant", [], ["s"], value_ints=[2]), node("ConstantOfShape", ["s"], ["c"], value=stored("", [4]))],
         np.array([4, 4], np.float32),
     ),
-    "a chain": ([node("Abs", ["five"], ["a"]), node("Mul", ["a", "five"], ["b"]), node("Identity", ["b"], ["c"])], np.abs(FIVE) * FIVE),
+    "a chain": (
+        [node("Abs", ["five"], ["a"]), node("Mul", ["a", "five"], ["b"]), node("Identity", ["b"], ["c"])],
+        np.abs(FIVE) * FIVE,
+    ),
 }
 HELD = [
     stored("five", FIVE),
@@ -72,7 +80,11 @@ def test_a_constant_is_known_whatever_it_stands_behind(nodes: list[NodeProto], v
     found = graph.constant("c")
     assert found is not None
     np.testing.assert_array_equal(found, value)
-    assert (graph.is_constant("c"), graph.constant_shape("c"), found.dtype) == (True, np.shape(value), np.asarray(value).dtype)
+    assert (graph.is_constant("c"), graph.constant_shape("c"), found.dtype) == (
+        True,
+        np.shape(value),
+        np.asarray(value).dtype,
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,7 +108,14 @@ def test_a_sparse_initializer_is_a_constant() -> None:
     np.testing.assert_array_equal(Graph(made).constant("s"), [0, 7, 0, 0, 8])
 
 
-LIMITS = [stored("zero", 0), stored("one", [1.0]), stored("minus", -1.0), stored("six", 6), stored("five", FIVE), stored("pads", [0, 1, 0, 1], np.int64)]
+LIMITS = [
+    stored("zero", 0),
+    stored("one", [1.0]),
+    stored("minus", -1.0),
+    stored("six", 6),
+    stored("five", FIVE),
+    stored("pads", [0, 1, 0, 1], np.int64),
+]
 SIGNED = {
     "Clip from a positive minimum": [node("Clip", ["x", "one"], ["y"])],
     "Clip from 0, both limits": [node("Clip", ["x", "zero", "six"], ["y"])],
@@ -112,7 +131,10 @@ UNSIGNED = {
     "Clip to a negative maximum, behind a Relu": [node("Relu", ["x"], ["r"]), node("Clip", ["r", "", "minus"], ["y"])],
     "Clip without limits": [node("Clip", ["x"], ["y"])],
     "Clip to 6": [node("Clip", ["x", "", "six"], ["y"])],
-    "Clip to what is computed": [node("ReduceMin", ["x"], ["least"], keepdims=0), node("Clip", ["x", "zero", "least"], ["y"])],
+    "Clip to what is computed": [
+        node("ReduceMin", ["x"], ["least"], keepdims=0),
+        node("Clip", ["x", "zero", "least"], ["y"]),
+    ],
     "Relu times a constant with negative values": [node("Relu", ["x"], ["r"]), node("Mul", ["r", "five"], ["y"])],
     "Relu plus the input": [node("Relu", ["x"], ["r"]), node("Add", ["r", "x"], ["y"])],
     "Relu, then -x": [node("Relu", ["x"], ["r"]), node("Neg", ["r"], ["y"])],
@@ -123,7 +145,9 @@ UNSIGNED = {
 
 
 @pytest.mark.parametrize(
-    ("nodes", "claimed"), [(each, True) for each in SIGNED.values()] + [(each, False) for each in UNSIGNED.values()], ids=[*SIGNED, *UNSIGNED]
+    ("nodes", "claimed"),
+    [(each, True) for each in SIGNED.values()] + [(each, False) for each in UNSIGNED.values()],
+    ids=[*SIGNED, *UNSIGNED],
 )
 def test_what_is_said_to_be_non_negative_is(nodes: list[NodeProto], claimed: bool) -> None:
     """A wrong claim would clip every negative value, silently."""
@@ -134,22 +158,37 @@ def test_what_is_said_to_be_non_negative_is(nodes: list[NodeProto], claimed: boo
 
 
 def test_an_operator_of_another_domain_is_not_what_its_name_says() -> None:
-    graph = Graph(model([node("Conv", ["x", "w"], ["c"]), node("Relu", ["c"], ["y"], domain="own")], [stored("w", np.zeros((1, 1)))]))
+    graph = Graph(
+        model(
+            [node("Conv", ["x", "w"], ["c"]), node("Relu", ["c"], ["y"], domain="own")], [stored("w", np.zeros((1, 1)))]
+        )
+    )
     assert not graph.is_non_negative("y")
     assert graph.behind_relu("c") == "c"
 
 
 def test_a_limit_of_shape_1_is_a_limit() -> None:
     """`float` of such an array is an error in numpy 2.5, and a warning before."""
-    graph = Graph(model([node("Conv", ["x", "w"], ["c"]), node("Clip", ["c", "zero"], ["y"])], [stored("w", np.zeros((1, 1))), stored("zero", [0.0])]))
+    graph = Graph(
+        model(
+            [node("Conv", ["x", "w"], ["c"]), node("Clip", ["c", "zero"], ["y"])],
+            [stored("w", np.zeros((1, 1))), stored("zero", [0.0])],
+        )
+    )
     assert graph.behind_relu("c") == "y"
     assert graph.is_non_negative("y")
 
 
 def test_a_tensor_that_an_inner_graph_reads_is_not_behind_its_relu() -> None:
     """The branch reads it before the Relu: a backend cannot fuse the two, and the range is that of the tensor."""
-    branch = helper.make_graph([node("Identity", ["c"], ["i"])], "branch", [], [helper.make_empty_tensor_value_info("i")])
-    nodes = [node("Abs", ["x"], ["c"]), node("Relu", ["c"], ["r"]), node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch)]
+    branch = helper.make_graph(
+        [node("Identity", ["c"], ["i"])], "branch", [], [helper.make_empty_tensor_value_info("i")]
+    )
+    nodes = [
+        node("Abs", ["x"], ["c"]),
+        node("Relu", ["c"], ["r"]),
+        node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch),
+    ]
     graph = Graph(model(nodes, [stored("yes", True, bool)]))
     assert (graph.captured, graph.behind_relu("c")) == ({"c", "i"}, "c")
     assert graph.producer("c") is graph.nodes[0]

@@ -17,7 +17,9 @@ FLOATS = arrays.arrays(np.float32, st.integers(0, 40), elements=st.floats(-(2.0*
 
 @settings(deadline=None, derandomize=True, max_examples=200)
 @given(batches=st.lists(FLOATS, max_size=6), bins=st.integers(128, 300))
-def test_the_counts_are_those_of_numpy_over_the_final_range_whatever_the_order(batches: list[npt.NDArray[np.float32]], bins: int) -> None:
+def test_the_counts_are_those_of_numpy_over_the_final_range_whatever_the_order(
+    batches: list[npt.NDArray[np.float32]], bins: int
+) -> None:
     forwards, backwards = Magnitudes(bins), Magnitudes(bins)
     for batch in batches:
         forwards.add(batch)

@@ -45,7 +45,9 @@ def held(name: str, value: Any, dtype: Any = np.float32) -> TensorProto:
 
 @dataclass
 class Kind:
-    """A graph from `x`, float32 [n, *shape], to `y`; `left`: the layers that stay in float, with a part of the reason."""
+    """A graph from `x`, float32 [n, *shape], to `y`; `left`: the layers that stay in float, with a part of the
+    reason.
+    """
 
     nodes: Sequence[NodeProto]
     constants: Sequence[TensorProto]
@@ -54,7 +56,10 @@ class Kind:
     change: Callable[[ModelProto], None] = lambda _: None
 
     def model(self) -> ModelProto:
-        ends = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *self.shape]), helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+        ends = [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *self.shape]),
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+        ]
         graph = helper.make_graph(list(self.nodes), "kind", ends[:1], ends[1:], list(self.constants))
         made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         self.change(made)
@@ -67,7 +72,9 @@ class Kind:
 def _listed_as_inputs(model: ModelProto) -> None:
     """As old exporters wrote them, of which PyTorch's still has the option keep_initializers_as_inputs."""
     model.ir_version = 3
-    model.graph.input.extend(helper.make_tensor_value_info(each.name, each.data_type, each.dims) for each in model.graph.initializer)
+    model.graph.input.extend(
+        helper.make_tensor_value_info(each.name, each.data_type, each.dims) for each in model.graph.initializer
+    )
 
 
 def _sparse(model: ModelProto) -> None:
@@ -76,14 +83,18 @@ def _sparse(model: ModelProto) -> None:
     value = numpy_helper.to_array(dense)
     places = np.flatnonzero(value)
     values = numpy_helper.from_array(value.reshape(-1)[places], "w")
-    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, numpy_helper.from_array(places, "w_places"), value.shape))
+    model.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(values, numpy_helper.from_array(places, "w_places"), value.shape)
+    )
     model.graph.initializer.remove(dense)
 
 
 def _in_a_function(model: ModelProto) -> None:
     """Let a function of the model's own hold the layer `inside`."""
     imports = [helper.make_opsetid("", 17)]
-    model.functions.append(helper.make_function("own", "Double", ["a", "k"], ["b"], [node("MatMul", ["a", "k"], ["b"], "inside")], imports))
+    model.functions.append(
+        helper.make_function("own", "Double", ["a", "k"], ["b"], [node("MatMul", ["a", "k"], ["b"], "inside")], imports)
+    )
     model.opset_import.append(helper.make_opsetid("own", 1))
 
 
@@ -97,16 +108,26 @@ CONV = [stored("w", 6, 3, 3, 3), stored("b", 6)]
 LINEAR = [node("MatMul", ["x", "w"], ["m"], "first"), node("Relu", ["m"], ["r"], "relu")]
 BOTH = "both its factors are constants"
 KINDS = {
-    "a vector on the right": Kind([*LINEAR, node("MatMul", ["r", "v"], ["y"], "last")], [stored("w", 16, 12), stored("v", 12)], (5, 16)),
+    "a vector on the right": Kind(
+        [*LINEAR, node("MatMul", ["r", "v"], ["y"], "last")], [stored("w", 16, 12), stored("v", 12)], (5, 16)
+    ),
     "a stack of matrices": Kind([node("MatMul", ["x", "w"], ["y"], "last")], [stored("w", 5, 16, 3)], (5, 4, 16)),
     "a stack of one matrix": Kind([node("MatMul", ["x", "w"], ["y"], "last")], [stored("w", 1, 16, 3)], (4, 16)),
     "a matrix on the left": Kind(
-        [node("MatMul", ["w", "x"], ["m"], "first"), node("Relu", ["m"], ["r"]), node("MatMul", ["r", "v"], ["y"], "last")],
+        [
+            node("MatMul", ["w", "x"], ["m"], "first"),
+            node("Relu", ["m"], ["r"]),
+            node("MatMul", ["r", "v"], ["y"], "last"),
+        ],
         [stored("w", 8, 8), stored("v", 16, 4)],
         (8, 16),
     ),
     "a vector on the left": Kind([node("MatMul", ["w", "x"], ["y"], "only")], [stored("w", 8)], (8, 16)),
-    "one matrix on both sides": Kind([node("MatMul", ["x", "w"], ["m"], "right"), node("MatMul", ["w", "m"], ["y"], "left")], [stored("w", 8, 8)], (8, 8)),
+    "one matrix on both sides": Kind(
+        [node("MatMul", ["x", "w"], ["m"], "right"), node("MatMul", ["w", "m"], ["y"], "left")],
+        [stored("w", 8, 8)],
+        (8, 8),
+    ),
     "two constants": Kind(
         [node("MatMul", ["a", "b"], ["c"], "constants"), node("MatMul", ["x", "c"], ["y"], "last")],
         [stored("a", 8, 6), stored("b", 6, 4)],
@@ -114,7 +135,10 @@ KINDS = {
         {"constants": BOTH},
     ),
     "a constant Gemm": Kind(
-        [node("Gemm", ["a", "b", "d"], ["c"], "constants", transA=1, alpha=0.5), node("Gemm", ["x", "c"], ["y"], "last", transB=1)],
+        [
+            node("Gemm", ["a", "b", "d"], ["c"], "constants", transA=1, alpha=0.5),
+            node("Gemm", ["x", "c"], ["y"], "last", transB=1),
+        ],
         [
             stored("a", 6, 8),
             stored("b", 6, 4),
@@ -130,10 +154,20 @@ KINDS = {
         {"last": "its weight is computed in the graph"},
     ),
     "the same tensor twice": Kind(
-        [node("Relu", ["x"], ["r"]), node("MatMul", ["r", "r"], ["m"], "square"), node("Add", ["m", "m"], ["y"], "double")], [], (6, 6)
+        [
+            node("Relu", ["x"], ["r"]),
+            node("MatMul", ["r", "r"], ["m"], "square"),
+            node("Add", ["m", "m"], ["y"], "double"),
+        ],
+        [],
+        (6, 6),
     ),
     "a depthwise layer read twice by one sum": Kind(
-        [node("Conv", ["x", "w"], ["c"], "deep", group=3, pads=[1] * 4), node("Add", ["c", "c"], ["s"]), node("Conv", ["s", "v"], ["y"], "last")],
+        [
+            node("Conv", ["x", "w"], ["c"], "deep", group=3, pads=[1] * 4),
+            node("Add", ["c", "c"], ["s"]),
+            node("Conv", ["s", "v"], ["y"], "last"),
+        ],
         [stored("w", 3, 1, 3, 3), stored("v", 4, 3, 1, 1)],
         (3, 8, 8),
     ),
@@ -149,11 +183,18 @@ KINDS = {
         {"itself": "its weight is computed in the graph"},
     ),
     "one weight along two axes": Kind(
-        [node("Gemm", ["x", "w"], ["g"], "plain"), node("Gemm", ["g", "w"], ["y"], "transposed", transB=1)], [stored("w", 6, 9)], (6,)
+        [node("Gemm", ["x", "w"], ["g"], "plain"), node("Gemm", ["g", "w"], ["y"], "transposed", transB=1)],
+        [stored("w", 6, 9)],
+        (6,),
     ),
     "a weight behind other constants": Kind(
         [
-            node("Constant", [], ["half"], value=numpy_helper.from_array(random.normal(size=(3, 6, 3, 3)).astype(np.float16) / 4)),
+            node(
+                "Constant",
+                [],
+                ["half"],
+                value=numpy_helper.from_array(random.normal(size=(3, 6, 3, 3)).astype(np.float16) / 4),
+            ),
             node("Cast", ["half"], ["w_single"], to=TensorProto.FLOAT),
             node("Transpose", ["w_single"], ["w_turned"], perm=[1, 0, 2, 3]),
             node("Identity", ["x"], ["same"]),
@@ -168,15 +209,25 @@ KINDS = {
         [CONV[1], held("zero", [0.0]), stored("v", 6 * 64, 5, scale=0.05)],
         (3, 8, 8),
     ),
-    "weights that are listed as inputs": Kind([node("Conv", ["x", "w", "b"], ["y"], "only")], CONV, (3, 8, 8), change=_listed_as_inputs),
+    "weights that are listed as inputs": Kind(
+        [node("Conv", ["x", "w", "b"], ["y"], "only")], CONV, (3, 8, 8), change=_listed_as_inputs
+    ),
     "outputs that are read inside": Kind(
-        [node("Conv", ["x", "w", "b"], ["c"], "first"), node("Relu", ["c"], ["r"]), node("Conv", ["r", "v"], ["y"], "last")],
+        [
+            node("Conv", ["x", "w", "b"], ["c"], "first"),
+            node("Relu", ["c"], ["r"]),
+            node("Conv", ["r", "v"], ["y"], "last"),
+        ],
         [*CONV, stored("v", 4, 6, 1, 1)],
         (3, 8, 8),
         change=_returned,
     ),
     "a limit that is computed": Kind(
-        [node("Conv", ["x", "w", "b"], ["c"], "first"), node("ReduceMax", ["x"], ["most"], keepdims=0), node("Clip", ["c", "zero", "most"], ["r"])]
+        [
+            node("Conv", ["x", "w", "b"], ["c"], "first"),
+            node("ReduceMax", ["x"], ["most"], keepdims=0),
+            node("Clip", ["c", "zero", "most"], ["r"]),
+        ]
         + [node("Conv", ["r", "v"], ["y"], "last")],
         [*CONV, held("zero", 0), stored("v", 4, 6, 1, 1)],
         (3, 8, 8),
@@ -211,17 +262,32 @@ def _query(name: str, *extra: NodeProto) -> list[NodeProto]:
 
 def _branches(*layers: NodeProto) -> NodeProto:
     """An If, both of whose branches compute these from what lies outside; the last one gives `inner`."""
-    body = helper.make_graph(list(layers), "branch", [], [helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)])
+    body = helper.make_graph(
+        list(layers), "branch", [], [helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)]
+    )
     return node("If", ["yes"], ["chosen"], "choice", then_branch=body, else_branch=body)
 
 
-QUERY = [held("zeroth", [0], np.int64), held("two_by_16", [2, 16], np.int64), stored("wq", 16, 16), stored("query", 1, 2, 16, scale=2.0)]
-ATTENTION = [node("MatMul", ["x", "wq"], ["q"], "q"), node("Transpose", ["x"], ["k"], perm=[0, 2, 1]), node("MatMul", ["q", "k"], ["s"], "scores")]
+QUERY = [
+    held("zeroth", [0], np.int64),
+    held("two_by_16", [2, 16], np.int64),
+    stored("wq", 16, 16),
+    stored("query", 1, 2, 16, scale=2.0),
+]
+ATTENTION = [
+    node("MatMul", ["x", "wq"], ["q"], "q"),
+    node("Transpose", ["x"], ["k"], perm=[0, 2, 1]),
+    node("MatMul", ["q", "k"], ["s"], "scores"),
+]
 WEIGHTED = [node("Softmax", ["masked"], ["p"]), node("MatMul", ["p", "x"], ["y"], "values")]
 CAUSAL = np.triu(np.full((6, 6), -np.inf), 1)
 KINDS.update(
     {
-        "a learned query": Kind([*_query("query"), node("Softmax", ["scores"], ["p"]), node("MatMul", ["p", "x"], ["y"], "last")], QUERY, (6, 16)),
+        "a learned query": Kind(
+            [*_query("query"), node("Softmax", ["scores"], ["p"]), node("MatMul", ["p", "x"], ["y"], "last")],
+            QUERY,
+            (6, 16),
+        ),
         "a number for each image": Kind(
             [
                 node("Shape", ["x"], ["all"]),
@@ -233,13 +299,28 @@ KINDS.update(
                 node("Add", ["x", "embedded"], ["sum"]),
                 node("MatMul", ["sum", "wq"], ["y"], "last"),
             ],
-            [held("nought", 0, np.int64), held("one", 1, np.int64), held("axes", [1, 2], np.int64), stored("wp", 1, 16), QUERY[2]],
+            [
+                held("nought", 0, np.int64),
+                held("one", 1, np.int64),
+                held("axes", [1, 2], np.int64),
+                stored("wp", 1, 16),
+                QUERY[2],
+            ],
             (6, 16),
         ),
         "zeros of a shape": Kind(
-            [*_query("state", node("ConstantOfShape", ["wanted"], ["state"], value=held("", [0.5]))), node("Identity", ["scores"], ["y"])], QUERY[:3], (6, 16)
+            [
+                *_query("state", node("ConstantOfShape", ["wanted"], ["state"], value=held("", [0.5]))),
+                node("Identity", ["scores"], ["y"]),
+            ],
+            QUERY[:3],
+            (6, 16),
         ),
-        "a mask of minus infinity": Kind([*ATTENTION, node("Add", ["s", "mask"], ["masked"], "mask"), *WEIGHTED], [QUERY[2], held("mask", CAUSAL)], (6, 16)),
+        "a mask of minus infinity": Kind(
+            [*ATTENTION, node("Add", ["s", "mask"], ["masked"], "mask"), *WEIGHTED],
+            [QUERY[2], held("mask", CAUSAL)],
+            (6, 16),
+        ),
         "a mask that hides a whole row, and what replaces its NaN": Kind(
             [
                 *ATTENTION,
@@ -263,28 +344,48 @@ KINDS.update(
             (6, 16),
         ),
         "a masked tensor that a layer reads": Kind(
-            [node("Add", ["x", "mask"], ["masked"]), node("MatMul", ["masked", "w"], ["m"], "reads"), node("Sigmoid", ["m"], ["p"])]
+            [
+                node("Add", ["x", "mask"], ["masked"]),
+                node("MatMul", ["masked", "w"], ["m"], "reads"),
+                node("Sigmoid", ["m"], ["p"]),
+            ]
             + [node("MatMul", ["p", "v"], ["y"], "last")],
-            [held("mask", [[0], [-np.inf], [0], [0], [0]]), held("w", np.abs(random.normal(size=(4, 4)))), stored("v", 4, 3)],
+            [
+                held("mask", [[0], [-np.inf], [0], [0], [0]]),
+                held("w", np.abs(random.normal(size=(4, 4)))),
+                stored("v", 4, 3),
+            ],
             (5, 4),
             {"reads": "masked holds infinity, as 'mask' does"},
         ),
         "half precision inside": Kind(
-            [node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16), node("MatMul", ["h", "w"], ["m"], "half"), node("Cast", ["m"], ["f"], to=TensorProto.FLOAT)]
+            [
+                node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
+                node("MatMul", ["h", "w"], ["m"], "half"),
+                node("Cast", ["m"], ["f"], to=TensorProto.FLOAT),
+            ]
             + [node("MatMul", ["f", "v"], ["y"], "last")],
             [held("w", random.normal(size=(8, 8)) / 4, np.float16), stored("v", 8, 4)],
             (5, 8),
             {"half": "it computes in float16"},
         ),
         "double precision inside": Kind(
-            [node("Cast", ["x"], ["h"], to=TensorProto.DOUBLE), node("MatMul", ["h", "w"], ["m"], "double"), node("Cast", ["m"], ["f"], to=TensorProto.FLOAT)]
+            [
+                node("Cast", ["x"], ["h"], to=TensorProto.DOUBLE),
+                node("MatMul", ["h", "w"], ["m"], "double"),
+                node("Cast", ["m"], ["f"], to=TensorProto.FLOAT),
+            ]
             + [node("MatMul", ["f", "v"], ["y"], "last")],
             [held("w", random.normal(size=(8, 8)) / 4, np.float64), stored("v", 8, 4)],
             (5, 8),
             {"double": "it computes in double"},
         ),
         "nothing found": Kind(
-            [node("Greater", ["x", "bound"], ["above"]), node("Compress", ["x", "mark"], ["some"], axis=2), node("MatMul", ["x", "w"], ["m"], "first")]
+            [
+                node("Greater", ["x", "bound"], ["above"]),
+                node("Compress", ["x", "mark"], ["some"], axis=2),
+                node("MatMul", ["x", "w"], ["m"], "first"),
+            ]
             + [node("MatMul", ["some", "none"], ["e"], "empty"), node("Add", ["m", "e"], ["y"])],
             [held("bound", 100), held("mark", [False] * 8, bool), stored("w", 8, 4), held("none", np.zeros((0, 4)))],
             (5, 8),
@@ -292,7 +393,11 @@ KINDS.update(
         ),
         "a layer in a branch": Kind(
             [node("ReduceMax", ["x"], ["most"], keepdims=0), node("Greater", ["most", "bound"], ["yes"])]
-            + [node("Conv", ["x", "w", "b"], ["c"], "first"), _branches(node("Conv", ["c", "v"], ["inner"], "inside")), node("Relu", ["c"], ["r"])]
+            + [
+                node("Conv", ["x", "w", "b"], ["c"], "first"),
+                _branches(node("Conv", ["c", "v"], ["inner"], "inside")),
+                node("Relu", ["c"], ["r"]),
+            ]
             + [node("Conv", ["r", "v"], ["d"], "last"), node("Add", ["chosen", "d"], ["y"])],
             [*CONV, stored("v", 4, 6, 1, 1), held("bound", 0)],
             (3, 8, 8),
@@ -309,14 +414,21 @@ KINDS.update(
             (3, 8, 8),
         ),
         "a layer in a function": Kind(
-            [node("MatMul", ["x", "w"], ["m"], "first"), node("Double", ["m", "v"], ["d"], "call", domain="own"), node("MatMul", ["d", "u"], ["y"], "last")],
+            [
+                node("MatMul", ["x", "w"], ["m"], "first"),
+                node("Double", ["m", "v"], ["d"], "call", domain="own"),
+                node("MatMul", ["d", "u"], ["y"], "last"),
+            ],
             [stored("w", 16, 12), stored("v", 12, 12), stored("u", 12, 4)],
             (5, 16),
             {"inside": "it lies inside a function of the model's own"},
             change=_in_a_function,
         ),
         "odd names": Kind(
-            [node("Conv", ["x", "w", "b"], ["a\nb: 3f800000"], "first"), node("Relu", ["a\nb: 3f800000"], ["\u2028\x0b\x85\r\0%\\"])]
+            [
+                node("Conv", ["x", "w", "b"], ["a\nb: 3f800000"], "first"),
+                node("Relu", ["a\nb: 3f800000"], ["\u2028\x0b\x85\r\0%\\"]),
+            ]
             + [node("Conv", ["\u2028\x0b\x85\r\0%\\", "v"], ["y"], "last")],
             [*CONV, stored("v", 4, 6, 1, 1)],
             (3, 8, 8),
@@ -356,7 +468,9 @@ def test_a_quantized_graph_is_valid_and_right(kind: Kind, placement: Placement, 
     reference, exact = simulated(model, feeds), simulated(quantized, feeds)
     found = open_session(quantized.SerializeToString()).run(None, feeds)
     for output, values in zip(model.graph.output, found):
-        assert sqnr_db(reference[output.name], values) > min(sqnr_db(reference[output.name], exact[output.name]), 60) - 3, output.name
+        assert (
+            sqnr_db(reference[output.name], values) > min(sqnr_db(reference[output.name], exact[output.name]), 60) - 3
+        ), output.name
 
 
 @PLACEMENTS
@@ -399,9 +513,16 @@ def test_tensorrt_rtx_takes_it(kind: Kind, tmp_path: Path) -> None:
 
 def test_what_an_operator_of_another_domain_makes_is_calibrated_as_what_it_turns_out_to_be(tmp_path: Path) -> None:
     """ONNX's inference does not know the type of it, nor of anything behind it."""
-    layers = [node("MatMul", ["x", "w"], ["m"], "first"), node("Gelu", ["m"], ["g"], "gelu", domain="com.microsoft"), node("MatMul", ["g", "v"], ["y"], "last")]
+    layers = [
+        node("MatMul", ["x", "w"], ["m"], "first"),
+        node("Gelu", ["m"], ["g"], "gelu", domain="com.microsoft"),
+        node("MatMul", ["g", "v"], ["y"], "last"),
+    ]
     kind = Kind(
-        layers, [stored("w", 16, 12), stored("v", 12, 5)], (5, 16), change=lambda model: model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+        layers,
+        [stored("w", 16, 12), stored("v", 12, 5)],
+        (5, 16),
+        change=lambda model: model.opset_import.append(helper.make_opsetid("com.microsoft", 1)),
     )
     path, cache = calibrated(kind, tmp_path)
     assert list(cache.scales) == ["x", "m", "g", "y"]
@@ -412,7 +533,11 @@ def test_what_an_operator_of_another_domain_makes_is_calibrated_as_what_it_turns
 
 
 def test_sparse_weights_are_weights(tmp_path: Path) -> None:
-    layers = [node("MatMul", ["x", "w"], ["m"], "first"), node("Relu", ["m"], ["r"]), node("MatMul", ["r", "v"], ["y"], "last")]
+    layers = [
+        node("MatMul", ["x", "w"], ["m"], "first"),
+        node("Relu", ["m"], ["r"]),
+        node("MatMul", ["r", "v"], ["y"], "last"),
+    ]
     weight = held("w", random.normal(size=(16, 12)) * (random.random((16, 12)) > 0.6))
     kind = Kind(layers, [weight, stored("v", 12, 5)], (5, 16), change=_sparse)
     path, cache = calibrated(kind, tmp_path)
@@ -428,7 +553,9 @@ def test_sparse_weights_are_weights(tmp_path: Path) -> None:
 
 def test_a_file_that_onnx_refuses_and_onnx_runtime_runs_is_built(tmp_path: Path) -> None:
     """A node of the domain `ai.onnx` in a model that imports the empty one."""
-    model = Kind([node("MatMul", ["x", "w"], ["r"], "first"), node("Relu", ["r"], ["y"])], [stored("w", 8, 4)], (8,)).model()
+    model = Kind(
+        [node("MatMul", ["x", "w"], ["r"], "first"), node("Relu", ["r"], ["y"])], [stored("w", 8, 4)], (8,)
+    ).model()
     model.graph.node[1].domain = "ai.onnx"
     onnx.save(model, tmp_path / "model.onnx")
     images = {"x": np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)}

@@ -37,8 +37,12 @@ def model() -> onnx.ModelProto:
     ("layers", "nodes"),
     [
         pytest.param([], (), id="none"),
-        pytest.param(["conv1"], ("conv1", "sigmoid", "silu", "sum"), id="the activation behind it, and the sum that this joins"),
-        pytest.param(["conv2"], ("sigmoid", "silu", "conv2", "sum"), id="the activation before it, and the sum that it ends in"),
+        pytest.param(
+            ["conv1"], ("conv1", "sigmoid", "silu", "sum"), id="the activation behind it, and the sum that this joins"
+        ),
+        pytest.param(
+            ["conv2"], ("sigmoid", "silu", "conv2", "sum"), id="the activation before it, and the sum that it ends in"
+        ),
         pytest.param(["conv3"], ("sum", "pool", "conv3"), id="the sum that it reads, through Relu and MaxPool"),
         pytest.param(["conv4"], ("conv4",), id="no neighbour but layers"),
         pytest.param(["fc"], (), id="unknown"),
@@ -80,9 +84,21 @@ def test_the_projects_own_file_asks_for_a_search() -> None:
         pytest.param("layers: search", "has version None, and this Enginewright reads version 1", id="no version"),
         pytest.param("version: 2\nlayers: search", "has version 2", id="another version"),
         pytest.param("version: 1\nlayers: find", "layers is 'find' and must be `search` or a list", id="a word"),
-        pytest.param("version: 1\nlayers: [{layer: conv1}]", "the entry {'layer': 'conv1'} of layers must have `name`", id="an entry without a name"),
-        pytest.param("version: 1\nlayers: []\noperator: [Sigmoid]", "operator is no key of layers.yaml; did you mean 'operators'?", id="an unknown key"),
-        pytest.param("version: 1\nlayers: []\noperators: Sigmoid", "operators is 'Sigmoid' and must be a list", id="operators that are no list"),
+        pytest.param(
+            "version: 1\nlayers: [{layer: conv1}]",
+            "the entry {'layer': 'conv1'} of layers must have `name`",
+            id="an entry without a name",
+        ),
+        pytest.param(
+            "version: 1\nlayers: []\noperator: [Sigmoid]",
+            "operator is no key of layers.yaml; did you mean 'operators'?",
+            id="an unknown key",
+        ),
+        pytest.param(
+            "version: 1\nlayers: []\noperators: Sigmoid",
+            "operators is 'Sigmoid' and must be a list",
+            id="operators that are no list",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used(content: str, sentence: str, tmp_path: Path) -> None:
@@ -96,7 +112,10 @@ def test_a_file_that_cannot_be_used(content: str, sentence: str, tmp_path: Path)
 
 
 def test_a_layer_that_the_model_does_not_have(model: onnx.ModelProto) -> None:
-    with pytest.raises(ModelError, match=r"layers\.yaml: the model has no Conv, ConvTranspose, Gemm or MatMul 'conv_1'; did you mean 'conv1'\?"):
+    with pytest.raises(
+        ModelError,
+        match=r"layers\.yaml: the model has no Conv, ConvTranspose, Gemm or MatMul 'conv_1'; did you mean 'conv1'\?",
+    ):
         Mixture((FloatLayer("conv_1"),)).require(model, "layers.yaml")
 
 

@@ -28,7 +28,15 @@ def _then(name: str) -> NodeProto:
     """An If whose branches make a tensor of this name."""
     branches = [
         helper.make_graph(
-            [helper.make_node("Constant", [], [f"{name}{end}"], name=f"{name}{end}_node", value=numpy_helper.from_array(np.array([end], np.float32)))],
+            [
+                helper.make_node(
+                    "Constant",
+                    [],
+                    [f"{name}{end}"],
+                    name=f"{name}{end}_node",
+                    value=numpy_helper.from_array(np.array([end], np.float32)),
+                )
+            ],
             "branch",
             [],
             [helper.make_tensor_value_info(f"{name}{end}", TensorProto.FLOAT, [1])],
@@ -44,15 +52,28 @@ def _crowded() -> ModelProto:
     graph = model.graph
     graph.node[-1].output[0] = "sums"
     wanted = [
-        f"{tensor}_{what}" for tensor in ("input", "relu0", "flat", "mean", "sums", "conv3") for what in ("scale", "zero_point", "quantized", "dequantized")
+        f"{tensor}_{what}"
+        for tensor in ("input", "relu0", "flat", "mean", "sums", "conv3")
+        for what in ("scale", "zero_point", "quantized", "dequantized")
     ]
-    wanted += [f"w{layer}_int8{what}" for layer in range(5) for what in ("", "_scale", "_zero_point", "_quantized", "_dequantized")]
-    wanted += [f"b{layer}_int32{what}" for layer in range(5) for what in ("", "_scale", "_dequantized")] + ["logits_float"]
+    wanted += [
+        f"w{layer}_int8{what}"
+        for layer in range(5)
+        for what in ("", "_scale", "_zero_point", "_quantized", "_dequantized")
+    ]
+    wanted += [f"b{layer}_int32{what}" for layer in range(5) for what in ("", "_scale", "_dequantized")] + [
+        "logits_float"
+    ]
     source = "sums"
     for number, name in enumerate(wanted):
         graph.initializer.append(numpy_helper.from_array(np.array(1.0 + (number % 5) / 10, np.float32), name))
         graph.node.append(
-            helper.make_node("Mul", [source, name], [f"product{number}"], name=f"{name}_QuantizeLinear" if number % 2 else f"{name}_DequantizeLinear")
+            helper.make_node(
+                "Mul",
+                [source, name],
+                [f"product{number}"],
+                name=f"{name}_QuantizeLinear" if number % 2 else f"{name}_DequantizeLinear",
+            )
         )
         source = f"product{number}"
     graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
@@ -66,7 +87,10 @@ def _crowded() -> ModelProto:
 def test_names_of_the_model_are_never_taken(cache: CalibrationCache, placement: Placement) -> None:
     """A tensor `input_scale` of the model was taken for the quantizer's: top-1 fell from 0.967 to 0.319."""
     crowded = _crowded()
-    more = CalibrationCache(cache.algorithm, {**cache.scales, "sums": cache.scales["logits"], **{f"product{number}": 1.0 for number in range(100)}})
+    more = CalibrationCache(
+        cache.algorithm,
+        {**cache.scales, "sums": cache.scales["logits"], **{f"product{number}": 1.0 for number in range(100)}},
+    )
     quantized = insert_qdq(crowded, more, placement)
     onnx.checker.check_model(quantized, full_check=True)
     names = _every_name(quantized.graph)
@@ -76,13 +100,31 @@ def test_names_of_the_model_are_never_taken(cache: CalibrationCache, placement: 
 
 def test_every_kind_of_name_is_known() -> None:
     model = _crowded()
-    sparse = helper.make_sparse_tensor(numpy_helper.from_array(np.array([1], np.float32), "sparse"), numpy_helper.from_array(np.array([0], np.int64)), [4])
+    sparse = helper.make_sparse_tensor(
+        numpy_helper.from_array(np.array([1], np.float32), "sparse"),
+        numpy_helper.from_array(np.array([0], np.int64)),
+        [4],
+    )
     model.graph.sparse_initializer.append(sparse)
     model.graph.value_info.append(helper.make_tensor_value_info("inferred", TensorProto.FLOAT, [1]))
-    function = helper.make_function("own", "F", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"], name="inside")], [helper.make_opsetid("", 17)])
+    function = helper.make_function(
+        "own", "F", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"], name="inside")], [helper.make_opsetid("", 17)]
+    )
     model.functions.append(function)
     names = Names(model)
-    known = ["input", "logits", "w0", "Conv_0", "relu2_scale1", "relu2_scale2_node", "sparse", "inferred", "a", "b", "inside"]
+    known = [
+        "input",
+        "logits",
+        "w0",
+        "Conv_0",
+        "relu2_scale1",
+        "relu2_scale2_node",
+        "sparse",
+        "inferred",
+        "a",
+        "b",
+        "inside",
+    ]
     assert [name for name in known if name not in names] == []
     assert {names.unique(name) for name in known} == {f"{name}_2" for name in known}
 
@@ -95,12 +137,18 @@ def test_a_name_is_given_once() -> None:
 
 @pytest.mark.parametrize("exclude", [["Conv_1"], [""], ["conv1"]], ids=["by name", "nothing", "by its output"])
 @PLACEMENTS
-def test_unnamed_layers_are_told_apart(network: ModelProto, cache: CalibrationCache, placement: Placement, exclude: list[str]) -> None:
+def test_unnamed_layers_are_told_apart(
+    network: ModelProto, cache: CalibrationCache, placement: Placement, exclude: list[str]
+) -> None:
     for node in network.graph.node:
         if node.name != "Conv_1" or exclude == ["conv1"]:
             node.name = ""
     quantized = insert_qdq(network, cache, placement, [name for name in exclude if name])
-    floats = [node.input[1] for node in quantized.graph.node if node.op_type in ("Conv", "Gemm") and not node.input[1].endswith("_dequantized")]
+    floats = [
+        node.input[1]
+        for node in quantized.graph.node
+        if node.op_type in ("Conv", "Gemm") and not node.input[1].endswith("_dequantized")
+    ]
     assert floats == ([] if exclude == [""] else ["w1"])
 
 
@@ -123,11 +171,17 @@ def test_names_that_tensorrt_cannot_write_are_made_printable(network: ModelProto
 
 
 @PLACEMENTS
-def test_layers_of_one_name_are_told_apart_by_their_outputs(network: ModelProto, cache: CalibrationCache, placement: Placement) -> None:
+def test_layers_of_one_name_are_told_apart_by_their_outputs(
+    network: ModelProto, cache: CalibrationCache, placement: Placement
+) -> None:
     for node in network.graph.node:
         node.name = "same"
     quantized = insert_qdq(network, cache, placement, ["conv1"])
-    floats = [node.input[1] for node in quantized.graph.node if node.op_type in ("Conv", "Gemm") and node.input[1].startswith("w") and len(node.input[1]) == 2]
+    floats = [
+        node.input[1]
+        for node in quantized.graph.node
+        if node.op_type in ("Conv", "Gemm") and node.input[1].startswith("w") and len(node.input[1]) == 2
+    ]
     assert floats == ["w1"]
     everything = insert_qdq(network, cache, placement, ["same"])
     assert "QuantizeLinear" not in {node.op_type for node in everything.graph.node}
@@ -136,13 +190,11 @@ def test_layers_of_one_name_are_told_apart_by_their_outputs(network: ModelProto,
 @PLACEMENTS
 def test_a_layer_that_batch_normalization_is_folded_into_keeps_its_key(placement: Placement) -> None:
     """Its output is then that of the normalization; who leaves it in float knows it by its own."""
-    model = onnx.parser.parse_model(
-        """
+    model = onnx.parser.parse_model("""
         <ir_version: 8, opset_import: ["" : 17]> folded (float[n, 2, 8, 8] input) => (float[n, 2, 8, 8] y) <float[2,
         2, 1, 1] w = {1, 2, 3, 4}, float[2] one = {1, 1}, float[2] nought = {0, 0}> { made = Conv (input, w) normal =
         BatchNormalization (made, one, nought, nought, one) y = Conv (normal, w) }
-        """
-    )
+        """)
     cache = CalibrationCache(CalibrationAlgorithm.minmax, dict.fromkeys(["input", "made", "normal", "y"], 0.1))
     layers = [node for node in insert_qdq(model, cache, placement, ["made"]).graph.node if node.op_type == "Conv"]
     assert [layer.input[1].endswith("_dequantized") for layer in layers] == [False, True]

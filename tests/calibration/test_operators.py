@@ -1,4 +1,6 @@
-"""Operators whose integer kernel is missing or wrong stay in float, and what stays in float is not taken into a kernel all the same."""
+"""Operators whose integer kernel is missing or wrong stay in float, and what stays in float is not taken into a kernel
+all the same.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ WRONG = "ONNX Runtime's integer AveragePool is wrong with ceil_mode and count_in
 NO_DILATIONS = "ONNX Runtime's integer AveragePool has no dilations"
 
 
-def between_convolutions(operator: str, source: str = SIGNED, opset: int = 17, then: Sequence[str] = (), **attributes: Any) -> Net:
+def between_convolutions(
+    operator: str, source: str = SIGNED, opset: int = 17, then: Sequence[str] = (), **attributes: Any
+) -> Net:
     """conv - operator - `then` - conv."""
     net = Net(seed=3, opset=opset)
     made = net.node(operator, [net.source(source, 4, 10, 10)], **attributes)
@@ -119,7 +123,9 @@ def transposed(model: ModelProto) -> NodeProto:
 
 
 @pytest.mark.parametrize(("group", "shape", "axis"), [(1, (12,), 1), (2, (), None), (4, (), None)])
-def test_tensorrt_gets_a_transposed_convolution_quantized(group: int, shape: tuple[int, ...], axis: int | None, tmp_path: Path) -> None:
+def test_tensorrt_gets_a_transposed_convolution_quantized(
+    group: int, shape: tuple[int, ...], axis: int | None, tmp_path: Path
+) -> None:
     net = upsampled(group)
     _, cache = measured(net, tmp_path)
     assert len(quantizable(net.model())) == 3
@@ -148,7 +154,9 @@ def test_onnx_runtime_leaves_a_transposed_convolution_in_float_and_says_so(tmp_p
     assert dict(built.left_in_float) == {layer.name: why}
     assert f"{layer.name} (ConvTranspose) runs in float: {why}" in built.warnings
     plan = onnx.load_model_from_string(built.plan)
-    assert list(transposed(plan).input[1:]) == list(layer.input[1:]), "its weights and its bias are as they were, the bias correction made on it not"
+    assert list(transposed(plan).input[1:]) == list(layer.input[1:]), (
+        "its weights and its bias are as they were, the bias correction made on it not"
+    )
 
 
 def test_a_node_that_reads_a_tensor_twice_behind_a_grouped_layer_is_rewired_once(tmp_path: Path) -> None:
@@ -177,12 +185,18 @@ def product(bias: tuple[int, ...] | None, **attributes: Any) -> Net:
     """conv - flatten - Gemm of 8 rows and 8 channels, with large biases."""
     net = Net(seed=11)
     inputs = [net.node("Flatten", [net.source(SIGNED, 12, 1)]), net.constant(net.normal(12, 8))]
-    net.node("Gemm", inputs if bias is None else [*inputs, net.constant(4 * net.random.normal(size=bias).astype(np.float32))], **attributes)
+    net.node(
+        "Gemm",
+        inputs if bias is None else [*inputs, net.constant(4 * net.random.normal(size=bias).astype(np.float32))],
+        **attributes,
+    )
     return net
 
 
 @pytest.mark.parametrize("bias", [(8, 1), (8, 8)], ids=["column", "matrix"])
-def test_a_gemm_whose_rows_have_biases_of_their_own_stays_in_float_on_onnx_runtime(bias: tuple[int, ...], tmp_path: Path) -> None:
+def test_a_gemm_whose_rows_have_biases_of_their_own_stays_in_float_on_onnx_runtime(
+    bias: tuple[int, ...], tmp_path: Path
+) -> None:
     """A column as long as there are channels was taken for a bias of the channels."""
     net = product(bias, beta=0.5)
     path, cache = measured(net, tmp_path)
@@ -205,7 +219,9 @@ def test_a_gemm_whose_rows_have_biases_of_their_own_stays_in_float_on_onnx_runti
         pytest.param(None, {"alpha": 3.0, "beta": 2.0}, id="no bias"),
     ],
 )
-def test_a_gemm_with_any_other_bias_and_with_factors_is_an_integer_kernel(bias: tuple[int, ...] | None, attributes: dict[str, Any], tmp_path: Path) -> None:
+def test_a_gemm_with_any_other_bias_and_with_factors_is_an_integer_kernel(
+    bias: tuple[int, ...] | None, attributes: dict[str, Any], tmp_path: Path
+) -> None:
     net = product(bias, **attributes)
     path, cache = measured(net, tmp_path)
     built = RUNTIME.build(path, Precision.int8, Build(), cache)

@@ -1,4 +1,6 @@
-"""What simplifying a model does to layers is done to what is known of them by name: bias corrections and the choice to stay in float."""
+"""What simplifying a model does to layers is done to what is known of them by name: bias corrections and the choice to
+stay in float.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,18 @@ MINMAX = Calibration(algorithm=CalibrationAlgorithm.minmax)
 
 
 @pytest.mark.parametrize("factor", [0.02, 30.0, (0.05, -2.0, 1.0, 7.0)], ids=["small", "large", "one a channel"])
-def test_a_factor_behind_a_layer_is_taken_to_its_bias_correction(factor: float | tuple[float, ...], tmp_path: Path) -> None:
+def test_a_factor_behind_a_layer_is_taken_to_its_bias_correction(
+    factor: float | tuple[float, ...], tmp_path: Path
+) -> None:
     net, path = Net(seed=1), tmp_path / "model.onnx"
-    layer = net.node("Conv", [net.source(RELU, 4, 6, 8), net.constant(net.normal(4, 4, 3, 3) + np.float32(0.2)), net.constant(net.normal(4))])
+    layer = net.node(
+        "Conv",
+        [
+            net.source(RELU, 4, 6, 8),
+            net.constant(net.normal(4, 4, 3, 3) + np.float32(0.2)),
+            net.constant(net.normal(4)),
+        ],
+    )
     scaled = net.node("Mul", [layer, net.constant(np.broadcast_to(np.array(factor, np.float32), 4).reshape(4, 1, 1))])
     net.read(net.node("Relu", [scaled]))
     model, feeds = net.model(), net.feeds()
@@ -34,7 +45,9 @@ def test_a_factor_behind_a_layer_is_taken_to_its_bias_correction(factor: float |
     ready, scales = prepared(model, cache)
     (name,) = (node.name for node in net.nodes if layer in node.output)
     assert "Mul" not in {node.op_type for node in ready.graph.node}
-    np.testing.assert_allclose(scales.shifts[name], cache.shifts[name] * np.array(factor, np.float32), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(
+        scales.shifts[name], cache.shifts[name] * np.array(factor, np.float32), rtol=1e-3, atol=1e-6
+    )
     (output,) = (value.name for value in model.graph.output)
     exact = simulated(model, feeds)[output]
 
@@ -58,11 +71,15 @@ def sum_behind(net: Net, source: str) -> str:
 def normalized(net: Net, source: str) -> str:
     """MatMul, BatchNormalization."""
     made = net.node("MatMul", [source, net.constant(net.normal(12, 8))])
-    return net.node("BatchNormalization", [made, *(net.constant(np.abs(net.normal(8)) + np.float32(0.1)) for _ in range(4))])
+    return net.node(
+        "BatchNormalization", [made, *(net.constant(np.abs(net.normal(8)) + np.float32(0.1)) for _ in range(4))]
+    )
 
 
 @pytest.mark.parametrize("add", [bias_behind, sum_behind, normalized])
-def test_a_layer_that_takes_up_what_stands_behind_it_keeps_its_name(add: Callable[[Net, str], str], tmp_path: Path) -> None:
+def test_a_layer_that_takes_up_what_stands_behind_it_keeps_its_name(
+    add: Callable[[Net, str], str], tmp_path: Path
+) -> None:
     net, path = Net(seed=2), tmp_path / "model.onnx"
     source = net.node("Flatten", [net.source(RELU, 12, 1)])
     add(net, source)

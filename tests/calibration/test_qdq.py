@@ -18,12 +18,18 @@ from support.networks import PLACEMENTS, residual_network, run, sqnr
 def zero_points(model: ModelProto) -> dict[str, tuple[str, int]]:
     """Quantized activation -> dtype and zero point."""
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    found = {node.input[0]: constants[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear" and constants[node.input[2]].ndim == 0}
+    found = {
+        node.input[0]: constants[node.input[2]]
+        for node in model.graph.node
+        if node.op_type == "QuantizeLinear" and constants[node.input[2]].ndim == 0
+    }
     return {tensor: (str(value.dtype), int(value)) for tensor, value in found.items()}
 
 
 @PLACEMENTS
-def test_a_quantized_model_is_valid_onnx_and_answers_nearly_the_same(network: ModelProto, cache: CalibrationCache, placement: Placement) -> None:
+def test_a_quantized_model_is_valid_onnx_and_answers_nearly_the_same(
+    network: ModelProto, cache: CalibrationCache, placement: Placement
+) -> None:
     quantized = insert_qdq(network, cache, placement)
     onnx.checker.check_model(quantized, full_check=True)
     assert [entry.version for entry in quantized.opset_import] == [17]
@@ -31,25 +37,33 @@ def test_a_quantized_model_is_valid_onnx_and_answers_nearly_the_same(network: Mo
 
 
 @PLACEMENTS
-def test_the_given_model_is_not_touched_and_the_result_is_deterministic(network: ModelProto, cache: CalibrationCache, placement: Placement) -> None:
+def test_the_given_model_is_not_touched_and_the_result_is_deterministic(
+    network: ModelProto, cache: CalibrationCache, placement: Placement
+) -> None:
     before = network.SerializeToString(deterministic=True)
     twice = [insert_qdq(network, cache, placement).SerializeToString(deterministic=True) for _ in range(2)]
     assert twice[0] == twice[1]
     assert network.SerializeToString(deterministic=True) == before
 
 
-def test_tensorrt_gets_symmetric_int8_on_layer_inputs_and_the_skip_alone(network: ModelProto, cache: CalibrationCache) -> None:
+def test_tensorrt_gets_symmetric_int8_on_layer_inputs_and_the_skip_alone(
+    network: ModelProto, cache: CalibrationCache
+) -> None:
     found = zero_points(insert_qdq(network, cache, Placement.tensorrt))
     assert found == dict.fromkeys(["input", "relu0", "relu1", "pool", "flat"], ("int8", 0))
 
 
-def test_tensorrt_sees_nothing_between_conv_and_relu_and_the_skip_of_the_add_quantized(network: ModelProto, cache: CalibrationCache) -> None:
+def test_tensorrt_sees_nothing_between_conv_and_relu_and_the_skip_of_the_add_quantized(
+    network: ModelProto, cache: CalibrationCache
+) -> None:
     inputs = {node.name: list(node.input) for node in insert_qdq(network, cache, Placement.tensorrt).graph.node}
     assert inputs["Relu_0"] == ["conv0"]
     assert inputs["Add_0"] == ["conv2", "relu0_dequantized"]
 
 
-def test_tensorrt_weights_are_float_behind_per_channel_pairs_and_biases_float(network: ModelProto, cache: CalibrationCache) -> None:
+def test_tensorrt_weights_are_float_behind_per_channel_pairs_and_biases_float(
+    network: ModelProto, cache: CalibrationCache
+) -> None:
     model = insert_qdq(network, cache, Placement.tensorrt)
     nodes = {node.output[0]: node for node in model.graph.node}
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -70,12 +84,16 @@ def test_onnx_runtime_gets_uint8_with_the_whole_range_after_relu(network: ModelP
     assert {found[tensor] for tensor in ("input", "conv2", "conv3", "mean", "flat")} == {("uint8", 128)}
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     assert constants["relu0_scale"] == pytest.approx(cache.scales["relu0"] * 127 / 255)
-    assert constants["pool_scale"] == constants["relu2_scale"], "ONNX Runtime pools integers only if both sides have one scale"
+    assert constants["pool_scale"] == constants["relu2_scale"], (
+        "ONNX Runtime pools integers only if both sides have one scale"
+    )
     assert "conv0" not in found, "nothing between Conv and Relu"
 
 
 @PLACEMENTS
-def test_an_excluded_layer_keeps_its_float_weight(network: ModelProto, cache: CalibrationCache, placement: Placement) -> None:
+def test_an_excluded_layer_keeps_its_float_weight(
+    network: ModelProto, cache: CalibrationCache, placement: Placement
+) -> None:
     quantized = insert_qdq(network, cache, placement, exclude=["Conv_1"])
     layer = next(node for node in quantized.graph.node if node.name == "Conv_1")
     assert layer.input[1:] == ["w1", "b1"]
@@ -111,7 +129,9 @@ def test_an_opset_without_per_channel_pairs_is_refused(network: ModelProto, cach
 
 
 @PLACEMENTS
-def test_dead_channels_and_dead_tensors_work(network: ModelProto, cache: CalibrationCache, placement: Placement) -> None:
+def test_dead_channels_and_dead_tensors_work(
+    network: ModelProto, cache: CalibrationCache, placement: Placement
+) -> None:
     weights = next(tensor for tensor in network.graph.initializer if tensor.name == "w2")
     values = numpy_helper.to_array(weights).copy()
     values[3] = 0
@@ -155,7 +175,9 @@ def test_fp16_of_a_quantized_model_keeps_float32_scales(network: ModelProto, cac
     half = to_fp16(quantized)
     onnx.checker.check_model(half, full_check=True)
     types = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
-    assert {types[node.input[1]] for node in half.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")} == {onnx.TensorProto.FLOAT}
+    assert {
+        types[node.input[1]] for node in half.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+    } == {onnx.TensorProto.FLOAT}
     assert types["b0"] == onnx.TensorProto.FLOAT16
     assert sqnr(run(quantized), run(half)) > 40
 
@@ -166,19 +188,33 @@ def _depthwise(group: int) -> ModelProto:
     shapes = {"w_expand": (4, 1, 1, 1), "w_depthwise": (4, 4 // group, 3, 3), "w_project": (2, 4, 1, 1)}
     nodes = [
         helper.make_node("Conv", ["input", "w_expand"], ["expanded"], name="expand"),
-        helper.make_node("Conv", ["expanded", "w_depthwise"], ["deep"], name="depthwise", group=group, pads=[1, 1, 1, 1]),
+        helper.make_node(
+            "Conv", ["expanded", "w_depthwise"], ["deep"], name="depthwise", group=group, pads=[1, 1, 1, 1]
+        ),
         helper.make_node("Relu", ["deep"], ["relu"], name="relu"),
         helper.make_node("Conv", ["relu", "w_project"], ["output"], name="project"),
     ]
-    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", channels, 8, 8]) for name, channels in (("input", 1), ("output", 2))]
-    weights = [numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name) for name, shape in shapes.items()]
-    return helper.make_model(helper.make_graph(nodes, "depthwise", ends[:1], ends[1:], weights), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", channels, 8, 8])
+        for name, channels in (("input", 1), ("output", 2))
+    ]
+    weights = [
+        numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    return helper.make_model(
+        helper.make_graph(nodes, "depthwise", ends[:1], ends[1:], weights),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
 
 
 @pytest.mark.parametrize(("group", "quantized"), [(4, {"input", "expanded", "relu"}), (1, {"input", "expanded"})])
 def test_a_depthwise_convolution_in_front_of_a_float_layer_writes_int8(group: int, quantized: set[str]) -> None:
     """TensorRT 8.6.0 has no INT8 kernel for it that writes floating point."""
-    cache = CalibrationCache(CalibrationAlgorithm.entropy, dict.fromkeys(["input", "expanded", "deep", "relu", "output"], 0.02))
+    cache = CalibrationCache(
+        CalibrationAlgorithm.entropy, dict.fromkeys(["input", "expanded", "deep", "relu", "output"], 0.02)
+    )
     model = insert_qdq(_depthwise(group), cache, Placement.tensorrt, exclude=["project"])
     onnx.checker.check_model(model, full_check=True)
     assert set(zero_points(model)) == quantized
@@ -195,7 +231,9 @@ def _kept_in_float(network: ModelProto, cache: CalibrationCache) -> ModelProto:
     return insert_qdq(network, cache, Placement.tensorrt, ["Conv_1"])
 
 
-def test_tensorrt_gets_no_clip_between_a_float_layer_and_a_quantizer(network: ModelProto, cache: CalibrationCache) -> None:
+def test_tensorrt_gets_no_clip_between_a_float_layer_and_a_quantizer(
+    network: ModelProto, cache: CalibrationCache
+) -> None:
     quantized = _kept_in_float(network, cache)
     onnx.checker.check_model(quantized, full_check=True)
     node = _clip(quantized)

@@ -37,7 +37,12 @@ def test_the_report_names_outliers_and_leaves_out_what_was_not_observed(tmp_path
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["outlier_tensors"] == ["wild"]
     assert report["tensors"][2] == {"tensor": "unseen", "scale": 1.0, "range": 127.0}
-    assert metrics == {"tensors": 3, "outlier_tensors": 1, "saturation_max": pytest.approx(1 / 30000), "most_saturated_tensor": "wild"}
+    assert metrics == {
+        "tensors": 3,
+        "outlier_tensors": 1,
+        "saturation_max": pytest.approx(1 / 30000),
+        "most_saturated_tensor": "wild",
+    }
     assert list(pd.read_csv(tmp_path / "ranges.csv")["tensor"]) == ["calm", "wild", "unseen"]
 
 
@@ -61,14 +66,18 @@ def test_outliers_are_told_with_their_ratio_and_what_to_do() -> None:
     calm.add(np.full(10000, 0.5, np.float32))
     wide, cut = outlier_sentences(table(cache, {"calm": calm, "wide": outlying(100.0), "cut": outlying(1.0, 90.0)}))
     assert wide.startswith("wide holds outliers: its largest value 100 is 198.4 times the 99.99th percentile 0.503")
-    assert wide.endswith("and the range 100 follows them, which costs all other values INT8 steps; try calibration=percentile")
+    assert wide.endswith(
+        "and the range 100 follows them, which costs all other values INT8 steps; try calibration=percentile"
+    )
     assert cut.startswith("cut holds outliers: its largest value 90 is ")
     assert cut.endswith("and the range 1 cuts them off; if the accuracy suffers, keep the layers that read it in float")
 
 
 def test_the_worst_outliers_are_told_and_the_rest_counted() -> None:
     seen = {f"t{number}": outlying(100.0, 10.0 + number) for number in range(8)}
-    sentences = outlier_sentences(table(CalibrationCache(CalibrationAlgorithm.minmax, dict.fromkeys(seen, 100 / 127)), seen))
+    sentences = outlier_sentences(
+        table(CalibrationCache(CalibrationAlgorithm.minmax, dict.fromkeys(seen, 100 / 127)), seen)
+    )
     assert [sentence.split()[0] for sentence in sentences] == ["t7", "t6", "t5", "t4", "t3", "3"]
     assert "outlier_tensors in artifacts/calibration/report.json" in sentences[-1]
 

@@ -36,7 +36,9 @@ def network() -> ModelProto:
 
 
 @PLACEMENTS
-def test_a_layer_with_a_computed_weight_stays_in_float(network: ModelProto, cache: CalibrationCache, placement: Placement) -> None:
+def test_a_layer_with_a_computed_weight_stays_in_float(
+    network: ModelProto, cache: CalibrationCache, placement: Placement
+) -> None:
     assert left_in_float(network, cache, placement) == {"Conv_1": COMPUTED}
     assert left_in_float(network, cache, placement, ["Conv_1"]) == {}, "chosen, not found"
     quantized = insert_qdq(network, cache, placement)

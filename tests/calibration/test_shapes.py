@@ -1,4 +1,6 @@
-"""Shape arithmetic over fixed axes is folded, with the same answers; multiplications are counted from what is known then."""
+"""Shape arithmetic over fixed axes is folded, with the same answers; multiplications are counted from what is known
+then.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ Shape = list[Any]
 
 
 def graph(nodes: list[onnx.NodeProto], shape: Shape, weights: dict[str, Array], result: Shape) -> onnx.ModelProto:
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, axes) for name, axes in (("x", shape), ("y", result))]
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, axes) for name, axes in (("x", shape), ("y", result))
+    ]
     stored = [numpy_helper.from_array(value, name) for name, value in weights.items()]
     made = helper.make_graph(nodes, "g", values[:1], values[1:], stored)
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -42,7 +46,9 @@ def attention_scale() -> onnx.ModelProto:
 
 def same_answers(model: onnx.ModelProto, folded: onnx.ModelProto, *shapes: tuple[int, ...]) -> bool:
     ort = pytest.importorskip("onnxruntime")
-    sessions = [ort.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"]) for one in (model, folded)]
+    sessions = [
+        ort.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"]) for one in (model, folded)
+    ]
     for shape in shapes:
         x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
         before, after = (session.run(None, {"x": x})[0] for session in sessions)
@@ -63,10 +69,14 @@ def test_float_arithmetic_on_a_fixed_axis_becomes_a_constant() -> None:
 def test_a_scale_that_depends_on_the_batch_stays() -> None:
     model = attention_scale()
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "width"
-    assert [node.op_type for node in fold_static_shapes(model).graph.node] == [node.op_type for node in model.graph.node]
+    assert [node.op_type for node in fold_static_shapes(model).graph.node] == [
+        node.op_type for node in model.graph.node
+    ]
 
 
-@pytest.mark.parametrize(("sizes", "target"), [([4, 4], [-1, 4, 4]), ([2, -1], None)], ids=["one dynamic axis", "a -1 of its own"])
+@pytest.mark.parametrize(
+    ("sizes", "target"), [([4, 4], [-1, 4, 4]), ([2, -1], None)], ids=["one dynamic axis", "a -1 of its own"]
+)
 def test_a_reshape_with_one_dynamic_axis_has_a_constant_shape(sizes: list[int], target: Optional[Shape]) -> None:
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"]),
@@ -100,10 +110,23 @@ def test_two_dynamic_axes_leave_the_reshape_and_are_no_hindrance_behind_it() -> 
         helper.make_node("Sqrt", ["real"], ["root"]),
         helper.make_node("Div", ["split", "root"], ["y"]),
     ]
-    weights = {"zero": np.array([0]), "one": np.array([1]), "two": np.array([2]), "heads": np.array([4]), "width": np.array([8])}
+    weights = {
+        "zero": np.array([0]),
+        "one": np.array([1]),
+        "two": np.array([2]),
+        "heads": np.array([4]),
+        "width": np.array([8]),
+    }
     model = graph(nodes, ["tokens", "batch", 32], weights, [None, None, 8])
     folded = fold_static_shapes(model)
-    assert Counter(node.op_type for node in folded.graph.node) == {"Shape": 1, "Gather": 2, "Mul": 1, "Concat": 1, "Reshape": 1, "Div": 1}
+    assert Counter(node.op_type for node in folded.graph.node) == {
+        "Shape": 1,
+        "Gather": 2,
+        "Mul": 1,
+        "Concat": 1,
+        "Reshape": 1,
+        "Div": 1,
+    }
     assert same_answers(model, folded, (3, 2, 32), (5, 7, 32))
 
 
@@ -111,7 +134,10 @@ def test_what_is_an_output_or_read_by_an_inner_graph_stays() -> None:
     model = attention_scale()
     model.graph.output.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, [1]))
     folded = fold_static_shapes(model)
-    assert [node.op_type for node in folded.graph.node] == ["Div", "Mul"]  # of constants: an output must be made by a node
+    assert [node.op_type for node in folded.graph.node] == [
+        "Div",
+        "Mul",
+    ]  # of constants: an output must be made by a node
     onnx.checker.check_model(folded, full_check=True)
 
 
@@ -160,15 +186,21 @@ def test_multiplications_of_a_known_network() -> None:
     ("operator", "weight", "shape", "attributes", "expected"),
     [
         pytest.param("Conv", (8, 3, 3, 3), ["batch", 3, 6, 6], {"pads": [1] * 4}, 36 * 8 * 27, id="Conv"),
-        pytest.param("Conv", (6, 1, 3, 3), ["batch", 6, 4, 4], {"pads": [1] * 4, "group": 6}, 16 * 6 * 9, id="depthwise"),
-        pytest.param("ConvTranspose", (4, 2, 2, 2), ["batch", 4, 5, 5], {"strides": [2, 2]}, 25 * 4 * 2 * 4, id="ConvTranspose"),
+        pytest.param(
+            "Conv", (6, 1, 3, 3), ["batch", 6, 4, 4], {"pads": [1] * 4, "group": 6}, 16 * 6 * 9, id="depthwise"
+        ),
+        pytest.param(
+            "ConvTranspose", (4, 2, 2, 2), ["batch", 4, 5, 5], {"strides": [2, 2]}, 25 * 4 * 2 * 4, id="ConvTranspose"
+        ),
         pytest.param("Gemm", (7, 5), ["batch", 5], {"transB": 1}, 35, id="Gemm"),
         pytest.param("MatMul", (5, 7), ["batch", 3, 5], {}, 3 * 5 * 7, id="MatMul over tokens"),
         pytest.param("MatMul", (5,), ["batch", 5], {}, 5, id="MatMul by a vector"),
         pytest.param("MatMul", (5, 7), ["batch", None, 5], {}, None, id="unknown tokens"),
     ],
 )
-def test_multiplications_by_operator(operator: str, weight: tuple[int, ...], shape: Shape, attributes: dict[str, Any], expected: Optional[int]) -> None:
+def test_multiplications_by_operator(
+    operator: str, weight: tuple[int, ...], shape: Shape, attributes: dict[str, Any], expected: Optional[int]
+) -> None:
     weights: dict[str, Array] = {"w": np.ones(weight, np.float32)}
     inputs = ["x", "w"]
     node = helper.make_node(operator, inputs, ["y"], **attributes)

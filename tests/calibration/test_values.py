@@ -1,4 +1,6 @@
-"""A mask of -inf and an empty tensor are accepted; a NaN, an infinity from weights and a cache of another model are not."""
+"""A mask of -inf and an empty tensor are accepted; a NaN, an infinity from weights and a cache of another model are
+not.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +44,17 @@ MINMAX = Calibration(algorithm=CalibrationAlgorithm.minmax)
 def attention(**changed: Any) -> ModelProto:
     """Causal attention; `changed`: initializers by name."""
     random = np.random.default_rng(0)
-    held = {"wq": random.normal(size=(8, 8)) / 3, "bias": random.normal(size=8), "mask": CAUSAL, "wo": random.normal(size=(8, 8)) / 3, **changed}
+    held = {
+        "wq": random.normal(size=(8, 8)) / 3,
+        "bias": random.normal(size=8),
+        "mask": CAUSAL,
+        "wo": random.normal(size=(8, 8)) / 3,
+        **changed,
+    }
     model = onnx.parser.parse_model(ATTENTION)
-    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in held.items())
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in held.items()
+    )
     return model
 
 
@@ -52,9 +62,13 @@ def images() -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.random.default_rng(1).normal(size=(8, 4, 8)).astype(np.float32)
 
 
-def calibrated(model: ModelProto, folder: Path, algorithm: CalibrationAlgorithm = CalibrationAlgorithm.minmax) -> CalibrationCache:
+def calibrated(
+    model: ModelProto, folder: Path, algorithm: CalibrationAlgorithm = CalibrationAlgorithm.minmax
+) -> CalibrationCache:
     onnx.save(model, folder / "model.onnx")
-    return calibrate(folder / "model.onnx", [{"x": images()}, {"x": images()[::-1]}], replace(MINMAX, algorithm=algorithm, bins=256))
+    return calibrate(
+        folder / "model.onnx", [{"x": images()}, {"x": images()[::-1]}], replace(MINMAX, algorithm=algorithm, bins=256)
+    )
 
 
 @pytest.mark.parametrize("algorithm", list(CalibrationAlgorithm), ids=lambda algorithm: algorithm.name)
@@ -82,8 +96,12 @@ def with_value(name: str, value: float) -> dict[str, Any]:
         pytest.param({"mask": np.full((4, 4), -np.inf)}, "p", id="nothing that is not masked"),
     ],
 )
-def test_what_is_no_mask_stops_with_the_name_of_the_tensor(changed: dict[str, Any], tensor: str, tmp_path: Path) -> None:
-    with pytest.raises(CalibrationMismatch, match=f"the tensor {tensor} holds a NaN or infinity on the calibration images"):
+def test_what_is_no_mask_stops_with_the_name_of_the_tensor(
+    changed: dict[str, Any], tensor: str, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        CalibrationMismatch, match=f"the tensor {tensor} holds a NaN or infinity on the calibration images"
+    ):
         calibrated(attention(**changed), tmp_path)
 
 
@@ -97,7 +115,11 @@ def test_where_an_infinity_ends() -> None:
 def test_a_cache_of_another_model_is_refused(gone: str, placement: Placement, tmp_path: Path) -> None:
     """Each of these tensors has a scale in every cache of this model."""
     cache = calibrated(attention(), tmp_path)
-    needed = {node.input[0] for node in insert_qdq(attention(), cache, placement).graph.node if node.op_type == "QuantizeLinear"}
+    needed = {
+        node.input[0]
+        for node in insert_qdq(attention(), cache, placement).graph.node
+        if node.op_type == "QuantizeLinear"
+    }
     scales = {tensor: scale for tensor, scale in cache.scales.items() if tensor != gone}
     if gone not in needed:
         assert insert_qdq(attention(), replace(cache, scales=scales), placement).graph.node
@@ -126,7 +148,9 @@ def query() -> ModelProto:
     model = onnx.parser.parse_model(QUERY)
     for name, value in {"learned": random.normal(size=(1, 2, 8)), "w": random.normal(size=(8, 8))}.items():
         model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
-    model.graph.initializer.extend([numpy_helper.from_array(np.array([0]), "nought"), numpy_helper.from_array(np.array([2, 8]), "rest")])
+    model.graph.initializer.extend(
+        [numpy_helper.from_array(np.array([0]), "nought"), numpy_helper.from_array(np.array([2, 8]), "rest")]
+    )
     return model
 
 
@@ -142,7 +166,9 @@ def test_only_what_a_layer_reads_is_calibrated_without_depending_on_the_image(tm
 
 
 @PLACEMENTS
-def test_a_calibrator_that_skips_such_tensors_leaves_their_readers_in_float(placement: Placement, tmp_path: Path) -> None:
+def test_a_calibrator_that_skips_such_tensors_leaves_their_readers_in_float(
+    placement: Placement, tmp_path: Path
+) -> None:
     """As TensorRT's own may, and as caches of earlier versions do: calibrating again would not help."""
     cache = calibrated(query(), tmp_path)
     older = replace(cache, scales={tensor: scale for tensor, scale in cache.scales.items() if tensor not in ("e", "q")})
@@ -153,8 +179,7 @@ def test_a_calibrator_that_skips_such_tensors_leaves_their_readers_in_float(plac
 
 
 def test_a_tensor_without_values_has_no_scale_and_its_reader_stays_in_float(tmp_path: Path) -> None:
-    model = onnx.parser.parse_model(
-        """
+    model = onnx.parser.parse_model("""
         <ir_version: 8, opset_import: ["" : 17]>
         found (float[n, 4, 8] x) => (float[n, 4, 8] y, float[m, 8] z) <float[8, 8] w, int64[2] row, float bound>
         {
@@ -167,15 +192,18 @@ def test_a_tensor_without_values_has_no_scale_and_its_reader_stays_in_float(tmp_
            [sometimes] z = MatMul (part, w)
            [always] y = MatMul (x, w)
         }
-        """
-    )
+        """)
     for name, value in {"nought": [0], "eight": [8], "axis": [1], "row": [1, 3]}.items():
         model.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
-    model.graph.initializer.append(numpy_helper.from_array(np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32), "w"))
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32), "w")
+    )
     model.graph.initializer.append(numpy_helper.from_array(np.array(100, np.float32), "bound"))
     cache = calibrated(model, tmp_path)
     assert list(cache.scales) == ["x", "y"]
-    assert left_in_float(model, cache, Placement.tensorrt) == {"sometimes": "part had no value on the calibration images"}
+    assert left_in_float(model, cache, Placement.tensorrt) == {
+        "sometimes": "part had no value on the calibration images"
+    }
 
 
 def test_images_without_a_row_are_no_images(tmp_path: Path) -> None:

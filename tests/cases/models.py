@@ -84,7 +84,11 @@ class Attention(nn.Module):
         self.inner, self.out = inner, nn.Linear(16, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.inner(x, x, x, need_weights=False)[0] if isinstance(self.inner, nn.MultiheadAttention) else self.inner(x)
+        y = (
+            self.inner(x, x, x, need_weights=False)[0]
+            if isinstance(self.inner, nn.MultiheadAttention)
+            else self.inner(x)
+        )
         result: Tensor = self.out(y.mean(1))
         return result
 
@@ -117,7 +121,9 @@ class Casting(nn.Module):
         if self.kind == "std":
             y = y / (y.std(-1, keepdim=True) + 0.1)
         elif self.kind == "one_hot":
-            largest = F.one_hot(x.mean(-1).argmax(-1), 6).float()  # from the input itself, so that rounding cannot move it
+            largest = F.one_hot(
+                x.mean(-1).argmax(-1), 6
+            ).float()  # from the input itself, so that rounding cannot move it
             y = y + largest.unsqueeze(-1)
         else:
             y = y * (x > 0.25).float()
@@ -130,7 +136,11 @@ class Pool(nn.Module):
 
     def __init__(self, **pool: Any) -> None:
         super().__init__()
-        self.first, self.pool, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.AvgPool2d(**pool), nn.Conv2d(8, 10, 3, padding=1)
+        self.first, self.pool, self.second = (
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.AvgPool2d(**pool),
+            nn.Conv2d(8, 10, 3, padding=1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.second(self.pool(F.relu(self.first(x)))).mean((2, 3))
@@ -240,7 +250,13 @@ def subject(case: str, part: str) -> Subject:
     return CASES[case](part)
 
 
-def of_graph(nodes: Sequence[NodeProto], weights: Mapping[str, Array], *, outputs: Mapping[str, Sequence[Any]], ir_version: int = 8) -> ModelProto:
+def of_graph(
+    nodes: Sequence[NodeProto],
+    weights: Mapping[str, Array],
+    *,
+    outputs: Mapping[str, Sequence[Any]],
+    ir_version: int = 8,
+) -> ModelProto:
     """From input [n, 3, 8, 8]."""
     fed = [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 3, 8, 8])]
     returned = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()]
@@ -254,13 +270,19 @@ def conv(name: str, source: str, result: str, sizes: tuple[int, int], weights: d
     random = np.random.default_rng(len(weights))
     weights[f"{name}_W"] = (random.standard_normal((sizes[1], sizes[0], 3, 3)) * 0.2).astype(np.float32)
     weights[f"{name}_B"] = random.standard_normal(sizes[1]).astype(np.float32)
-    return helper.make_node("Conv", [source, f"{name}_W", f"{name}_B"], [result], name=name, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    return helper.make_node(
+        "Conv", [source, f"{name}_W", f"{name}_B"], [result], name=name, kernel_shape=[3, 3], pads=[1, 1, 1, 1]
+    )
 
 
 def two_convolutions(between: str = "c", ir_version: int = 8) -> ModelProto:
     """conv - relu - conv, with any name for the tensor between."""
     weights: dict[str, Array] = {}
-    nodes = [conv("c1", "input", between, (3, 8), weights), helper.make_node("Relu", [between], ["r"], name="relu"), conv("c2", "r", "o", (8, 4), weights)]
+    nodes = [
+        conv("c1", "input", between, (3, 8), weights),
+        helper.make_node("Relu", [between], ["r"], name="relu"),
+        conv("c2", "r", "o", (8, 4), weights),
+    ]
     return of_graph(nodes, weights, outputs={"o": ["n", 4, 8, 8]}, ir_version=ir_version)
 
 
@@ -287,7 +309,9 @@ def behind_constant() -> ModelProto:
 def input_returned() -> ModelProto:
     """The input is an output too."""
     weights: dict[str, Array] = {}
-    return of_graph([conv("c1", "input", "o", (3, 8), weights)], weights, outputs={"o": ["n", 8, 8, 8], "input": ["n", 3, 8, 8]})
+    return of_graph(
+        [conv("c1", "input", "o", (3, 8), weights)], weights, outputs={"o": ["n", 8, 8, 8], "input": ["n", 3, 8, 8]}
+    )
 
 
 def transposes() -> ModelProto:
@@ -306,7 +330,10 @@ def transposes() -> ModelProto:
 def narrow_first_batch() -> Subject:
     """A mean over the image, whose first batch spans 1 to 1.01 and whose second is 50."""
     weights = {"w": np.random.default_rng(0).standard_normal((4, 1, 1, 1)).astype(np.float32)}
-    nodes = [helper.make_node("ReduceMean", ["input"], ["m"], name="mean", axes=[1, 2, 3]), helper.make_node("Conv", ["m", "w"], ["o"], name="c")]
+    nodes = [
+        helper.make_node("ReduceMean", ["input"], ["m"], name="mean", axes=[1, 2, 3]),
+        helper.make_node("Conv", ["m", "w"], ["o"], name="c"),
+    ]
     first = np.ones((8, 3, 8, 8), np.float32) * np.linspace(1, 1.01, 8, dtype=np.float32)[:, None, None, None]
     batches = [{"input": first}, {"input": np.full_like(first, 50)}]
     model = of_graph(nodes, weights, outputs={"o": ["n", 4, 1, 1]})

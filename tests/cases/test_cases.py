@@ -50,7 +50,11 @@ class Prepared:
     def cache(self) -> CalibrationCache:
         """Calibrated as the stage does it."""
         cache = RUNTIME.calibrate(self.path, self.subject.feeds(), Calibration(algorithm=self.subject.algorithm))
-        return replace(cache, shifts=RUNTIME.bias_shifts(self.path, self.subject.feeds())) if self.subject.corrects else cache
+        return (
+            replace(cache, shifts=RUNTIME.bias_shifts(self.path, self.subject.feeds()))
+            if self.subject.corrects
+            else cache
+        )
 
     @property
     def feeds(self) -> dict[str, Array]:
@@ -139,7 +143,9 @@ def shift_is_the_mean(row: Row, made: Prepared) -> None:
     """Over all rows of the layer, not over the images that they come from."""
     model = made.subject.model
     layer = next(node for node in model.graph.node if node.op_type == "Gemm")  # the first one: over tokens
-    weight = onnx.numpy_helper.to_array(next(tensor for tensor in model.graph.initializer if tensor.name == layer.input[1]))
+    weight = onnx.numpy_helper.to_array(
+        next(tensor for tensor in model.graph.initializer if tensor.name == layer.input[1])
+    )
     true = (made.held[layer.input[0]] @ rounding_error(layer, weight).astype(np.float64).T).mean(axis=0)
     assert np.median(made.cache.shifts[layer.name] / true) == pytest.approx(1, abs=float(row["bound"]))
 
@@ -178,4 +184,6 @@ def test_the_outcome_is_the_one_that_was_expected(row: Row) -> None:
 
 
 def test_every_case_has_a_row_but_the_one_of_several_cards() -> None:
-    assert {row["case"] for row in ROWS} == {f"{number:02d}" for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 20, 23, 26, 27, 28)}
+    assert {row["case"] for row in ROWS} == {
+        f"{number:02d}" for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 20, 23, 26, 27, 28)
+    }

@@ -17,7 +17,15 @@ METRICS = Path("artifacts/metrics")
 OF = {"model_sha256": "a" * 64, "images_sha256": "b" * 64}
 CPU = {"device": "EPYC", "instruction_sets": "avx2", "runtime": "onnxruntime", "runtime_version": "1.32.0"}
 
-UNDECIDED = {"verdict": "undecided", "passed": False, "value": 0.992, "low": 0.988, "high": 0.996, "bound": 0.99, "images_to_decide": 1234}
+UNDECIDED = {
+    "verdict": "undecided",
+    "passed": False,
+    "value": 0.992,
+    "low": 0.988,
+    "high": 0.996,
+    "bound": 0.99,
+    "images_to_decide": 1234,
+}
 UNDECIDED.update({"sqnr_db_low": 9.0, "sqnr_db_high": 9.5, "minimum_sqnr_db": 10.0, "sqnr_db_verdict": "failed"})
 
 
@@ -34,9 +42,18 @@ def write(stage: str, content: dict[str, Any], folder: Path = METRICS) -> None:
     (folder / f"{stage}.json").write_text(json.dumps(content))
 
 
-def write_all(throughput: float = 100.0, target: dict[str, str] = CPU, folder: Path = METRICS, accuracy: Optional[dict[str, Any]] = None) -> None:
+def write_all(
+    throughput: float = 100.0,
+    target: dict[str, str] = CPU,
+    folder: Path = METRICS,
+    accuracy: Optional[dict[str, Any]] = None,
+) -> None:
     speed = {
-        name: {"offline": {"throughput_images_per_s": throughput * gain}, "single_stream": {"latency_ms_p99": 10 / gain}, "engine_sha256": name}
+        name: {
+            "offline": {"throughput_images_per_s": throughput * gain},
+            "single_stream": {"latency_ms_p99": 10 / gain},
+            "engine_sha256": name,
+        }
         for name, gain in {"fp32": 1, "fp16": 1, "int8": 2.5, "int8_mixed": 2}.items()
     }
     write(
@@ -64,7 +81,14 @@ def write_all(throughput: float = 100.0, target: dict[str, str] = CPU, folder: P
                 "passed": True,
                 "figure": "top1",
                 "mode": "relative",
-                "int8": {"verdict": "passed", "passed": True, "value": 0.979, "low": 0.974, "high": 0.984, "bound": 0.9702},
+                "int8": {
+                    "verdict": "passed",
+                    "passed": True,
+                    "value": 0.979,
+                    "low": 0.974,
+                    "high": 0.984,
+                    "bound": 0.9702,
+                },
             },
             "images": 1000,
             "labels": True,
@@ -75,7 +99,17 @@ def write_all(throughput: float = 100.0, target: dict[str, str] = CPU, folder: P
         folder,
     )
     for name, share in {"fp32": 0.0, "fp16": 0.0, "int8": 0.9, "int8_mixed": 0.8}.items():
-        write(f"build_{name}", {"size_mib": 4.0, "seconds": 1.5, "int8_share": share, "model_sha256": OF["model_sha256"], "target": target}, folder)
+        write(
+            f"build_{name}",
+            {
+                "size_mib": 4.0,
+                "seconds": 1.5,
+                "int8_share": share,
+                "model_sha256": OF["model_sha256"],
+                "target": target,
+            },
+            folder,
+        )
 
 
 def git(*arguments: str) -> None:
@@ -108,7 +142,11 @@ def test_the_precisions_stand_side_by_side(here: Path, capsys: pytest.CaptureFix
     assert cells(printed, "images/s / fp32's") == ["-", "1.00", "2.50", "2.00"]
     assert cells(printed, "layers in INT8 (%)") == ["0", "0", "90", "80"]
     assert "latency p50" not in printed  # none was measured
-    for text in ("EPYC, onnxruntime 1.32.0", "batches of 32), 20 s", "int8 passes: top-1 is 0.9790 (0.9740 to 0.9840), the bound 0.9702 (relative)"):
+    for text in (
+        "EPYC, onnxruntime 1.32.0",
+        "batches of 32), 20 s",
+        "int8 passes: top-1 is 0.9790 (0.9740 to 0.9840), the bound 0.9702 (relative)",
+    ):
         assert text in printed
     assert "HEAD" not in printed
 
@@ -118,7 +156,12 @@ def test_the_table_on_a_terminal_and_json_say_the_same(committed: Path, capsys: 
     table = capsys.readouterr().out
     assert call("--json") == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["figures"]["throughput_images_per_s"] == {"fp32": 100.0, "fp16": 100.0, "int8": 250.0, "int8_mixed": 200.0}
+    assert report["figures"]["throughput_images_per_s"] == {
+        "fp32": 100.0,
+        "fp16": 100.0,
+        "int8": 250.0,
+        "int8_mixed": 200.0,
+    }
     assert report["interval"]["int8"] == [-0.02, 0.005]
     assert report["target"] == CPU
     assert " 250 " in table
@@ -130,18 +173,25 @@ def test_the_table_on_a_terminal_and_json_say_the_same(committed: Path, capsys: 
 ALL = "validate_accuracy, benchmark_sustained, build_fp32, build_fp16, build_int8, build_int8_mixed"
 
 
-def test_figures_of_another_machine_are_left_out_and_the_machine_is_named(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_of_another_machine_are_left_out_and_the_machine_is_named(
+    committed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_all(110.0, {**CPU, "device": "Xeon"}, accuracy={"int8": {"top1": 0.975, "engine_sha256": "int8"}})
     assert call("--markdown") == 0
     printed = capsys.readouterr().out
-    assert f"left out: {ALL} of HEAD, as they are of another record (device EPYC instead of Xeon); --across shows the change" in printed
+    assert (
+        f"left out: {ALL} of HEAD, as they are of another record (device EPYC instead of Xeon); --across shows the"
+        " change" in printed
+    )
     assert cells(printed, "images/s (offline)") == ["110", "110", "275", "220"]
     assert "in brackets" not in printed
     assert call("--rev", "none") == 0
     assert "HEAD" not in capsys.readouterr().out
 
 
-def test_across_machines_the_change_is_shown_where_it_is_asked_for(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_across_machines_the_change_is_shown_where_it_is_asked_for(
+    committed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_all(110.0, {**CPU, "device": "Xeon"}, accuracy={"int8": {"top1": 0.975, "engine_sha256": "int8"}})
     assert call("--markdown", "--across") == 0
     printed = capsys.readouterr().out
@@ -163,7 +213,9 @@ def test_another_runtime_on_the_same_machine(committed: Path, capsys: pytest.Cap
         pytest.param({"images_sha256": "d" * 64}, "(images bbbbbbbbbbbb instead of dddddddddddd)", id="images"),
     ],
 )
-def test_only_records_of_one_model_and_one_set_stand_side_by_side(here: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], text: str) -> None:
+def test_only_records_of_one_model_and_one_set_stand_side_by_side(
+    here: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], text: str
+) -> None:
     """The benchmark of yesterday's model beside today's accuracy."""
     write_all(accuracy=changed)
     assert call("--markdown") == 0
@@ -181,12 +233,17 @@ def test_committed_figures_of_another_model_are_left_out(committed: Path, capsys
         path.write_text(path.read_text().replace("a" * 64, "c" * 64))
     assert call("--markdown") == 0
     printed = capsys.readouterr().out
-    assert f"left out: {ALL} of HEAD, as they are of another record (model aaaaaaaaaaaa instead of cccccccccccc)" in printed
+    assert (
+        f"left out: {ALL} of HEAD, as they are of another record (model aaaaaaaaaaaa instead of cccccccccccc)"
+        in printed
+    )
     assert "(=)" not in printed
     assert cells(printed, "images/s (offline)") == ["100", "100", "250", "200"]
 
 
-def test_committed_figures_that_do_not_say_what_they_are_of_are_left_out(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_committed_figures_that_do_not_say_what_they_are_of_are_left_out(
+    committed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in METRICS.iterdir():
         content = json.loads(path.read_text())
         path.write_text(json.dumps({key: value for key, value in content.items() if key not in OF}))
@@ -194,7 +251,10 @@ def test_committed_figures_that_do_not_say_what_they_are_of_are_left_out(committ
     write_all()
     assert call() == 0
     printed = capsys.readouterr().out
-    assert "left out: validate_accuracy, benchmark_sustained of HEAD, as they are of another record (it does not say of which model and images)" in printed
+    assert (
+        "left out: validate_accuracy, benchmark_sustained of HEAD, as they are of another record (it does not say of"
+        " which model and images)" in printed
+    )
     assert "left out: build_fp32, build_fp16, build_int8, build_int8_mixed of HEAD" in printed
 
 
@@ -227,24 +287,47 @@ def test_figures_from_another_folder(committed: Path, tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("accuracy", "text"),
     [
-        pytest.param({"labels": False}, "without labels: agreement with fp32 stands in for the figure of the task", id="unlabelled"),
-        pytest.param({"target": {**CPU, "device": "Xeon"}}, "as they are of another record (device EPYC instead of Xeon)", id="targets"),
-        pytest.param({"int8": {"engine_sha256": "old"}}, "accuracy and speed of int8 are of two different engines", id="engines"),
-        pytest.param({"int8": {"engine_sha256": "int8", "identical_to_fp32": True}}, "int8 answers bit for bit as fp32 does", id="identical"),
         pytest.param(
-            {"gate": {"passed": False, "figure": "agreement", "mode": "relative", "int8": {"passed": False, "value": 0.9, "bound": 0.99}}},
+            {"labels": False},
+            "without labels: agreement with fp32 stands in for the figure of the task",
+            id="unlabelled",
+        ),
+        pytest.param(
+            {"target": {**CPU, "device": "Xeon"}},
+            "as they are of another record (device EPYC instead of Xeon)",
+            id="targets",
+        ),
+        pytest.param(
+            {"int8": {"engine_sha256": "old"}}, "accuracy and speed of int8 are of two different engines", id="engines"
+        ),
+        pytest.param(
+            {"int8": {"engine_sha256": "int8", "identical_to_fp32": True}},
+            "int8 answers bit for bit as fp32 does",
+            id="identical",
+        ),
+        pytest.param(
+            {
+                "gate": {
+                    "passed": False,
+                    "figure": "agreement",
+                    "mode": "relative",
+                    "int8": {"passed": False, "value": 0.9, "bound": 0.99},
+                }
+            },
             "int8 FAILS: agreement with fp32 is 0.9000, the bound 0.9900",
             id="gate",
         ),
         pytest.param(
             {"gate": {"passed": False, "figure": "lowest_cosine", "mode": "relative", "int8": UNDECIDED}},
-            "int8 is UNDECIDED: cosine of the worst output is 0.9920 (0.9880 to 0.9960), the bound 0.9900 (relative); SQNR 9.0 to 9.5 dB, "
-            "the floor 10.0 dB (FAILED); about 1,234 images would decide",
+            "int8 is UNDECIDED: cosine of the worst output is 0.9920 (0.9880 to 0.9960), the bound 0.9900 (relative);"
+            " SQNR 9.0 to 9.5 dB, the floor 10.0 dB (FAILED); about 1,234 images would decide",
             id="undecided",
         ),
     ],
 )
-def test_what_spoils_the_figures_is_said(here: Path, capsys: pytest.CaptureFixture[str], accuracy: dict[str, Any], text: str) -> None:
+def test_what_spoils_the_figures_is_said(
+    here: Path, capsys: pytest.CaptureFixture[str], accuracy: dict[str, Any], text: str
+) -> None:
     write_all(accuracy=accuracy)
     assert call() == 0
     assert text in capsys.readouterr().out
@@ -253,18 +336,35 @@ def test_what_spoils_the_figures_is_said(here: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("stage", "content", "text"),
     [
-        pytest.param("build_int8", None, "build_int8.json is missing; write it with `dvc repro build_int8`", id="missing"),
+        pytest.param(
+            "build_int8", None, "build_int8.json is missing; write it with `dvc repro build_int8`", id="missing"
+        ),
         pytest.param("validate_accuracy", "{\n", "validate_accuracy.json, line 2, is no JSON", id="truncated"),
         pytest.param("benchmark_sustained", "[]", "benchmark_sustained.json holds no metrics", id="list"),
         pytest.param("build_int8", "\xff", "build_int8.json is no JSON (it is not UTF-8)", id="not UTF-8"),
-        pytest.param("validate_accuracy", '{"int8": 3}', "the metrics in artifacts/metrics, or those of HEAD, are not what their stages write", id="number"),
-        pytest.param("validate_accuracy", '{"gate": {"figure": "top1", "int8": {}}}', "are not what their stages write (KeyError: 'mode')", id="no mode"),
         pytest.param(
-            "build_int8", json.dumps({"findings": 3, **OF}), "are not what their stages write (TypeError: 'int' object is not iterable)", id="findings"
+            "validate_accuracy",
+            '{"int8": 3}',
+            "the metrics in artifacts/metrics, or those of HEAD, are not what their stages write",
+            id="number",
+        ),
+        pytest.param(
+            "validate_accuracy",
+            '{"gate": {"figure": "top1", "int8": {}}}',
+            "are not what their stages write (KeyError: 'mode')",
+            id="no mode",
+        ),
+        pytest.param(
+            "build_int8",
+            json.dumps({"findings": 3, **OF}),
+            "are not what their stages write (TypeError: 'int' object is not iterable)",
+            id="findings",
         ),
     ],
 )
-def test_missing_and_broken_metrics_name_the_stage(here: Path, capsys: pytest.CaptureFixture[str], stage: str, content: Optional[str], text: str) -> None:
+def test_missing_and_broken_metrics_name_the_stage(
+    here: Path, capsys: pytest.CaptureFixture[str], stage: str, content: Optional[str], text: str
+) -> None:
     write_all()
     path = METRICS / f"{stage}.json"
     path.unlink()
@@ -277,11 +377,16 @@ def test_missing_and_broken_metrics_name_the_stage(here: Path, capsys: pytest.Ca
 def test_a_file_in_the_place_of_the_folder_is_one_sentence(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("figures").touch()
     assert call("figures") == 2
-    assert "figures/validate_accuracy.json cannot be read (Not a directory); give the folder of the metrics" in capsys.readouterr().err
+    assert (
+        "figures/validate_accuracy.json cannot be read (Not a directory); give the folder of the metrics"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("edited", [True, False])
-def test_figures_of_a_build_that_were_edited_are_named(here: Path, capsys: pytest.CaptureFixture[str], edited: bool) -> None:
+def test_figures_of_a_build_that_were_edited_are_named(
+    here: Path, capsys: pytest.CaptureFixture[str], edited: bool
+) -> None:
     write_all()
     path = METRICS / "build_int8.json"
     digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
@@ -290,7 +395,9 @@ def test_figures_of_a_build_that_were_edited_are_named(here: Path, capsys: pytes
     if edited:
         write("build_int8", {**json.loads(path.read_text()), "size_mib": 0.001})
     assert call() == 0
-    assert ("build_int8.json is not what dvc.lock holds: it was edited, or its stage did not end" in capsys.readouterr().out) is edited
+    assert (
+        "build_int8.json is not what dvc.lock holds: it was edited, or its stage did not end" in capsys.readouterr().out
+    ) is edited
 
 
 def test_a_revision_that_is_none(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -305,9 +412,22 @@ def test_a_revision_that_is_none(committed: Path, capsys: pytest.CaptureFixture[
 
 def test_the_figure_of_another_task_takes_the_place_of_top1(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     difference = {"mean_iou_difference": -0.002, "mean_iou_difference_low": -0.003, "mean_iou_difference_high": -0.001}
-    gate = {"passed": True, "figure": "mean_iou", "mode": "relative", "int8": {"passed": True, "value": 0.8, "bound": 0.79}}
+    gate = {
+        "passed": True,
+        "figure": "mean_iou",
+        "mode": "relative",
+        "int8": {"passed": True, "value": 0.8, "bound": 0.79},
+    }
     plain = {"mean_iou": 0.802, "engine_sha256": "x"}
-    write_all(accuracy={"fp32": plain, "fp16": plain, "int8": {**plain, "mean_iou": 0.8, **difference}, "int8_mixed": plain, "gate": gate})
+    write_all(
+        accuracy={
+            "fp32": plain,
+            "fp16": plain,
+            "int8": {**plain, "mean_iou": 0.8, **difference},
+            "int8_mixed": plain,
+            "gate": gate,
+        }
+    )
     assert call("--markdown") == 0
     printed = capsys.readouterr().out
     assert cells(printed, "mean IoU") == ["0.8020", "0.8020", "0.8000", "0.8020"]

@@ -18,14 +18,19 @@ pytestmark = pytest.mark.usefixtures("configured")
     "overrides",
     [
         pytest.param([], id="defaults"),
-        pytest.param(["calibration=minmax", "debug=smoke", "data.calibration_images=40", "+model.arguments.width=8"], id="overrides"),
+        pytest.param(
+            ["calibration=minmax", "debug=smoke", "data.calibration_images=40", "+model.arguments.width=8"],
+            id="overrides",
+        ),
     ],
 )
 def test_dvc_composes_to_the_same_bytes(configured: Path, overrides: list[str]) -> None:
     from dvc.utils.hydra import compose_and_dump  # type: ignore[import-untyped]
 
     plugins = configured / "plugins"
-    compose_and_dump(configured / "dvc.yaml.out.yaml", str(configured / "conf"), None, "config", str(plugins), overrides)
+    compose_and_dump(
+        configured / "dvc.yaml.out.yaml", str(configured / "conf"), None, "config", str(plugins), overrides
+    )
     assert to_text(compose(overrides)).encode() == (configured / "dvc.yaml.out.yaml").read_bytes()
 
 
@@ -33,7 +38,9 @@ def test_dvc_composes_to_the_same_bytes(configured: Path, overrides: list[str]) 
     ("override", "text"),
     [
         pytest.param("data=digts", "conf/data/ has no option 'digts'; did you mean 'digits'?", id="option"),
-        pytest.param("runtime=nul", "conf/runtime/ has no option 'nul'; choose one of auto, onnxruntime", id="option-far"),
+        pytest.param(
+            "runtime=nul", "conf/runtime/ has no option 'nul'; choose one of auto, onnxruntime", id="option-far"
+        ),
         pytest.param("runtime=null", "for the null runtime use debug=null_runtime", id="null-is-no-option"),
         pytest.param("modle=resnet_reference", "modle is not a setting; did you mean 'model'?", id="group"),
         pytest.param("data@foo=digits", "did you mean 'data'?", id="package"),
@@ -42,18 +49,28 @@ def test_dvc_composes_to_the_same_bytes(configured: Path, overrides: list[str]) 
         pytest.param("~data.seed", "~data.seed", id="key-removed-that-is-not-there"),
         pytest.param("~data.train_images", "data.train_images is missing", id="key-removed"),
         pytest.param("data.train_imags=3", "data.train_imags is not a setting; did you mean 'train_images'?", id="key"),
-        pytest.param("+data.train_imags=3", "data.train_imags is not a setting; did you mean 'train_images'?", id="added-key"),
+        pytest.param(
+            "+data.train_imags=3", "data.train_imags is not a setting; did you mean 'train_images'?", id="added-key"
+        ),
         pytest.param("seed.x=3", "seed", id="key-below-a-value"),
         pytest.param("model.arguments.width=3", "is added with +model.arguments.width=", id="argument-without-plus"),
         pytest.param("data.train_images=many", "data.train_images: Value 'many'", id="type"),
         pytest.param("build.precision_mode=implicitt", "did you mean 'implicit'?", id="member"),
-        pytest.param("model.input_shape=[3,28,28]", "is not what data.preprocessing makes, [1, 28, 28]", id="combination"),
-        pytest.param("model.name='\\${seed}'", "params.yaml, line 2: '${seed}' is an interpolation", id="escaped interpolation"),
+        pytest.param(
+            "model.input_shape=[3,28,28]", "is not what data.preprocessing makes, [1, 28, 28]", id="combination"
+        ),
+        pytest.param(
+            "model.name='\\${seed}'", "params.yaml, line 2: '${seed}' is an interpolation", id="escaped interpolation"
+        ),
         pytest.param("seed=${nope}", "Interpolation key 'nope' not found", id="interpolation"),
         pytest.param("model=[a", "the override model=[a is not in Hydra's grammar", id="syntax"),
         pytest.param("model", "the override model is not in Hydra's grammar", id="no-value"),
         pytest.param("=3", "the override =3 names no key", id="no-key"),
-        pytest.param("calibration=entropy,minmax", "is a sweep; queue it with `dvc exp run --queue -S 'calibration=entropy,minmax'`", id="sweep"),
+        pytest.param(
+            "calibration=entropy,minmax",
+            "is a sweep; queue it with `dvc exp run --queue -S 'calibration=entropy,minmax'`",
+            id="sweep",
+        ),
         pytest.param("hydra.run.dir=x", "sets Hydra itself", id="hydra"),
     ],
 )
@@ -72,10 +89,15 @@ def test_a_wrong_override_is_one_sentence(override: str, text: str) -> None:
         pytest.param("model.name=${oc.env:A_SECRET,none}", id="with a default"),
         pytest.param("model.name=x-${oc.env:A_SECRET}", id="within a text"),
         pytest.param("+model.arguments.key='${oc.decode:${oc.env:A_SECRET}}'", id="nested"),
-        pytest.param("+model.arguments={resolver: oc.env, key: '${${model.arguments.resolver}:A_SECRET}'}", id="a resolver with an interpolated name"),
+        pytest.param(
+            "+model.arguments={resolver: oc.env, key: '${${model.arguments.resolver}:A_SECRET}'}",
+            id="a resolver with an interpolated name",
+        ),
     ],
 )
-def test_no_secret_of_the_environment_gets_into_params_yaml(override: str, configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_of_the_environment_gets_into_params_yaml(
+    override: str, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("A_SECRET", "hunter2")
     with pytest.raises(ConfigError) as fault:
         compose([override])
@@ -97,7 +119,12 @@ def test_away_from_the_project_it_says_where_to_go(configured: Path, monkeypatch
 def test_changes_are_the_settings_that_differ() -> None:
     before = {"a": {"x": 1, "y": [1, 2]}, "b": 1, "gone": None}
     after = {"a": {"x": 1, "y": [1, 3]}, "b": None, "new": {"z": 1}}
-    assert list(changes(before, after)) == [Change("a.y", [1, 2], [1, 3]), Change("b", 1, None), Change("new", None, {"z": 1}), Change("gone", None, None)]
+    assert list(changes(before, after)) == [
+        Change("a.y", [1, 2], [1, 3]),
+        Change("b", 1, None),
+        Change("new", None, {"z": 1}),
+        Change("gone", None, None),
+    ]
     assert list(changes(after, after)) == []
 
 
@@ -116,10 +143,26 @@ stages:
 @pytest.mark.parametrize(
     ("changed", "stale"),
     [
-        pytest.param(["calibration.algorithm"], {"calibrate": [], "build": ["calibrate"], "report": ["build"]}, id="key-in-a-section"),
-        pytest.param(["seed"], {"data": [], "calibrate": ["data"], "build": ["calibrate"], "report": ["build"]}, id="not-a-prefix-of-seeds"),
-        pytest.param(["export"], {"export": [], "calibrate": ["export"], "build": ["export", "calibrate"], "report": ["build"]}, id="section-of-a-key"),
-        pytest.param(["model.weights"], {"export": [], "calibrate": ["export"], "build": ["export", "calibrate"], "report": ["build"]}, id="templated-dep"),
+        pytest.param(
+            ["calibration.algorithm"],
+            {"calibrate": [], "build": ["calibrate"], "report": ["build"]},
+            id="key-in-a-section",
+        ),
+        pytest.param(
+            ["seed"],
+            {"data": [], "calibrate": ["data"], "build": ["calibrate"], "report": ["build"]},
+            id="not-a-prefix-of-seeds",
+        ),
+        pytest.param(
+            ["export"],
+            {"export": [], "calibrate": ["export"], "build": ["export", "calibrate"], "report": ["build"]},
+            id="section-of-a-key",
+        ),
+        pytest.param(
+            ["model.weights"],
+            {"export": [], "calibrate": ["export"], "build": ["export", "calibrate"], "report": ["build"]},
+            id="templated-dep",
+        ),
         pytest.param(["runtime"], {"probe": [], "build": ["probe"], "report": ["build"]}, id="uncached-out"),
         pytest.param(["nothing.of.it"], {}, id="nothing"),
     ],
@@ -136,4 +179,12 @@ def test_stale_stages_of_the_project(configured: Path) -> None:
     params = yaml.safe_load((configured / "params.yaml").read_text())
     names = {stage.name for stage in stale_stages(["calibration.algorithm"], configured / "dvc.yaml", params)}
     assert {"calibrate", "build_int8", "validate_accuracy", "benchmark_sustained"} <= names
-    assert not names & {"probe_target", "prepare_data", "train_reference", "export", "check_onnx", "build_fp32", "build_fp16"}
+    assert not names & {
+        "probe_target",
+        "prepare_data",
+        "train_reference",
+        "export",
+        "check_onnx",
+        "build_fp32",
+        "build_fp16",
+    }

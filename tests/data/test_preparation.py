@@ -1,4 +1,6 @@
-"""From a folder of real files to three sets: disjoint, stratified, the same twice, in flat memory; and what is refused."""
+"""From a folder of real files to three sets: disjoint, stratified, the same twice, in flat memory; and what is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def settings(**changes: Any) -> Data:
         "validation_images": 8,
         "selection": Selection.stratified,
     }
-    return Data(source=DataSource.image_folder, root="images", preprocessing=Preprocessing(crop=[6, 6]), **{**values, **changes})
+    return Data(
+        source=DataSource.image_folder, root="images", preprocessing=Preprocessing(crop=[6, 6]), **{**values, **changes}
+    )
 
 
 def write(path: Path, seed: int) -> None:
@@ -60,18 +64,27 @@ def images(here: Path) -> Path:
 
 
 def run(data: Data, out: str = "out", seed: int = 0) -> dict[str, Any]:
-    return prepare(open_source(data.source, Path(data.root)), data, seed, {name: Path(out) / name for name in SETS}, output)
+    return prepare(
+        open_source(data.source, Path(data.root)), data, seed, {name: Path(out) / name for name in SETS}, output
+    )
 
 
 def digest(folder: Path) -> str:
     """Of all files in it, sidecars included, but for the place that these name."""
-    return hashlib.sha256(b"".join(path.read_bytes().replace(str(folder).encode(), b"") for path in sorted(folder.iterdir()))).hexdigest()
+    return hashlib.sha256(
+        b"".join(path.read_bytes().replace(str(folder).encode(), b"") for path in sorted(folder.iterdir()))
+    ).hexdigest()
 
 
 def test_sets_are_disjoint_stratified_and_what_the_files_hold(images: Path) -> None:
     metrics = run(settings())
     sets = {name: ImageSet.open(Path("out") / name) for name in SETS}
-    assert {name: len(images) for name, images in sets.items()} == {"training": 20, "calibration": 6, "sensitivity": 2, "validation": 8}
+    assert {name: len(images) for name, images in sets.items()} == {
+        "training": 20,
+        "calibration": 6,
+        "sensitivity": 2,
+        "validation": 8,
+    }
     names = [name for images in sets.values() for name in images.names]
     assert len(set(names)) == len(names)
     for found in sets.values():
@@ -125,7 +138,10 @@ def test_duplicates_are_found_by_pixels_and_removed(images: Path) -> None:
     assert metrics["source_images"] == 42
     assert metrics["duplicates_removed"] == 2
     assert metrics["duplicates_with_another_label"] == 1
-    with pytest.raises(DataError, match=r"43 images are needed .* and there are 40 images in what images holds after 2 duplicates are left out"):
+    with pytest.raises(
+        DataError,
+        match=r"43 images are needed .* and there are 40 images in what images holds after 2 duplicates are left out",
+    ):
         run(settings(train_images=23))
 
 
@@ -146,10 +162,16 @@ def test_unlabelled_images(here: Path) -> None:
     ("files", "text"),
     [
         pytest.param([], r"data\.root images is no folder", id="no folder"),
-        pytest.param(["README.md"], r"40 images are needed \(data\.train_images 20 \+ .*\) and there are 0 images", id="empty"),
+        pytest.param(
+            ["README.md"], r"40 images are needed \(data\.train_images 20 \+ .*\) and there are 0 images", id="empty"
+        ),
         pytest.param(["one.png"], "there is 1 image in what images holds", id="one image"),
         pytest.param(["one.png", "cat/two.png"], r"one\.png beside cat/", id="loose beside labelled"),
-        pytest.param(["cat/good.png", "cat/broken.png"], r"images/cat/broken\.png cannot be read .* replace the file or remove it", id="corrupt"),
+        pytest.param(
+            ["cat/good.png", "cat/broken.png"],
+            r"images/cat/broken\.png cannot be read .* replace the file or remove it",
+            id="corrupt",
+        ),
     ],
 )
 def test_what_is_refused(here: Path, files: list[str], text: str) -> None:
@@ -189,7 +211,9 @@ def peak_bytes(count: int, out: str) -> int:
     def load(index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         return np.random.default_rng(index).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
-    source = Source((), lambda: (Sample(str(index), UNLABELLED, partial(load, index)) for index in range(count)), "test")
+    source = Source(
+        (), lambda: (Sample(str(index), UNLABELLED, partial(load, index)) for index in range(count)), "test"
+    )
     data = settings(train_images=count // 2, selection=Selection.random)
     data.preprocessing = Preprocessing(crop=[64, 64], channels=ChannelOrder.rgb, mean=[0.0] * 3, std=[1.0] * 3)
     tracemalloc.start()
@@ -211,7 +235,9 @@ def strokes() -> Source:
     def samples() -> Iterator[Sample]:
         for index in range(40):
             pixels = np.random.default_rng(index).integers(0, 256, (9, 8), dtype=np.uint8)
-            yield Sample(f"{index}.png", index % 2, partial(np.asarray, pixels), target=partial(np.asarray, pixels // 2))
+            yield Sample(
+                f"{index}.png", index % 2, partial(np.asarray, pixels), target=partial(np.asarray, pixels // 2)
+            )
 
     return Source(("dark", "light"), samples, "the test", by_pixel=True)
 
@@ -258,5 +284,8 @@ def test_the_validation_set_is_not_taken_for_the_calibration_set(images: Path) -
     run(settings())
     for path in Path("out/validation").iterdir():
         (Path("out/calibration") / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(StaleArtifact, match=r"out/calibration/images\.npy cannot be used: its sidecar is that of out/validation/images\.npy"):
+    with pytest.raises(
+        StaleArtifact,
+        match=r"out/calibration/images\.npy cannot be used: its sidecar is that of out/validation/images\.npy",
+    ):
         ImageSet.open(Path("out/calibration"))

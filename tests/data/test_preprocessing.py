@@ -24,7 +24,9 @@ BGR = Preprocessing(crop=[4, 6], channels=ChannelOrder.bgr, mean=[0.0] * 3, std=
 
 def test_scale_mean_std_and_layout() -> None:
     pixels = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3)
-    settings = Preprocessing(crop=[2, 4], channels=ChannelOrder.rgb, scale=1 / 255, mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 0.125])
+    settings = Preprocessing(
+        crop=[2, 4], channels=ChannelOrder.rgb, scale=1 / 255, mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 0.125]
+    )
     expected = (pixels / 255 - [0.1, 0.2, 0.3]) / [0.5, 0.25, 0.125]
     batch = to_input(pixels, settings)
     assert (str(batch.dtype), batch.shape, batch.flags.c_contiguous) == ("float32", (1, 3, 2, 4), True)
@@ -111,7 +113,11 @@ def test_a_frame_of_the_right_size_needs_no_pillow() -> None:
 @pytest.mark.parametrize(
     ("image", "text"),
     [
-        pytest.param(np.zeros((3, 9), np.uint8), r"3 x 9 pixels.*smaller than the crop of 4 x 6.*data.preprocessing.resize", id="too small"),
+        pytest.param(
+            np.zeros((3, 9), np.uint8),
+            r"3 x 9 pixels.*smaller than the crop of 4 x 6.*data.preprocessing.resize",
+            id="too small",
+        ),
         pytest.param(np.zeros((9, 9), np.float32), r"must be uint8 .* float32 \[9, 9\]", id="float array"),
         pytest.param(np.zeros((9, 9, 4), np.uint8), r"must be uint8 .* \[9, 9, 4\]", id="four channels"),
         pytest.param("missing.png", "missing.png cannot be read .*No such file", id="missing file"),
@@ -124,13 +130,17 @@ def test_what_cannot_be_preprocessed(image: object, text: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow warns before it gives up on a TIFF
-@pytest.mark.parametrize("keep", [pytest.param(0, id="empty"), pytest.param(30, id="header only"), pytest.param(300, id="truncated")])
+@pytest.mark.parametrize(
+    "keep", [pytest.param(0, id="empty"), pytest.param(30, id="header only"), pytest.param(300, id="truncated")]
+)
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
 def test_a_damaged_file_is_named(suffix: str, keep: int, tmp_path: Path) -> None:
     path = tmp_path / f"broken.{suffix}"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(DataError, match=rf"broken\.{suffix} cannot be read as an image .*replace the file or remove it"):
+    with pytest.raises(
+        DataError, match=rf"broken\.{suffix} cannot be read as an image .*replace the file or remove it"
+    ):
         to_pixels(path, GRAY)
 
 
@@ -147,9 +157,16 @@ def test_pixels_of_another_channel_count() -> None:
 @pytest.mark.parametrize(
     ("mask", "resize", "text"),
     [
-        pytest.param(np.zeros((9, 9)), None, r"the targets of a.png must be uint8 \[H, W\] and are float64 \[9, 9\]", id="float"),
+        pytest.param(
+            np.zeros((9, 9)), None, r"the targets of a.png must be uint8 \[H, W\] and are float64 \[9, 9\]", id="float"
+        ),
         pytest.param(np.zeros((9, 9, 1), np.uint8), None, r"must be uint8 \[H, W\]", id="channels"),
-        pytest.param(np.zeros((9, 12), np.uint8), 8, "a.png has targets by pixel, which are not resized: set data.preprocessing.resize to null", id="resize"),
+        pytest.param(
+            np.zeros((9, 12), np.uint8),
+            8,
+            "a.png has targets by pixel, which are not resized: set data.preprocessing.resize to null",
+            id="resize",
+        ),
         pytest.param(np.zeros((9, 4), np.uint8), None, "a.png is 9 x 4 pixels", id="small"),
     ],
 )

@@ -43,7 +43,10 @@ def test_stratified_keeps_the_proportions() -> None:
 
 def test_random_depends_on_the_seed() -> None:
     labels, embedding = np.zeros(100, np.int64), np.zeros((100, 1))
-    assert select(Selection.random, 10, labels, embedding, 0).tolist() != select(Selection.random, 10, labels, embedding, 1).tolist()
+    assert (
+        select(Selection.random, 10, labels, embedding, 0).tolist()
+        != select(Selection.random, 10, labels, embedding, 1).tolist()
+    )
 
 
 def test_stratified_without_labels_is_refused() -> None:

@@ -33,7 +33,10 @@ def test_digits_are_5000_balanced_images() -> None:
 
 
 def test_digit_strokes_are_the_ink_of_the_same_images() -> None:
-    source, plain = open_source(DataSource.digit_strokes, Path("unused")), open_source(DataSource.digits, Path("unused"))
+    source, plain = (
+        open_source(DataSource.digit_strokes, Path("unused")),
+        open_source(DataSource.digits, Path("unused")),
+    )
     assert source.by_pixel
     for sample, digit in islice(zip(source.samples(), plain.samples(), strict=True), 0, 5000, 499):
         image, same = sample.load(), digit.load()
@@ -67,14 +70,19 @@ def fashion(here: Path) -> Path:
 
 def test_fashion_mnist_holds_its_test_set_out(fashion: Path) -> None:
     samples = list(open_source(DataSource.fashion_mnist, fashion).samples())
-    assert [(sample.name, sample.label, sample.held_out) for sample in samples[5:7]] == [("train/00005", 5, False), ("t10k/00000", 0, True)]
+    assert [(sample.name, sample.label, sample.held_out) for sample in samples[5:7]] == [
+        ("train/00005", 5, False),
+        ("t10k/00000", 0, True),
+    ]
     assert np.array_equal(np.asarray(samples[1].load()), np.arange(16, 32).reshape(4, 4))
 
 
 def test_fashion_mnist_cut_short(fashion: Path) -> None:
     path = fashion / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte\.gz cannot be read .*install dataset-fashion-mnist again"):
+    with pytest.raises(
+        DataError, match=r"t10k-images-idx3-ubyte\.gz cannot be read .*install dataset-fashion-mnist again"
+    ):
         list(open_source(DataSource.fashion_mnist, fashion).samples())
 
 
@@ -90,13 +98,20 @@ def test_fashion_mnist_missing(here: Path, monkeypatch: pytest.MonkeyPatch) -> N
         open_source(DataSource.fashion_mnist, here)
 
 
-@pytest.mark.skipif(not find_spec("skimage"), reason="the photographs need scikit-image: pip install 'enginewright[photographs]'")
+@pytest.mark.skipif(
+    not find_spec("skimage"), reason="the photographs need scikit-image: pip install 'enginewright[photographs]'"
+)
 def test_photographs_share_no_scene_between_the_sets() -> None:
     samples = list(open_source(DataSource.photographs, Path()).samples())
-    scenes = {held_out: {sample.name.split("#")[0] for sample in samples if sample.held_out is held_out} for held_out in (True, False)}
+    scenes = {
+        held_out: {sample.name.split("#")[0] for sample in samples if sample.held_out is held_out}
+        for held_out in (True, False)
+    }
     assert not scenes[True] & scenes[False]
     assert (len(scenes[True]), len(scenes[False]), len(samples)) == (8, 9, 17 * sources.CROPS_PER_PHOTOGRAPH)
-    first, again = (next(islice(open_source(DataSource.photographs, Path()).samples(), 70, None)).load() for _ in range(2))
+    first, again = (
+        next(islice(open_source(DataSource.photographs, Path()).samples(), 70, None)).load() for _ in range(2)
+    )
     assert isinstance(first, Image.Image)
     assert isinstance(again, Image.Image)
     assert first.tobytes() == again.tobytes()
@@ -105,5 +120,7 @@ def test_photographs_share_no_scene_between_the_sets() -> None:
 
 def test_photographs_without_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "PHOTOGRAPHS", {("no_such_package", "data"): ("x.png",)})
-    with pytest.raises(DataError, match=r"inside the package no_such_package: pip install 'enginewright\[photographs\]'"):
+    with pytest.raises(
+        DataError, match=r"inside the package no_such_package: pip install 'enginewright\[photographs\]'"
+    ):
         open_source(DataSource.photographs, Path())

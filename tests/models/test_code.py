@@ -1,4 +1,6 @@
-"""Model code that DVC would not see: another file, another factory, a lazy import, a file that is read. Each is refused by its name."""
+"""Model code that DVC would not see: another file, another factory, a lazy import, a file that is read. Each is refused
+by its name.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,10 @@ class Net(nn.Module):
 {below}
 """
 # Places in the file, and what is done there to load NAME_blocks.py.
-FROM_PATH = "spec = importlib.util.spec_from_file_location('b', 'NAME_blocks.py'); m = importlib.util.module_from_spec(spec); spec.loader.exec_module(m)"
+FROM_PATH = (
+    "spec = importlib.util.spec_from_file_location('b', 'NAME_blocks.py'); m = importlib.util.module_from_spec(spec);"
+    " spec.loader.exec_module(m)"
+)
 
 
 @pytest.fixture
@@ -53,7 +58,9 @@ def write(above: str = "", made: str = "", ran: str = "", below: str = "", **cha
     """The project's model with these lines in it; NAME in them is the project's own prefix."""
     name = Path.cwd().name
     Path(f"{name}_blocks.py").write_text("def act(x): return x.relu()\n")
-    Path(f"{name}_model.py").write_text(HEAD.format(above=above, made=made or "pass", ran=ran or "pass", below=below).replace("NAME", name))
+    Path(f"{name}_model.py").write_text(
+        HEAD.format(above=above, made=made or "pass", ran=ran or "pass", below=below).replace("NAME", name)
+    )
     values = {"arguments": {}, "code": f"{name}_model.py", "weights": "own.pt", "input_shape": [4], **changes}
     return Model(_target_=values.pop("target", f"{name}_model.Net").replace("NAME", name), **values)
 
@@ -76,11 +83,15 @@ def export(model: Model) -> None:
         pytest.param("exec(compile(Path('NAME_blocks.py').read_bytes(), 'x', 'exec'))", "reads", id="compile"),
     ],
 )
-def test_a_second_file_of_model_code_is_refused_wherever_it_is_loaded(mine: Path, place: str, line: str, does: str) -> None:
+def test_a_second_file_of_model_code_is_refused_wherever_it_is_loaded(
+    mine: Path, place: str, line: str, does: str
+) -> None:
     model = write(**{place: line})
     with pytest.raises(ModelError) as fault:
         export(model)
-    assert f"model code beside {mine.name}_model.py {does} {mine.name}_blocks.py, which DVC does not see" in str(fault.value)
+    assert f"model code beside {mine.name}_model.py {does} {mine.name}_blocks.py, which DVC does not see" in str(
+        fault.value
+    )
     assert "\n" not in str(fault.value)
 
 
@@ -93,12 +104,16 @@ def test_a_second_load_in_the_same_process_is_refused_again(mine: Path) -> None:
             find_factory(model)
 
 
-def test_a_module_of_a_folder_of_the_users_is_refused(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_of_a_folder_of_the_users_is_refused(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     elsewhere = tmp_path / "src"
     elsewhere.mkdir()
     (elsewhere / f"{mine.name}_editable.py").write_text("WIDTH = 3\n")
     monkeypatch.syspath_prepend(str(elsewhere))
-    with pytest.raises(ModelError, match=rf"imports {elsewhere}/{mine.name}_editable\.py, which DVC does not see.*\(not editable\)"):
+    with pytest.raises(
+        ModelError, match=rf"imports {elsewhere}/{mine.name}_editable\.py, which DVC does not see.*\(not editable\)"
+    ):
         make_model(write(above="import NAME_editable"))
 
 
@@ -117,11 +132,18 @@ def test_an_init_file_is_refused_with_its_own_remedy(mine: Path) -> None:
     folder.mkdir()
     (folder / "__init__.py").write_text("")
     Path(f"{mine.name}_model.py").rename(folder / "net.py")
-    with pytest.raises(ModelError, match=r"imports .*_package/__init__\.py, which DVC does not see.*remove it, as Python imports a folder without it"):
+    with pytest.raises(
+        ModelError,
+        match=(
+            r"imports .*_package/__init__\.py, which DVC does not see.*remove it, as Python imports a folder without it"
+        ),
+    ):
         make_model(Model(_target_=f"{folder}.net.Net", code=f"{folder}/net.py", weights="own.pt", arguments={}))
 
 
-def test_installed_packages_and_pythons_own_library_are_fine(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_packages_and_pythons_own_library_are_fine(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     installed = tmp_path / "venv/lib/site-packages"
     installed.mkdir(parents=True)
     (installed / f"{mine.name}_installed.py").write_text("WIDTH = 3\n")
@@ -129,14 +151,18 @@ def test_installed_packages_and_pythons_own_library_are_fine(mine: Path, tmp_pat
     export(write(above="import NAME_installed, colorsys", ran="import cmd"))
 
 
-def test_modules_of_ours_that_no_stage_of_the_model_depends_on_are_refused(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_of_ours_that_no_stage_of_the_model_depends_on_are_refused(
+    mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [name for name in sys.modules if name.startswith("enginewright.cli")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ModelError, match=r"imports enginewright\.cli, which no stage of the model depends on"):
         make_model(write(above="from enginewright.models.resnet import Block\nimport enginewright.cli.chain"))
 
 
-def test_modules_of_ours_are_refused_where_forward_imports_them_too(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_of_ours_are_refused_where_forward_imports_them_too(
+    mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [name for name in sys.modules if name.startswith("enginewright.cli")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ModelError, match=r"imports enginewright\.cli, which no stage of the model depends on"):
@@ -151,7 +177,9 @@ def test_modules_of_ours_are_refused_where_forward_imports_them_too(mine: Path, 
         pytest.param("above", "import NAME_blocks; del sys.modules['NAME_blocks']", id="and forgotten"),
     ],
 )
-def test_compiled_code_of_an_earlier_run_is_the_file_that_it_was_compiled_from(mine: Path, place: str, line: str) -> None:
+def test_compiled_code_of_an_earlier_run_is_the_file_that_it_was_compiled_from(
+    mine: Path, place: str, line: str
+) -> None:
     model = write(**{place: line})
     py_compile.compile(f"{mine.name}_blocks.py")
     with pytest.raises(ModelError, match=r"reads .*_blocks\.py, which DVC does not see"):
@@ -162,15 +190,23 @@ def test_compiled_code_of_an_earlier_run_is_the_file_that_it_was_compiled_from(m
     ("line", "file"),
     [
         pytest.param("f = open('table.bin', 'r+'); f.read(); f.close()", "table.bin", id="r+"),
-        pytest.param("Path('table.bin').read_text(); Path('table.bin').write_text('')", "table.bin", id="read, then written"),
-        pytest.param("open('table.bin', 'a').close(); Path('table.bin').read_text()", "table.bin", id="appended to, then read"),
+        pytest.param(
+            "Path('table.bin').read_text(); Path('table.bin').write_text('')", "table.bin", id="read, then written"
+        ),
+        pytest.param(
+            "open('table.bin', 'a').close(); Path('table.bin').read_text()", "table.bin", id="appended to, then read"
+        ),
         pytest.param("os.read(os.open('table.bin', os.O_RDWR), 9)", "table.bin", id="os.open"),
         pytest.param("__import__('numpy').memmap('table.bin')", "table.bin", id="memmap"),
         pytest.param("__import__('subprocess').check_output(['cat', 'table.bin'])", "table.bin", id="subprocess"),
         pytest.param("f = os.popen('cat table.bin'); f.read(); f.close()", "table.bin", id="popen"),
         pytest.param("os.system('cat table.bin > /dev/null')", "table.bin", id="system"),
         pytest.param("json.loads(Path('../beside.json').read_text())", "beside.json", id="beside the project"),
-        pytest.param("sys.path.insert(0, 'site-packages'); import NAME_vendored", "site-packages/", id="site-packages that is none"),
+        pytest.param(
+            "sys.path.insert(0, 'site-packages'); import NAME_vendored",
+            "site-packages/",
+            id="site-packages that is none",
+        ),
     ],
 )
 def test_no_way_to_read_a_file_is_overlooked(mine: Path, monkeypatch: pytest.MonkeyPatch, line: str, file: str) -> None:
@@ -253,9 +289,13 @@ def test_what_model_code_writes_itself_it_may_read(mine: Path) -> None:
         pytest.param({"_convert_": "none"}, "model.arguments holds _convert_", id="convert"),
         pytest.param({"_args_": [1]}, "model.arguments holds _args_", id="positional"),
         pytest.param({"_recursive_": False}, "model.arguments holds _recursive_", id="recursive"),
-        pytest.param({"backbone": {"_target_": "NAME_blocks.act"}}, "model.arguments.backbone holds _target_", id="nested"),
         pytest.param(
-            {"backbone": {"parts": [1, {"deep": {"_target_": "os.getcwd"}}]}}, "model.arguments.backbone.parts[1].deep holds _target_", id="in a list"
+            {"backbone": {"_target_": "NAME_blocks.act"}}, "model.arguments.backbone holds _target_", id="nested"
+        ),
+        pytest.param(
+            {"backbone": {"parts": [1, {"deep": {"_target_": "os.getcwd"}}]}},
+            "model.arguments.backbone.parts[1].deep holds _target_",
+            id="in a list",
         ),
     ],
 )
@@ -267,7 +307,9 @@ def test_arguments_name_no_factory(mine: Path, arguments: dict[str, Any], where:
 
 
 def test_arguments_reach_the_factory_as_plain_values(mine: Path) -> None:
-    network = make_model(write(made="self.got = backbone", arguments={"classes": 3, "backbone": {"widths": [1, 2], "name": None}}))
+    network = make_model(
+        write(made="self.got = backbone", arguments={"classes": 3, "backbone": {"widths": [1, 2], "name": None}})
+    )
     assert str(network.got) == "{'widths': [1, 2], 'name': None}"
 
 
@@ -275,7 +317,9 @@ def shadowing(folder: Path) -> str:
     """A module of the same name that Python finds first."""
     other = folder.parent / "first"
     other.mkdir()
-    (other / f"{folder.name}_model.py").write_text("from torch import nn\nNet = nn.Identity\ndef Other(): return nn.Identity()\n")
+    (other / f"{folder.name}_model.py").write_text(
+        "from torch import nn\nNet = nn.Identity\ndef Other(): return nn.Identity()\n"
+    )
     sys.path.insert(0, str(other))
     return f"{folder.name}_model.Other"
 
@@ -286,11 +330,15 @@ def shadowing(folder: Path) -> str:
         pytest.param(lambda _: "os.system", "is of Python's own library and makes no model", id="os.system"),
         pytest.param(lambda _: "pathlib.Path.write_text", "is of Python's own library", id="write_text"),
         pytest.param(lambda _: "builtins.exec", "is of Python's own library", id="exec"),
-        pytest.param(lambda _: "NAME_blocks.act", "lives in .*_blocks.py; set model.code to that file", id="another file"),
+        pytest.param(
+            lambda _: "NAME_blocks.act", "lives in .*_blocks.py; set model.code to that file", id="another file"
+        ),
         pytest.param(shadowing, "lives in .*/first/.*_model.py; set model.code to that file", id="shadowed"),
     ],
 )
-def test_the_factory_lives_in_model_code(mine: Path, monkeypatch: pytest.MonkeyPatch, target: Callable[[Path], str], text: str) -> None:
+def test_the_factory_lives_in_model_code(
+    mine: Path, monkeypatch: pytest.MonkeyPatch, target: Callable[[Path], str], text: str
+) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
     model = write(arguments={"command": "touch made"}, target=target(mine))
     with pytest.raises(ModelError, match=text):
@@ -299,7 +347,10 @@ def test_the_factory_lives_in_model_code(mine: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_factory_that_is_an_instance_or_a_partial_lives_where_target_says(mine: Path) -> None:
-    below = "import functools\nhalf = functools.partial(Net, classes=2)\nclass Make:\n    def __call__(self): return Net()\nmake = Make()"
+    below = (
+        "import functools\nhalf = functools.partial(Net, classes=2)\nclass Make:\n    def __call__(self): return"
+        " Net()\nmake = Make()"
+    )
     for name in ("half", "make"):
         load_model(write(below=below, target=f"NAME_model.{name}"))
 

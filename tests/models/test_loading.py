@@ -35,7 +35,8 @@ def resnet(**changes: Any) -> Model:
 def own(name: str = "Net", **changes: Any) -> Model:
     """A model of the user's, in a module whose name no other test has imported."""
     return Model(
-        _target_=f"{Path.cwd().name}_model.{name}", **{"arguments": {"classes": 2}, "code": f"{Path.cwd().name}_model.py", "weights": "own.pt", **changes}
+        _target_=f"{Path.cwd().name}_model.{name}",
+        **{"arguments": {"classes": 2}, "code": f"{Path.cwd().name}_model.py", "weights": "own.pt", **changes},
     )
 
 
@@ -89,20 +90,42 @@ def data_parallel() -> Model:
 @pytest.mark.parametrize(
     ("model", "text"),
     [
-        pytest.param(lambda: resnet(weights="gone.pt"), r"the weights gone\.pt do not exist; set model\.weights", id="missing"),
+        pytest.param(
+            lambda: resnet(weights="gone.pt"), r"the weights gone\.pt do not exist; set model\.weights", id="missing"
+        ),
         pytest.param(truncate, r"weights\.pt is damaged or no PyTorch file", id="truncated"),
         pytest.param(empty, r"weights\.pt is damaged or no PyTorch file", id="empty"),
-        pytest.param(whole_module, r"holds more than tensors.*torch\.save\(model\.state_dict\(\), path\)", id="a pickled module"),
+        pytest.param(
+            whole_module, r"holds more than tensors.*torch\.save\(model\.state_dict\(\), path\)", id="a pickled module"
+        ),
         pytest.param(a_list, "holds a list that is no state dict", id="a list"),
         pytest.param(data_parallel, r"lacks stem\.0\.weight.*'module\.' before every key", id="DataParallel"),
-        pytest.param(lambda: resnet(weights="own.pt"), r"own\.pt does not fit .*lacks stem\.0\.weight.*has unknown fc\.weight, fc\.bias", id="other keys"),
-        pytest.param(lambda: own(arguments={"classes": 5}), r"fc\.weight is \[2, 4\] in the file and \[5, 4\] in the model", id="other shapes"),
-        pytest.param(lambda: Model(_target_="no_such_module.Net"), r"no_such_module\.Net cannot be imported .*give package\.module\.factory", id="no module"),
+        pytest.param(
+            lambda: resnet(weights="own.pt"),
+            r"own\.pt does not fit .*lacks stem\.0\.weight.*has unknown fc\.weight, fc\.bias",
+            id="other keys",
+        ),
+        pytest.param(
+            lambda: own(arguments={"classes": 5}),
+            r"fc\.weight is \[2, 4\] in the file and \[5, 4\] in the model",
+            id="other shapes",
+        ),
+        pytest.param(
+            lambda: Model(_target_="no_such_module.Net"),
+            r"no_such_module\.Net cannot be imported .*give package\.module\.factory",
+            id="no module",
+        ),
         pytest.param(lambda: own("Nets"), "Nets cannot be imported", id="no such name"),
         pytest.param(lambda: own("number"), "is a int, not a class or function", id="not callable"),
-        pytest.param(lambda: own("text", arguments={}), r"returned a str; it must return a torch\.nn\.Module", id="no nn.Module"),
+        pytest.param(
+            lambda: own("text", arguments={}), r"returned a str; it must return a torch\.nn\.Module", id="no nn.Module"
+        ),
         pytest.param(lambda: own(arguments={"clases": 2}), r"refuses model\.arguments .*clases", id="wrong argument"),
-        pytest.param(lambda: own(code="elsewhere.py"), r"model\.code is elsewhere\.py, and .* lives in .*_model\.py", id="another code file"),
+        pytest.param(
+            lambda: own(code="elsewhere.py"),
+            r"model\.code is elsewhere\.py, and .* lives in .*_model\.py",
+            id="another code file",
+        ),
     ],
 )
 def test_what_is_refused(mine: Path, model: Callable[[], Model], text: str) -> None:

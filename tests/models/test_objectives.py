@@ -43,7 +43,9 @@ def test_top1_and_loss() -> None:
 
 def test_a_task_without_an_objective(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(objectives.OBJECTIVES, TaskName.segmentation)
-    with pytest.raises(ModelError, match=r"no objective for model.task segmentation; add one to enginewright\.models\.objectives"):
+    with pytest.raises(
+        ModelError, match=r"no objective for model.task segmentation; add one to enginewright\.models\.objectives"
+    ):
         objective_of(TaskName.segmentation)
 
 

@@ -13,7 +13,9 @@ from support.project import Project, checkout, stages
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The whole DAG after its first `dvc repro`, dvc.lock and metrics committed. Not to be changed by a test: take `project`."""
+    """The whole DAG after its first `dvc repro`, dvc.lock and metrics committed. Not to be changed by a test: take
+    `project`.
+    """
     root = tmp_path_factory.mktemp("reproduced") / "project"
     root.mkdir()
     checkout(root)

@@ -1,4 +1,6 @@
-"""What goes wrong in the field: each ends in one clear sentence and a non-zero exit, and the next `dvc repro` recovers."""
+"""What goes wrong in the field: each ends in one clear sentence and a non-zero exit, and the next `dvc repro`
+recovers.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ CACHE = "artifacts/calibration/calib.cache"
 WEIGHTS = "artifacts/reference/weights.pt"
 FP32, INT8 = "artifacts/engines/fp32/engine.onnx", "artifacts/engines/int8/engine.onnx"
 
-# --- killed -------------------------------------------------------------------------------------------------------------------
+# --- killed
+# -------------------------------------------------------------------------------------------------------------------
 
 Started = subprocess.Popen[str]
 OWN_WORK = {  # the first call of which shows that a stage is at it
@@ -75,9 +78,19 @@ def _interrupt(repro: Started, stage: psutil.Process) -> None:
 @pytest.mark.parametrize(
     ("setting", "how", "sentence"),
     [
-        pytest.param("train.epochs=20", _kill_stage, "failed to run: exec python -m stages.train_reference, exited with -9", id="SIGKILL of the stage"),
+        pytest.param(
+            "train.epochs=20",
+            _kill_stage,
+            "failed to run: exec python -m stages.train_reference, exited with -9",
+            id="SIGKILL of the stage",
+        ),
         pytest.param("train.epochs=20", _kill_dvc, "", id="SIGKILL of dvc"),  # who can say nothing any more
-        pytest.param("benchmark.seconds=1.2", _interrupt, "interrupted; `dvc repro` starts this stage anew", id="Ctrl-C under load"),
+        pytest.param(
+            "benchmark.seconds=1.2",
+            _interrupt,
+            "interrupted; `dvc repro` starts this stage anew",
+            id="Ctrl-C under load",
+        ),
     ],
 )
 def test_killed(project: Project, setting: str, how: Callable[[Started, psutil.Process], None], sentence: str) -> None:
@@ -92,7 +105,10 @@ def test_killed(project: Project, setting: str, how: Callable[[Started, psutil.P
     assert (f"error: {name}: {sentence}" if sentence.startswith("interrupted") else sentence) in output
     assert "Traceback" not in output
     until(lambda: gone(process))  # an orphan that lives on would write what must not be there
-    for whole in (f"artifacts/metrics/{name}.json", WEIGHTS if name == "train_reference" else "artifacts/benchmark/windows.csv.json"):
+    for whole in (
+        f"artifacts/metrics/{name}.json",
+        WEIGHTS if name == "train_reference" else "artifacts/benchmark/windows.csv.json",
+    ):
         assert not (project.root / whole).exists()
 
     again = project.repro(name)
@@ -196,11 +212,14 @@ def test_two_repros_at_once(project: Project) -> None:
     assert ended.code == 0, ended.output
 
 
-# --- the disk -----------------------------------------------------------------------------------------------------------------
+# --- the disk
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_full_disk(project: Project) -> None:
-    mount = "mount -t tmpfs -o size=128k none artifacts/engines"  # less than the engine, in a namespace of its own that ends with the command
+    mount = (  # less than the engine, in a namespace of its own that ends with the command
+        "mount -t tmpfs -o size=128k none artifacts/engines"
+    )
     folder = project.root / "artifacts/engines"
     shutil.rmtree(folder)
     folder.mkdir()
@@ -234,7 +253,9 @@ def _cut_in_half(content: bytes) -> bytes:
         pytest.param(CACHE, _flip_a_byte, "build_int8", id="flipped byte in calib.cache"),
         pytest.param(INT8, _flip_a_byte, "validate_accuracy", id="flipped byte in an engine to validate"),
         pytest.param(FP32, _flip_a_byte, "benchmark_sustained", id="flipped byte in an engine to load"),
-        pytest.param("artifacts/data/calibration/images.npy", _flip_a_byte, "calibrate", id="flipped byte in calibration images"),
+        pytest.param(
+            "artifacts/data/calibration/images.npy", _flip_a_byte, "calibrate", id="flipped byte in calibration images"
+        ),
         pytest.param(WEIGHTS, _cut_in_half, "export", id="truncated reference weights"),
     ],
 )
@@ -245,14 +266,18 @@ def test_damaged_artifact(project: Project, artifact: str, damage: Callable[[byt
     path.write_bytes(damage(whole))
     run = project.stage(stage)
     assert run.code == 2
-    assert f"error: {stage}: {artifact} cannot be used: its bytes differ from the sha256 in {path.name}.json; run `dvc repro " in run.output
+    assert (
+        f"error: {stage}: {artifact} cannot be used: its bytes differ from the sha256 in {path.name}.json; run `dvc"
+        " repro " in run.output
+    )
     again = project.repro(stage)
     assert again.code == 0, again.output
     assert again.ran <= {"probe_target"}, again.output  # DVC puts back the bytes that it has
     assert path.read_bytes() == whole
 
 
-# --- models -------------------------------------------------------------------------------------------------------------------
+# --- models
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_onnx_of_another_model_beside_the_old_cache(project: Project) -> None:
@@ -261,7 +286,10 @@ def test_onnx_of_another_model_beside_the_old_cache(project: Project) -> None:
     assert [project.stage(name).code for name in ("export", "check_onnx")] == [0, 0]
     run = project.stage("build_int8")
     assert run.code == 2
-    assert f"error: build_int8: {CACHE} cannot be used: it was made from another {MODEL}; run `dvc repro calibrate`" in run.output
+    assert (
+        f"error: build_int8: {CACHE} cannot be used: it was made from another {MODEL}; run `dvc repro calibrate`"
+        in run.output
+    )
     assert (project.root / CACHE).read_bytes() == cache
     project.configure()
     assert project.repro("build_int8").code == 0
@@ -283,9 +311,14 @@ def mine(project: Project) -> Path:
 def test_missing_weights(project: Project, mine: Path) -> None:
     run = _own_weights(project)
     assert run.code != 0
-    assert "failed to reproduce 'export': [Errno 2] No such file or directory: " in run.output  # DVC, which hashes the file before the stage starts
+    assert (
+        "failed to reproduce 'export': [Errno 2] No such file or directory: " in run.output
+    )  # DVC, which hashes the file before the stage starts
     assert "weights/mine.pt" in run.output
-    assert "error: train_reference: model.weights weights/mine.pt does not exist; put the state dict there" in project.stage("train_reference").output
+    assert (
+        "error: train_reference: model.weights weights/mine.pt does not exist; put the state dict there"
+        in project.stage("train_reference").output
+    )
 
 
 def test_truncated_weights(project: Project, mine: Path) -> None:
@@ -309,16 +342,22 @@ def test_nan_outputs(project: Project, mine: Path) -> None:
     torch.save(weights, mine)
     run = _own_weights(project)
     assert run.code != 0
-    assert "error: export: resnet_reference (enginewright/models/resnet.py) returns NaN or infinity on images of the data set" in run.output
+    assert (
+        "error: export: resnet_reference (enginewright/models/resnet.py) returns NaN or infinity on images of the"
+        " data set" in run.output
+    )
     assert not (project.root / MODEL).exists()
 
 
-# --- images -------------------------------------------------------------------------------------------------------------------
+# --- images
+# -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def photos(project: Project) -> Iterator[Path]:
-    """A folder of images, empty, for which the project is configured; afterwards the project goes back to its own images."""
+    """A folder of images, empty, for which the project is configured; afterwards the project goes back to its own
+    images.
+    """
     folder = project.root / "photos"
     folder.mkdir()
     project.configure("data.source=image_folder", "data.root=photos")
@@ -337,12 +376,17 @@ def _draw(folder: Path, count: int) -> None:
         Image.fromarray(random.integers(0, 255, (28, 28), dtype=np.uint8)).save(path)
 
 
-@pytest.mark.parametrize(("count", "sentence"), [pytest.param(0, "there are 0 images", id="empty"), pytest.param(1, "there is 1 image", id="one image")])
+@pytest.mark.parametrize(
+    ("count", "sentence"),
+    [pytest.param(0, "there are 0 images", id="empty"), pytest.param(1, "there is 1 image", id="one image")],
+)
 def test_too_few_images(project: Project, photos: Path, count: int, sentence: str) -> None:
     _draw(photos, count)
     run = project.repro("prepare_data")
     assert run.code != 0
-    asked = "data.train_images 600 + data.calibration_pool 100 + data.sensitivity_images 50 + data.validation_images 100"
+    asked = (
+        "data.train_images 600 + data.calibration_pool 100 + data.sensitivity_images 50 + data.validation_images 100"
+    )
     assert f"error: prepare_data: 850 images are needed ({asked})" in run.output
     assert f"{sentence} in what photos holds; lower these settings or add images" in run.output
 
@@ -357,16 +401,23 @@ def test_corrupt_image(project: Project, photos: Path) -> None:
     assert "replace the file or remove it" in run.output
 
 
-# --- settings -----------------------------------------------------------------------------------------------------------------
+# --- settings
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("edit", "sentence"),
     [
         pytest.param(("max: 128", "max: 1"), "params.yaml: build.profile: ", id="a profile that holds no batch"),
-        pytest.param(("batch_size: 50", "batch_size: 500"), "accuracy.batch_size: 500 is over build.profile.max = 128", id="a batch beyond the profile"),
+        pytest.param(
+            ("batch_size: 50", "batch_size: 500"),
+            "accuracy.batch_size: 500 is over build.profile.max = 128",
+            id="a batch beyond the profile",
+        ),
         pytest.param(("seed: 0", "sead: 0"), "sead is not a setting; did you mean 'seed'?", id="an unknown key"),
-        pytest.param(("algorithm: entropy", "algorithm: entropie"), "did you mean 'entropy'?", id="an unknown algorithm"),
+        pytest.param(
+            ("algorithm: entropy", "algorithm: entropie"), "did you mean 'entropy'?", id="an unknown algorithm"
+        ),
     ],
 )
 def test_params_edited_by_hand(project: Project, edit: tuple[str, str], sentence: str) -> None:

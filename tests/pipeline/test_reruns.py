@@ -17,7 +17,12 @@ from support.project import ROOT, SITE, Project, downstream, readers, stages
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("reruns")]
 PROBE = "probe_target"
-KEPT_ON_ANOTHER_TARGET = {"calibrate", "check_drift", "analyze_sensitivity", "search_mixed"}  # a new machine keeps the scales, and what was found with them
+KEPT_ON_ANOTHER_TARGET = {
+    "calibrate",
+    "check_drift",
+    "analyze_sensitivity",
+    "search_mixed",
+}  # a new machine keeps the scales, and what was found with them
 DECIDE_NO_BYTES = {"enginewright", "enginewright.errors", "enginewright.artifacts", "enginewright.stage"}
 
 
@@ -66,7 +71,10 @@ def test_null_runtime_goes_through_the_whole_graph_and_says_that_it_computes_not
     accuracy = json.loads((project.root / "artifacts/metrics/validate_accuracy.json").read_text())
     assert {accuracy[precision]["top1"] for precision in ("fp32", "fp16", "int8")} == {0.1}  # of ten balanced classes
     assert accuracy["target"]["runtime"] == "null"
-    assert (accuracy["gate"]["verdict"], accuracy["gate"]["if_undecided"]) == ("undecided", "warn")  # zeros against zeros show nothing
+    assert (accuracy["gate"]["verdict"], accuracy["gate"]["if_undecided"]) == (
+        "undecided",
+        "warn",
+    )  # zeros against zeros show nothing
 
 
 def test_an_engine_of_another_machine_is_refused_where_dvc_does_not_look(project: Project) -> None:
@@ -80,11 +88,19 @@ def test_an_engine_of_another_machine_is_refused_where_dvc_does_not_look(project
 @pytest.mark.parametrize(
     ("module", "stale"),
     [
-        pytest.param("enginewright/check_onnx/report.py", {"check_onnx"}, id="check_onnx"),  # its report stays the same, so the builds stay
-        pytest.param("enginewright/accuracy/gate.py", {"analyze_sensitivity", "search_mixed", "validate_accuracy", "pareto"}, id="accuracy"),
+        pytest.param(
+            "enginewright/check_onnx/report.py", {"check_onnx"}, id="check_onnx"
+        ),  # its report stays the same, so the builds stay
+        pytest.param(
+            "enginewright/accuracy/gate.py",
+            {"analyze_sensitivity", "search_mixed", "validate_accuracy", "pareto"},
+            id="accuracy",
+        ),
     ],
 )
-def test_a_change_in_a_library_module_reruns_the_stages_that_import_it(project: Project, module: str, stale: set[str]) -> None:
+def test_a_change_in_a_library_module_reruns_the_stages_that_import_it(
+    project: Project, module: str, stale: set[str]
+) -> None:
     _append_a_comment(project.root / module)
     run = project.repro()
     assert (run.code, run.ran) == (0, stale | {PROBE}), run.output
@@ -95,9 +111,17 @@ def _append_a_comment(path: Path) -> None:
 
 
 SLOWLY = settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], derandomize=True, database=None
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    derandomize=True,
+    database=None,
 )
-MODULES = {module: path.relative_to(ROOT) for module, path in library().items() if module not in DECIDE_NO_BYTES and not is_empty(path)}
+MODULES = {
+    module: path.relative_to(ROOT)
+    for module, path in library().items()
+    if module not in DECIDE_NO_BYTES and not is_empty(path)
+}
 
 
 @SLOWLY
@@ -110,7 +134,9 @@ def test_dvc_calls_stale_every_stage_that_imports_a_changed_module(reproduced: P
         stale = _changed_deps(reproduced, lambda dep: path.is_relative_to(reproduced.root / dep))
     finally:
         path.write_text(before)
-    importing = {name for name in stages() if module in closure(ROOT / "stages" / f"{name}.py")} - {PROBE}  # which always runs
+    importing = {name for name in stages() if module in closure(ROOT / "stages" / f"{name}.py")} - {
+        PROBE
+    }  # which always runs
     assert importing <= stale, f"{importing - stale} import {module} and would not run"
     beside = {name for name in stale - importing if str(MODULES[module]) in map(str, stages()[name]["deps"])}
     assert not beside, f"{beside} list {module} and do not import it"
@@ -121,12 +147,19 @@ def _changed_deps(project: Project, concerns: Callable[[str], bool]) -> set[str]
     output = project.call("dvc", "status", "--json").output
     status: dict[str, list[Any]] = json.loads(output[output.index("{") :])
     return {
-        name for name, causes in status.items() for cause in causes if isinstance(cause, dict) and any(concerns(dep) for dep in cause.get("changed deps", {}))
+        name
+        for name, causes in status.items()
+        for cause in causes
+        if isinstance(cause, dict) and any(concerns(dep) for dep in cause.get("changed deps", {}))
     }
 
 
 def _leaves(node: dict[str, Any], prefix: str = "") -> list[str]:
-    return [leaf for name, value in node.items() for leaf in (_leaves(value, f"{prefix}{name}.") if isinstance(value, dict) and value else [f"{prefix}{name}"])]
+    return [
+        leaf
+        for name, value in node.items()
+        for leaf in (_leaves(value, f"{prefix}{name}.") if isinstance(value, dict) and value else [f"{prefix}{name}"])
+    ]
 
 
 PARAMS: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
@@ -151,7 +184,11 @@ def test_dvc_calls_stale_exactly_the_readers_of_an_edited_param(reproduced: Proj
         for parent in parents:
             section = section[parent]
         change = CHANGES.get(type(section[leaf]))
-        if change is not None and key not in {"model.code", "model.weights", "data.root"}:  # those are paths that dvc.yaml lists as deps
+        if change is not None and key not in {
+            "model.code",
+            "model.weights",
+            "data.root",
+        }:  # those are paths that dvc.yaml lists as deps
             section[leaf] = change(section[leaf])
             edited.add(key)
     try:

@@ -1,4 +1,6 @@
-"""`dvc exp run --queue`: each point composes conf/ anew and runs in a checkout of its own, from the library of that checkout."""
+"""`dvc exp run --queue`: each point composes conf/ anew and runs in a checkout of its own, from the library of that
+checkout.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,24 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("reruns")]
 def test_a_queued_sweep_runs_every_point_and_leaves_the_workspace_alone(project: Project) -> None:
     workspace = project.bytes_of("artifacts")
     params = (project.root / "params.yaml").read_bytes()
-    queued = project.call("dvc", "exp", "run", "--queue", "-S", "debug=smoke", "-S", "calibration=entropy,minmax", "-S", "data.calibration_images=50")
+    queued = project.call(
+        "dvc",
+        "exp",
+        "run",
+        "--queue",
+        "-S",
+        "debug=smoke",
+        "-S",
+        "calibration=entropy,minmax",
+        "-S",
+        "data.calibration_images=50",
+    )
     assert queued.code == 0, queued.output
     run = project.call("dvc", "exp", "run", "--run-all")
     assert run.code == 0, run.output
-    assert run.output.count("Running stage 'calibrate'") == 1, run.output  # entropy is what the workspace holds: nothing of it runs but the probe
+    assert run.output.count("Running stage 'calibrate'") == 1, (
+        run.output
+    )  # entropy is what the workspace holds: nothing of it runs but the probe
     table = _table(project)
     assert set(table["calibration.algorithm"]) == {"entropy", "minmax"}
     assert set(table["data.calibration_images"]) == {50}
@@ -30,7 +45,16 @@ def test_a_queued_sweep_runs_every_point_and_leaves_the_workspace_alone(project:
 
 
 def test_a_grid_of_calibrations_becomes_a_table_and_no_training(project: Project) -> None:
-    sweep = ["-S", "debug=smoke", "-S", "accuracy=report_only", "-S", "data.calibration_images=20,50", "-S", "data.selection=random"]
+    sweep = [
+        "-S",
+        "debug=smoke",
+        "-S",
+        "accuracy=report_only",
+        "-S",
+        "data.calibration_images=20,50",
+        "-S",
+        "data.selection=random",
+    ]
     queued = project.call("dvc", "exp", "run", "--queue", *sweep, "-S", "data.selection_seed=1,2", "validate_accuracy")
     assert queued.code == 0, queued.output
     run = project.call("dvc", "exp", "run", "--run-all")

@@ -18,7 +18,13 @@ from support.project import Project, checkout, stages
 pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("tasks")]
 SEGMENTATION = (
     *("experiment=digit_segmentation", "train.batch_size=8", "data.train_images=400", "data.validation_images=60"),
-    *("data.calibration_pool=40", "data.calibration_images=20", "data.sensitivity_images=20", "benchmark.seconds=0.2", "benchmark.batch_curve=[4]"),
+    *(
+        "data.calibration_pool=40",
+        "data.calibration_images=20",
+        "data.sensitivity_images=20",
+        "benchmark.seconds=0.2",
+        "benchmark.batch_curve=[4]",
+    ),
 )
 
 
@@ -45,7 +51,11 @@ def metrics(project: Project, stage: str) -> dict[str, Any]:
 def test_targets_are_the_strokes_of_the_stored_images(segmented: Project) -> None:
     for name in ("training", "calibration", "validation"):
         folder = segmented.root / "artifacts/data" / name
-        pixels, targets, table = np.load(folder / "images.npy"), np.load(folder / "targets.npy"), pd.read_csv(folder / "labels.csv")
+        pixels, targets, table = (
+            np.load(folder / "images.npy"),
+            np.load(folder / "targets.npy"),
+            pd.read_csv(folder / "labels.csv"),
+        )
         expected = np.where(pixels[..., 0] > STROKE, table["label"].to_numpy()[:, None, None], 0)
         np.testing.assert_array_equal(targets, expected)
         assert json.loads((folder / "classes.json").read_text()) == ["background", *"0123456789"]
@@ -55,13 +65,21 @@ def test_engines_answer_every_pixel_and_are_judged_by_mean_iou(segmented: Projec
     output = onnx.load(segmented.root / "artifacts/onnx/model.onnx").graph.output[0].type.tensor_type.shape.dim
     assert [axis.dim_param or axis.dim_value for axis in output] == ["batch", 11, 28, 28]
     found, trained = metrics(segmented, "validate_accuracy"), metrics(segmented, "train_reference")
-    assert found["fp32"]["mean_iou"] == pytest.approx(trained["mean_iou"], abs=2e-3)  # numpy on the engine, PyTorch on the model
-    nothing = (np.load(segmented.root / "artifacts/data/validation/targets.npy") == 0).mean() / 11  # of a model that sees background everywhere
+    assert found["fp32"]["mean_iou"] == pytest.approx(
+        trained["mean_iou"], abs=2e-3
+    )  # numpy on the engine, PyTorch on the model
+    nothing = (
+        np.load(segmented.root / "artifacts/data/validation/targets.npy") == 0
+    ).mean() / 11  # of a model that sees background everywhere
     assert found["fp32"]["mean_iou"] > 1.5 * nothing
     assert found["labels"] is True
     assert found["gate"]["figure"] == "mean_iou"
     for precision in ("fp16", "int8"):
-        assert found[precision]["mean_iou_difference_low"] <= found[precision]["mean_iou_difference"] <= found[precision]["mean_iou_difference_high"]
+        assert (
+            found[precision]["mean_iou_difference_low"]
+            <= found[precision]["mean_iou_difference"]
+            <= found[precision]["mean_iou_difference_high"]
+        )
         assert found[precision]["agreement"] > 0.9
     assert metrics(segmented, "build_int8")["int8_share"] > 0.5
     assert metrics(segmented, "benchmark_sustained")["int8"]["offline"]["throughput_images_per_s"] > 0

@@ -1,4 +1,6 @@
-"""Every reader verifies what it reads: each artifact is tampered with in turn, and each stage that reads it must refuse it."""
+"""Every reader verifies what it reads: each artifact is tampered with in turn, and each stage that reads it must refuse
+it.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,13 @@ READERS: dict[str, tuple[str, ...]] = {
 }
 # Without a sidecar, as probe_target writes them in each run: they are compared with the machine and with params.yaml.
 COMPARED = {"target/target.json": (*BUILDS, *MEASURING), "target/calibrator.json": ("calibrate",)}
-FOR_PEOPLE = {"accuracy/predictions.csv", "profile/layers.csv", "benchmark/windows.csv", "drift/report.json", "pareto/pareto.csv"}  # no stage reads them
+FOR_PEOPLE = {
+    "accuracy/predictions.csv",
+    "profile/layers.csv",
+    "benchmark/windows.csv",
+    "drift/report.json",
+    "pareto/pareto.csv",
+}  # no stage reads them
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +103,12 @@ def made_from_others(path: Path) -> None:
     """A whole sidecar of an artifact that was made from other inputs."""
     sidecar = manifest.sidecar(path)
     content = json.loads(sidecar.read_text())
-    replace(sidecar, json.dumps({**content, "inputs": dict.fromkeys(content["inputs"], "0" * 64) or {"params.yaml": "0" * 64}}).encode())
+    replace(
+        sidecar,
+        json.dumps(
+            {**content, "inputs": dict.fromkeys(content["inputs"], "0" * 64) or {"params.yaml": "0" * 64}}
+        ).encode(),
+    )
 
 
 WAYS = [
@@ -139,9 +152,21 @@ def another_calibrator(path: Path) -> None:
     ("artifact", "tamper", "text"),
     [
         pytest.param("target/target.json", another_device, "Another CPU", id="target"),
-        pytest.param("target/target.json", lambda path: replace(path, b"{}"), "run `dvc repro probe_target`", id="no target"),
-        pytest.param("target/calibrator.json", another_calibrator, "names another calibrator than is configured and installed", id="calibrator"),
-        pytest.param("target/calibrator.json", lambda path: replace(path, b"[]"), "run `dvc repro probe_target`", id="no calibrator"),
+        pytest.param(
+            "target/target.json", lambda path: replace(path, b"{}"), "run `dvc repro probe_target`", id="no target"
+        ),
+        pytest.param(
+            "target/calibrator.json",
+            another_calibrator,
+            "names another calibrator than is configured and installed",
+            id="calibrator",
+        ),
+        pytest.param(
+            "target/calibrator.json",
+            lambda path: replace(path, b"[]"),
+            "run `dvc repro probe_target`",
+            id="no calibrator",
+        ),
     ],
 )
 def test_what_the_probe_found_is_compared_with_the_machine(
@@ -162,8 +187,14 @@ def test_the_tables_above_name_all_that_stages_read() -> None:
     for stage, described in stages().items():
         for dep in map(str, described["deps"]):
             if dep.startswith("artifacts/") and not dep.endswith(".json.json"):
-                covered = [artifact for artifact, readers in read.items() if stage in readers and (artifact == dep or artifact.startswith(f"{dep}/"))]
-                assert covered, f"{stage} depends on {dep}, and no row of READERS shows that it verifies what it reads there"
+                covered = [
+                    artifact
+                    for artifact, readers in read.items()
+                    if stage in readers and (artifact == dep or artifact.startswith(f"{dep}/"))
+                ]
+                assert covered, (
+                    f"{stage} depends on {dep}, and no row of READERS shows that it verifies what it reads there"
+                )
 
 
 def test_the_tables_above_name_all_that_is_sealed(inside: Path) -> None:
@@ -190,10 +221,14 @@ def test_verify_misses_no_deleted_sidecar(inside: Path, capsys: pytest.CaptureFi
     printed = capsys.readouterr()
     assert ended.value.code == 2
     assert f"0 of {len(found)} artifacts are whole" in printed.out
-    assert all(f"{artifact} cannot be used: its sidecar {artifact.name}.json is missing" in printed.err for artifact in found)
+    assert all(
+        f"{artifact} cannot be used: its sidecar {artifact.name}.json is missing" in printed.err for artifact in found
+    )
 
 
-def test_a_whole_project_verifies_from_anywhere(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_whole_project_verifies_from_anywhere(
+    inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("artifacts/onnx").mkdir(parents=True)
     Path("artifacts/onnx/model.onnx").write_bytes(b"of somebody else")
@@ -210,7 +245,9 @@ def test_a_whole_project_verifies_from_anywhere(inside: Path, tmp_path: Path, mo
     assert capsys.readouterr().err.count("it was made from another artifacts/onnx/model.onnx") == 4
 
 
-def test_a_carried_engine_verifies_alone(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_carried_engine_verifies_alone(
+    inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in (inside / "artifacts/engines/int8").glob("engine.onnx*"):
         shutil.copy(path, tmp_path / path.name)
     monkeypatch.chdir(tmp_path)
@@ -240,7 +277,12 @@ def test_case_28_a_module_that_model_code_imports_is_refused_before_it_can_go_st
 
     (project.root / "blocks.py").write_text("import torch.nn.functional as F\ndef act(x): return F.relu(x)\n")
     (project.root / "helper_model.py").write_text(HELPER)
-    weights = {"a.weight": torch.ones(16, 1, 3, 3), "a.bias": torch.ones(16), "fc.weight": torch.ones(10, 784), "fc.bias": torch.ones(10)}
+    weights = {
+        "a.weight": torch.ones(16, 1, 3, 3),
+        "a.bias": torch.ones(16),
+        "fc.weight": torch.ones(10, 784),
+        "fc.bias": torch.ones(10),
+    }
     torch.save(weights, project.root / "helped.pt")
     own = (
         "model._target_=helper_model.Helped",
@@ -249,13 +291,20 @@ def test_case_28_a_module_that_model_code_imports_is_refused_before_it_can_go_st
         "model.weights_from=file",
         "model.arguments={classes: 10}",
     )
-    project.configure("~model.arguments", *(setting if "arguments" not in setting else f"+{setting}" for setting in own))
+    project.configure(
+        "~model.arguments", *(setting if "arguments" not in setting else f"+{setting}" for setting in own)
+    )
     run = project.repro("export")
     assert run.code != 0
-    assert "error: export: model code beside helper_model.py imports blocks.py, which DVC does not see, so a change of it would rerun nothing" in run.output
+    assert (
+        "error: export: model code beside helper_model.py imports blocks.py, which DVC does not see, so a change of it"
+        " would rerun nothing" in run.output
+    )
     assert not (project.root / artifacts.MODEL).exists()
     (project.root / "helper_model.py").write_text(
-        HELPER.replace("import blocks\n", "").replace("blocks.act(", "torch.relu(").replace("from torch", "import torch\nfrom torch")
+        HELPER.replace("import blocks\n", "")
+        .replace("blocks.act(", "torch.relu(")
+        .replace("from torch", "import torch\nfrom torch")
     )
     again = project.repro("export")
     assert again.code == 0, again.output
@@ -270,5 +319,8 @@ def test_compare_says_that_figures_were_edited(inside: Path, capsys: pytest.Capt
         path.write_text(content)
         with pytest.raises(SystemExit):
             main(["compare", "--rev", "none"])
-        assert ("validate_accuracy.json is not what artifacts/accuracy/metrics.json holds: it was edited" in capsys.readouterr().out) is said_so
+        assert (
+            "validate_accuracy.json is not what artifacts/accuracy/metrics.json holds: it was edited"
+            in capsys.readouterr().out
+        ) is said_so
     path.write_text(kept)

@@ -26,8 +26,14 @@ def test_feeds_that_fit_give_their_batch() -> None:
     [
         pytest.param({"imput": images(1)}, "has no input 'imput'; did you mean 'input'?", id="name"),
         pytest.param({}, "the input 'input' float32 [None, 1, 28, 28] is missing", id="missing"),
-        pytest.param({"input": images(1).astype(np.float64)}, "must be float32 and is float64; convert it with .astype", id="dtype"),
-        pytest.param({"input": images(1)[0]}, "must have shape ['N', 1, 28, 28] and has [1, 28, 28]", id="no-batch-axis"),
+        pytest.param(
+            {"input": images(1).astype(np.float64)},
+            "must be float32 and is float64; convert it with .astype",
+            id="dtype",
+        ),
+        pytest.param(
+            {"input": images(1)[0]}, "must have shape ['N', 1, 28, 28] and has [1, 28, 28]", id="no-batch-axis"
+        ),
         pytest.param({"input": np.zeros((1, 3, 28, 28), np.float32)}, "and has [1, 3, 28, 28]", id="channels"),
         pytest.param({"input": images(0)}, "the batch is empty", id="empty"),
     ],

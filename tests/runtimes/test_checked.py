@@ -22,7 +22,9 @@ REPORT = artifacts.CHECK_REPORT
 
 
 def of_another_model() -> None:
-    """The report of a run on another model, whole with its sidecar, as `dvc checkout` of another revision or a copy leaves it."""
+    """The report of a run on another model, whole with its sidecar, as `dvc checkout` of another revision or a copy
+    leaves it.
+    """
     report = {path: path.read_bytes() for path in (REPORT, manifest.sidecar(REPORT))}
     write_model(seed=1)
     for path, content in report.items():
@@ -47,16 +49,23 @@ def no_report() -> None:
     ("damage", "text"),
     [
         pytest.param(
-            of_another_model, "report.json cannot be used: it was made from another artifacts/onnx/model.onnx; run `dvc repro check_onnx`", id="other"
+            of_another_model,
+            "report.json cannot be used: it was made from another artifacts/onnx/model.onnx; run `dvc repro"
+            " check_onnx`",
+            id="other",
         ),
         pytest.param(forged, "report.json cannot be used: its bytes differ from the sha256", id="forged"),
-        pytest.param(lambda: manifest.sidecar(REPORT).unlink(), "its sidecar report.json.json is missing", id="no sidecar"),
+        pytest.param(
+            lambda: manifest.sidecar(REPORT).unlink(), "its sidecar report.json.json is missing", id="no sidecar"
+        ),
         pytest.param(on_nothing, "is not the report on artifacts/onnx/model.onnx", id="a report on nothing"),
         pytest.param(no_report, "is missing or no report", id="no report"),
         pytest.param(REPORT.unlink, "does not exist, only its sidecar", id="missing"),
     ],
 )
-def test_a_report_that_is_not_on_this_model_lets_nothing_through(here: Path, damage: Callable[[], object], text: str) -> None:
+def test_a_report_that_is_not_on_this_model_lets_nothing_through(
+    here: Path, damage: Callable[[], object], text: str
+) -> None:
     write_model()
     require_checked(artifacts.MODEL)
     damage()
@@ -113,5 +122,7 @@ def test_the_engine_of_one_precision_in_the_folder_of_another_is_not_loaded(engi
     other.parent.mkdir()
     for path in (engine, manifest.sidecar(engine)):
         shutil.copy(path, other.parent / path.name)
-    with pytest.raises(StaleArtifact, match="lies in the folder of int8 and is the engine of fp32; run `dvc repro build_int8`"):
+    with pytest.raises(
+        StaleArtifact, match="lies in the folder of int8 and is the engine of fp32; run `dvc repro build_int8`"
+    ):
         enginewright.load(other)

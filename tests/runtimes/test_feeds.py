@@ -1,4 +1,6 @@
-"""What people feed that is not a batch of the input's type: one sentence each, from every runtime and every method that takes feeds."""
+"""What people feed that is not a batch of the input's type: one sentence each, from every runtime and every method that
+takes feeds.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,11 @@ def host_engine(runtime: Any, folder: Path, precision: Precision) -> Any:
     onnx.save(residual_network(), model)
     portable = onnxruntime.RUNTIME
     quantized = precision is Precision.int8 and runtime is portable
-    cache = portable.calibrate(model, [{"input": GOOD}], Calibration(algorithm=CalibrationAlgorithm.minmax)) if quantized else None
+    cache = (
+        portable.calibrate(model, [{"input": GOOD}], Calibration(algorithm=CalibrationAlgorithm.minmax))
+        if quantized
+        else None
+    )
     built = runtime.build(model, precision, SETTINGS, cache)
     path = folder / runtime.engine_file
     path.write_bytes(built.plan)
@@ -86,17 +92,26 @@ VALUES: dict[str, tuple[Any, str]] = {
     "no dimension": (np.asarray(0.5, np.float32), r"must have shape .* and has \[\]"),
     "objects": (np.array([GOOD[0], None], object), "holds Python objects"),
     "masked": (np.ma.masked_array(GOOD, GOOD > 0), "is a masked array"),
-    "pixels": (np.zeros((2, 3, 12, 12), np.uint8), r"must be float32 and is uint8; these look like pixels.*preprocess\(\) of enginewright.data"),
+    "pixels": (
+        np.zeros((2, 3, 12, 12), np.uint8),
+        r"must be float32 and is uint8; these look like pixels.*preprocess\(\) of enginewright.data",
+    ),
     "double": (GOOD.astype(np.float64), "must be float32 and is float64; convert it with .astype"),
     "other byte order": (GOOD.astype(">f4"), "must be float32 and is >f4"),
     "text": (GOOD.astype("U4"), "must be float32 and is <U4"),
     "bfloat16": (GOOD.astype(ml_dtypes.bfloat16), "must be float32 and is bfloat16"),
     "FP8": (GOOD.astype(ml_dtypes.float8_e4m3fn), "must be float32 and is float8_e4m3fn"),
-    "torch, on the CPU": (torch.from_numpy(GOOD), r"is a torch.Tensor; feed a NumPy array.*\.detach\(\)\.cpu\(\)\.numpy\(\)"),
+    "torch, on the CPU": (
+        torch.from_numpy(GOOD),
+        r"is a torch.Tensor; feed a NumPy array.*\.detach\(\)\.cpu\(\)\.numpy\(\)",
+    ),
     "torch, double": (torch.from_numpy(GOOD).double(), r"is a torch.Tensor; feed a NumPy array"),
     "torch, without values": (torch.empty(2, 3, 12, 12, device="meta"), "on the device meta, which holds no values"),
     "torch, sparse": (torch.from_numpy(GOOD).to_sparse(), r"is sparse; feed \.to_dense\(\) of it"),
-    "torch, with a gradient": (torch.from_numpy(GOOD).clone().requires_grad_(), r"requires a gradient.*; feed \.detach\(\)"),
+    "torch, with a gradient": (
+        torch.from_numpy(GOOD).clone().requires_grad_(),
+        r"requires a gradient.*; feed \.detach\(\)",
+    ),
     "torch, bfloat16": (torch.from_numpy(GOOD).bfloat16(), "is torch.bfloat16, which NumPy lacks"),
     "torch, FP8": (torch.from_numpy(GOOD).to(torch.float8_e4m3fn), "is torch.float8_e4m3fn, which NumPy lacks"),
 }
@@ -191,7 +206,11 @@ def test_int8_refuses_nan_and_takes_infinity(monkeypatch: pytest.MonkeyPatch, he
         assert set(engine.infer(named(engine, {"input": endless}))) == {spec.name for spec in engine.outputs}
         broken = GOOD.copy()
         broken[-1, -1, -1, -1] = np.nan
-        for call in (engine.infer, lambda feeds: list(engine.infer_many([feeds])), lambda feeds: engine.device_seconds(feeds, 1)):
+        for call in (
+            engine.infer,
+            lambda feeds: list(engine.infer_many([feeds])),
+            lambda feeds: engine.device_seconds(feeds, 1),
+        ):
             with pytest.raises(EngineInputError, match="holds NaN, which INT8 would turn into a finite number"):
                 call(named(engine, {"input": broken}))
     with RUNTIMES[name](here, Precision.fp32) as engine:  # float shows NaN in its answers
@@ -220,7 +239,10 @@ def test_an_int8_input_names_what_makes_its_integers(monkeypatch: pytest.MonkeyP
     path.write_bytes(fake_tensorrt.plan(dtype="INT8"))
     manifest.seal(path, "build", [], HERE, {"precision": "int8", "input_scales": {"x": 0.1}})
     with load_engine(fake_tensorrt, path, HERE) as engine:  # type: ignore[arg-type,unused-ignore]
-        for dtype, text in (("float32", r"use as_input\(\)"), ("uint8", r"use preprocess\(\) of enginewright.data.*, and as_input\(\)")):
+        for dtype, text in (
+            ("float32", r"use as_input\(\)"),
+            ("uint8", r"use preprocess\(\) of enginewright.data.*, and as_input\(\)"),
+        ):
             with pytest.raises(EngineInputError, match=f"must be int8 and is {dtype}; .*{text}"):
                 engine.infer({"x": np.zeros((1, 3, 4), dtype)})
 
@@ -240,7 +262,9 @@ def test_one_array_filled_again_for_each_batch(engine: Any) -> None:
 
 
 def test_a_thread_that_has_yet_to_read_a_batch_reads_what_was_drawn() -> None:
-    """As above, for backends that answer in threads, with the read held back until the source has filled its array again."""
+    """As above, for backends that answer in threads, with the read held back until the source has filled its array
+    again.
+    """
     from threading import Event
 
     refilled, buffer = Event(), np.zeros(3, np.float32)

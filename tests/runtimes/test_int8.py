@@ -1,4 +1,6 @@
-"""What an INT8 build says of itself: shares of layers and multiplications, the refusal at none, findings below half or where it is unknown."""
+"""What an INT8 build says of itself: shares of layers and multiplications, the refusal at none, findings below half or
+where it is unknown.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,19 @@ WORK: dict[str, Optional[int]] = {"a": 100, "b": 300, "c": 600}
 
 def test_shares_of_layers_and_of_multiplications() -> None:
     share = int8_share({"a": INT8, "b": FLOAT, "c": UNKNOWN}, WORK)
-    assert share.to_dict() == {"layers": {"int8": 1, "float": 1, "unknown": 1}, "multiplications": {"int8": 0.1, "float": 0.3, "unknown": 0.6}}
+    assert share.to_dict() == {
+        "layers": {"int8": 1, "float": 1, "unknown": 1},
+        "multiplications": {"int8": 0.1, "float": 0.3, "unknown": 0.6},
+    }
     assert share.of(INT8) == "1 of 3 layers (33%, and 10.0% of the multiplications)"
 
 
 def test_layers_that_were_to_stay_in_float_do_not_count() -> None:
     share = int8_share({"a": INT8, "b": FLOAT, "c": FLOAT}, WORK, ["b", "c"])
-    assert share.to_dict() == {"layers": {"int8": 1, "float": 0, "unknown": 0}, "multiplications": {"int8": 1.0, "float": 0.0, "unknown": 0.0}}
+    assert share.to_dict() == {
+        "layers": {"int8": 1, "float": 0, "unknown": 0},
+        "multiplications": {"int8": 1.0, "float": 0.0, "unknown": 0.0},
+    }
     assert findings(share, "try") == []
 
 
@@ -49,9 +57,18 @@ def test_none(ran: dict[str, str], none: bool) -> None:
     ("ran", "begins"),
     [
         ({"a": INT8, "b": INT8, "c": INT8}, None),
-        ({"a": FLOAT, "b": FLOAT, "c": INT8}, "less than half runs in INT8: 1 of 3 layers (33%, and 60.0% of the multiplications); try this"),
-        ({"a": INT8, "b": INT8, "c": FLOAT}, "less than half runs in INT8: 2 of 3 layers (67%, and 40.0% of the multiplications); try this"),
-        ({"a": INT8, "b": INT8, "c": UNKNOWN}, "it is unknown in which precision 1 of 3 layers (33%, and 60.0% of the multiplications) run"),
+        (
+            {"a": FLOAT, "b": FLOAT, "c": INT8},
+            "less than half runs in INT8: 1 of 3 layers (33%, and 60.0% of the multiplications); try this",
+        ),
+        (
+            {"a": INT8, "b": INT8, "c": FLOAT},
+            "less than half runs in INT8: 2 of 3 layers (67%, and 40.0% of the multiplications); try this",
+        ),
+        (
+            {"a": INT8, "b": INT8, "c": UNKNOWN},
+            "it is unknown in which precision 1 of 3 layers (33%, and 60.0% of the multiplications) run",
+        ),
     ],
     ids=["all", "few layers", "little work", "unknown"],
 )
@@ -63,15 +80,20 @@ def test_findings(ran: dict[str, str], begins: Optional[str]) -> None:
 
 def test_the_refusal_says_what_to_try() -> None:
     said = refusal(int8_share({"a": FLOAT}, WORK), "TensorRT 8.6.0", "set build.precision_mode=explicit")
-    assert said == (
-        "INT8 was asked for and none of the 1 layers runs in it: the engine that TensorRT 8.6.0 made is a float engine; set build.precision_mode=explicit"
+    assert (
+        said == "INT8 was asked for and none of the 1 layers runs in it: the engine that TensorRT 8.6.0 made is a float"
+        " engine; set build.precision_mode=explicit"
     )
 
 
 def _conv(weight_is_computed: bool) -> onnx.ModelProto:
     """A Conv with a stored weight, or with one that the graph computes."""
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, 4, 4]) for name in ("x", "y")]
-    nodes = [helper.make_node("Conv", ["x", "scaled" if weight_is_computed else "w"], ["y"], name="conv", kernel_shape=[1, 1])]
+    nodes = [
+        helper.make_node(
+            "Conv", ["x", "scaled" if weight_is_computed else "w"], ["y"], name="conv", kernel_shape=[1, 1]
+        )
+    ]
     weights = [numpy_helper.from_array(np.random.default_rng(0).standard_normal((3, 3, 1, 1)).astype(np.float32), "w")]
     if weight_is_computed:
         nodes.insert(0, helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0, name="largest"))
@@ -88,10 +110,16 @@ def test_onnx_runtime_refuses_an_int8_engine_in_which_nothing_is(tmp_path: Path)
     path = tmp_path / "model.onnx"
     onnx.save(_conv(False), path)
     built = RUNTIME.build(path, Precision.int8, Build(profile=Profile(1, 2, 4)), cache)
-    assert built.int8 == {"layers": {"int8": 1, "float": 0, "unknown": 0}, "multiplications": {"int8": 1.0, "float": 0.0, "unknown": 0.0}}
+    assert built.int8 == {
+        "layers": {"int8": 1, "float": 0, "unknown": 0},
+        "multiplications": {"int8": 1.0, "float": 0.0, "unknown": 0.0},
+    }
     assert built.findings == []
     onnx.save(_conv(True), path)
-    with pytest.raises(ModelError, match=r"none of the 1 layers runs in it: .*; layers were left in float \(its weight is computed in the graph"):
+    with pytest.raises(
+        ModelError,
+        match=r"none of the 1 layers runs in it: .*; layers were left in float \(its weight is computed in the graph",
+    ):
         RUNTIME.build(path, Precision.int8, Build(profile=Profile(1, 2, 4)), cache)
 
 
@@ -101,7 +129,9 @@ def test_a_mixture_that_leaves_every_layer_in_float_was_not_asked_for_int8(tmp_p
 
     onnx.save(_conv(False), tmp_path / "model.onnx")
     cache = CalibrationCache(CalibrationAlgorithm.minmax, {"x": 0.02, "y": 0.02})
-    built = RUNTIME.build(tmp_path / "model.onnx", Precision.int8_mixed, Build(profile=Profile(1, 2, 4)), cache, ["conv"])
+    built = RUNTIME.build(
+        tmp_path / "model.onnx", Precision.int8_mixed, Build(profile=Profile(1, 2, 4)), cache, ["conv"]
+    )
     assert (built.quantized, built.findings) == (0, [])
 
 
@@ -109,7 +139,10 @@ def test_tensorrt_rtx_is_counted_by_its_log(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed; `make rtx` installs it")
     from enginewright.runtimes.tensorrt_rtx import RUNTIME
 
-    path, cache = tmp_path / "model.onnx", CalibrationCache(CalibrationAlgorithm.minmax, dict.fromkeys(("x", "y", "scaled", "largest"), 0.02))
+    path, cache = (
+        tmp_path / "model.onnx",
+        CalibrationCache(CalibrationAlgorithm.minmax, dict.fromkeys(("x", "y", "scaled", "largest"), 0.02)),
+    )
     onnx.save(_conv(False), path)
     built = RUNTIME.build(path, Precision.int8, Build(profile=Profile(1, 2, 4)), cache)
     assert built.int8["layers"] == {"int8": 1, "float": 0, "unknown": 0}

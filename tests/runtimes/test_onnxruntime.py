@@ -45,7 +45,9 @@ def sealed(model: Path, precision: Precision, target: Optional[TargetFingerprint
 @PRECISIONS
 def test_an_engine_goes_from_onnx_to_answers(model: Path, precision: Precision) -> None:
     with load(sealed(model, precision)) as engine:
-        assert [(spec.name, spec.dtype.name, spec.shape) for spec in engine.inputs] == [("input", "float32", (None, 3, 12, 12))]
+        assert [(spec.name, spec.dtype.name, spec.shape) for spec in engine.inputs] == [
+            ("input", "float32", (None, 3, 12, 12))
+        ]
         answers = engine.infer({"input": images(7)})["logits"]
         assert (answers.shape, answers.dtype.name) == ((7, 5), "float32")
         single = np.concatenate([engine.infer({"input": image[None]})["logits"] for image in images(7)])
@@ -123,9 +125,16 @@ def test_a_model_that_cannot_run_is_one_sentence(model: Path) -> None:
 
 def test_a_batch_that_a_node_cannot_take_is_one_sentence(here: Path) -> None:
     nodes = [onnx.helper.make_node("Reshape", ["input", "shape"], ["output"])]
-    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 6]) for name in ("input", "output")]
-    graph = onnx.helper.make_graph(nodes, "baked", values[:1], values[1:], [onnx.numpy_helper.from_array(np.array([1, 6]), "shape")])
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), here / "model.onnx")
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 6]) for name in ("input", "output")
+    ]
+    graph = onnx.helper.make_graph(
+        nodes, "baked", values[:1], values[1:], [onnx.numpy_helper.from_array(np.array([1, 6]), "shape")]
+    )
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8),
+        here / "model.onnx",
+    )
     with load(sealed(here / "model.onnx", Precision.fp32)) as engine:
         assert engine.infer({"input": np.ones((1, 6), np.float32)})["output"].shape == (1, 6)
         for run in (engine.infer, lambda feeds: engine.device_seconds(feeds, 1)):
@@ -138,7 +147,9 @@ def test_an_old_opset_is_named_as_it_is(here: Path) -> None:
     model.opset_import[0].version = 9
     onnx.save(model, here / "model.onnx")
     cache = CalibrationCache(CalibrationAlgorithm.minmax, {"input": 0.1})
-    with pytest.raises(ModelError, match=r"has opset 9, and per-channel Q/DQ needs 13; raise export.opset_version, or convert"):
+    with pytest.raises(
+        ModelError, match=r"has opset 9, and per-channel Q/DQ needs 13; raise export.opset_version, or convert"
+    ):
         RUNTIME.build(here / "model.onnx", Precision.int8, SETTINGS, cache)
 
 
@@ -151,14 +162,18 @@ def test_a_conversion_that_fails_is_not_blamed_on_the_model(model: Path, monkeyp
         return half
 
     monkeypatch.setattr("enginewright.runtimes.precision.to_fp16", one_weight_alone)
-    with pytest.raises(ModelError, match=r"runs .*model.onnx in FP32 and refuses its fp16 form.*Conv_2.*build without fp16") as caught:
+    with pytest.raises(
+        ModelError, match=r"runs .*model.onnx in FP32 and refuses its fp16 form.*Conv_2.*build without fp16"
+    ) as caught:
         RUNTIME.build(model, Precision.fp16, SETTINGS, None)
     assert "report.json" not in str(caught.value)
 
 
 def test_an_engine_of_another_machine_is_refused_before_it_is_read(model: Path) -> None:
     here = RUNTIME.fingerprint(SETTINGS)
-    other = TargetFingerprint("Another CPU", None, here.runtime, here.runtime_version, instruction_sets=here.instruction_sets)
+    other = TargetFingerprint(
+        "Another CPU", None, here.runtime, here.runtime_version, instruction_sets=here.instruction_sets
+    )
     with pytest.raises(StaleArtifact, match="device was 'Another CPU'"):
         load(sealed(model, Precision.fp32, other))
 
@@ -173,7 +188,10 @@ def test_a_flipped_byte_is_refused(model: Path) -> None:
 
 
 def test_a_wrong_shape_is_named(model: Path) -> None:
-    with load(sealed(model, Precision.fp32)) as engine, pytest.raises(EngineInputError, match="'input' must have shape"):
+    with (
+        load(sealed(model, Precision.fp32)) as engine,
+        pytest.raises(EngineInputError, match="'input' must have shape"),
+    ):
         engine.infer({"input": images()[:, :, :5]})
 
 

@@ -1,4 +1,6 @@
-"""ONNX Runtime's own profile of a tiny model: every node once, mean times, integer kernels told from float ones, kernels traced to nodes."""
+"""ONNX Runtime's own profile of a tiny model: every node once, mean times, integer kernels told from float ones,
+kernels traced to nodes.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def test_every_node_is_timed_once_with_its_precision(tmp_path: Path) -> None:
 
 
 def block(precision: str) -> onnx.GraphProto:
-    """conv1 - relu - conv2, + 1x1 shortcut, - relu - gemm, named as PyTorch's exporter and the builder of `precision` name it."""
+    """conv1 - relu - conv2, + 1x1 shortcut, - relu - gemm, named as PyTorch's exporter and the builder of `precision`
+    name it.
+    """
     nodes = [
         ("Conv", "/a/conv1/Conv", ["input"]),
         ("Relu", "/a/Relu", ["/a/conv1/Conv_output_0"]),
@@ -68,8 +72,19 @@ def block(precision: str) -> onnx.GraphProto:
         sources = read
         if precision == "int8":  # a pair of Q/DQ on every tensor that is read
             for tensor in read:
-                made.append(helper.make_node("QuantizeLinear", [tensor], [f"{tensor}_quantized"], name=f"{tensor}_quantized_QuantizeLinear"))
-                made.append(helper.make_node("DequantizeLinear", [f"{tensor}_quantized"], [f"{tensor}_dequantized"], name=f"{tensor}_DequantizeLinear"))
+                made.append(
+                    helper.make_node(
+                        "QuantizeLinear", [tensor], [f"{tensor}_quantized"], name=f"{tensor}_quantized_QuantizeLinear"
+                    )
+                )
+                made.append(
+                    helper.make_node(
+                        "DequantizeLinear",
+                        [f"{tensor}_quantized"],
+                        [f"{tensor}_dequantized"],
+                        name=f"{tensor}_DequantizeLinear",
+                    )
+                )
             sources = [f"{tensor}_dequantized" for tensor in read]
         made.append(helper.make_node(operator, sources, [f"{name}_output_0"], name=name))
     if precision == "fp16":
@@ -113,7 +128,10 @@ def test_kernels_are_traced_to_the_nodes_fused_into_them(precision: str) -> None
 
 
 def test_the_same_parts_of_the_model_stand_side_by_side() -> None:
-    profiles = {precision: [LayerTime(kernel, 1.0, "INT8", nodes) for kernel, nodes in kernels.items()] for precision, kernels in RECORDED.items()}
+    profiles = {
+        precision: [LayerTime(kernel, 1.0, "INT8", nodes) for kernel, nodes in kernels.items()]
+        for precision, kernels in RECORDED.items()
+    }
     table = side_by_side(profiles)
     shared = table[table["verdict"].isin(["won", "even", "slower"])]
     assert set(shared["block"]) == {"/a/conv1/Conv", "/a/shortcut/Conv", "/a/conv2/Conv", "/fc/Gemm"}

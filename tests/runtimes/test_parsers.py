@@ -18,7 +18,9 @@ def model(tmp_path: Path) -> Path:
 
 def saved(folder: Path, operator: str, domain: str = "") -> Path:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("input", "output")]
-    graph = helper.make_graph([helper.make_node(operator, ["input"], ["output"], "only", domain=domain)], "tiny", values[:1], values[1:])
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["input"], ["output"], "only", domain=domain)], "tiny", values[:1], values[1:]
+    )
     opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
     onnx.save_model(helper.make_model(graph, opset_imports=opsets, ir_version=8), folder / "model.onnx")
     return folder / "model.onnx"
@@ -50,7 +52,11 @@ def test_a_parser_names_the_node_that_it_refuses(package: str, model: Path, tmp_
     ("module", "text"),
     [
         pytest.param(None, "not installed", id="absent"),
-        pytest.param("import missing_library", "installed, but its import fails: No module named 'missing_library'", id="a package of it is missing"),
+        pytest.param(
+            "import missing_library",
+            "installed, but its import fails: No module named 'missing_library'",
+            id="a package of it is missing",
+        ),
         pytest.param(
             "raise ImportError('libnvdla_compiler.so: cannot open shared object file')",
             "installed, but its import fails: libnvdla_compiler.so: cannot open shared object file",
@@ -58,7 +64,9 @@ def test_a_parser_names_the_node_that_it_refuses(package: str, model: Path, tmp_
         ),
     ],
 )
-def test_why_a_parser_cannot_be_asked(module: str | None, text: str, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_a_parser_cannot_be_asked(
+    module: str | None, text: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (model.parent / "modules").mkdir()
     if module is not None:
         (model.parent / "modules/tensorrt_other.py").write_text(module)

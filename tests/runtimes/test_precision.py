@@ -209,10 +209,18 @@ def test_long_graphs_need_neither_deep_calls_nor_quadratic_time(length: int) -> 
 
 
 def test_a_sparse_constant_is_a_weight_like_others() -> None:
-    few = helper.make_sparse_tensor(numpy_helper.from_array(np.array([1, 2, -0.5], np.float32)), numpy_helper.from_array(np.array([3, 8, 30])), [6, 6])
+    few = helper.make_sparse_tensor(
+        numpy_helper.from_array(np.array([1, 2, -0.5], np.float32)),
+        numpy_helper.from_array(np.array([3, 8, 30])),
+        [6, 6],
+    )
     nodes = [helper.make_node("Constant", [], ["w"], sparse_value=few), helper.make_node("MatMul", ["x", "w"], ["y"])]
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 6]) for name in "xy"]
-    model = helper.make_model(helper.make_graph(nodes, "sparse", values[:1], values[1:]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(
+        helper.make_graph(nodes, "sparse", values[:1], values[1:]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
     half = to_fp16(model)
     assert products(half) == (1, 1)
     x = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)

@@ -37,7 +37,9 @@ def test_a_named_backend_is_given_or_its_reason_is(name: RuntimeName, task: Task
 
 def test_auto_takes_the_first_that_can_do_all_of_it_and_never_null() -> None:
     assert RuntimeName.null not in AUTO_ORDER
-    able = [name for name in AUTO_ORDER if all(runtime_named(name).why_not(task) is None for task in (Task.build, Task.run))]
+    able = [
+        name for name in AUTO_ORDER if all(runtime_named(name).why_not(task) is None for task in (Task.build, Task.run))
+    ]
     assert able, "onnxruntime is installed with the host extra"
     assert get_runtime(RuntimeName.auto, Task.build, Task.run) is runtime_named(able[0])
 

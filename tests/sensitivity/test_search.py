@@ -19,7 +19,13 @@ RANKING = [(layer,) for layer in LAYERS]
 
 def look(needed: set[str], evaluations: int = 100, most: int = 20) -> Search:
     """The gate holds as soon as every layer of `needed` is in float."""
-    return search(lambda floats: {"top1": float(needed <= set(floats))}, lambda figures: figures["top1"] >= 1, RANKING, evaluations, most)
+    return search(
+        lambda floats: {"top1": float(needed <= set(floats))},
+        lambda figures: figures["top1"] >= 1,
+        RANKING,
+        evaluations,
+        most,
+    )
 
 
 @given(st.sets(st.sampled_from(LAYERS)))
@@ -48,7 +54,8 @@ def test_a_limit_on_float_layers_is_kept_and_named_as_not_holding() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "share", "most"), [(10, 0.8, 2), (50, 0.6, 20), (20, 0.55, 9), (10, 0.7, 3), (3, 0.5, 1), (16, 0.8, 3), (7, 1.0, 0), (7, 0.0, 7)]
+    ("layers", "share", "most"),
+    [(10, 0.8, 2), (50, 0.6, 20), (20, 0.55, 9), (10, 0.7, 3), (3, 0.5, 1), (16, 0.8, 3), (7, 1.0, 0), (7, 0.0, 7)],
 )
 def test_the_share_that_stays_in_int8_is_kept_to_the_layer(layers: int, share: float, most: int) -> None:
     assert most_floats(layers, share) == most
@@ -70,7 +77,10 @@ def test_a_mixture_that_passes_with_more_noise_than_one_that_failed_is_not_trust
 
     def measure(floats: Sequence[str]) -> dict[str, float]:
         lucky = set(floats) == needed - {"conv1"}
-        return {"top1": float(needed <= set(floats) or lucky), "sqnr_db": 10.0 + 3 * len(needed & set(floats)) - 5 * lucky}
+        return {
+            "top1": float(needed <= set(floats) or lucky),
+            "sqnr_db": 10.0 + 3 * len(needed & set(floats)) - 5 * lucky,
+        }
 
     found = search(measure, lambda figures: figures["top1"] >= 1, RANKING, 100, 20)
     assert set(found.chosen) == needed
@@ -96,7 +106,12 @@ def test_layers_go_together_in_blocks_where_the_budget_is_small(evaluations: int
 
 
 def _ranking() -> pd.DataFrame:
-    columns = {"layers": ["stem", "a + b", "fc"], "count": [1, 2, 1], "share_of_noise": [0.5, 0.4, 0.1], "share_of_traffic": [0.7, 0.29, 0.01]}
+    columns = {
+        "layers": ["stem", "a + b", "fc"],
+        "count": [1, 2, 1],
+        "share_of_noise": [0.5, 0.4, 0.1],
+        "share_of_traffic": [0.7, 0.29, 0.01],
+    }
     return pd.DataFrame({"rank": [1, 2, 3], **columns})
 
 

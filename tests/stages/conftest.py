@@ -1,4 +1,6 @@
-"""A project as the stages before validate_accuracy and benchmark_sustained leave it, with engines that are linear classifiers."""
+"""A project as the stages before validate_accuracy and benchmark_sustained leave it, with engines that are linear
+classifiers.
+"""
 
 from __future__ import annotations
 
@@ -81,12 +83,19 @@ def weights() -> dict[str, npt.NDArray[np.float32]]:
     fp32 = np.random.default_rng(0).normal(size=(28 * 28, CLASSES)).astype(np.float32)
     scale = np.abs(fp32).max() / 127
     int8 = np.round(fp32 / scale).astype(np.float32) * scale
-    return {"fp32": fp32, "fp16": fp32.astype(np.float16).astype(np.float32), "int8": int8, "int8_mixed": fp32 * np.float32(1.001)}
+    return {
+        "fp32": fp32,
+        "fp16": fp32.astype(np.float16).astype(np.float32),
+        "int8": int8,
+        "int8_mixed": fp32 * np.float32(1.001),
+    }
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """Lay out the artifacts in an empty folder and go there; `labelled=False` drops the labels, the rest changes params."""
+    """Lay out the artifacts in an empty folder and go there; `labelled=False` drops the labels, the rest changes
+    params.
+    """
 
     def make(weights: Weights, labelled: bool = True, **changes: Mapping[str, Any]) -> Path:
         import yaml

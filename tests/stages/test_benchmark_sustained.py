@@ -23,11 +23,20 @@ Run = Callable[[Callable[[], None]], tuple[int, str]]
 
 PRECISIONS = tuple(precision.value for precision in Precision)
 SERVER = {"queries_per_s": None, "latency_ms": 15.0, "percentile": 99.0, "probe_seconds": 0.02, "max_batch": 8}
-SHORT: dict[str, Any] = {"driver": "own", "seconds": 0.2, "warmup_seconds": 0.05, "window_seconds": 0.05, "batch_size": 2, "server": SERVER}
+SHORT: dict[str, Any] = {
+    "driver": "own",
+    "seconds": 0.2,
+    "warmup_seconds": 0.05,
+    "window_seconds": 0.05,
+    "batch_size": 2,
+    "server": SERVER,
+}
 SHORT.update({"batch_curve": [1, 4], "batch_curve_seconds": 0.02})
 
 
-def test_figures_series_and_identity_of_a_whole_run(project: Callable[..., Path], weights: dict[str, Any], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_series_and_identity_of_a_whole_run(
+    project: Callable[..., Path], weights: dict[str, Any], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Clock(monkeypatch, tick_ns=500_000)  # a query takes as long as one look at the clock, however busy the machine
     project(weights, benchmark={**SHORT, "scenarios": [name.value for name in ScenarioName]})
     code, printed = run(benchmark_sustained)
@@ -55,7 +64,10 @@ def test_figures_series_and_identity_of_a_whole_run(project: Callable[..., Path]
         assert metrics[precision]["resident_mib_max"] >= metrics[precision]["resident_mib_after"] > 1
         assert metrics[precision]["engine_sha256"] == manifest.sha256(artifacts.ENGINES / precision / "engine.npy")
     search = pd.read_csv(artifacts.BENCHMARK / "server_search.csv")
-    assert search[search["held"] & (search["precision"] == "int8")]["queries_per_s"].max() == metrics["int8"]["server"]["highest_queries_per_s"]
+    assert (
+        search[search["held"] & (search["precision"] == "int8")]["queries_per_s"].max()
+        == metrics["int8"]["server"]["highest_queries_per_s"]
+    )
     curve = pd.read_csv(artifacts.BENCHMARK / "batch_curve.csv")
     assert curve["batch"].tolist() == [1, 4] * len(PRECISIONS)
     assert set(pd.read_csv(artifacts.BENCHMARK / "latency.csv")["precision"]) == set(PRECISIONS)
@@ -63,7 +75,9 @@ def test_figures_series_and_identity_of_a_whole_run(project: Callable[..., Path]
     assert "artifacts/data/validation/images.npy" in manifest.verify(artifacts.BENCHMARK / "windows.csv").inputs
 
 
-def test_percentiles_that_the_samples_are_too_few_for_are_named(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+def test_percentiles_that_the_samples_are_too_few_for_are_named(
+    project: Callable[..., Path], weights: dict[str, Any], run: Run
+) -> None:
     project(weights, benchmark={**SHORT, "seconds": 0.001, "window_seconds": 0.001})
     code, printed = run(benchmark_sustained)
     assert code == 0, printed

@@ -22,7 +22,12 @@ from stages.calibrate import calibrate
 from support.checked_model import write_images, write_model, write_report, write_target
 
 Run = Callable[[Callable[[], None]], tuple[int, str]]
-STAGES = {Precision.fp32: build_fp32, Precision.fp16: build_fp16, Precision.int8: build_int8, Precision.int8_mixed: build_int8_mixed}
+STAGES = {
+    Precision.fp32: build_fp32,
+    Precision.fp16: build_fp16,
+    Precision.int8: build_int8,
+    Precision.int8_mixed: build_int8_mixed,
+}
 EACH = pytest.mark.parametrize("precision", list(Precision), ids=lambda precision: precision.name)
 
 
@@ -52,7 +57,10 @@ def test_the_engine_loads_answers_and_says_what_it_was_made_from(ready: Path, ru
     assert code == 0, printed
     made = manifest.read(engine_of(precision))
     cache, layers = str(artifacts.CALIBRATION_CACHE), str(artifacts.MIXED_LAYERS)
-    assert set(made.inputs) == {str(artifacts.MODEL)} | {Precision.int8: {cache}, Precision.int8_mixed: {cache, layers}}.get(precision, set())
+    assert set(made.inputs) == {str(artifacts.MODEL)} | {
+        Precision.int8: {cache},
+        Precision.int8_mixed: {cache, layers},
+    }.get(precision, set())
     assert made.settings["precision"] == precision.name
     assert made.settings["profile"] == {"min": 1, "opt": 32, "max": 128}
     with enginewright.load(engine_of(precision)) as engine:
@@ -75,9 +83,13 @@ def test_a_second_build_is_byte_identical(ready: Path, run: Run, precision: Prec
 
 
 def test_calib_cache_is_only_read(ready: Path, run: Run) -> None:
-    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in artifacts.CALIBRATION_CACHE.parent.iterdir()}
+    before = {
+        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in artifacts.CALIBRATION_CACHE.parent.iterdir()
+    }
     run(build_int8)
-    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in artifacts.CALIBRATION_CACHE.parent.iterdir()} == before
+    assert {
+        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in artifacts.CALIBRATION_CACHE.parent.iterdir()
+    } == before
 
 
 def flip(path: Path) -> None:
@@ -89,17 +101,37 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
-        pytest.param(lambda: write_model(seed=5), "calib.cache cannot be used: it was made from another artifacts/onnx/model.onnx", id="another model"),
-        pytest.param(lambda: flip(artifacts.CALIBRATION_CACHE), "calib.cache cannot be used: its bytes differ", id="flipped byte in the cache"),
-        pytest.param(lambda: flip(artifacts.MODEL), "model.onnx cannot be used: its bytes differ", id="flipped byte in the model"),
-        pytest.param(artifacts.CALIBRATION_CACHE.unlink, "calib.cache cannot be used: it does not exist", id="no cache"),
-        pytest.param(lambda: manifest.sidecar(artifacts.CALIBRATION_CACHE).unlink(), "may be half-written", id="no sidecar"),
-        pytest.param(lambda: manifest.seal(artifacts.CALIBRATION_CACHE, "calibrate", []), "does not say which model", id="a cache of unknown origin"),
+        pytest.param(
+            lambda: write_model(seed=5),
+            "calib.cache cannot be used: it was made from another artifacts/onnx/model.onnx",
+            id="another model",
+        ),
+        pytest.param(
+            lambda: flip(artifacts.CALIBRATION_CACHE),
+            "calib.cache cannot be used: its bytes differ",
+            id="flipped byte in the cache",
+        ),
+        pytest.param(
+            lambda: flip(artifacts.MODEL), "model.onnx cannot be used: its bytes differ", id="flipped byte in the model"
+        ),
+        pytest.param(
+            artifacts.CALIBRATION_CACHE.unlink, "calib.cache cannot be used: it does not exist", id="no cache"
+        ),
+        pytest.param(
+            lambda: manifest.sidecar(artifacts.CALIBRATION_CACHE).unlink(), "may be half-written", id="no sidecar"
+        ),
+        pytest.param(
+            lambda: manifest.seal(artifacts.CALIBRATION_CACHE, "calibrate", []),
+            "does not say which model",
+            id="a cache of unknown origin",
+        ),
         pytest.param(lambda: write_report("fail"), "did not pass check_onnx", id="not passed"),
         pytest.param(artifacts.TARGET.unlink, "run `dvc repro probe_target`", id="no target"),
     ],
 )
-def test_what_does_not_fit_is_refused_and_leaves_no_engine(ready: Path, run: Run, damage: Callable[[], object], text: str) -> None:
+def test_what_does_not_fit_is_refused_and_leaves_no_engine(
+    ready: Path, run: Run, damage: Callable[[], object], text: str
+) -> None:
     damage()
     code, printed = run(build_int8)
     assert code == 2

@@ -38,7 +38,9 @@ def test_it_writes_a_sealed_cache_a_report_and_metrics(ready: Path, run: Run) ->
     assert set(made.inputs) == {str(artifacts.MODEL), str(artifacts.CALIBRATION_IMAGES / "images.npy")}
     assert made.settings == {"algorithm": "entropy", "images": COUNT, "runtime": "onnxruntime"}
     header, *lines = artifacts.CALIBRATION_CACHE.read_text().splitlines()
-    scales = {name: struct.unpack(">f", bytes.fromhex(digits))[0] for name, digits in (line.rsplit(": ", 1) for line in lines)}
+    scales = {
+        name: struct.unpack(">f", bytes.fromhex(digits))[0] for name, digits in (line.rsplit(": ", 1) for line in lines)
+    }
     assert header == "TRT-8600-EntropyCalibration2"
     assert len(scales) == 13
     metrics = json.loads((artifacts.METRICS / "calibrate.json").read_text())
@@ -73,38 +75,73 @@ def test_bias_correction_is_a_sealed_file_that_goes_when_it_is_turned_off(ready:
     params.write_text(params.read_text().replace("bias_correction: false", "bias_correction: true"))
     code, printed = run(calibrate)
     assert code == 0, printed
-    assert set(manifest.verify(artifacts.BIAS_CORRECTION).inputs) == {str(artifacts.MODEL), str(artifacts.CALIBRATION_IMAGES / "images.npy")}
+    assert set(manifest.verify(artifacts.BIAS_CORRECTION).inputs) == {
+        str(artifacts.MODEL),
+        str(artifacts.CALIBRATION_IMAGES / "images.npy"),
+    }
     shifts = CalibrationCache.read(artifacts.CALIBRATION_CACHE).shifts
-    assert {name: shift.size for name, shift in shifts.items()} == {"Conv_0": 8, "Conv_1": 8, "Conv_2": 8, "Conv_3": 8, "Gemm_0": 5}
+    assert {name: shift.size for name, shift in shifts.items()} == {
+        "Conv_0": 8,
+        "Conv_1": 8,
+        "Conv_2": 8,
+        "Conv_3": 8,
+        "Gemm_0": 5,
+    }
     assert json.loads((artifacts.METRICS / "calibrate.json").read_text())["corrected_layers"] == 5
 
     params.write_text(params.read_text().replace("bias_correction: true", "bias_correction: false"))
     assert run(calibrate)[0] == 0
-    assert {path.name for path in artifacts.CALIBRATION_CACHE.parent.iterdir()} == {"calib.cache", "calib.cache.json", "report.json", "ranges.csv"}
+    assert {path.name for path in artifacts.CALIBRATION_CACHE.parent.iterdir()} == {
+        "calib.cache",
+        "calib.cache.json",
+        "report.json",
+        "ranges.csv",
+    }
     assert CalibrationCache.read(artifacts.CALIBRATION_CACHE).shifts == {}
 
 
-def test_bias_correction_is_refused_where_nothing_can_measure_it(ready: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bias_correction_is_refused_where_nothing_can_measure_it(
+    ready: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     params = ready / "params.yaml"
     params.write_text(params.read_text().replace("bias_correction: false", "bias_correction: true"))
-    monkeypatch.setattr(OnnxRuntime, "why_not", lambda _self, task: "onnxruntime is not installed" if task is Task.run else None)
+    monkeypatch.setattr(
+        OnnxRuntime, "why_not", lambda _self, task: "onnxruntime is not installed" if task is Task.run else None
+    )
     code, printed = run(calibrate)
     assert code == 2
-    assert "calibration.bias_correction measures with ONNX Runtime: onnxruntime is not installed; or set it to false" in " ".join(printed.split())
+    assert (
+        "calibration.bias_correction measures with ONNX Runtime: onnxruntime is not installed; or set it to false"
+        in " ".join(printed.split())
+    )
     assert not artifacts.CALIBRATION_CACHE.exists()
 
 
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
-        pytest.param(lambda: artifacts.MODEL.write_bytes(b"cut"), "onnx/model.onnx cannot be used: its bytes differ", id="model changed"),
+        pytest.param(
+            lambda: artifacts.MODEL.write_bytes(b"cut"),
+            "onnx/model.onnx cannot be used: its bytes differ",
+            id="model changed",
+        ),
         pytest.param(lambda: write_model(verdict="fail"), "did not pass check_onnx", id="model not passed"),
         pytest.param(artifacts.CHECK_REPORT.unlink, "run `dvc repro check_onnx`", id="no report"),
-        pytest.param(lambda: (artifacts.CALIBRATION_IMAGES / "images.npy").write_bytes(b"cut"), "images.npy cannot be used: its bytes differ", id="images cut"),
-        pytest.param(lambda: artifacts.CALIBRATOR.write_text("{"), "calibrator.json is missing or no description", id="calibrator cut"),
+        pytest.param(
+            lambda: (artifacts.CALIBRATION_IMAGES / "images.npy").write_bytes(b"cut"),
+            "images.npy cannot be used: its bytes differ",
+            id="images cut",
+        ),
+        pytest.param(
+            lambda: artifacts.CALIBRATOR.write_text("{"),
+            "calibrator.json is missing or no description",
+            id="calibrator cut",
+        ),
     ],
 )
-def test_what_is_not_whole_is_refused_and_leaves_no_cache(ready: Path, run: Run, damage: Callable[[], object], text: str) -> None:
+def test_what_is_not_whole_is_refused_and_leaves_no_cache(
+    ready: Path, run: Run, damage: Callable[[], object], text: str
+) -> None:
     damage()
     code, printed = run(calibrate)
     assert code == 2

@@ -1,4 +1,6 @@
-"""check_drift on real digits: calibration and validation alike, and validation as a camera with other settings would give it."""
+"""check_drift on real digits: calibration and validation alike, and validation as a camera with other settings would
+give it.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,13 @@ def test_other_digits_of_the_same_kind_are_not_flagged(calibrated: Path, run: Ru
     assert code == 0, printed
     assert "the calibration images are like the validation images in all 13 tensors" in printed
     found = metrics()
-    assert {"observed": True, "calibration_images": CALIBRATION, "validation_images": VALIDATION, "tensors": 13, "drifted_tensors": 0}.items() <= found.items()
+    assert {
+        "observed": True,
+        "calibration_images": CALIBRATION,
+        "validation_images": VALIDATION,
+        "tensors": 13,
+        "drifted_tensors": 0,
+    }.items() <= found.items()
     assert 0 < found["worst_severity"] <= 1
 
 
@@ -79,11 +87,17 @@ def test_other_digits_of_the_same_kind_are_not_flagged(calibrated: Path, run: Ru
     ("change", "text"),
     [
         pytest.param(lambda pixels: 255 - pixels, r"worst in \w+: .*its histogram is 0\.\d+ away", id="inverted"),
-        pytest.param(lambda pixels: np.where(pixels < 155, pixels + 100, 255).astype(np.uint8), "its histogram is", id="brightened"),
+        pytest.param(
+            lambda pixels: np.where(pixels < 155, pixels + 100, 255).astype(np.uint8),
+            "its histogram is",
+            id="brightened",
+        ),
         pytest.param(lambda pixels: pixels // 4, r"99\.99th percentile is 0\.\d+ times that of calibration", id="dark"),
     ],
 )
-def test_images_of_another_kind_are_flagged_with_the_remedy(calibrated: Path, run: Run, digits: Pixels, change: Callable[[Pixels], Pixels], text: str) -> None:
+def test_images_of_another_kind_are_flagged_with_the_remedy(
+    calibrated: Path, run: Run, digits: Pixels, change: Callable[[Pixels], Pixels], text: str
+) -> None:
     write_set(artifacts.VALIDATION, change(digits[CALIBRATION:]))
     code, printed = run(check_drift)
     assert code == 0, "it warns"
@@ -93,7 +107,10 @@ def test_images_of_another_kind_are_flagged_with_the_remedy(calibrated: Path, ru
         raise RuntimeError(printed)
     found, table = metrics(), pd.read_csv(artifacts.DRIFT / "drift.csv")
     assert found["drifted_tensors"] == table["drifted"].sum() > 0
-    assert (found["worst_tensor"], found["worst_severity"]) == (table["tensor"][0], pytest.approx(table["severity"].max()))
+    assert (found["worst_tensor"], found["worst_severity"]) == (
+        table["tensor"][0],
+        pytest.approx(table["severity"].max()),
+    )
     report = json.loads((artifacts.DRIFT / "report.json").read_text())
     assert [row["tensor"] for row in report["tensors"]] == list(table["tensor"])
     assert str(artifacts.CALIBRATION_CACHE) in manifest.verify(artifacts.DRIFT / "report.json").inputs
@@ -125,11 +142,16 @@ def test_the_same_files_twice(calibrated: Path, run: Run, digits: Pixels) -> Non
     assert set(first) == {"drift.csv", "report.json", "report.json.json"}
 
 
-def test_a_target_without_onnx_runtime_goes_on_and_says_so(calibrated: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_without_onnx_runtime_goes_on_and_says_so(
+    calibrated: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(type(RUNTIME), "why_not", lambda *_: "the package onnxruntime is not installed")
     code, printed = run(check_drift)
     assert code == 0
-    assert "drift was not checked: the package onnxruntime is not installed; then run `dvc repro -f -s check_drift`" in printed
+    assert (
+        "drift was not checked: the package onnxruntime is not installed; then run `dvc repro -f -s check_drift`"
+        in printed
+    )
     assert metrics() == {"observed": False}
     setting("fail", "true")
     code, printed = run(check_drift)

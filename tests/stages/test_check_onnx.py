@@ -18,8 +18,12 @@ from support.waiting import HANG_SECONDS
 
 
 def model(operator: str) -> onnx.ModelProto:
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1, 28, 28]) for name in ("input", "logits")]
-    graph = helper.make_graph([helper.make_node(operator, ["input"], ["logits"], "only")], "tiny", values[:1], values[1:])
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1, 28, 28]) for name in ("input", "logits")
+    ]
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["input"], ["logits"], "only")], "tiny", values[:1], values[1:]
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
@@ -32,7 +36,14 @@ def exported(operator: str) -> None:
 
 def check() -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    return subprocess.run([sys.executable, "-m", "stages.check_onnx"], env=environment, capture_output=True, text=True, check=False, timeout=HANG_SECONDS)
+    return subprocess.run(
+        [sys.executable, "-m", "stages.check_onnx"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_SECONDS,
+    )
 
 
 def test_a_sound_model_passes_and_leaves_a_sealed_report(configured: Path) -> None:
@@ -60,7 +71,8 @@ def test_a_failed_check_leaves_the_report_and_ends_with_one_sentence(configured:
     assert answer.returncode == 2
     (line,) = answer.stderr.splitlines()
     assert line.startswith(
-        "error: check_onnx: artifacts/onnx/model.onnx fails its check (artifacts/checks/report.json): node 'only' (Det) is not supported by TensorRT"
+        "error: check_onnx: artifacts/onnx/model.onnx fails its check (artifacts/checks/report.json): node 'only' (Det)"
+        " is not supported by TensorRT"
     )
     report = json.loads(artifacts.CHECK_REPORT.read_text())
     assert report["verdict"] == "fail"
@@ -71,7 +83,11 @@ def test_a_failed_check_leaves_the_report_and_ends_with_one_sentence(configured:
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
-        pytest.param(lambda: artifacts.MODEL.write_bytes(b"\x00" + artifacts.MODEL.read_bytes()[1:]), "its bytes differ from the sha256", id="flipped byte"),
+        pytest.param(
+            lambda: artifacts.MODEL.write_bytes(b"\x00" + artifacts.MODEL.read_bytes()[1:]),
+            "its bytes differ from the sha256",
+            id="flipped byte",
+        ),
         pytest.param(artifacts.MODEL.unlink, "it does not exist", id="missing"),
     ],
 )

@@ -1,4 +1,6 @@
-"""What the three stages that measure engines refuse before they measure: engines that are not those of their folders, or not of one model."""
+"""What the three stages that measure engines refuse before they measure: engines that are not those of their folders,
+or not of one model.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def of_another_model() -> None:
     for precision, model in (("fp32", b"one"), ("int8", b"two")):
         artifacts.MODEL.parent.mkdir(exist_ok=True)
         artifacts.MODEL.write_bytes(model)
-        manifest.seal(engine(precision), f"build_{precision}", [artifacts.MODEL], read_target(), {"precision": precision})
+        manifest.seal(
+            engine(precision), f"build_{precision}", [artifacts.MODEL], read_target(), {"precision": precision}
+        )
     artifacts.MODEL.unlink()  # as on a target, to which the engines alone were carried
 
 
@@ -53,16 +57,41 @@ def flipped() -> None:
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
-        pytest.param(swap_with_sidecars, "engines/fp32/engine.npy cannot be used: its sidecar is that of artifacts/engines/int8/engine.npy", id="swapped"),
-        pytest.param(swap_and_rename_in_the_sidecars, "lies in the folder of fp32 and is the engine of int8; run `dvc repro build_fp32`", id="renamed"),
-        pytest.param(of_another_model, "were built from two versions of artifacts/onnx/model.onnx; run `dvc repro build_int8`", id="two models"),
+        pytest.param(
+            swap_with_sidecars,
+            "engines/fp32/engine.npy cannot be used: its sidecar is that of artifacts/engines/int8/engine.npy",
+            id="swapped",
+        ),
+        pytest.param(
+            swap_and_rename_in_the_sidecars,
+            "lies in the folder of fp32 and is the engine of int8; run `dvc repro build_fp32`",
+            id="renamed",
+        ),
+        pytest.param(
+            of_another_model,
+            "were built from two versions of artifacts/onnx/model.onnx; run `dvc repro build_int8`",
+            id="two models",
+        ),
         pytest.param(flipped, "int8/engine.npy cannot be used: its bytes differ", id="flipped byte"),
-        pytest.param(lambda: manifest.sidecar(engine("fp16")).unlink(), "engine.npy.json is missing, so it may be half-written", id="no sidecar"),
-        pytest.param(lambda: shutil.rmtree(artifacts.ENGINES / "int8_mixed"), "int8_mixed/engine.npy cannot be used: it does not exist", id="no engine"),
+        pytest.param(
+            lambda: manifest.sidecar(engine("fp16")).unlink(),
+            "engine.npy.json is missing, so it may be half-written",
+            id="no sidecar",
+        ),
+        pytest.param(
+            lambda: shutil.rmtree(artifacts.ENGINES / "int8_mixed"),
+            "int8_mixed/engine.npy cannot be used: it does not exist",
+            id="no engine",
+        ),
     ],
 )
 def test_engines_that_do_not_belong_together_are_not_measured(
-    project: Callable[..., Path], weights: dict[str, Any], run: Run, reader: Callable[[], None], damage: Callable[[], object], text: str
+    project: Callable[..., Path],
+    weights: dict[str, Any],
+    run: Run,
+    reader: Callable[[], None],
+    damage: Callable[[], object],
+    text: str,
 ) -> None:
     project(weights)
     damage()

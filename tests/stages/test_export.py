@@ -59,14 +59,22 @@ def write_images(folder: Path) -> None:
 
 def configure(project: Path, **arguments: float) -> None:
     params = yaml.safe_load((project / "params.yaml").read_text())
-    params["model"].update(name="net", _target_="net.Net", arguments=arguments, code="net.py", weights="net.pt", weights_from="file")
+    params["model"].update(
+        name="net", _target_="net.Net", arguments=arguments, code="net.py", weights="net.pt", weights_from="file"
+    )
     (project / "params.yaml").write_text(yaml.safe_dump(params))
 
 
 def export(project: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-m", "stages.export"], cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=HANG_SECONDS
+        [sys.executable, "-m", "stages.export"],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_SECONDS,
     )
 
 
@@ -83,9 +91,17 @@ def test_one_sealed_file_the_same_twice(project: Path) -> None:
     assert str(project).encode() not in made[0][0]
     figures = json.loads((artifacts.METRICS / "export.json").read_text())
     assert figures["opset_version"] == 17
-    assert figures["parameters"] == sum(weight.numel() for weight in torch.load("net.pt", weights_only=True).values()) - 4 * 4 - 1  # BatchNorm is fused
+    assert (
+        figures["parameters"]
+        == sum(weight.numel() for weight in torch.load("net.pt", weights_only=True).values()) - 4 * 4 - 1
+    )  # BatchNorm is fused
     assert set(figures["max_relative_difference"]) == {"batch_1", "batch_2", "batch_7"}
-    assert [node.op_type for node in onnx.load_model(artifacts.MODEL).graph.node] == ["Conv", "Relu", "ReduceMean", "Gemm"]
+    assert [node.op_type for node in onnx.load_model(artifacts.MODEL).graph.node] == [
+        "Conv",
+        "Relu",
+        "ReduceMean",
+        "Gemm",
+    ]
 
 
 def test_past_the_tolerance_there_are_metrics_and_no_model(project: Path) -> None:

@@ -28,7 +28,15 @@ def project(configured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = configured / f"images/{'ab'[index % 2]}/{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(index).integers(0, 256, (28, 28), dtype=np.uint8)).save(path)
-    configure(source="image_folder", root="images", train_images=12, calibration_pool=5, calibration_images=4, sensitivity_images=3, validation_images=10)
+    configure(
+        source="image_folder",
+        root="images",
+        train_images=12,
+        calibration_pool=5,
+        calibration_images=4,
+        sensitivity_images=3,
+        validation_images=10,
+    )
     return configured
 
 
@@ -42,8 +50,18 @@ def test_three_sealed_sets_and_their_counts(project: Path, run: Run) -> None:
     code, printed = run(prepare_data)
     assert code == 0, printed
     metrics = json.loads((artifacts.METRICS / "prepare_data.json").read_text())
-    assert [metrics[name]["images"] for name in ("training", "calibration", "sensitivity", "validation")] == [12, 4, 3, 10]
-    for folder in (artifacts.TRAINING, artifacts.CALIBRATION_IMAGES, artifacts.SENSITIVITY_IMAGES, artifacts.VALIDATION):
+    assert [metrics[name]["images"] for name in ("training", "calibration", "sensitivity", "validation")] == [
+        12,
+        4,
+        3,
+        10,
+    ]
+    for folder in (
+        artifacts.TRAINING,
+        artifacts.CALIBRATION_IMAGES,
+        artifacts.SENSITIVITY_IMAGES,
+        artifacts.VALIDATION,
+    ):
         for file in ImageSet.open(folder).files:
             assert manifest.verify(file).made_by == "prepare_data"
 

@@ -24,9 +24,14 @@ def write_set(folder: Path, count: int, classes: tuple[str, ...] = ("dark", "bri
     """Every second image is bright."""
     folder.mkdir(parents=True)
     labels = np.arange(count) % 2 if classes else np.full(count, -1)
-    pixels = np.random.default_rng(count).integers(0, 60, (count, 28, 28, 1)) + np.where(np.arange(count) % 2, 190, 0)[:, None, None, None]
+    pixels = (
+        np.random.default_rng(count).integers(0, 60, (count, 28, 28, 1))
+        + np.where(np.arange(count) % 2, 190, 0)[:, None, None, None]
+    )
     np.save(folder / "images.npy", pixels.astype(np.uint8))
-    (folder / "labels.csv").write_text("name,label\n" + "".join(f"{index},{label}\n" for index, label in enumerate(labels)))
+    (folder / "labels.csv").write_text(
+        "name,label\n" + "".join(f"{index},{label}\n" for index, label in enumerate(labels))
+    )
     (folder / "classes.json").write_text(json.dumps(classes))
     for name in ("images.npy", "labels.csv", "classes.json"):
         manifest.seal(folder / name, "prepare_data", [])
@@ -38,7 +43,10 @@ def project(configured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "argv", ["stage"])
     write_set(artifacts.TRAINING, 40)
     write_set(artifacts.VALIDATION, 10)
-    configure(model={"arguments": {"in_channels": 1, "classes": 2}}, train={"epochs": 2, "batch_size": 13, "minimum_figure": 0.0})
+    configure(
+        model={"arguments": {"in_channels": 1, "classes": 2}},
+        train={"epochs": 2, "batch_size": 13, "minimum_figure": 0.0},
+    )
     return configured
 
 
@@ -77,7 +85,10 @@ def test_pixels_without_targets_cannot_be_trained_on(project: Path, run: Run) ->
     configure(model={**segmenter, "arguments": {"in_channels": 1, "classes": 2}})
     code, printed = run(train_reference)
     assert code == 2
-    assert "the training images have no targets by pixel: take a data.source that has them, such as digit_strokes" in printed
+    assert (
+        "the training images have no targets by pixel: take a data.source that has them, such as digit_strokes"
+        in printed
+    )
 
 
 def test_targets_by_pixel_train_a_segmenter(project: Path, run: Run) -> None:
@@ -146,7 +157,15 @@ def test_packaged_weights_are_pinned_by_their_bytes(project: Path, run: Run, pin
     digest = manifest.sha256(Path("weights_of_a_package.pt"))
     name = f"packaged_{abs(hash(pin))}"
     Path(f"{name}.py").write_text(PACKAGED + pin.replace("DIGEST", f"'{digest}'"))
-    configure(model={"_target_": f"{name}.Net", "arguments": {}, "code": f"{name}.py", "weights_from": "package", "input_shape": [1, 28, 28]})
+    configure(
+        model={
+            "_target_": f"{name}.Net",
+            "arguments": {},
+            "code": f"{name}.py",
+            "weights_from": "package",
+            "input_shape": [1, 28, 28],
+        }
+    )
     ended, printed = run(train_reference)
     assert ended == code, printed
     assert text in printed
@@ -156,7 +175,11 @@ def test_packaged_weights_are_pinned_by_their_bytes(project: Path, run: Run, pin
 @pytest.mark.parametrize(
     ("model", "text"),
     [
-        pytest.param({"weights": "other.pt"}, "writes artifacts/reference/weights.pt, and model.weights is other.pt", id="weights elsewhere"),
+        pytest.param(
+            {"weights": "other.pt"},
+            "writes artifacts/reference/weights.pt, and model.weights is other.pt",
+            id="weights elsewhere",
+        ),
         pytest.param({"weights_from": "package"}, "needs a function packaged_weights()", id="no package"),
         pytest.param({"_target_": "no.such.Net"}, "model._target_ no.such.Net cannot be imported", id="no factory"),
     ],

@@ -35,14 +35,23 @@ def test_every_precision_is_compared_with_fp32(project: Callable[..., Path], wei
     assert found["fp32"]["top1"] == 1.0  # the labels are its own answers
     assert found["int8"]["agreement"] >= 0.9
     assert 20 < found["int8"]["sqnr_db"] < found["fp16"]["sqnr_db"]
-    assert found["int8"]["top1_difference_low"] <= found["int8"]["top1_difference"] <= found["int8"]["top1_difference_high"]
+    assert (
+        found["int8"]["top1_difference_low"]
+        <= found["int8"]["top1_difference"]
+        <= found["int8"]["top1_difference_high"]
+    )
     assert found["target"] == {"device": "Test CPU", "runtime": "null", "runtime_version": "1.0"}
     assert found["int8"]["engine_sha256"] == manifest.sha256(artifacts.ENGINES / "int8/engine.npy")
     assert "Test CPU" in printed
-    assert "Gate PASSED: top-1 of int8_mixed is 1.0000 (0.9398 to 1.0000), which reaches the bound 0.9000 (fp32: 0.9 x 1.0000)" in printed
+    assert (
+        "Gate PASSED: top-1 of int8_mixed is 1.0000 (0.9398 to 1.0000), which reaches the bound 0.9000 (fp32: 0.9 x"
+        " 1.0000)" in printed
+    )
 
 
-def test_tables_agree_with_the_metrics_and_are_sealed(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+def test_tables_agree_with_the_metrics_and_are_sealed(
+    project: Callable[..., Path], weights: dict[str, Any], run: Run
+) -> None:
     weights["int8"] = np.round(weights["int8"])  # coarse enough to change answers
     project(weights)
     run(validate_accuracy)
@@ -54,7 +63,11 @@ def test_tables_agree_with_the_metrics_and_are_sealed(project: Callable[..., Pat
     assert (predictions["label"] == predictions["int8"]).mean() == pytest.approx(top1)
     assert (classes["images"] * classes["recall_int8"]).sum() / classes["images"].sum() == pytest.approx(top1)
     assert (confusion["actual"] == confusion["predicted"]).mean() == pytest.approx(top1)
-    assert len(changed) == sum((predictions[precision] != predictions["fp32"]).sum() for precision in ("fp16", "int8", "int8_mixed")) > 0
+    assert (
+        len(changed)
+        == sum((predictions[precision] != predictions["fp32"]).sum() for precision in ("fp16", "int8", "int8_mixed"))
+        > 0
+    )
     inputs = manifest.verify(artifacts.ACCURACY / "predictions.csv").inputs
     assert "artifacts/engines/int8/engine.npy" in inputs
     assert "artifacts/data/validation/images.npy" in inputs
@@ -63,8 +76,16 @@ def test_tables_agree_with_the_metrics_and_are_sealed(project: Callable[..., Pat
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        pytest.param({"gate": "relative", "minimum_ratio": 0.99}, "which is below the bound 0.9900 (fp32: 0.99 x 1.0000)", id="relative"),
-        pytest.param({"gate": "absolute", "maximum_loss": 0.05}, "which is below the bound 0.9500 (fp32: 1.0000 - 0.05)", id="absolute"),
+        pytest.param(
+            {"gate": "relative", "minimum_ratio": 0.99},
+            "which is below the bound 0.9900 (fp32: 0.99 x 1.0000)",
+            id="relative",
+        ),
+        pytest.param(
+            {"gate": "absolute", "maximum_loss": 0.05},
+            "which is below the bound 0.9500 (fp32: 1.0000 - 0.05)",
+            id="absolute",
+        ),
     ],
 )
 def test_failed_gate_names_figure_bound_and_classes_after_writing_all(
@@ -81,7 +102,10 @@ def test_failed_gate_names_figure_bound_and_classes_after_writing_all(
     assert (artifacts.ACCURACY / "classes.csv").exists()
 
 
-@pytest.mark.parametrize(("gated", "code"), [pytest.param(["int8_mixed"], 0, id="mixed alone"), pytest.param(["int8", "int8_mixed"], 2, id="both")])
+@pytest.mark.parametrize(
+    ("gated", "code"),
+    [pytest.param(["int8_mixed"], 0, id="mixed alone"), pytest.param(["int8", "int8_mixed"], 2, id="both")],
+)
 def test_int8_that_fails_stops_the_pipeline_only_if_it_is_gated(
     gated: list[str], code: int, project: Callable[..., Path], weights: dict[str, Any], run: Run
 ) -> None:
@@ -114,7 +138,9 @@ def test_sixty_equal_answers_do_not_show_ninety_nine_percent(
     assert ("raise data.validation_images" in printed) is (code == 2)
 
 
-def test_noise_stops_an_engine_that_answers_as_fp32(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+def test_noise_stops_an_engine_that_answers_as_fp32(
+    project: Callable[..., Path], weights: dict[str, Any], run: Run
+) -> None:
     weights["int8_mixed"] = weights["fp32"] * np.float32(1.5)  # the same answers, at 6 dB
     project(weights)
     code, printed = run(validate_accuracy)
@@ -127,11 +153,15 @@ def test_noise_stops_an_engine_that_answers_as_fp32(project: Callable[..., Path]
 
 
 @pytest.mark.parametrize(("asked", "code"), [(True, 2), (False, 0)])
-def test_labels_that_fp32_does_not_know_stop_the_stage(asked: bool, code: int, project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+def test_labels_that_fp32_does_not_know_stop_the_stage(
+    asked: bool, code: int, project: Callable[..., Path], weights: dict[str, Any], run: Run
+) -> None:
     project(weights, accuracy={"require_signal": asked, "undecided": "warn"})
     labels = artifacts.VALIDATION / "labels.csv"
     table = pd.read_csv(labels)
-    table.assign(label=(table["label"] + 1) % 10).to_csv(labels, index=False)  # the folders are in another order than the classes
+    table.assign(label=(table["label"] + 1) % 10).to_csv(
+        labels, index=False
+    )  # the folders are in another order than the classes
     manifest.seal(labels, "prepare_data", [])
     ended, printed = run(validate_accuracy)
     assert ended == code, printed
@@ -150,11 +180,17 @@ def test_every_output_of_any_kind_is_judged(project: Callable[..., Path], weight
     assert code == 0, printed
     found = metrics()
     assert (found["labels"], found["gate"]["figure"]) == (False, "lowest_cosine")
-    assert found["int8"]["outputs"]["logits"]["cosine"] == found["int8"]["lowest_cosine"] == pytest.approx(found["gate"]["int8"]["value"])
+    assert (
+        found["int8"]["outputs"]["logits"]["cosine"]
+        == found["int8"]["lowest_cosine"]
+        == pytest.approx(found["gate"]["int8"]["value"])
+    )
     assert (found["gate"]["int8"]["verdict"], found["gate"]["int8_mixed"]["verdict"]) == ("failed", "passed")
     assert found["gate"]["fp16"]["sqnr_db_low"] > 40
     changed = pd.read_csv(artifacts.ACCURACY / "changed.csv")
-    assert changed[changed["precision"] == "int8"]["predicted"].iloc[0] == pytest.approx(pd.read_csv(artifacts.ACCURACY / "predictions.csv")["int8"].min())
+    assert changed[changed["precision"] == "int8"]["predicted"].iloc[0] == pytest.approx(
+        pd.read_csv(artifacts.ACCURACY / "predictions.csv")["int8"].min()
+    )
 
 
 def test_one_output_has_no_largest(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
@@ -162,10 +198,15 @@ def test_one_output_has_no_largest(project: Callable[..., Path], weights: dict[s
     code, printed = run(validate_accuracy)
     assert code == 2
     assert "has shape [50, 1] for 50 images" in printed
-    assert "two classes at least; set model.task to what the model does (outputs, where it answers neither classes nor pixels)" in printed
+    assert (
+        "two classes at least; set model.task to what the model does (outputs, where it answers neither classes nor"
+        " pixels)" in printed
+    )
 
 
-def test_without_labels_there_is_no_top1_and_the_gate_holds_agreement(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+def test_without_labels_there_is_no_top1_and_the_gate_holds_agreement(
+    project: Callable[..., Path], weights: dict[str, Any], run: Run
+) -> None:
     project(weights, labelled=False)
     code, printed = run(validate_accuracy)
     found = metrics()
@@ -178,7 +219,9 @@ def test_without_labels_there_is_no_top1_and_the_gate_holds_agreement(project: C
     assert "label" not in pd.read_csv(artifacts.ACCURACY / "predictions.csv")
 
 
-def test_outputs_beyond_memory_go_to_a_file(project: Callable[..., Path], weights: dict[str, Any], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_beyond_memory_go_to_a_file(
+    project: Callable[..., Path], weights: dict[str, Any], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project(weights)
     run(validate_accuracy)
     before = metrics()
@@ -201,7 +244,10 @@ def test_outputs_of_another_task_are_refused(project: Callable[..., Path], weigh
     project(weights, model={"task": "segmentation"})
     code, printed = run(validate_accuracy)
     assert code == 2
-    assert "has shape [50, 10] for 50 images, and model.task segmentation judges [N, classes, H, W], two classes at least; set model.task" in printed
+    assert (
+        "has shape [50, 10] for 50 images, and model.task segmentation judges [N, classes, H, W], two classes at least;"
+        " set model.task" in printed
+    )
 
 
 def test_a_label_beyond_the_classes_is_refused(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
@@ -218,11 +264,15 @@ def test_a_label_beyond_the_classes_is_refused(project: Callable[..., Path], wei
 @pytest.mark.parametrize(
     ("value", "cause"),
     [
-        pytest.param(np.nan, "; either values beyond 65504 overflow FP16, or a divisor or epsilon under 6e-08", id="nan"),
+        pytest.param(
+            np.nan, "; either values beyond 65504 overflow FP16, or a divisor or epsilon under 6e-08", id="nan"
+        ),
         pytest.param(np.inf, "; values beyond 65504 overflow FP16: keep", id="infinity"),
     ],
 )
-def test_outputs_that_are_no_numbers_are_counted_and_refused(value: float, cause: str, project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+def test_outputs_that_are_no_numbers_are_counted_and_refused(
+    value: float, cause: str, project: Callable[..., Path], weights: dict[str, Any], run: Run
+) -> None:
     weights["fp16"][0] = value
     project(weights)
     code, printed = run(validate_accuracy)
@@ -243,7 +293,9 @@ def test_engine_with_a_flipped_byte_is_refused(project: Callable[..., Path], wei
     assert "dvc repro build_int8" in printed
 
 
-def test_what_the_build_found_out_stands_beside_the_verdict(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
+def test_what_the_build_found_out_stands_beside_the_verdict(
+    project: Callable[..., Path], weights: dict[str, Any], run: Run
+) -> None:
     """INT8 that is FP16 for the most part answers like FP16, and passes."""
     project(weights)
     engine, finding = artifacts.ENGINES / "int8/engine.npy", "less than half runs in INT8: 1 of 74 layers"

@@ -1,8 +1,9 @@
 # ruff: noqa: ARG002, ARG005
 """Stand-ins for PyCUDA and cuda-python where there is no GPU: streams that are as lazy as CUDA allows.
 
-Nothing on a stream runs before something waits for it, and a copy reads its source when it runs: a missing wait, or a buffer
-that is written while it is still to be read, gives wrong values instead of luck. New device memory is filled with 0xCD.
+Nothing on a stream runs before something waits for it, and a copy reads its source when it runs: a missing wait, or a
+buffer that is written while it is still to be read, gives wrong values instead of luck. New device memory is filled
+with 0xCD.
 """
 
 from __future__ import annotations
@@ -169,7 +170,9 @@ def make_pycuda() -> ModuleType:
         "memcpy_htod": copy,
         "memcpy_dtoh": read_back,
         "memcpy_htod_async": lambda dest, src, stream: stream.put(lambda: copy(dest, src)),
-        "memcpy_dtod_async": lambda dest, src, size, stream: stream.put(lambda: copy(dest, view(src, (size,), np.dtype(np.uint8)))),
+        "memcpy_dtod_async": lambda dest, src, size, stream: stream.put(
+            lambda: copy(dest, view(src, (size,), np.dtype(np.uint8)))
+        ),
         "memset_d8_async": lambda dest, value, size, stream: stream.put(lambda: fill(dest, value, size)),
         "memcpy_dtoh_async": lambda dest, src, stream: stream.put(lambda: read_back(dest, src)),
         "Error": CudaError,

@@ -1,5 +1,6 @@
 # ruff: noqa: ARG002
-"""A stand-in for `tensorrt` where there is no GPU: the names of the bindings that the engine runtime uses, on memory that ctypes can reach.
+"""A stand-in for `tensorrt` where there is no GPU: the names of the bindings that the engine runtime uses, on memory
+that ctypes can reach.
 
 It computes `y = 2 x` and `s = sum of x over all axes but the first`. `tests/runtimes/tensorrt/test_engine.py` holds its
 names equal to those of the real bindings' stubs. Work is handed to the stream that the fake or real PyCUDA made.
@@ -100,7 +101,9 @@ class ICudaEngine:
         return False
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
-        return [(rows, *self.made_of["shape"]) for rows in (self.made_of["min"], self.made_of["max"], self.made_of["max"])]
+        return [
+            (rows, *self.made_of["shape"]) for rows in (self.made_of["min"], self.made_of["max"], self.made_of["max"])
+        ]
 
     def create_execution_context_without_device_memory(self) -> Optional[IExecutionContext]:
         self.contexts += 1

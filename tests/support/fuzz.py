@@ -1,6 +1,7 @@
 """Random graphs of what real models hold, each well scaled, so that INT8 and FP16 can be judged on it.
 
-`sample(seed)` is the way in: equal seeds give equal graphs. `fuzz_hostile.py` breaks them, `fuzz_trial.py` puts them through everything.
+`sample(seed)` is the way in: equal seeds give equal graphs. `fuzz_hostile.py` breaks them, `fuzz_trial.py` puts them
+through everything.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def draft(seed: int) -> ModelProto:
             continue
         d.pool.append(made)
         x, steps = made, steps - 1
-    if not any(node.op_type in ("Conv", "Gemm") for node in d.nodes) or d.chance(0.5):  # one that every backend has in INT8
+    if not any(node.op_type in ("Conv", "Gemm") for node in d.nodes) or d.chance(
+        0.5
+    ):  # one that every backend has in INT8
         x = head(d, x)
     return d.model(_outputs(d, x))
 

@@ -1,4 +1,6 @@
-"""What random graphs are made of besides their layers: activations, arithmetic with constants, normalization, and moves of axes and values."""
+"""What random graphs are made of besides their layers: activations, arithmetic with constants, normalization, and moves
+of axes and values.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +39,27 @@ def activation(d: Draft, x: Tensor) -> Optional[Tensor]:
             "Dropout",
         )
     )
-    attributes = {"LeakyRelu": {"alpha": 0.1}, "Elu": {"alpha": 0.5}, "HardSigmoid": {"alpha": 0.2, "beta": 0.5}}.get(operator, {})
+    attributes = {"LeakyRelu": {"alpha": 0.1}, "Elu": {"alpha": 0.5}, "HardSigmoid": {"alpha": 0.2, "beta": 0.5}}.get(
+        operator, {}
+    )
     return d.node(operator, [x.name], x.shape, **(attributes if d.chance(0.7) else {}))
 
 
 def clip(d: Draft, x: Tensor) -> Optional[Tensor]:
     """With one limit, both or none, stored as a scalar or as the only value of a vector."""
-    lowest, highest = d.pick(((0.0, 6.0), (0.0, 1.5), (-1.0, 1.0), (0.0, None), (None, 2.0), (-0.5, 3.0), (None, None), (-3e38, 3e38), (0.0, 3.4028235e38)))
+    lowest, highest = d.pick(
+        (
+            (0.0, 6.0),
+            (0.0, 1.5),
+            (-1.0, 1.0),
+            (0.0, None),
+            (None, 2.0),
+            (-0.5, 3.0),
+            (None, None),
+            (-3e38, 3e38),
+            (0.0, 3.4028235e38),
+        )
+    )
     inputs = [x.name, *("" if limit is None else d.constant(np.float32(limit), "limit") for limit in (lowest, highest))]
     while inputs[-1] == "":
         inputs.pop()
@@ -71,7 +87,9 @@ def gelu(d: Draft, x: Tensor) -> Optional[Tensor]:
         return d.node("Gelu", [x.name], x.shape)
     if form == "tanh":
         cube = d.node("Pow", [x.name, d.constant(np.float32(3))], x.shape)
-        inner = d.node("Add", [x.name, d.node("Mul", [cube.name, d.constant(np.float32(0.044715))], x.shape).name], x.shape)
+        inner = d.node(
+            "Add", [x.name, d.node("Mul", [cube.name, d.constant(np.float32(0.044715))], x.shape).name], x.shape
+        )
         bent = d.node("Tanh", [d.node("Mul", [inner.name, d.constant(np.float32(0.7978845))], x.shape).name], x.shape)
     else:
         bent = d.node("Erf", [d.node("Div", [x.name, d.constant(ROOT_TWO)], x.shape).name], x.shape)
@@ -114,7 +132,9 @@ def masked(d: Draft, x: Tensor) -> Optional[Tensor]:
     mask = d.rng.random(x.shape) > 0.3
     if d.chance(0.5):
         return d.node("Where", [d.constant(mask, "mask"), x.name, d.constant(np.float32(0), "zero")], x.shape)
-    return d.node("Mul", [x.name, d.node("Cast", [d.constant(mask, "mask")], x.shape, to=TensorProto.FLOAT).name], x.shape)
+    return d.node(
+        "Mul", [x.name, d.node("Cast", [d.constant(mask, "mask")], x.shape, to=TensorProto.FLOAT).name], x.shape
+    )
 
 
 def cast(d: Draft, x: Tensor) -> Optional[Tensor]:
@@ -144,7 +164,12 @@ def twice(d: Draft, x: Tensor) -> Optional[Tensor]:
 def concat(d: Draft, x: Tensor) -> Optional[Tensor]:
     """Along a random axis, of two, three, or the one tensor; at times with a constant."""
     axis = int(d.rng.integers(len(x.shape)))
-    alike = [other for other in d.pool if len(other.shape) == len(x.shape) and all(a == b for i, (a, b) in enumerate(zip(other.shape, x.shape)) if i != axis)]
+    alike = [
+        other
+        for other in d.pool
+        if len(other.shape) == len(x.shape)
+        and all(a == b for i, (a, b) in enumerate(zip(other.shape, x.shape)) if i != axis)
+    ]
     parts = [x, *(d.pick(alike) for _ in range(int(d.rng.integers(0, 3))) if alike)]
     total = sum(part.shape[axis] for part in parts)
     if total > 24:
@@ -182,9 +207,19 @@ def sliced(d: Draft, x: Tensor) -> Optional[Tensor]:
     if form == "index":
         if len(x.shape) < 2:
             return None
-        return d.node("Gather", [x.name, d.constant(np.array(-1, np.int64), "index")], (*x.shape[:axis], *x.shape[axis + 1 :]), axis=axis + 1)
+        return d.node(
+            "Gather",
+            [x.name, d.constant(np.array(-1, np.int64), "index")],
+            (*x.shape[:axis], *x.shape[axis + 1 :]),
+            axis=axis + 1,
+        )
     order = d.rng.permutation(x.shape[axis])[: x.shape[axis] - 1]
-    return d.node("Gather", [x.name, d.constant(order.astype(np.int64), "order")], (*x.shape[:axis], len(order), *x.shape[axis + 1 :]), axis=axis + 1)
+    return d.node(
+        "Gather",
+        [x.name, d.constant(order.astype(np.int64), "order")],
+        (*x.shape[:axis], len(order), *x.shape[axis + 1 :]),
+        axis=axis + 1,
+    )
 
 
 def padded(d: Draft, x: Tensor) -> Optional[Tensor]:
@@ -206,12 +241,16 @@ def tiled(d: Draft, x: Tensor) -> Optional[Tensor]:
         if x.size > 128:
             return None
         repeats = [1] * len(x.shape) + [2]
-        return d.node("Tile", [x.name, d.constant(np.array(repeats, np.int64), "repeats")], (*x.shape[:-1], 2 * x.shape[-1]))
+        return d.node(
+            "Tile", [x.name, d.constant(np.array(repeats, np.int64), "repeats")], (*x.shape[:-1], 2 * x.shape[-1])
+        )
     mean = reduced(d, x, keeps=True)
     return d.node("Expand", [mean.name, d.constant(np.array([1, *x.shape], np.int64), "shape")], x.shape)
 
 
-def reduced(d: Draft, x: Tensor, keeps: bool = False, operator: str = "ReduceMean", axis: Optional[int] = None) -> Tensor:
+def reduced(
+    d: Draft, x: Tensor, keeps: bool = False, operator: str = "ReduceMean", axis: Optional[int] = None
+) -> Tensor:
     """Over one axis; its axes are an attribute before opset 18, an input from there on."""
     chosen = len(x.shape) - 1 if axis is None else axis
     shape = (*x.shape[:chosen], *([1] if keeps else []), *x.shape[chosen + 1 :])
@@ -225,7 +264,13 @@ def reduction(d: Draft, x: Tensor) -> Optional[Tensor]:
     """A mean, a largest value or a norm."""
     if len(x.shape) < 2:
         return None
-    return reduced(d, x, d.chance(0.3), d.pick(("ReduceMean", "ReduceMean", "ReduceMax", "ReduceL2")), int(d.rng.integers(len(x.shape))))
+    return reduced(
+        d,
+        x,
+        d.chance(0.3),
+        d.pick(("ReduceMean", "ReduceMean", "ReduceMax", "ReduceL2")),
+        int(d.rng.integers(len(x.shape))),
+    )
 
 
 def softmax(d: Draft, x: Tensor) -> Optional[Tensor]:
@@ -239,14 +284,23 @@ def layer_norm(d: Draft, x: Tensor) -> Optional[Tensor]:
     size = x.shape[-1]
     if size < 3:
         return None
-    gain, shift = d.constant(d.normal(size, scale=0.2) + np.float32(1), "gain"), d.constant(d.normal(size, scale=0.2), "shift")
+    gain, shift = (
+        d.constant(d.normal(size, scale=0.2) + np.float32(1), "gain"),
+        d.constant(d.normal(size, scale=0.2), "shift"),
+    )
     if d.opset >= 17 and d.chance(0.6):
-        return d.node("LayerNormalization", [x.name, gain, shift], x.shape, axis=-1, epsilon=float(d.pick((1e-5, 1e-6, 1e-12))))
+        return d.node(
+            "LayerNormalization", [x.name, gain, shift], x.shape, axis=-1, epsilon=float(d.pick((1e-5, 1e-6, 1e-12)))
+        )
     mean = reduced(d, x, keeps=True)
     centred = d.node("Sub", [x.name, mean.name], x.shape)
     squares = d.node("Pow", [centred.name, d.constant(np.float32(2))], x.shape)
     variance = reduced(d, squares, keeps=True)
-    deviation = d.node("Sqrt", [d.node("Add", [variance.name, d.constant(np.float32(d.pick((1e-5, 1e-6, 1e-8))))], variance.shape).name], variance.shape)
+    deviation = d.node(
+        "Sqrt",
+        [d.node("Add", [variance.name, d.constant(np.float32(d.pick((1e-5, 1e-6, 1e-8))))], variance.shape).name],
+        variance.shape,
+    )
     normal = d.node("Div", [centred.name, deviation.name], x.shape)
     return d.node("Add", [d.node("Mul", [normal.name, gain], x.shape).name, shift], x.shape)
 
@@ -257,8 +311,17 @@ def response_norm(d: Draft, x: Tensor) -> Optional[Tensor]:
         return None
     norm = reduced(d, x, True, "ReduceL2", len(x.shape) - 1)
     mean = reduced(d, norm, True, "ReduceMean", 0)
-    share = d.node("Div", [norm.name, d.node("Add", [mean.name, d.constant(np.float32(1e-6))], mean.shape).name], norm.shape)
-    gained = d.node("Mul", [d.node("Mul", [x.name, share.name], x.shape).name, d.constant(d.normal(x.shape[0], *[1] * (len(x.shape) - 1)))], x.shape)
+    share = d.node(
+        "Div", [norm.name, d.node("Add", [mean.name, d.constant(np.float32(1e-6))], mean.shape).name], norm.shape
+    )
+    gained = d.node(
+        "Mul",
+        [
+            d.node("Mul", [x.name, share.name], x.shape).name,
+            d.constant(d.normal(x.shape[0], *[1] * (len(x.shape) - 1))),
+        ],
+        x.shape,
+    )
     return d.node("Add", [x.name, gained.name], x.shape)
 
 
@@ -271,13 +334,17 @@ def transposed(d: Draft, x: Tensor) -> Optional[Tensor]:
 
 
 def reshaped(d: Draft, x: Tensor) -> Optional[Tensor]:
-    """Neighbouring axes joined or one axis cut in two, with -1 or 0 for the batch, or with a batch that the graph computes."""
+    """Neighbouring axes joined or one axis cut in two, with -1 or 0 for the batch, or with a batch that the graph
+    computes.
+    """
     if len(x.shape) < 2 and x.shape[0] % 2:
         return None
     if len(x.shape) >= 2 and d.chance(0.6):
         at = int(d.rng.integers(len(x.shape) - 1))
         shape: tuple[int, ...] = (*x.shape[:at], x.shape[at] * x.shape[at + 1], *x.shape[at + 2 :])
-    elif len(x.shape) < 4 and (at := next((i for i, size in enumerate(x.shape) if size % 2 == 0 and size > 2), -1)) >= 0:
+    elif (
+        len(x.shape) < 4 and (at := next((i for i, size in enumerate(x.shape) if size % 2 == 0 and size > 2), -1)) >= 0
+    ):
         shape = (*x.shape[:at], 2, x.shape[at] // 2, *x.shape[at + 1 :])
     else:
         return None
@@ -319,7 +386,9 @@ def unsqueezed(d: Draft, x: Tensor) -> Optional[Tensor]:
     wider = d.node("Unsqueeze", [x.name, axes], (*x.shape[:axis], 1, *x.shape[axis:]))
     if d.chance(0.4):
         return wider
-    return d.node("Squeeze", [d.node(d.pick(("Relu", "LeakyRelu", "Sigmoid")), [wider.name], wider.shape).name, axes], x.shape)
+    return d.node(
+        "Squeeze", [d.node(d.pick(("Relu", "LeakyRelu", "Sigmoid")), [wider.name], wider.shape).name, axes], x.shape
+    )
 
 
 def squeezed(d: Draft, x: Tensor) -> Optional[Tensor]:
@@ -327,7 +396,9 @@ def squeezed(d: Draft, x: Tensor) -> Optional[Tensor]:
     axis = next((index for index, size in enumerate(x.shape) if size == 1), None)
     if axis is None or len(x.shape) < 2:
         return None
-    return d.node("Squeeze", [x.name, d.constant(np.array([axis + 1], np.int64), "axes")], (*x.shape[:axis], *x.shape[axis + 1 :]))
+    return d.node(
+        "Squeeze", [x.name, d.constant(np.array([axis + 1], np.int64), "axes")], (*x.shape[:axis], *x.shape[axis + 1 :])
+    )
 
 
 def _either_order(d: Draft, first: str, second: str) -> list[str]:
@@ -342,7 +413,23 @@ def _broadcasts(shape: Sequence[int]) -> list[tuple[int, ...]]:
     return found
 
 
-ELEMENTWISE: tuple[Block, ...] = (activation, activation, clip, hard_swish, silu, gelu, scaled, scaled, root, where, masked, cast, residual, residual, twice)
+ELEMENTWISE: tuple[Block, ...] = (
+    activation,
+    activation,
+    clip,
+    hard_swish,
+    silu,
+    gelu,
+    scaled,
+    scaled,
+    root,
+    where,
+    masked,
+    cast,
+    residual,
+    residual,
+    twice,
+)
 SHAPES: tuple[Block, ...] = (
     concat, split, sliced, padded, tiled, reduction, softmax, layer_norm, response_norm, transposed, reshaped, flattened, unsqueezed, unsqueezed, squeezed,
 )  # fmt: skip

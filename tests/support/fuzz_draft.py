@@ -117,10 +117,14 @@ class Draft:
         """Add a node with one output."""
         return self.nodes_of(operator, inputs, [shape], **attributes)[0]
 
-    def nodes_of(self, operator: str, inputs: Sequence[str], shapes: Sequence[Sequence[int]], **attributes: Any) -> list[Tensor]:
+    def nodes_of(
+        self, operator: str, inputs: Sequence[str], shapes: Sequence[Sequence[int]], **attributes: Any
+    ) -> list[Tensor]:
         """Add a node with an output for each of the shapes."""
         outputs = [self.fresh(operator.lower()) for _ in shapes]
-        self.nodes.append(helper.make_node(operator, list(inputs), outputs, name=self._node_name(operator), **attributes))
+        self.nodes.append(
+            helper.make_node(operator, list(inputs), outputs, name=self._node_name(operator), **attributes)
+        )
         return [Tensor(name, tuple(int(axis) for axis in shape)) for name, shape in zip(outputs, shapes)]
 
     def normal(self, *shape: int, scale: float = 1.0) -> Array:
@@ -147,7 +151,9 @@ class Draft:
 
     def model(self, outputs: Sequence[Tensor]) -> ModelProto:
         """The finished graph."""
-        graph = helper.make_graph(self.nodes, "fuzz", [_value(self.input)], [_value(tensor) for tensor in outputs], self.weights)
+        graph = helper.make_graph(
+            self.nodes, "fuzz", [_value(self.input)], [_value(tensor) for tensor in outputs], self.weights
+        )
         ir_version = 10 if self.opset >= 21 else 8
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=ir_version)
 
@@ -156,15 +162,23 @@ class Draft:
         form = self.pick(("Constant", "Constant", "Identity", "Cast", "Transpose"))
         if form == "Cast" and array.dtype == np.float32 and array.size > 1:
             self.weights.append(numpy_helper.from_array(array.astype(np.float16), stored))
-            self.nodes.append(helper.make_node("Cast", [stored], [name], name=self._node_name("Cast"), to=TensorProto.FLOAT))
+            self.nodes.append(
+                helper.make_node("Cast", [stored], [name], name=self._node_name("Cast"), to=TensorProto.FLOAT)
+            )
         elif form == "Transpose" and array.ndim == 2:
             self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array.T), stored))
-            self.nodes.append(helper.make_node("Transpose", [stored], [name], name=self._node_name("Transpose"), perm=[1, 0]))
+            self.nodes.append(
+                helper.make_node("Transpose", [stored], [name], name=self._node_name("Transpose"), perm=[1, 0])
+            )
         elif form == "Identity":
             self.weights.append(numpy_helper.from_array(array, stored))
             self.nodes.append(helper.make_node("Identity", [stored], [name], name=self._node_name("Identity")))
         else:
-            self.nodes.append(helper.make_node("Constant", [], [name], name=self._node_name("Constant"), value=numpy_helper.from_array(array)))
+            self.nodes.append(
+                helper.make_node(
+                    "Constant", [], [name], name=self._node_name("Constant"), value=numpy_helper.from_array(array)
+                )
+            )
         return name
 
     def _node_name(self, operator: str) -> str:
@@ -183,7 +197,9 @@ class Draft:
             return (int(self.pick((6, 8, 12, 16))),)
         if rank == 3:
             return (int(self.rng.integers(4, 8)), int(self.pick((8, 12, 16))))
-        return tuple(size + [int(self.rng.integers(5, 11) if rank == 4 else self.rng.integers(4, 6)) for _ in range(rank - 2)])
+        return tuple(
+            size + [int(self.rng.integers(5, 11) if rank == 4 else self.rng.integers(4, 6)) for _ in range(rank - 2)]
+        )
 
 
 def _value(tensor: Tensor) -> onnx.ValueInfoProto:

@@ -1,4 +1,6 @@
-"""Graphs that something is wrong with: what check_onnx must fail, or pass where it only looks wrong, and never stumble over."""
+"""Graphs that something is wrong with: what check_onnx must fail, or pass where it only looks wrong, and never stumble
+over.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +114,9 @@ def input_type(kind: int) -> Mutation:
             for index, name in enumerate(node.input):
                 if name == fed.name:
                     node.input[index] = "the cast input"
-        model.graph.node.insert(0, helper.make_node("Cast", [fed.name], ["the cast input"], name="the cast", to=TensorProto.FLOAT))
+        model.graph.node.insert(
+            0, helper.make_node("Cast", [fed.name], ["the cast input"], name="the cast", to=TensorProto.FLOAT)
+        )
 
     return change
 
@@ -265,7 +269,9 @@ def training(model: ModelProto, _: np.random.Generator) -> None:
     for name in ("gain", "shift", "mean", "variance"):
         model.graph.initializer.append(numpy_helper.from_array(np.ones(size, np.float32), f"training {name}"))
     inputs = [model.graph.input[0].name, *(f"training {name}" for name in ("gain", "shift", "mean", "variance"))]
-    node = helper.make_node("BatchNormalization", inputs, ["trained", "new mean", "new variance"], name="training", training_mode=1)
+    node = helper.make_node(
+        "BatchNormalization", inputs, ["trained", "new mean", "new variance"], name="training", training_mode=1
+    )
     for other in model.graph.node:
         for index, each in enumerate(other.input):
             if each == inputs[0]:
@@ -291,7 +297,9 @@ def chosen(model: ModelProto, _: np.random.Generator) -> None:
         node = helper.make_node(operator, ["before the last"], [result.name], name=f"{operator} inside")
         branches.append(helper.make_graph([node], operator, [], [result]))
     model.graph.initializer.append(numpy_helper.from_array(np.array(True), "the condition"))
-    choice = helper.make_node("If", ["the condition"], [name], name="the choice", then_branch=branches[0], else_branch=branches[1])
+    choice = helper.make_node(
+        "If", ["the condition"], [name], name="the choice", then_branch=branches[0], else_branch=branches[1]
+    )
     model.graph.node[-1].CopyFrom(choice)
 
 

@@ -1,4 +1,6 @@
-"""The layers of random graphs: convolutions, products, pooling, attention and what stands around them in real models."""
+"""The layers of random graphs: convolutions, products, pooling, attention and what stands around them in real
+models.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from support.fuzz_draft import Draft, Tensor
 
 
 def convolution(d: Draft, x: Tensor) -> Optional[Tensor]:
-    """Of one to three dimensions: any stride, padding, dilation and group; with or without bias, kernel_shape and what follows."""
+    """Of one to three dimensions: any stride, padding, dilation and group; with or without bias, kernel_shape and what
+    follows.
+    """
     if len(x.shape) < 2 or min(x.shape[1:]) < 3 or len(x.shape) > 4:
         return None
     channels, spatial = x.shape[0], x.shape[1:]
@@ -55,7 +59,9 @@ def transposed_convolution(d: Draft, x: Tensor) -> Optional[Tensor]:
 
 
 def gemm(d: Draft, x: Tensor) -> Optional[Tensor]:
-    """Over vectors, or over tokens that become rows; with every form of bias, alpha, beta and either order of the weight."""
+    """Over vectors, or over tokens that become rows; with every form of bias, alpha, beta and either order of the
+    weight.
+    """
     tokens = len(x.shape) == 2
     if len(x.shape) > 2 or x.shape[-1] < 3:
         return None
@@ -75,7 +81,9 @@ def gemm(d: Draft, x: Tensor) -> Optional[Tensor]:
             attributes["beta"] = 0.5
     result = d.node("Gemm", inputs, (out,), **attributes)
     if tokens:
-        result = d.node("Reshape", [result.name, d.constant(np.array([-1, x.shape[0], out], np.int64), "tokens")], (x.shape[0], out))
+        result = d.node(
+            "Reshape", [result.name, d.constant(np.array([-1, x.shape[0], out], np.int64), "tokens")], (x.shape[0], out)
+        )
     return _behind(d, result)
 
 
@@ -87,9 +95,13 @@ def product(d: Draft, x: Tensor) -> Optional[Tensor]:
     out = int(d.pick((6, 8, 12)))
     if form == "left" and len(x.shape) >= 2 and x.shape[-2] >= 2:
         rows = x.shape[-2]
-        return _behind(d, d.node("MatMul", [d.weight(out, rows, fan_in=rows), x.name], (*x.shape[:-2], out, size)), bias=False)
+        return _behind(
+            d, d.node("MatMul", [d.weight(out, rows, fan_in=rows), x.name], (*x.shape[:-2], out, size)), bias=False
+        )
     if form == "batch" and len(x.shape) >= 3:
-        return _behind(d, d.node("MatMul", [x.name, d.weight(x.shape[-3], size, out, fan_in=size)], (*x.shape[:-1], out)))
+        return _behind(
+            d, d.node("MatMul", [x.name, d.weight(x.shape[-3], size, out, fan_in=size)], (*x.shape[:-1], out))
+        )
     if form == "vector" and len(x.shape) >= 2:
         return d.node("MatMul", [x.name, d.weight(size, fan_in=size)], x.shape[:-1])
     return _behind(d, d.node("MatMul", [x.name, d.weight(size, out, fan_in=size)], (*x.shape[:-1], out)))
@@ -133,7 +145,9 @@ def attend(d: Draft, parts: tuple[Tensor, Tensor, Tensor], masks: bool) -> Tenso
     scores = d.node("MatMul", [query.name, turned.name], shape)
     divides = d.chance(0.5)
     factor = math.sqrt(query.shape[-1])
-    scores = d.node("Div" if divides else "Mul", [scores.name, d.constant(np.float32(factor if divides else 1 / factor))], shape)
+    scores = d.node(
+        "Div" if divides else "Mul", [scores.name, d.constant(np.float32(factor if divides else 1 / factor))], shape
+    )
     if masks:
         scores = _mask(d, scores)
     weights = d.node("Softmax", [scores.name], shape, axis=-1)
@@ -148,7 +162,11 @@ def pooling(d: Draft, x: Tensor) -> Optional[Tensor]:
     size, stride = d.pick(((2, 2), (3, 2), (3, 1)))
     pad = int(d.pick((0, 0, 1))) if size == 3 else 0
     ceil = d.chance(0.3)
-    attributes: dict[str, Any] = {"kernel_shape": [size] * len(spatial), "strides": [stride] * len(spatial), "pads": [pad] * 2 * len(spatial)}
+    attributes: dict[str, Any] = {
+        "kernel_shape": [size] * len(spatial),
+        "strides": [stride] * len(spatial),
+        "pads": [pad] * 2 * len(spatial),
+    }
     if ceil:
         attributes["ceil_mode"] = 1
     if operator == "AveragePool" and d.chance(0.5):
@@ -166,12 +184,18 @@ def global_pooling(d: Draft, x: Tensor) -> Optional[Tensor]:
     if len(x.shape) < 2:
         return None
     ones = [1] * (len(x.shape) - 1)
-    pooled = d.node(d.pick(("GlobalAveragePool", "GlobalAveragePool", "GlobalAveragePool", "GlobalMaxPool")), [x.name], (x.shape[0], *ones))
+    pooled = d.node(
+        d.pick(("GlobalAveragePool", "GlobalAveragePool", "GlobalAveragePool", "GlobalMaxPool")),
+        [x.name],
+        (x.shape[0], *ones),
+    )
     form = d.pick(("Flatten", "Squeeze", "Reshape", "left"))
     if form == "Flatten":
         return d.node("Flatten", [pooled.name], x.shape[:1])
     if form == "Squeeze":
-        return d.node("Squeeze", [pooled.name, d.constant(np.arange(2, 2 + len(ones), dtype=np.int64), "axes")], x.shape[:1])
+        return d.node(
+            "Squeeze", [pooled.name, d.constant(np.arange(2, 2 + len(ones), dtype=np.int64), "axes")], x.shape[:1]
+        )
     return reshape_to(d, pooled, x.shape[:1]) if form == "Reshape" else pooled
 
 
@@ -182,8 +206,14 @@ def excitation(d: Draft, x: Tensor) -> Optional[Tensor]:
     ones = [1] * (len(x.shape) - 1)
     channels, less = x.shape[0], max(2, x.shape[0] // 2)
     pooled = d.node("GlobalAveragePool", [x.name], (channels, *ones))
-    squeezed = d.node("Relu", [d.node("Conv", [pooled.name, d.weight(less, channels, *ones)], (less, *ones)).name], (less, *ones))
-    gate = d.node("Conv", [squeezed.name, d.weight(channels, less, *ones), d.constant(d.normal(channels), "bias")], (channels, *ones))
+    squeezed = d.node(
+        "Relu", [d.node("Conv", [pooled.name, d.weight(less, channels, *ones)], (less, *ones)).name], (less, *ones)
+    )
+    gate = d.node(
+        "Conv",
+        [squeezed.name, d.weight(channels, less, *ones), d.constant(d.normal(channels), "bias")],
+        (channels, *ones),
+    )
     gate = d.node(d.pick(("Sigmoid", "HardSigmoid")), [gate.name], gate.shape)
     return d.node("Mul", [x.name, gate.name] if d.chance(0.7) else [gate.name, x.name], x.shape)
 
@@ -191,7 +221,12 @@ def excitation(d: Draft, x: Tensor) -> Optional[Tensor]:
 def batch_normalization(d: Draft, x: Tensor) -> Optional[Tensor]:
     """In evaluation mode."""
     size = x.shape[0]
-    spread = [d.normal(size, scale=0.2) + np.float32(1), d.normal(size, scale=0.2), d.normal(size, scale=0.2), np.abs(d.normal(size)) + np.float32(0.5)]
+    spread = [
+        d.normal(size, scale=0.2) + np.float32(1),
+        d.normal(size, scale=0.2),
+        d.normal(size, scale=0.2),
+        np.abs(d.normal(size)) + np.float32(0.5),
+    ]
     return d.node("BatchNormalization", [x.name, *(d.constant(values, "statistic") for values in spread)], x.shape)
 
 
@@ -208,7 +243,12 @@ def resized(d: Draft, x: Tensor) -> Optional[Tensor]:
     if len(x.shape) != 3 or x.size > 600:
         return None
     mode = d.pick(("nearest", "linear"))
-    attributes = {"mode": mode, "coordinate_transformation_mode": "asymmetric" if mode == "nearest" else d.pick(("half_pixel", "align_corners"))}
+    attributes = {
+        "mode": mode,
+        "coordinate_transformation_mode": (
+            "asymmetric" if mode == "nearest" else d.pick(("half_pixel", "align_corners"))
+        ),
+    }
     if mode == "nearest":
         attributes["nearest_mode"] = "floor"
     scales = d.constant(np.array([1, 1, 2, 2], np.float32), "scales")
@@ -217,7 +257,11 @@ def resized(d: Draft, x: Tensor) -> Optional[Tensor]:
 
 def slopes(d: Draft, x: Tensor) -> Optional[Tensor]:
     """PRelu with a slope for each channel."""
-    return d.node("PRelu", [x.name, d.constant(np.abs(d.normal(x.shape[0], *[1] * (len(x.shape) - 1), scale=0.2)), "slope")], x.shape)
+    return d.node(
+        "PRelu",
+        [x.name, d.constant(np.abs(d.normal(x.shape[0], *[1] * (len(x.shape) - 1), scale=0.2)), "slope")],
+        x.shape,
+    )
 
 
 def tokens(d: Draft, x: Tensor) -> Optional[Tensor]:
@@ -235,7 +279,9 @@ def bottleneck(d: Draft, x: Tensor) -> Optional[Tensor]:
     channels = x.shape[0]
     y = Tensor(x.name, x.shape)
     for index in range(2):
-        y = d.node("Conv", [y.name, d.weight(channels, channels, 3, 3, fan_in=9 * channels)], x.shape, pads=[1, 1, 1, 1])
+        y = d.node(
+            "Conv", [y.name, d.weight(channels, channels, 3, 3, fan_in=9 * channels)], x.shape, pads=[1, 1, 1, 1]
+        )
         y = batch_normalization(d, y) or y if d.chance(0.5) else y
         y = d.node("Relu", [y.name], x.shape) if index == 0 else y
     total = d.node("Add", [x.name, y.name] if d.chance(0.5) else [y.name, x.name], x.shape)
@@ -253,7 +299,9 @@ def head(d: Draft, x: Tensor) -> Tensor:
     bias = [d.constant(d.normal(10, scale=0.2), "bias")] if d.chance(0.7) else []
     if d.chance(0.6) or not bias:
         return d.node("Gemm", [x.name, d.weight(10, x.shape[0]), *bias], (10,), transB=1)
-    return d.node("Add", [d.node("MatMul", [x.name, d.weight(x.shape[0], 10, fan_in=x.shape[0])], (10,)).name, *bias], (10,))
+    return d.node(
+        "Add", [d.node("MatMul", [x.name, d.weight(x.shape[0], 10, fan_in=x.shape[0])], (10,)).name, *bias], (10,)
+    )
 
 
 def _behind(d: Draft, x: Tensor, bias: bool = True) -> Tensor:
@@ -269,7 +317,9 @@ def _behind(d: Draft, x: Tensor, bias: bool = True) -> Tensor:
     return d.node("Relu", [x.name], x.shape) if form else x
 
 
-def _window(d: Draft, spatial: tuple[int, ...], size: int, stride: int, dilation: int) -> tuple[dict[str, Any], list[int]]:
+def _window(
+    d: Draft, spatial: tuple[int, ...], size: int, stride: int, dilation: int
+) -> tuple[dict[str, Any], list[int]]:
     """Attributes of a convolution's window, and the axes that it gives."""
     covered = dilation * (size - 1) + 1
     attributes: dict[str, Any] = {"strides": [stride] * len(spatial)}
@@ -303,7 +353,11 @@ def _mask(d: Draft, scores: Tensor) -> Tensor:
         low = d.constant(np.float32(d.pick((-np.inf, -1e4, np.finfo(np.float32).min))), "low")
         return d.node("Where", [d.constant(hidden, "hidden"), low, scores.name], scores.shape)
     value = {"infinite": -np.inf, "least": float(np.finfo(np.float32).min), "finite": -1e4}[form]
-    return d.node("Add", [scores.name, d.constant(np.where(hidden, np.float32(value), np.float32(0)).astype(np.float32), "mask")], scores.shape)
+    return d.node(
+        "Add",
+        [scores.name, d.constant(np.where(hidden, np.float32(value), np.float32(0)).astype(np.float32), "mask")],
+        scores.shape,
+    )
 
 
 LAYERS: tuple[Block, ...] = (

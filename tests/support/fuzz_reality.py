@@ -1,4 +1,6 @@
-"""What becomes of a file that something may be wrong with, fed as the pipeline feeds it: the judge of what check_onnx says."""
+"""What becomes of a file that something may be wrong with, fed as the pipeline feeds it: the judge of what check_onnx
+says.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +32,26 @@ def disagreements(path: Path) -> list[str]:
     """Where the verdict on a file and what becomes of it differ; and every traceback."""
     report = inspect(path)
     # TensorRT-RTX 1.7's parser was seen to end the process on what onnx.checker refuses.
-    reality = what_happens(path, asks_rtx="not asked" not in report.parsers_to_dict().get("tensorrt_rtx", {"verdict": "not asked"})["verdict"])
-    found = [f"traceback: {step}: {outcome}" for step, outcome in reality.items() if outcome.startswith("traceback") and report.verdict == "pass"]
+    reality = what_happens(
+        path,
+        asks_rtx="not asked" not in report.parsers_to_dict().get("tensorrt_rtx", {"verdict": "not asked"})["verdict"],
+    )
+    found = [
+        f"traceback: {step}: {outcome}"
+        for step, outcome in reality.items()
+        if outcome.startswith("traceback") and report.verdict == "pass"
+    ]
     if any("its seed is ignored" in finding.what for finding in report.findings):
         return found  # random answers are a warning, and repeat nowhere
     if report.verdict == "pass" and reality["run fp32"] != FINE:
         found.append(f"passes, and FP32: {reality['run fp32']}")
     if report.verdict == "pass" and any("nonsense" in outcome for outcome in reality.values()):
         found.append(f"passes, and computes nonsense: {reality}")
-    if report.verdict == "fail" and all(outcome == FINE for outcome in reality.values()) and not _refused_elsewhere(report.failure()):
+    if (
+        report.verdict == "fail"
+        and all(outcome == FINE for outcome in reality.values())
+        and not _refused_elsewhere(report.failure())
+    ):
         found.append(f"fails, and all is fine: {report.failure()}")
     return found
 
@@ -99,7 +112,12 @@ def _run(path: Path, precision: Precision, cache: Any, exact: dict[str, Array]) 
                 return f"nonsense: {output!r} has the shape {answer.shape} for {batch} images"
             if answer.dtype.kind == "f" and np.isnan(answer).any():
                 return f"nonsense: {output!r} holds NaN"
-            if precision is Precision.fp16 and output in exact and batch == BATCHES[-1] and sqnr_db(exact[output], answer) < LEAST_DB:
+            if (
+                precision is Precision.fp16
+                and output in exact
+                and batch == BATCHES[-1]
+                and sqnr_db(exact[output], answer) < LEAST_DB
+            ):
                 return f"nonsense: {output!r} has nothing to do with FP32's"
     if precision is Precision.fp32:
         exact.update(answers)
@@ -109,7 +127,9 @@ def _run(path: Path, precision: Precision, cache: Any, exact: dict[str, Array]) 
 def _independent(engine: OnnxRuntimeEngine, feeds: dict[str, Any], answers: Mapping[str, Array]) -> bool:
     """Whether the first image alone gives what it gave beside others; random numbers and quantization steps apart."""
     alone = engine.infer({spec.name: as_input(feeds[spec.name][:1], spec) for spec in engine.inputs})
-    floats = [name for name, answer in answers.items() if answer.dtype.kind == "f" and answer.shape[:1] == (max(BATCHES),)]
+    floats = [
+        name for name, answer in answers.items() if answer.dtype.kind == "f" and answer.shape[:1] == (max(BATCHES),)
+    ]
     return all(sqnr_db(answers[name][:1], alone[name]) > LEAST_DB for name in floats)
 
 
@@ -120,6 +140,11 @@ def _calibrate(path: Path, cache: list[Any]) -> str:
 
 
 def _refused_elsewhere(sentences: str) -> bool:
-    """What no run on ONNX Runtime shows: TensorRT's own limits, what is not valid ONNX, of which Q/DQ nodes need the order and the name, operators that
-    only some parsers have, and weights so damaged that the float model, which all is held against, is nonsense itself."""
-    return any(word in sentences for word in ("TensorRT", "parser of", "onnx.checker refuses", "outside of standard ONNX", "float32 overflows"))
+    """What no run on ONNX Runtime shows: TensorRT's own limits, what is not valid ONNX, of which Q/DQ nodes need the
+    order and the name, operators that only some parsers have, and weights so damaged that the float model, which all is
+    held against, is nonsense itself.
+    """
+    return any(
+        word in sentences
+        for word in ("TensorRT", "parser of", "onnx.checker refuses", "outside of standard ONNX", "float32 overflows")
+    )

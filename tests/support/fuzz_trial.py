@@ -1,4 +1,6 @@
-"""What every random graph is put through: the check, calibration, both placements, every precision, and a run of each engine."""
+"""What every random graph is put through: the check, calibration, both placements, every precision, and a run of each
+engine.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,12 @@ from support.reference import quantized_tensors, simulated, sqnr_db, without_pai
 INT8_DB = 3.0  # how far an INT8 engine may lie below the simulation of its own graph
 FP16_DB = 40.0
 FP32_DB = 70.0  # of float32 itself; InstanceNormalization over eight values loses the most
-FAITHFUL_DB = {Placement.tensorrt: 80.0, Placement.onnxruntime: 22.0}  # without rounded activations; the latter stores rounded weights
-# What rounding a Gaussian over four standard deviations to 8 bits leaves is 40.9 dB; nothing beyond is compared. ONNX Runtime moves a Q
-# above a Transpose or MaxPool, and so rounds once an output between them that the graph leaves alone.
+FAITHFUL_DB = {
+    Placement.tensorrt: 80.0,
+    Placement.onnxruntime: 22.0,
+}  # without rounded activations; the latter stores rounded weights
+# What rounding a Gaussian over four standard deviations to 8 bits leaves is 40.9 dB; nothing beyond is compared. ONNX
+# Runtime moves a Q above a Transpose or MaxPool, and so rounds once an output between them that the graph leaves alone.
 EXACT_DB = 40.0
 SETTINGS = Build(profile=Profile(1, BATCH, BATCH * BATCHES))
 ALGORITHMS = (CalibrationAlgorithm.minmax, CalibrationAlgorithm.entropy, CalibrationAlgorithm.percentile)
@@ -89,7 +94,9 @@ def _step(outcome: Outcome, what: str) -> Iterator[None]:
 
 
 def _passes(outcome: Outcome, path: Path) -> bool:
-    """Whether check_onnx passes a graph that runs. A refusal by a parser is a reason; any other is the check's own mistake."""
+    """Whether check_onnx passes a graph that runs. A refusal by a parser is a reason; any other is the check's own
+    mistake.
+    """
     with _step(outcome, "check_onnx"):
         report = inspect(path)
         if report.verdict == "pass":
@@ -112,7 +119,9 @@ def _calibrated(outcome: Outcome, drawn: Sample, path: Path) -> Optional[Calibra
 
 
 def _placed(outcome: Outcome, drawn: Sample, quantized: ModelProto, placement: Placement, corrected: bool) -> None:
-    """The Q/DQ graph is valid, means the float model, its ranges hold the values, and a session computes what it says."""
+    """The Q/DQ graph is valid, means the float model, its ranges hold the values, and a session computes what it
+    says.
+    """
     try:
         onnx.checker.check_model(quantized, full_check=True)
     except Exception as fault:  # noqa: BLE001 (of any kind: the file is invalid)
@@ -141,7 +150,8 @@ def _ranges(quantized: ModelProto, held: Mapping[str, Array], placement: Placeme
         slack = 0.12 * max(-pair.least, pair.greatest)
         if values.max() > pair.greatest + slack or values.min() < pair.least - slack:
             found.append(
-                f"range: {placement.name} {pair.tensor!r} holds {values.min():.3g} to {values.max():.3g} and its pair {pair.least:.3g} to {pair.greatest:.3g}"
+                f"range: {placement.name} {pair.tensor!r} holds {values.min():.3g} to {values.max():.3g} and its pair"
+                f" {pair.least:.3g} to {pair.greatest:.3g}"
             )
     return found
 
@@ -155,7 +165,9 @@ def _built(outcome: Outcome, drawn: Sample, path: Path, precision: Precision, ca
         last = [node.name for node in quantizable(drawn.model) if node.op_type != "ConvTranspose"][-1]
         names = [node.name for node in quantizable(drawn.model) if node.name and node.name != last]
         floats = float_nodes(drawn.model, [name for name in names if random.random() < 0.4])
-    built = RUNTIME.build(path, precision, SETTINGS, cache if precision in (Precision.int8, Precision.int8_mixed) else None, floats)
+    built = RUNTIME.build(
+        path, precision, SETTINGS, cache if precision in (Precision.int8, Precision.int8_mixed) else None, floats
+    )
     outcome.builds += 1
     engine = OnnxRuntimeEngine(path, open_session(built.plan), SETTINGS.profile.max)
     answers = engine.infer(drawn.feeds)
@@ -173,7 +185,9 @@ def _built(outcome: Outcome, drawn: Sample, path: Path, precision: Precision, ca
         outcome.problems.append(f"{precision.name}: {worst:.1f} dB")
 
 
-def _judge_int8(outcome: Outcome, drawn: Sample, quantized: ModelProto, answers: Mapping[str, Array], what: str) -> None:
+def _judge_int8(
+    outcome: Outcome, drawn: Sample, quantized: ModelProto, answers: Mapping[str, Array], what: str
+) -> None:
     expected = simulated(quantized, drawn.feeds)
     for value in drawn.model.graph.output:
         exact, said, got = drawn.held[value.name], expected[value.name], answers[value.name]

@@ -1,7 +1,7 @@
 """Runs a graph node by node, so that every tensor between two nodes is of the type that the graph says.
 
-ONNX Runtime on a CPU computes most FP16 operators through float32 and takes out the Casts between two of them: an engine
-of it never rounds what passes from one to the next, and never overflows there. A GPU does both.
+ONNX Runtime on a CPU computes most FP16 operators through float32 and takes out the Casts between two of them: an
+engine of it never rounds what passes from one to the next, and never overflows there. A GPU does both.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ def _computed(node: NodeProto, values: Mapping[str, Array], model: ModelProto) -
     read = {name for name in node.input if name} | {name for inner in inner_graphs(node) for name in _captured(inner)}
     given = {name: values[name] for name in sorted(read & set(values))}
     made = [name for name in node.output if name]
-    inputs = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape) for name, array in given.items()]
+    inputs = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in given.items()
+    ]
     graph = helper.make_graph([node], "node", inputs, [onnx.ValueInfoProto(name=name) for name in made])
     single = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     options = onnxruntime.SessionOptions()

@@ -26,7 +26,9 @@ def _name(path: Path) -> str:
 
 @cache
 def imported_by(path: Path) -> frozenset[str]:
-    """The library modules that a file imports itself. `import a.b.c` runs a and a.b too. Imports for the type checker alone do not run."""
+    """The library modules that a file imports itself. `import a.b.c` runs a and a.b too. Imports for the type checker
+    alone do not run.
+    """
     known = library()
     found: set[str] = set()
     asks_registry = asks_tasks = False
@@ -36,15 +38,23 @@ def imported_by(path: Path) -> frozenset[str]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             parts = package.split(".")
-            base = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [node.module])]) if node.level else str(node.module)
+            base = (
+                ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [node.module])])
+                if node.level
+                else str(node.module)
+            )
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         else:
             continue
         for name in names:
             above = name.split(".")
             found |= {".".join(above[:depth]) for depth in range(1, len(above) + 1)} & set(known)
-        asks_registry |= not {"enginewright.load", f"{REGISTRY}.get_runtime", f"{REGISTRY}.runtime_named"}.isdisjoint(names)
-        asks_registry |= REGISTRY in (names if isinstance(node, ast.Import) else names[1:])  # the package itself, of which any name may be used
+        asks_registry |= not {"enginewright.load", f"{REGISTRY}.get_runtime", f"{REGISTRY}.runtime_named"}.isdisjoint(
+            names
+        )
+        asks_registry |= REGISTRY in (
+            names if isinstance(node, ast.Import) else names[1:]
+        )  # the package itself, of which any name may be used
         asks_tasks |= f"{TASKS}.get_task" in names
     for asked, registry in ((asks_registry, REGISTRY), (asks_tasks, TASKS)):
         found |= {name for name in known if asked and name.startswith(registry + ".")}
@@ -68,7 +78,8 @@ def is_empty(path: Path) -> bool:
     """Whether a module does nothing: a docstring and imports from __future__ at most."""
     body = ast.parse(path.read_text()).body
     return all(
-        (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) or (isinstance(node, ast.ImportFrom) and node.module == "__future__")
+        (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        or (isinstance(node, ast.ImportFrom) and node.module == "__future__")
         for node in body
     )
 
@@ -81,6 +92,8 @@ def closure(path: Path) -> set[str]:
     while waiting:
         name = waiting.pop()
         seen.add(name)
-        if name != PACKAGE:  # its __init__ imports backends in `load` alone, which `imported_by` counts where it is imported
+        if (
+            name != PACKAGE
+        ):  # its __init__ imports backends in `load` alone, which `imported_by` counts where it is imported
             waiting |= imported_by(known[name]) - seen
     return {name for name in seen if not is_empty(known[name])}

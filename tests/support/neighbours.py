@@ -10,14 +10,18 @@ from collections.abc import Iterator
 
 from enginewright.benchmark.observer import Observer
 
-# Threads that hold no interpreter lock while they hash: beside twenty busy processes one thread would get less of a core than what disturbs.
+# Threads that hold no interpreter lock while they hash: beside twenty busy processes one thread would get less of a
+# core than what disturbs.
 BURN = (
     "import hashlib, os, threading\n"
     "def burn():\n"
     "    while os.getppid() != 0: hashlib.pbkdf2_hmac('sha256', b'password', b'salt', 100_000)\n"
     "for _ in range(24): threading.Thread(target=burn).start()"
 )
-ORPHAN = f"import subprocess as s, sys; print(s.Popen([sys.executable, '-c', {BURN!r}], stdout=s.DEVNULL, stderr=s.DEVNULL).pid)"
+ORPHAN = (
+    f"import subprocess as s, sys; print(s.Popen([sys.executable, '-c', {BURN!r}], stdout=s.DEVNULL,"
+    " stderr=s.DEVNULL).pid)"
+)
 
 
 @contextlib.contextmanager

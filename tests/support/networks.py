@@ -16,14 +16,24 @@ PLACEMENTS = pytest.mark.parametrize("placement", list(Placement), ids=lambda pl
 
 
 def residual_network(seed: int = 0, prefix: str = "", shape: Sequence[int] = (3, 12, 12)) -> ModelProto:
-    """conv - relu - [conv - relu - conv, + skip] - relu - max pool - global average pool - flatten - gemm, as exported: opset 17."""
+    """conv - relu - [conv - relu - conv, + skip] - relu - max pool - global average pool - flatten - gemm, as exported:
+    opset 17.
+    """
     random = np.random.default_rng(seed)
 
     def weight(name: str, *shape: int) -> onnx.TensorProto:
-        return numpy_helper.from_array((random.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32), name)
+        return numpy_helper.from_array(
+            (random.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32), name
+        )
 
     def conv(number: int, source: str) -> onnx.NodeProto:
-        return helper.make_node("Conv", [source, f"w{number}", f"b{number}"], [f"{prefix}conv{number}"], name=f"Conv_{number}", pads=[1, 1, 1, 1])
+        return helper.make_node(
+            "Conv",
+            [source, f"w{number}", f"b{number}"],
+            [f"{prefix}conv{number}"],
+            name=f"Conv_{number}",
+            pads=[1, 1, 1, 1],
+        )
 
     nodes = [
         conv(0, "input"),
@@ -33,7 +43,9 @@ def residual_network(seed: int = 0, prefix: str = "", shape: Sequence[int] = (3,
         conv(2, f"{prefix}relu1"),
         helper.make_node("Add", [f"{prefix}conv2", f"{prefix}relu0"], [f"{prefix}sum"], name="Add_0"),
         helper.make_node("Relu", [f"{prefix}sum"], [f"{prefix}relu2"], name="Relu_2"),
-        helper.make_node("MaxPool", [f"{prefix}relu2"], [f"{prefix}pool"], name="MaxPool_0", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node(
+            "MaxPool", [f"{prefix}relu2"], [f"{prefix}pool"], name="MaxPool_0", kernel_shape=[2, 2], strides=[2, 2]
+        ),
         conv(3, f"{prefix}pool"),
         helper.make_node("GlobalAveragePool", [f"{prefix}conv3"], [f"{prefix}mean"], name="GlobalAveragePool_0"),
         helper.make_node("Flatten", [f"{prefix}mean"], [f"{prefix}flat"], name="Flatten_0"),

@@ -1,4 +1,6 @@
-"""The operators that stand among quantized ones: no integer kernel is asked for, and ONNX Runtime may take one all the same."""
+"""The operators that stand among quantized ones: no integer kernel is asked for, and ONNX Runtime may take one all the
+same.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,11 @@ def unary(operator: str, *names: str) -> Callable[[Net, Values], str]:
     """One input; `names` of values are attributes of the node."""
 
     def add(net: Net, values: Values) -> str:
-        return net.node(operator, [net.source(values["source"], *SHAPE)], **{name: values[name] for name in names if values[name] is not None})
+        return net.node(
+            operator,
+            [net.source(values["source"], *SHAPE)],
+            **{name: values[name] for name in names if values[name] is not None},
+        )
 
     return add
 
@@ -43,11 +49,16 @@ def computed(operator: str) -> Callable[[Net, Values], str]:
 
 
 def normalization(operator: str) -> Callable[[Net, Values], str]:
-    """InstanceNormalization over maps, LayerNormalization over the last axis, BatchNormalization behind an operator that it cannot be folded into."""
+    """InstanceNormalization over maps, LayerNormalization over the last axis, BatchNormalization behind an operator
+    that it cannot be folded into.
+    """
 
     def add(net: Net, values: Values) -> str:
         size = SHAPE[-1] if operator == "LayerNormalization" else SHAPE[0]
-        parameters = [net.constant(np.abs(net.normal(size)) + np.float32(0.1)) for _ in range(4 if operator == "BatchNormalization" else 2)]
+        parameters = [
+            net.constant(np.abs(net.normal(size)) + np.float32(0.1))
+            for _ in range(4 if operator == "BatchNormalization" else 2)
+        ]
         source = net.source(values["source"], *SHAPE)
         if operator == "BatchNormalization" and values["source"] == SIGNED:
             source = net.node("Sigmoid", [source])
@@ -63,7 +74,11 @@ def where(net: Net, values: Values) -> str:
     if values["mask"] == "compared":
         mask = net.node("Greater", [source, net.constant(np.float32(0.1))])
     shape = {"scalar": (), "map": (1, *SHAPE)}.get(values["other"])
-    other = net.source(SIGNED, *SHAPE) if shape is None else net.constant(np.asarray(net.random.normal(size=shape), np.float32))
+    other = (
+        net.source(SIGNED, *SHAPE)
+        if shape is None
+        else net.constant(np.asarray(net.random.normal(size=shape), np.float32))
+    )
     return net.node("Where", [mask, *((other, source) if values["turned"] else (source, other))])
 
 

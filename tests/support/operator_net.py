@@ -1,4 +1,6 @@
-"""Small graphs around one operator: what stands before it, the operator with its attributes, and an INT8 layer behind it."""
+"""Small graphs around one operator: what stands before it, the operator with its attributes, and an INT8 layer behind
+it.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ class Net:
 
     def normal(self, *shape: int) -> Array:
         """Numbers for a weight, larger in some channels than in others."""
-        values = self.random.normal(size=shape) * self.random.uniform(0.3, 1.5, size=shape[:1] + (1,) * (len(shape) - 1))
+        values = self.random.normal(size=shape) * self.random.uniform(
+            0.3, 1.5, size=shape[:1] + (1,) * (len(shape) - 1)
+        )
         return values.astype(np.float32)
 
     def node(self, operator: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> str:
@@ -70,7 +74,13 @@ class Net:
             self.conv(given, (shape[0], CHANNELS), len(shape) - 1)  # so that it is quantized
             return given
         group = shape[0] if kind == GROUPS else 1
-        made = self.conv(given, (shape[0], shape[0]), len(shape) - 1, -4 * float(np.sqrt(shape[0])) if kind == NEGATIVE else 0.0, group)
+        made = self.conv(
+            given,
+            (shape[0], shape[0]),
+            len(shape) - 1,
+            -4 * float(np.sqrt(shape[0])) if kind == NEGATIVE else 0.0,
+            group,
+        )
         if kind == RELU:
             return self.node("Relu", [made])
         if kind == CLIP:
@@ -107,12 +117,19 @@ class Net:
     def model(self, outputs: Optional[Sequence[str]] = None) -> ModelProto:
         """The graph with these outputs; without any, all that nobody reads."""
         read = {tensor for node in self.nodes for tensor in node.input}
-        ends = list(outputs) if outputs else [*self.kept, *(node.output[0] for node in self.nodes if node.output[0] not in read)]
+        ends = (
+            list(outputs)
+            if outputs
+            else [*self.kept, *(node.output[0] for node in self.nodes if node.output[0] not in read)]
+        )
         used = [tensor for tensor in self.weights if tensor.name in read]
         graph = helper.make_graph(
             self.nodes,
             "operator",
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape[1:]]) for name, shape in self.inputs.items()],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape[1:]])
+                for name, shape in self.inputs.items()
+            ],
             [helper.make_empty_tensor_value_info(name) for name in ends],
             used,
         )
@@ -120,7 +137,9 @@ class Net:
         inferred = onnx.shape_inference.infer_shapes(made)
         types = {value.name: value for value in [*inferred.graph.value_info, *inferred.graph.output]}
         del made.graph.output[:]
-        made.graph.output.extend(types.get(name) or helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ends)
+        made.graph.output.extend(
+            types.get(name) or helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ends
+        )
         return made
 
 

@@ -27,7 +27,8 @@ MOST = 100.0  # dB; beyond it all answers are the same
 class Truth:
     """Of one placement."""
 
-    exact_db: float  # of the Q/DQ graph in float64 without its pairs, against the float model: rounded weights alone, or not even these
+    # of the Q/DQ graph in float64 without its pairs, against the float model: rounded weights alone, or not even these
+    exact_db: float
     simulated_db: float  # of the Q/DQ graph in float64, against the float model in float64
     executed_db: float  # of what ONNX Runtime computes with its optimizer on, against the float model in float64
     agreement_db: float  # of what ONNX Runtime computes, against the simulation
@@ -43,8 +44,12 @@ class Truth:
 
     @property
     def gap_db(self) -> float:
-        """What execution loses beyond the rounding that the graph asks for; 0 where it agrees with the simulation anyway."""
-        most = min(MOST, self.float_db)  # INT8 cannot be nearer than float: of Sigmoid(-12) ONNX Runtime's float32 knows four digits
+        """What execution loses beyond the rounding that the graph asks for; 0 where it agrees with the simulation
+        anyway.
+        """
+        most = min(
+            MOST, self.float_db
+        )  # INT8 cannot be nearer than float: of Sigmoid(-12) ONNX Runtime's float32 knows four digits
         return min(self.simulated_db, most) - min(self.executed_db, most) if self.agreement_db < MOST else 0.0
 
 
@@ -87,4 +92,6 @@ def truth(net: Net, placements: Sequence[Placement] = tuple(Placement)) -> dict[
 def _joined(tensors: dict[str, Array], names: Sequence[str]) -> Array:
     """All outputs in one, each with the same weight."""
     flat = [tensors[name].astype(np.float64).reshape(-1) for name in names]
-    return np.concatenate([values / (np.sqrt((values**2).mean()) or 1.0) for values in flat]) if len(flat) > 1 else flat[0]
+    return (
+        np.concatenate([values / (np.sqrt((values**2).mean()) or 1.0) for values in flat]) if len(flat) > 1 else flat[0]
+    )

@@ -48,7 +48,9 @@ class Project:
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, its output in one pipe."""
         bin_folder = str(Path(sys.executable).parent)
-        temporary = self.root.parent / "tmp"  # with the lock of the device: tests that run side by side wait for none of each other's
+        temporary = (
+            self.root.parent / "tmp"
+        )  # with the lock of the device: tests that run side by side wait for none of each other's
         temporary.mkdir(exist_ok=True)
         environment = {
             **os.environ,
@@ -58,14 +60,24 @@ class Project:
             "COLUMNS": "200",
             **self.environment,
         }
-        return subprocess.Popen(command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
     def call(self, *command: str) -> Run:
         """Run a command to its end."""
         return self.end(self.start(*command))
 
     def end(self, process: subprocess.Popen[str]) -> Run:
-        """Wait for a command that was started. One that hangs is killed with all that it started, else the test would wait for it again."""
+        """Wait for a command that was started. One that hangs is killed with all that it started, else the test would
+        wait for it again.
+        """
         try:
             output, _ = process.communicate(timeout=HANG_SECONDS)
         except BaseException:
@@ -80,7 +92,12 @@ class Project:
 
     def git(self, *arguments: str) -> None:
         """One git command, as somebody who has a name."""
-        subprocess.run(["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments], cwd=self.root, check=True, capture_output=True)
+        subprocess.run(
+            ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments],
+            cwd=self.root,
+            check=True,
+            capture_output=True,
+        )
 
     def stage(self, name: str) -> Run:
         """One stage's script alone, as DVC would start it."""
@@ -93,7 +110,11 @@ class Project:
 
     def bytes_of(self, folder: str) -> dict[str, bytes]:
         """Content of every file below a folder."""
-        return {str(path.relative_to(self.root)): path.read_bytes() for path in sorted((self.root / folder).rglob("*")) if path.is_file()}
+        return {
+            str(path.relative_to(self.root)): path.read_bytes()
+            for path in sorted((self.root / folder).rglob("*"))
+            if path.is_file()
+        }
 
     def leftovers(self) -> list[str]:
         """Temporary files that a stage left behind."""
@@ -103,7 +124,11 @@ class Project:
 def checkout(destination: Path) -> None:
     """Copy what git tracks or would track, without tests, docs and results."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.splitlines()
     for name in listed:
         if (ROOT / name).is_file() and not name.startswith(("artifacts/", "tests/", "docs/")) and name != "dvc.lock":
@@ -128,7 +153,9 @@ def downstream(names: set[str]) -> set[str]:
     while True:
         made = [out for name in names for out in outs[name]]
         grown = names | {
-            name for name, stage in described.items() if any(dep == out or dep.startswith(out + "/") for dep in _paths(stage.get("deps", [])) for out in made)
+            name
+            for name, stage in described.items()
+            if any(dep == out or dep.startswith(out + "/") for dep in _paths(stage.get("deps", [])) for out in made)
         }
         if grown == names:
             return names
@@ -140,5 +167,7 @@ def readers(key: str) -> set[str]:
     return {
         name
         for name, stage in stages().items()
-        if any(key == own or key.startswith(f"{own}.") or str(own).startswith(f"{key}.") for own in stage.get("params", []))
+        if any(
+            key == own or key.startswith(f"{own}.") or str(own).startswith(f"{key}.") for own in stage.get("params", [])
+        )
     }

@@ -1,8 +1,8 @@
 """A model run in float64 by onnx's own reference, its Q/DQ pairs included: what INT8 is held against.
 
-`simulated` says what the Q/DQ graph means; an engine that differs from it by more than rounding computes something else. It cannot say whether the graph
-means the right thing, as a wrong scale is wrong in both: `without_pairs` must be the float model again, and `quantized_tensors` says which
-range each pair stands for.
+`simulated` says what the Q/DQ graph means; an engine that differs from it by more than rounding computes something
+else. It cannot say whether the graph means the right thing, as a wrong scale is wrong in both: `without_pairs` must be
+the float model again, and `quantized_tensors` says which range each pair stands for.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ Array = npt.NDArray[Any]
 
 
 def in_float64(model: ModelProto) -> ModelProto:
-    """A copy in which every float32 is a float64: weights, inputs, outputs, constants and Casts. Integers and halves stay."""
+    """A copy in which every float32 is a float64: weights, inputs, outputs, constants and Casts. Integers and halves
+    stay.
+    """
     result = ModelProto()
     result.CopyFrom(model)
     _widen(result.graph)
@@ -40,7 +42,9 @@ def simulated(model: ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]
 
 
 def sqnr_db(reference: Array, got: Array) -> float:
-    """Signal over noise in dB; infinite without noise, and minus infinity if `got` is not finite where the reference is."""
+    """Signal over noise in dB; infinite without noise, and minus infinity if `got` is not finite where the reference
+    is.
+    """
     with np.errstate(all="ignore"):
         finite = np.isfinite(reference)
         exact, other = reference[finite].astype(np.float64), got[finite].astype(np.float64)
@@ -80,14 +84,20 @@ def quantized_tensors(model: ModelProto) -> list[Pair]:
         if node.op_type == "QuantizeLinear" and node.input[0] not in constants:
             zero_point = constants[node.input[2]]
             limits = np.iinfo(zero_point.dtype)
-            pairs.append(Pair(node.input[0], float(constants[node.input[1]]), int(zero_point), (int(limits.min), int(limits.max))))
+            pairs.append(
+                Pair(
+                    node.input[0], float(constants[node.input[1]]), int(zero_point), (int(limits.min), int(limits.max))
+                )
+            )
     return pairs
 
 
 def without_pairs(model: ModelProto) -> ModelProto:
-    """A copy that no longer rounds: each Q hands its input on, and so does each DQ behind one. Weights that are stored as integers stay so.
+    """A copy that no longer rounds: each Q hands its input on, and so does each DQ behind one. Weights that are stored
+    as integers stay so.
 
-    Of TensorRT's placement this is the float model again, in other words; of ONNX Runtime's it is that with rounded weights.
+    Of TensorRT's placement this is the float model again, in other words; of ONNX Runtime's it is that with rounded
+    weights.
     """
     result = ModelProto()
     result.CopyFrom(model)
@@ -101,7 +111,9 @@ def without_pairs(model: ModelProto) -> ModelProto:
 
 def _constants(graph: GraphProto) -> dict[str, Array]:
     found: dict[str, Array] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    found.update({node.output[0]: numpy_helper.to_array(node.attribute[0].t) for node in graph.node if _holds_tensor(node)})
+    found.update(
+        {node.output[0]: numpy_helper.to_array(node.attribute[0].t) for node in graph.node if _holds_tensor(node)}
+    )
     return found
 
 

@@ -1,7 +1,7 @@
 """Operators in float64 that onnx's own reference lacks, or computes wrongly, as of onnx 1.23.
 
-It has QuantizeLinear from opset 19 on; at opset 13 its BatchNormalization takes statistics of the batch; GlobalMaxPool keeps one value of all channels;
-ConvTranspose fails with groups, and pooling over volumes reads beyond them.
+It has QuantizeLinear from opset 19 on; at opset 13 its BatchNormalization takes statistics of the batch; GlobalMaxPool
+keeps one value of all channels; ConvTranspose fails with groups, and pooling over volumes reads beyond them.
 """
 
 from __future__ import annotations
@@ -45,9 +45,22 @@ class BatchNormalization(OpRun):
 
     op_domain = ""
 
-    def _run(self, x: Array, scale: Array, shift: Array, mean: Array, variance: Array, epsilon: Optional[float] = None, **_: Any) -> tuple[Array]:
-        gain, moved, middle, spread = (_along(values, x.ndim, 1) if x.ndim > 1 else values for values in (scale, shift, mean, variance))
-        return ((gain * (x - middle) / np.sqrt(spread + (1e-5 if epsilon is None else epsilon)) + moved).astype(x.dtype),)
+    def _run(
+        self,
+        x: Array,
+        scale: Array,
+        shift: Array,
+        mean: Array,
+        variance: Array,
+        epsilon: Optional[float] = None,
+        **_: Any,
+    ) -> tuple[Array]:
+        gain, moved, middle, spread = (
+            _along(values, x.ndim, 1) if x.ndim > 1 else values for values in (scale, shift, mean, variance)
+        )
+        return (
+            (gain * (x - middle) / np.sqrt(spread + (1e-5 if epsilon is None else epsilon)) + moved).astype(x.dtype),
+        )
 
 
 class GlobalMaxPool(OpRun):
@@ -74,7 +87,10 @@ class Conv(OpRun):
         covered = [gap * (size - 1) + 1 for gap, size in zip(apart, w.shape[2:])]
         around = _pads(x.shape[2:], covered, steps, pads, auto_pad)
         windows = _windows(np.pad(x, [(0, 0), (0, 0), *around]), covered, steps, apart)
-        parts = [_product(piece, weight, rank) for piece, weight in zip(np.split(windows, groups, axis=1), np.split(w, groups, axis=0))]
+        parts = [
+            _product(piece, weight, rank)
+            for piece, weight in zip(np.split(windows, groups, axis=1), np.split(w, groups, axis=0))
+        ]
         result = np.concatenate(parts, axis=1)
         return (result if b is None else result + b.reshape(-1, *[1] * rank),)
 
@@ -91,7 +107,11 @@ class ConvTranspose(OpRun):
     ) -> tuple[Array]:  # fmt: skip
         del kernel_shape
         rank, groups = x.ndim - 2, group or 1
-        steps, apart, extra = list(strides or [1] * rank), list(dilations or [1] * rank), list(output_padding or [0] * rank)
+        steps, apart, extra = (
+            list(strides or [1] * rank),
+            list(dilations or [1] * rank),
+            list(output_padding or [0] * rank),
+        )
         wide = np.zeros((*x.shape[:2], *((axis - 1) * step + 1 for axis, step in zip(x.shape[2:], steps))))
         wide[(slice(None), slice(None), *(slice(None, None, step) for step in steps))] = x
         covered = [gap * (size - 1) for gap, size in zip(apart, w.shape[2:])]
@@ -99,11 +119,22 @@ class ConvTranspose(OpRun):
         flipped = np.flip(w, tuple(range(2, w.ndim)))
         weights = np.concatenate([part.swapaxes(0, 1) for part in np.split(flipped, groups, axis=0)])
         windows = _windows(wide, [reach + 1 for reach in covered], [1] * rank, apart)
-        parts = [_product(piece, weight, rank) for piece, weight in zip(np.split(windows, groups, axis=1), np.split(weights, groups, axis=0))]
+        parts = [
+            _product(piece, weight, rank)
+            for piece, weight in zip(np.split(windows, groups, axis=1), np.split(weights, groups, axis=0))
+        ]
         result = np.concatenate(parts, axis=1)
-        wanted = [axis * step for axis, step in zip(x.shape[2:], steps)] if auto_pad in ("SAME_UPPER", "SAME_LOWER") else None
-        around = _cut_to(result.shape[2:], list(output_shape or [])[-rank:] or wanted, auto_pad) or list(pads or [0] * 2 * rank)
-        cut = tuple(slice(before, size - after) for before, after, size in zip(around[:rank], around[rank:], result.shape[2:]))
+        wanted = (
+            [axis * step for axis, step in zip(x.shape[2:], steps)]
+            if auto_pad in ("SAME_UPPER", "SAME_LOWER")
+            else None
+        )
+        around = _cut_to(result.shape[2:], list(output_shape or [])[-rank:] or wanted, auto_pad) or list(
+            pads or [0] * 2 * rank
+        )
+        cut = tuple(
+            slice(before, size - after) for before, after, size in zip(around[:rank], around[rank:], result.shape[2:])
+        )
         result = result[(slice(None), slice(None), *cut)]
         return (result if b is None else result + b.reshape(-1, *[1] * rank),)
 
@@ -135,11 +166,22 @@ class AveragePool(OpRun):
         window = (kernel_shape, strides, dilations, pads)
         over = tuple(range(x.ndim, 2 * x.ndim - 2))
         total = _pooled(x, 0.0, window, auto_pad, bool(ceil_mode)).sum(axis=over)
-        count = _pooled(np.ones_like(x), 0.0, window, auto_pad, bool(ceil_mode), 1.0 if count_include_pad else 0.0).sum(axis=over)
+        count = _pooled(np.ones_like(x), 0.0, window, auto_pad, bool(ceil_mode), 1.0 if count_include_pad else 0.0).sum(
+            axis=over
+        )
         return (total / count,)
 
 
-OPERATORS = (QuantizeLinear, DequantizeLinear, BatchNormalization, GlobalMaxPool, Conv, ConvTranspose, MaxPool, AveragePool)
+OPERATORS = (
+    QuantizeLinear,
+    DequantizeLinear,
+    BatchNormalization,
+    GlobalMaxPool,
+    Conv,
+    ConvTranspose,
+    MaxPool,
+    AveragePool,
+)
 
 
 def _along(values: Array, rank: int, axis: int) -> Array:
@@ -160,7 +202,14 @@ def _windows(padded: Array, covered: Sequence[int], steps: Sequence[int], apart:
     """[n, c, *out, *kernel]: what each window of a padded map sees."""
     rank = padded.ndim - 2
     seen = sliding_window_view(padded, covered, axis=tuple(range(2, 2 + rank)))
-    found: Array = seen[(slice(None), slice(None), *(slice(None, None, step) for step in steps), *(slice(None, None, gap) for gap in apart))]
+    found: Array = seen[
+        (
+            slice(None),
+            slice(None),
+            *(slice(None, None, step) for step in steps),
+            *(slice(None, None, gap) for gap in apart),
+        )
+    ]
     return found
 
 
@@ -172,18 +221,31 @@ def _cut_to(sizes: Sequence[int], wanted: Ints, auto_pad: Optional[str]) -> list
     return [*less, *more] if auto_pad == "SAME_UPPER" else [*more, *less]
 
 
-def _pads(shape: Sequence[int], covered: Sequence[int], steps: Sequence[int], pads: Ints, auto_pad: Optional[str]) -> list[tuple[int, int]]:
+def _pads(
+    shape: Sequence[int], covered: Sequence[int], steps: Sequence[int], pads: Ints, auto_pad: Optional[str]
+) -> list[tuple[int, int]]:
     rank = len(shape)
     if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
-        missing = [max(0, (-(-axis // step) - 1) * step + reach - axis) for axis, step, reach in zip(shape, steps, covered)]
+        missing = [
+            max(0, (-(-axis // step) - 1) * step + reach - axis) for axis, step, reach in zip(shape, steps, covered)
+        ]
         less, more = [each // 2 for each in missing], [each - each // 2 for each in missing]
         return list(zip(less, more) if auto_pad == "SAME_UPPER" else zip(more, less))
     stated = list(pads or [0] * 2 * rank) if auto_pad != "VALID" else [0] * 2 * rank
     return list(zip(stated[:rank], stated[rank:]))
 
 
-def _pooled(x: Array, outside: float, window: tuple[Ints, Ints, Ints, Ints], auto_pad: Optional[str], ceil: bool, padding: Optional[float] = None) -> Array:
-    """What each window sees: `padding` (default: `outside`) where it reaches into the padding, `outside` beyond that."""
+def _pooled(
+    x: Array,
+    outside: float,
+    window: tuple[Ints, Ints, Ints, Ints],
+    auto_pad: Optional[str],
+    ceil: bool,
+    padding: Optional[float] = None,
+) -> Array:
+    """What each window sees: `padding` (default: `outside`) where it reaches into the padding, `outside` beyond
+    that.
+    """
     kernel, strides, dilations, pads = window
     rank = x.ndim - 2
     sizes = list(kernel or [1] * rank)
@@ -194,6 +256,8 @@ def _pooled(x: Array, outside: float, window: tuple[Ints, Ints, Ints, Ints], aut
     beyond = []
     for axis, (size, step, reach) in enumerate(zip(padded.shape[2:], steps, covered)):
         more = -(size - reach) % step if ceil else 0
-        starts_outside = more and size - reach + more >= x.shape[2 + axis] + around[axis][0]  # a window must start in the map or before it
+        starts_outside = (
+            more and size - reach + more >= x.shape[2 + axis] + around[axis][0]
+        )  # a window must start in the map or before it
         beyond.append((0, 0 if starts_outside else more))
     return _windows(np.pad(padded, [(0, 0), (0, 0), *beyond], constant_values=outside), covered, steps, apart)

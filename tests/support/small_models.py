@@ -365,7 +365,9 @@ def _with_shape_arithmetic(name: str) -> bytes:
 
 
 def with_shape_arithmetic(name: str) -> onnx.ModelProto:
-    """The same before shape arithmetic over fixed axes is folded, as an ONNX file of other origin has it: Cast to float32, Sqrt and Range of a Shape."""
+    """The same before shape arithmetic over fixed axes is folded, as an ONNX file of other origin has it: Cast to
+    float32, Sqrt and Range of a Shape.
+    """
     return onnx.load_model_from_string(_with_shape_arithmetic(name))
 
 

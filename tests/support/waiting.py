@@ -1,4 +1,6 @@
-"""Waiting for events instead of for time, and a clock that only moves when it is told to: nothing here fails on a slow or busy machine."""
+"""Waiting for events instead of for time, and a clock that only moves when it is told to: nothing here fails on a slow
+or busy machine.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """One class an image: top-1 against the labels, agreement with FP32 where there are none.
 
-The answer is the largest of an image's outputs. One output has no largest, so a regression is refused here; an embedding cannot be told from scores.
+The answer is the largest of an image's outputs. One output has no largest, so a regression is refused here; an
+embedding cannot be told from scores.
 """
 
 from __future__ import annotations
@@ -52,10 +53,13 @@ class Classification:
 
     def check(self, outputs: Outputs, targets: Optional[Targets], names: Sequence[str]) -> None:
         """A label is the index of an output, and outputs of length 1 that are partly negative are an embedding."""
-        if (outputs < 0).any() and np.allclose(np.linalg.norm(np.asarray(outputs, np.float64), axis=1), 1, rtol=0, atol=UNIT):
+        if (outputs < 0).any() and np.allclose(
+            np.linalg.norm(np.asarray(outputs, np.float64), axis=1), 1, rtol=0, atol=UNIT
+        ):
             raise ModelError(
-                f"the outputs of {names[0]} and others are vectors of length 1, as embeddings are, and model.task classification takes the largest of "
-                "them for the answer; set model.task=outputs, which compares vectors"
+                f"the outputs of {names[0]} and others are vectors of length 1, as embeddings are, and model.task"
+                " classification takes the largest of them for the answer; set model.task=outputs, which compares"
+                " vectors"
             )
         if targets is None:
             return
@@ -63,7 +67,8 @@ class Classification:
         if len(beyond):
             index = int(beyond[0])
             raise DataError(
-                f"{names[index]} has the label {targets[index]}, and the model knows {outputs.shape[1]} classes; labels must be the indices of its outputs"
+                f"{names[index]} has the label {targets[index]}, and the model knows {outputs.shape[1]} classes; labels"
+                " must be the indices of its outputs"
             )
 
     def baseline(self, targets: Targets) -> Optional[float]:
@@ -74,7 +79,9 @@ class Classification:
         """Whether one class is the answer to all images."""
         return int(fp32.rows["prediction"].nunique()) == 1
 
-    def per_image(self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None) -> pd.DataFrame:
+    def per_image(
+        self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None
+    ) -> pd.DataFrame:
         """See `metrics.per_image`."""
         del mean
         return metrics.per_image(outputs, targets, reference)
@@ -85,9 +92,15 @@ class Classification:
 
     def compare(self, rows: pd.DataFrame, fp32: pd.DataFrame, confidence: float) -> dict[str, Any]:
         """See `statistics.compare`; the interval of the agreement."""
-        found = statistics.compare(rows["correct"].to_numpy(), fp32["correct"].to_numpy(), confidence) if "correct" in rows else {}
+        found = (
+            statistics.compare(rows["correct"].to_numpy(), fp32["correct"].to_numpy(), confidence)
+            if "correct" in rows
+            else {}
+        )
         if "agrees" in rows:
-            found["agreement_low"], found["agreement_high"] = proportion(int(rows["agrees"].sum()), len(rows)).interval(confidence)
+            found["agreement_low"], found["agreement_high"] = proportion(int(rows["agrees"].sum()), len(rows)).interval(
+                confidence
+            )
         return found
 
     def estimate(self, rows: pd.DataFrame, fp32: pd.DataFrame, ratio: float) -> Estimate:
@@ -108,7 +121,10 @@ class Classification:
             "classes.csv": by_class,
             "recall.csv": tables.recall_series(by_class),
             "changed.csv": tables.changed_table(predictions),
-            **{f"confusion_{precision}.csv": tables.confusion_table(images, frame, names, rows[FP32]) for precision, frame in rows.items()},
+            **{
+                f"confusion_{precision}.csv": tables.confusion_table(images, frame, names, rows[FP32])
+                for precision, frame in rows.items()
+            },
             "predictions.csv": predictions,
         }
 

@@ -1,7 +1,9 @@
-"""Any numbers: every output of an engine against FP32's, by the cosine between them and by SQNR. It needs no targets, and knows no classes.
+"""Any numbers: every output of an engine against FP32's, by the cosine between them and by SQNR. It needs no targets,
+and knows no classes.
 
-Both are taken over the whole set. The cosine is taken about FP32's mean over the images: what all images have in common, such as the anchors of a
-detector or the offset of a regression, would make every engine look alike, also one that answers the same whatever it sees.
+Both are taken over the whole set. The cosine is taken about FP32's mean over the images: what all images have in
+common, such as the anchors of a detector or the offset of a regression, would make every engine look alike, also one
+that answers the same whatever it sees.
 """
 
 from __future__ import annotations
@@ -22,7 +24,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CONSTANT = 1e-9  # of an output's power: varies less from image to image, and it is rounding
-SUMS = ("signal", "noise", "varying", "own", "product")  # of an image and output, each a column behind which the output's name stands
+SUMS = (
+    "signal",
+    "noise",
+    "varying",
+    "own",
+    "product",
+)  # of an image and output, each a column behind which the output's name stands
 WORST_IMAGES = 100  # of each engine in changed.csv
 
 Floats = npt.NDArray[np.float64]
@@ -37,7 +45,10 @@ class AllOutputs:
     class_figure = "cosine"
     without_targets = "lowest_cosine"
     every_output = True
-    shown: Sequence[Shown] = (Shown("lowest_cosine", "cosine of the worst output", ".6f"), Shown("sqnr_db", "SQNR of the worst output (dB)", ".1f"))
+    shown: Sequence[Shown] = (
+        Shown("lowest_cosine", "cosine of the worst output", ".6f"),
+        Shown("sqnr_db", "SQNR of the worst output (dB)", ".1f"),
+    )
 
     def accepts(self, shape: Sequence[int]) -> bool:
         """See `answers.accepts`."""
@@ -60,9 +71,13 @@ class AllOutputs:
     def answers_alike(self, fp32: Evaluation) -> bool:
         """Whether every output is the same for all images, to the last bit."""
         outputs = fp32.outputs
-        return outputs is not None and all(bool((outputs[name] == outputs[name][:1]).all()) for name in outputs.dtype.names or ())
+        return outputs is not None and all(
+            bool((outputs[name] == outputs[name][:1]).all()) for name in outputs.dtype.names or ()
+        )
 
-    def per_image(self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None) -> pd.DataFrame:
+    def per_image(
+        self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None
+    ) -> pd.DataFrame:
         """Judge a batch of finite outputs.
 
         Args:
@@ -72,9 +87,9 @@ class AllOutputs:
             mean: FP32's over all images, [1].
 
         Returns:
-            A row an image: `worst` (the lowest cosine of its outputs), and for each output, behind its name: `signal` and `noise` (sums of squares of
-            the reference and of the difference); `varying` and `own` (of the reference's and of the engine's distance from the mean), `product` (of
-            both).
+            A row an image: `worst` (the lowest cosine of its outputs), and for each output, behind its name: `signal`
+                and `noise` (sums of squares of the reference and of the difference); `varying` and `own` (of the
+                reference's and of the engine's distance from the mean), `product` (of both).
         """
         import pandas as pd
 
@@ -84,7 +99,9 @@ class AllOutputs:
         columns: dict[str, Floats] = {}
         cosines = []
         for name in outputs.dtype.names or ():
-            want, have, middle = (np.asarray(array[name], np.float64).reshape(len(array), -1) for array in (reference, outputs, mean))
+            want, have, middle = (
+                np.asarray(array[name], np.float64).reshape(len(array), -1) for array in (reference, outputs, mean)
+            )
             about, own = want - middle, have - middle
             terms = (np.square(want), np.square(want - have), np.square(about), np.square(own), about * own)
             sums = np.stack([term.sum(axis=1) for term in terms], axis=1)
@@ -98,11 +115,18 @@ class AllOutputs:
         each: dict[str, dict[str, Any]] = {}
         for name in _names(rows):
             sums = _sums(rows, name).sum(axis=0)
-            each[name] = {"cosine": float(_alike(sums, _constant(sums))), **({"sqnr_db": float(decibel(sums[0], sums[1]))} if sums[1] > 0 else {})}
+            each[name] = {
+                "cosine": float(_alike(sums, _constant(sums))),
+                **({"sqnr_db": float(decibel(sums[0], sums[1]))} if sums[1] > 0 else {}),
+            }
         if not each:
             return {}
         noises = [found["sqnr_db"] for found in each.values() if "sqnr_db" in found]
-        found = {"lowest_cosine": min(found["cosine"] for found in each.values()), "identical_to_fp32": not noises, "outputs": each}
+        found = {
+            "lowest_cosine": min(found["cosine"] for found in each.values()),
+            "identical_to_fp32": not noises,
+            "outputs": each,
+        }
         return {**found, "sqnr_db": min(noises)} if noises else found
 
     def compare(self, rows: pd.DataFrame, fp32: pd.DataFrame, confidence: float) -> dict[str, Any]:
@@ -116,37 +140,57 @@ class AllOutputs:
         """By the bootstrap over images; of several outputs all must hold, so each limit is the lowest of theirs."""
         del fp32
         names = _names(rows)
-        return Lowest([_of(rows, name, ratio) for name in names]) if names else Resampled(1 - ratio, len(rows), np.full(1, 1 - ratio), -1 - ratio, 1 - ratio)
+        return (
+            Lowest([_of(rows, name, ratio) for name in names])
+            if names
+            else Resampled(1 - ratio, len(rows), np.full(1, 1 - ratio), -1 - ratio, 1 - ratio)
+        )
 
     def noise(self, rows: pd.DataFrame) -> Optional[Estimate]:
         """The lowest SQNR of those outputs that differ from FP32's."""
-        found = [noise_estimate(rows[f"signal {name}"].to_numpy(), rows[f"noise {name}"].to_numpy()) for name in _names(rows)]
+        found = [
+            noise_estimate(rows[f"signal {name}"].to_numpy(), rows[f"noise {name}"].to_numpy()) for name in _names(rows)
+        ]
         differing = [estimate for estimate in found if estimate is not None]
         return Lowest(differing) if differing else None
 
     def tables(self, images: ImageSet, rows: Mapping[str, pd.DataFrame], classes: int) -> Tables:
-        """Cosine of each output, the images that an engine answers worst, no confusion, the worst cosine of each image."""
+        """Cosine of each output, the images that an engine answers worst, no confusion, the worst cosine of each
+        image.
+        """
         import pandas as pd
 
         del classes
         others = {precision: frame for precision, frame in rows.items() if precision != FP32}
         names = _names(next(iter(others.values()))) if others else []
         columns = {
-            f"cosine_{precision}": [float(_alike(total, _constant(total))) for total in (_sums(frame, name).sum(axis=0) for name in names)]
+            f"cosine_{precision}": [
+                float(_alike(total, _constant(total))) for total in (_sums(frame, name).sum(axis=0) for name in names)
+            ]
             for precision, frame in others.items()
         }
         outputs = pd.DataFrame({"class": names, **columns})
         changed = []
         for precision, frame in others.items():
-            worst = pd.DataFrame({"precision": precision, "name": list(images.names), FP32: 1.0, "predicted": frame["worst"].to_numpy()})
+            worst = pd.DataFrame(
+                {"precision": precision, "name": list(images.names), FP32: 1.0, "predicted": frame["worst"].to_numpy()}
+            )
             changed.append(worst.sort_values("predicted", kind="stable").head(WORST_IMAGES))
         series = outputs.rename(columns={f"cosine_{precision}": precision for precision in others})
         return {
             "classes.csv": outputs,
-            "recall.csv": series.melt(id_vars="class", value_vars=list(others), var_name="precision", value_name="share_right"),
-            "changed.csv": pd.concat(changed, ignore_index=True) if changed else pd.DataFrame(columns=["precision", "name", FP32, "predicted"]),
+            "recall.csv": series.melt(
+                id_vars="class", value_vars=list(others), var_name="precision", value_name="share_right"
+            ),
+            "changed.csv": (
+                pd.concat(changed, ignore_index=True)
+                if changed
+                else pd.DataFrame(columns=["precision", "name", FP32, "predicted"])
+            ),
             **{f"confusion_{precision}.csv": pd.DataFrame(columns=["actual", "predicted"]) for precision in rows},
-            "predictions.csv": pd.DataFrame({"name": list(images.names), **{name: frame["worst"].to_numpy() for name, frame in rows.items()}}),
+            "predictions.csv": pd.DataFrame(
+                {"name": list(images.names), **{name: frame["worst"].to_numpy() for name, frame in rows.items()}}
+            ),
         }
 
 
@@ -174,8 +218,8 @@ def _of(rows: pd.DataFrame, name: str, minus: float) -> Estimate:
 def _alike(sums: Floats, constant: bool = False) -> Floats:
     """The cosine about FP32's mean of [..., SUMS]: 1 where nothing varies in either, 0 where it does in one.
 
-    Where FP32 gives every image the same, all that varies is the engine's rounding. Then it is the cosine about zero of two vectors of FP32's length
-    that lie as far apart: 1 - noise / (2 signal).
+    Where FP32 gives every image the same, all that varies is the engine's rounding. Then it is the cosine about zero of
+    two vectors of FP32's length that lie as far apart: 1 - noise / (2 signal).
     """
     signal, noise, varying, own, product = np.moveaxis(sums, -1, 0)
     if constant:

@@ -1,6 +1,7 @@
 """A class for each pixel: mean IoU against the targets, agreement of pixels with FP32 where there are none.
 
-A row of an image keeps the cells of its confusion matrix that are not empty. Every figure of a set follows from their sums, of any choice of images.
+A row of an image keeps the cells of its confusion matrix that are not empty. Every figure of a set follows from their
+sums, of any choice of images.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ class Segmentation:
         if beyond.any():
             index = int(np.flatnonzero(beyond)[0])
             found = int(targets[index][targets[index] != IGNORED].max())
-            raise DataError(f"{names[index]} has a pixel of class {found}, and the model knows {classes}; targets must be the indices of its outputs")
+            raise DataError(
+                f"{names[index]} has a pixel of class {found}, and the model knows {classes}; targets must be the"
+                " indices of its outputs"
+            )
 
     def baseline(self, targets: Targets) -> Optional[float]:
         """Mean IoU where every pixel is answered with the most frequent class; None where all are ignored."""
@@ -78,18 +82,22 @@ class Segmentation:
         """Whether one class is the answer to all pixels of all images."""
         return len({int(answered) for cells in fp32.rows["cells"] for answered in cells[:, 1]}) == 1
 
-    def per_image(self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None) -> pd.DataFrame:
+    def per_image(
+        self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None
+    ) -> pd.DataFrame:
         """Judge a batch of finite outputs.
 
         Args:
             outputs: [n, classes, H, W] logits of the engine under test.
-            targets: uint8 [n, H, W], or None; FP32's answers then stand in for them in `cells`, or the engine's own without those.
+            targets: uint8 [n, H, W], or None; FP32's answers then stand in for them in `cells`, or the engine's own
+                without those.
             reference: [n, classes, H, W] logits of FP32 for the same images.
             mean: nothing is asked of it.
 
         Returns:
-            A row an image: `pixels`; `cells` (int64 [k, 3]: true class, answered class, pixels); with targets `iou` (mean over the classes in the image,
-            NaN if all is ignored); with a reference `agreeing` (pixels), `signal` and `noise` (sums of squares of the reference and of the difference).
+            A row an image: `pixels`; `cells` (int64 [k, 3]: true class, answered class, pixels); with targets `iou`
+                (mean over the classes in the image, NaN if all is ignored); with a reference `agreeing` (pixels),
+                `signal` and `noise` (sums of squares of the reference and of the difference).
         """
         import pandas as pd
 
@@ -109,7 +117,8 @@ class Segmentation:
         return pd.DataFrame(columns)
 
     def summary(self, rows: pd.DataFrame, classes: int) -> dict[str, Any]:
-        """Mean over classes of intersection over union of all pixels of the images (PASCAL VOC), pixel accuracy, agreement, SQNR.
+        """Mean over classes of intersection over union of all pixels of the images (PASCAL VOC), pixel accuracy,
+        agreement, SQNR.
 
         A class that no image has and no answer names does not count.
         """
@@ -125,7 +134,9 @@ class Segmentation:
         return found
 
     def compare(self, rows: pd.DataFrame, fp32: pd.DataFrame, confidence: float) -> dict[str, Any]:
-        """The difference in mean IoU, engine minus FP32, and intervals of it and of the agreement by the (paired) bootstrap over images."""
+        """The difference in mean IoU, engine minus FP32, and intervals of it and of the agreement by the (paired)
+        bootstrap over images.
+        """
         found: dict[str, Any] = {}
         if "agreeing" in rows:
             found["agreement_low"], found["agreement_high"] = _agreement(rows, 0.0).interval(confidence)
@@ -169,28 +180,43 @@ class Segmentation:
             agreement = frame["agreeing"] / frame["pixels"] if "agreeing" in frame else pd.Series(1.0, frame.index)
             predictions[precision] = frame["iou"] if column == "iou" else agreement
             if precision != FP32:
-                table = pd.DataFrame({"precision": precision, "name": list(images.names), "pixels": frame["pixels"] - frame["agreeing"]})
+                table = pd.DataFrame(
+                    {"precision": precision, "name": list(images.names), "pixels": frame["pixels"] - frame["agreeing"]}
+                )
                 table = table.assign(fp32=predictions[FP32], predicted=predictions[precision])
                 changed.append(table[table["pixels"] > 0].sort_values("pixels", ascending=False, kind="stable"))
         return {
             "classes.csv": by_class,
             "recall.csv": recall_series(by_class),
-            "changed.csv": pd.concat(changed, ignore_index=True) if changed else pd.DataFrame(columns=["precision", "name", "pixels", "fp32", "predicted"]),
+            "changed.csv": (
+                pd.concat(changed, ignore_index=True)
+                if changed
+                else pd.DataFrame(columns=["precision", "name", "pixels", "fp32", "predicted"])
+            ),
             **{f"confusion_{precision}.csv": _confusion(frame, names) for precision, frame in rows.items()},
             "predictions.csv": predictions,
         }
 
 
 def _class_table(rows: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
-    """A row for each class that occurs: class, images and pixels that hold it, and for each precision iou and iou_delta, or agreement (IoU with FP32)."""
+    """A row for each class that occurs: class, images and pixels that hold it, and for each precision iou and
+    iou_delta, or agreement (IoU with FP32).
+    """
     import pandas as pd
 
-    areas = {precision: [area.sum(axis=0) for area in _areas(list(frame["cells"]), len(names))] for precision, frame in rows.items()}
-    held = np.stack([np.bincount(cells[:, 0], cells[:, 2], len(names)) for cells in rows[FP32]["cells"]]).astype(np.int64)
+    areas = {
+        precision: [area.sum(axis=0) for area in _areas(list(frame["cells"]), len(names))]
+        for precision, frame in rows.items()
+    }
+    held = np.stack([np.bincount(cells[:, 0], cells[:, 2], len(names)) for cells in rows[FP32]["cells"]]).astype(
+        np.int64
+    )
     occurring = np.flatnonzero(held.sum(axis=0))
     table: dict[str, Any] = {"class": [names[int(index)] for index in occurring]}
     table["images"], table["pixels"] = (held > 0).sum(axis=0)[occurring], held.sum(axis=0)[occurring]
-    shares = {precision: intersection[occurring] / union[occurring] for precision, (intersection, union) in areas.items()}
+    shares = {
+        precision: intersection[occurring] / union[occurring] for precision, (intersection, union) in areas.items()
+    }
     for precision, share in shares.items():
         if "iou" not in rows[FP32]:
             if precision != FP32:
@@ -203,7 +229,9 @@ def _class_table(rows: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.D
 
 
 def _cells(truth: npt.NDArray[Any], answers: npt.NDArray[Any], classes: int) -> list[Counts]:
-    """The cells of each image's confusion matrix that are not empty: int64 [k, 3], true class, answered class, pixels. Both [n, H, W]."""
+    """The cells of each image's confusion matrix that are not empty: int64 [k, 3], true class, answered class, pixels.
+    Both [n, H, W].
+    """
     found = []
     for wanted, given in zip(truth, answers):
         counted = wanted != IGNORED
@@ -228,7 +256,9 @@ def _mean_iou(intersection: npt.NDArray[Any], union: npt.NDArray[Any]) -> npt.ND
     """Mean over the last axis, [..., classes], of the classes whose union is not empty; NaN where all are."""
     shares = np.divide(intersection, union, out=np.zeros(union.shape), where=union > 0)
     present = (union > 0).sum(axis=-1)
-    mean: npt.NDArray[np.float64] = np.divide(shares.sum(axis=-1), present, out=np.full(present.shape, np.nan), where=present > 0)
+    mean: npt.NDArray[np.float64] = np.divide(
+        shares.sum(axis=-1), present, out=np.full(present.shape, np.nan), where=present > 0
+    )
     return mean
 
 
@@ -239,7 +269,8 @@ def _agreement(rows: pd.DataFrame, minus: float) -> Estimate:
 
 
 def _confusion(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Columns actual and predicted as DVC's template `confusion` counts them: CONFUSION_ROWS rows at most stand for all pixels.
+    """Columns actual and predicted as DVC's template `confusion` counts them: CONFUSION_ROWS rows at most stand for all
+    pixels.
 
     With more than CONFUSION_CLASSES classes, those with the most errors remain, and what else was answered is OTHER.
     """
@@ -252,7 +283,9 @@ def _confusion(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
         shown = set(wrong.sort_values(ascending=False, kind="stable").head(CONFUSION_CLASSES).index)
         cells = cells[cells["actual"].isin(shown)]
         cells = (
-            cells.assign(predicted=cells["predicted"].where(cells["predicted"].isin(shown), len(names))).groupby(["actual", "predicted"], as_index=False).sum()
+            cells.assign(predicted=cells["predicted"].where(cells["predicted"].isin(shown), len(names)))
+            .groupby(["actual", "predicted"], as_index=False)
+            .sum()
         )
     every = max(1.0, cells["pixels"].sum() / CONFUSION_ROWS)
     repeated = cells.loc[cells.index.repeat(np.round(cells["pixels"] / every).astype(int))]

@@ -1,6 +1,7 @@
 """TensorRT 8.6 to 11: builder, calibrators and engines, choosing by what the API has.
 
-`builder` and `calibrator` make engines and calib.cache, `engine` runs them; each imports TensorRT and PyCUDA on first use.
+`builder` and `calibrator` make engines and calib.cache, `engine` runs them; each imports TensorRT and PyCUDA on first
+use.
 """
 
 from __future__ import annotations
@@ -49,31 +50,53 @@ class TensorRt:
     def fingerprint(self, settings: Build) -> TargetFingerprint:  # noqa: ARG002 - an engine is for the GPU that it was built on
         """This machine: GPU, TensorRT, CUDA, driver, Jetson Linux. Raises RuntimeUnavailable."""
         trt, gpu = import_tensorrt(), read_gpu()
-        return TargetFingerprint(gpu.name, gpu.compute_capability, self.name, trt.__version__, gpu.cuda, gpu.driver, l4t_release())
+        return TargetFingerprint(
+            gpu.name, gpu.compute_capability, self.name, trt.__version__, gpu.cuda, gpu.driver, l4t_release()
+        )
 
     def calibrator(self) -> Mapping[str, str]:
         """A cache of TensorRT's own calibrators is tied to its version. Raises RuntimeUnavailable."""
         return {"tensorrt": import_tensorrt().__version__}
 
-    def calibrate(self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration) -> CalibrationCache:
-        """Run every batch once through TensorRT's calibrator for `settings.algorithm`. Raises CalibrationMismatch, ModelError, RuntimeUnavailable."""
+    def calibrate(
+        self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration
+    ) -> CalibrationCache:
+        """Run every batch once through TensorRT's calibrator for `settings.algorithm`. Raises CalibrationMismatch,
+        ModelError, RuntimeUnavailable.
+        """
         from enginewright.runtimes.tensorrt.builder import calibrate
 
         return calibrate(import_tensorrt(), onnx_model, batches, settings)
 
     def build(
-        self, onnx_model: Path, precision: Precision, settings: Build, calibration: Optional[CalibrationCache], floats: Collection[str] = ()
+        self,
+        onnx_model: Path,
+        precision: Precision,
+        settings: Build,
+        calibration: Optional[CalibrationCache],
+        floats: Collection[str] = (),
     ) -> BuiltEngine:
-        """Build for the GPU that is here, with its timing cache. Raises CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable."""
+        """Build for the GPU that is here, with its timing cache. Raises CalibrationMismatch, ConfigError, ModelError,
+        RuntimeUnavailable.
+        """
         from enginewright.runtimes.tensorrt.builder import Job, build_engine
         from enginewright.runtimes.tensorrt.timing_cache import TimingCache
 
         target = self.fingerprint(settings)
-        job = Job(onnx_model, precision, settings, target, floats=tuple(floats), timing_cache=TimingCache(Path(settings.timing_cache), target))
+        job = Job(
+            onnx_model,
+            precision,
+            settings,
+            target,
+            floats=tuple(floats),
+            timing_cache=TimingCache(Path(settings.timing_cache), target),
+        )
         return build_engine(import_tensorrt(), job, calibration)
 
     def load(self, engine: Path) -> Engine:
-        """Verify the sidecar, then deserialize. Raises StaleArtifact before any device memory is taken, RuntimeUnavailable."""
+        """Verify the sidecar, then deserialize. Raises StaleArtifact before any device memory is taken,
+        RuntimeUnavailable.
+        """
         from enginewright.runtimes.tensorrt.engine import load_engine
 
         if why := self.why_not(Task.run):

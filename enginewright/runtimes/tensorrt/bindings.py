@@ -76,9 +76,13 @@ def import_bindings(package: str, install: str, repair: str) -> Bindings:
     except ImportError as fault:
         if fault.name == package:
             raise RuntimeUnavailable(f"the Python package {package} is not installed; {install}") from None
-        raise RuntimeUnavailable(f"the Python package {package} is installed and does not import ({fault}); {repair}") from None
+        raise RuntimeUnavailable(
+            f"the Python package {package} is installed and does not import ({fault}); {repair}"
+        ) from None
     except OSError as fault:
-        raise RuntimeUnavailable(f"the Python package {package} is installed and does not load ({fault}); {repair}") from None
+        raise RuntimeUnavailable(
+            f"the Python package {package} is installed and does not load ({fault}); {repair}"
+        ) from None
     if getattr(module, "Builder", None) is None:  # tensorrt-stubs alone leaves an empty namespace package behind
         raise RuntimeUnavailable(f"the Python package {package} is not installed, only its type stubs; {install}")
     return cast(Bindings, module)
@@ -87,7 +91,8 @@ def import_bindings(package: str, install: str, repair: str) -> Bindings:
 def version_stamp(version: str) -> str:
     """The number in the header of a calib.cache that TensorRT `version` writes: "8.6.0" is 8600, "10.3.0.26" is 100300.
 
-    NvInferVersion.h: major * 1000 + minor * 100 + patch up to TensorRT 9, major * 10000 + minor * 100 + patch from 10 on.
+    NvInferVersion.h: major * 1000 + minor * 100 + patch up to TensorRT 9, major * 10000 + minor * 100 + patch from 10
+    on.
     """
     major, minor, patch = (int(part) for part in re.findall(r"\d+", version)[:3])
     return str(major * (10000 if major >= 10 else 1000) + minor * 100 + patch)

@@ -14,7 +14,14 @@ from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.names import printable
 from enginewright.calibration.shapes import fold_static_shapes
 from enginewright.config import QUANTIZED, Build, Calibration, CalibrationAlgorithm, Precision, PrecisionMode, Profile
-from enginewright.errors import CalibrationMismatch, ConfigError, EnginewrightError, ModelError, RuntimeUnavailable, nearest
+from enginewright.errors import (
+    CalibrationMismatch,
+    ConfigError,
+    EnginewrightError,
+    ModelError,
+    RuntimeUnavailable,
+    nearest,
+)
 from enginewright.runtimes.base import BuiltEngine
 from enginewright.runtimes.int8 import INT8, refusal
 from enginewright.runtimes.tensorrt import layers as engine_layers
@@ -51,7 +58,9 @@ class Job:
     precision: Precision
     settings: Build
     target: TargetFingerprint
-    compute_capabilities: Sequence[str] = ()  # TensorRT-RTX: the GPUs that the engine is for; others build for the GPU that is here
+    compute_capabilities: Sequence[
+        str
+    ] = ()  # TensorRT-RTX: the GPUs that the engine is for; others build for the GPU that is here
     timing_cache: Optional[TimingCache] = None
     inspect: bool = True  # deserialize and ask the inspector; without a GPU the VERBOSE log has to do
     floats: tuple[str, ...] = ()  # ONNX nodes that INT8 leaves in FP16
@@ -68,20 +77,26 @@ class Session:
         """Raises RuntimeUnavailable if the library does not start, as TensorRT does not where there is no GPU."""
         self.logger = as_logger(self.trt, self.log)
         if hasattr(self.trt, "init_libnvinfer_plugins"):
-            self.trt.init_libnvinfer_plugins(self.logger, "")  # operators that the parser maps to NVIDIA's plugins, 8.6's InstanceNormalization for one
+            self.trt.init_libnvinfer_plugins(
+                self.logger, ""
+            )  # operators that the parser maps to NVIDIA's plugins, 8.6's InstanceNormalization for one
         try:
             builder = self.trt.Builder(self.logger)
         except TypeError:  # "pybind11::init(): factory function returned nullptr"
             builder = None
         if builder is None:
-            raise RuntimeUnavailable(f"TensorRT {self.trt.__version__} does not start ({self.log.reason()}); check the GPU and its driver with nvidia-smi")
+            raise RuntimeUnavailable(
+                f"TensorRT {self.trt.__version__} does not start ({self.log.reason()}); check the GPU and its driver"
+                " with nvidia-smi"
+            )
         self.builder = builder
 
 
 def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache]) -> BuiltEngine:
     """Parse, configure, build, and read what the engine really does.
 
-    Where `build.precision_mode` is auto and an INT8 build fails, or gives no layer in INT8, the other ways are tried (`ways`).
+    Where `build.precision_mode` is auto and an INT8 build fails, or gives no layer in INT8, the other ways are tried
+    (`ways`).
 
     Raises:
         CalibrationMismatch: INT8 without scales that fit.
@@ -137,18 +152,25 @@ def _build(trt: Bindings, job: Job, plan: Plan, calibration: Optional[Calibratio
     if source:
         source.reraise()
     if serialized is None:
-        raise BuildFailed(f"TensorRT {trt.__version__} could not build the {job.precision.name} engine of {job.onnx_model}: {session.log.reason()}")
+        raise BuildFailed(
+            f"TensorRT {trt.__version__} could not build the {job.precision.name} engine of {job.onnx_model}:"
+            f" {session.log.reason()}"
+        )
     if job.timing_cache:
         job.timing_cache.store(config)
     found, files = _layers(session, serialized, job)
     settings = {**chosen, **_describe(trt, job, plan, shapes), **inputs.settings()}
-    built = BuiltEngine(serialized, engine_layers.by_precision(found), len(plan.quantizable), settings=settings, files=files)
+    built = BuiltEngine(
+        serialized, engine_layers.by_precision(found), len(plan.quantizable), settings=settings, files=files
+    )
     if job.precision not in QUANTIZED:
         return replace(built, warnings=[*warned, *timings, *session.log.warnings()])
     verdict = judge(plan, found, job.floats)
     if verdict.share.none:
         why = "; ".join([f"precision_mode {plan.mode.name}", *session.log.warnings()[:SHOWN]])
-        raise BuildFailed(f"{job.onnx_model}: {refusal(verdict.share, f'TensorRT {trt.__version__}', remedy(plan))} ({why})")
+        raise BuildFailed(
+            f"{job.onnx_model}: {refusal(verdict.share, f'TensorRT {trt.__version__}', remedy(plan))} ({why})"
+        )
     return replace(
         built,
         quantized=sum(ran == INT8 for ran in verdict.ran.values()),
@@ -159,8 +181,12 @@ def _build(trt: Bindings, job: Job, plan: Plan, calibration: Optional[Calibratio
     )
 
 
-def _serialize(session: Session, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig, job: Job) -> Optional[bytes]:
-    """The engine; None where the library gave none, and the log has the reason. An assertion of the library may come as an exception too."""
+def _serialize(
+    session: Session, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig, job: Job
+) -> Optional[bytes]:
+    """The engine; None where the library gave none, and the log has the reason. An assertion of the library may come as
+    an exception too.
+    """
     with follow(session.trt, config, session.log, f"{job.precision.name} engine of {job.onnx_model.name}"):
         try:
             plan = cast("Optional[tensorrt.IHostMemory]", session.builder.build_serialized_network(network, config))
@@ -170,11 +196,13 @@ def _serialize(session: Session, network: tensorrt.INetworkDefinition, config: t
     return None if plan is None else bytes(memoryview(plan))
 
 
-def calibrate(trt: Bindings, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration) -> CalibrationCache:
+def calibrate(
+    trt: Bindings, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration
+) -> CalibrationCache:
     """Choose one scale a tensor with TensorRT's calibrator for `settings.algorithm` (up to TensorRT 10).
 
-    The network is calibrated in FP32 without TF32 and at optimization level 0, which takes the first kernel that works: no
-    timing decides, so that the same images give the same scales. The INT8 engine that comes of it is thrown away.
+    The network is calibrated in FP32 without TF32 and at optimization level 0, which takes the first kernel that works:
+    no timing decides, so that the same images give the same scales. The INT8 engine that comes of it is thrown away.
 
     Raises:
         CalibrationMismatch: there is no image, one holds NaN, or the feeds do not fit the model.
@@ -195,7 +223,9 @@ def calibrate(trt: Bindings, onnx_model: Path, batches: Iterable[Mapping[str, Ar
     with ImageSource(batches) as source:
         wanted = [network.get_input(index).name for index in range(network.num_inputs)]
         if set(wanted) != set(source.first):
-            raise CalibrationMismatch(f"the calibration images feed {', '.join(source.first)} and {onnx_model} wants {', '.join(wanted)}")
+            raise CalibrationMismatch(
+                f"the calibration images feed {', '.join(source.first)} and {onnx_model} wants {', '.join(wanted)}"
+            )
         shapes = {name: (array.shape,) * 3 for name, array in source.first.items()}
         add_profile(session, config, shapes, calibrates=True)
         calibrator = as_calibrator(trt, settings.algorithm, source)
@@ -213,11 +243,17 @@ def parse(session: Session, model: onnx.ModelProto, source: Path) -> tensorrt.IN
     """ONNX to a network. Raises ModelError with every error of the parser: node, operator, message."""
     trt = session.trt
     flags = trt.NetworkDefinitionCreationFlag
-    explicit_batch = 1 << int(flags.EXPLICIT_BATCH) if hasattr(flags, "EXPLICIT_BATCH") else 0  # 8.6 needs it, 10 ignores it, 11 has it no more
+    explicit_batch = (
+        1 << int(flags.EXPLICIT_BATCH) if hasattr(flags, "EXPLICIT_BATCH") else 0
+    )  # 8.6 needs it, 10 ignores it, 11 has it no more
     network = session.builder.create_network(explicit_batch)
-    parser: Any = trt.OnnxParser(network, session.logger)  # tensorrt-stubs have neither ParserError nor a result type for parse
+    parser: Any = trt.OnnxParser(
+        network, session.logger
+    )  # tensorrt-stubs have neither ParserError nor a result type for parse
     if not parser.parse(model.SerializeToString(), str(source)):
-        faults = [_parser_error(parser.get_error(index), model) for index in range(parser.num_errors)] or [session.log.reason()]
+        faults = [_parser_error(parser.get_error(index), model) for index in range(parser.num_errors)] or [
+            session.log.reason()
+        ]
         left_out = len(faults) - PARSER_ERRORS_SHOWN
         shown = "; ".join(faults[:PARSER_ERRORS_SHOWN]) + (f"; and {left_out} more" if left_out > 0 else "")
         raise ModelError(f"{trt.__name__} {trt.__version__} cannot parse {source}: {shown}")
@@ -281,23 +317,33 @@ def _set_capabilities(trt: Bindings, config: tensorrt.IBuilderConfig, capabiliti
     rtx: Any = config
     known = getattr(trt, "ComputeCapability", None)
     if known is None or not hasattr(rtx, "set_compute_capability"):
-        raise ConfigError(f"build.compute_capabilities: {trt.__name__} builds for the GPU that is here alone; set runtime=tensorrt_rtx")
+        raise ConfigError(
+            f"build.compute_capabilities: {trt.__name__} builds for the GPU that is here alone; set"
+            " runtime=tensorrt_rtx"
+        )
     rtx.num_compute_capabilities = len(capabilities)
     for index, capability in enumerate(capabilities):
         member = _member(known, f"SM{capability.replace('.', '')}", "build.compute_capabilities")
         if not rtx.set_compute_capability(member, index):
-            raise ConfigError(f"build.compute_capabilities: {trt.__name__} {trt.__version__} does not build for {capability}")
+            raise ConfigError(
+                f"build.compute_capabilities: {trt.__name__} {trt.__version__} does not build for {capability}"
+            )
 
 
 def _profile_shapes(network: tensorrt.INetworkDefinition, profile: Profile) -> Shapes:
-    """Min, opt and max shape of every input: the batch axis takes the profile, the others are fixed. Raises ModelError."""
+    """Min, opt and max shape of every input: the batch axis takes the profile, the others are fixed. Raises
+    ModelError.
+    """
     shapes: Shapes = {}
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         axes = tuple(tensor.shape[axis] for axis in range(len(tensor.shape)))
         dynamic = [axis for axis, size in enumerate(axes) if size < 0]
         if any(axis != 0 for axis in dynamic):
-            raise ModelError(f"the input '{tensor.name}' {list(axes)} is dynamic in another axis than the batch; export it with fixed axes")
+            raise ModelError(
+                f"the input '{tensor.name}' {list(axes)} is dynamic in another axis than the batch; export it with"
+                " fixed axes"
+            )
         if dynamic:
             shapes[tensor.name] = ((profile.min, *axes[1:]), (profile.opt, *axes[1:]), (profile.max, *axes[1:]))
         elif axes and not profile.min == profile.max == axes[0]:
@@ -319,7 +365,9 @@ def add_profile(session: Session, config: tensorrt.IBuilderConfig, shapes: Shape
         raise ModelError(f"TensorRT refuses the calibration profile {shapes}: {session.log.reason()}")
 
 
-def _wire_scales(trt: Bindings, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig, plan: Plan) -> tuple[Optional[Source], object]:
+def _wire_scales(
+    trt: Bindings, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig, plan: Plan
+) -> tuple[Optional[Source], object]:
     """Give implicit INT8 its scales; the second value must stay alive as long as the build."""
     if plan.scales is None:
         return None, None

@@ -1,8 +1,8 @@
 """TensorRT's own INT8 calibrators (up to TensorRT 10): fed from the calibration images, or from a finished calib.cache.
 
-TensorRT swallows an exception that leaves a callback and goes on with half a calibration; here it is kept, and raised after
-the build. The calibrator runs at the calibration profile's OPT shape whatever `get_batch_size` says, so that profile has
-min = opt = max = the calibration batch, and every batch handed over is of that size.
+TensorRT swallows an exception that leaves a callback and goes on with half a calibration; here it is kept, and raised
+after the build. The calibrator runs at the calibration profile's OPT shape whatever `get_batch_size` says, so that
+profile has min = opt = max = the calibration batch, and every batch handed over is of that size.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
 
-# Scales by percentile are handed over as ranges, which is what the MinMax calibrator reads; see PERCENTILE for making them.
+# Scales by percentile are handed over as ranges, which is what the MinMax calibrator reads; see PERCENTILE for making
+# them.
 CLASSES = {
     CalibrationAlgorithm.entropy: "IInt8EntropyCalibrator2",
     CalibrationAlgorithm.minmax: "IInt8MinMaxCalibrator",
     CalibrationAlgorithm.percentile: "IInt8MinMaxCalibrator",
 }
-# Seen with 8.6.0: IInt8LegacyCalibrator writes another format (cut-off and quantile first, no header), which no other calibrator reads.
-PERCENTILE = "TensorRT's calibrators make no scales by percentile that anything else can read; set calibration.runtime=onnxruntime, whose scales TensorRT takes"
+# Seen with 8.6.0: IInt8LegacyCalibrator writes another format (cut-off and quantile first, no header), which no other
+# calibrator reads.
+PERCENTILE = (
+    "TensorRT's calibrators make no scales by percentile that anything else can read; set"
+    " calibration.runtime=onnxruntime, whose scales TensorRT takes"
+)
 GONE = "this TensorRT has no INT8 calibrators (they went with TensorRT 11); set calibration.runtime=onnxruntime"
 
 
@@ -74,7 +79,9 @@ class Source:
 
 
 class CacheSource(Source):
-    """Answers with a finished calib.cache; TensorRT asking for images all the same is a fault, as its scales would not be ours."""
+    """Answers with a finished calib.cache; TensorRT asking for images all the same is a fault, as its scales would not
+    be ours.
+    """
 
     def __init__(self, cache: CalibrationCache, version: str) -> None:
         super().__init__()
@@ -83,7 +90,10 @@ class CacheSource(Source):
     def batch(self, names: list[str]) -> Optional[list[int]]:  # noqa: ARG002 - it has none
         """Refuse. Raises CalibrationMismatch."""
         header = self._content.split(b"\n", 1)[0].decode()
-        raise CalibrationMismatch(f"TensorRT does not accept calib.cache under the header {header}; run `dvc repro calibrate`, or set precision_mode=explicit")
+        raise CalibrationMismatch(
+            f"TensorRT does not accept calib.cache under the header {header}; run `dvc repro calibrate`, or set"
+            " precision_mode=explicit"
+        )
 
     def cache(self) -> Optional[bytes]:
         """The cache under the header of the TensorRT that builds."""
@@ -94,13 +104,17 @@ class ImageSource(Source):
     """Copies batch after batch into one device buffer an input. Use in a `with` block: it frees them."""
 
     def __init__(self, batches: Iterable[Feeds]) -> None:
-        """Take the first batch at once: its size is the calibration batch. Raises CalibrationMismatch if there is none."""
+        """Take the first batch at once: its size is the calibration batch. Raises CalibrationMismatch if there is
+        none.
+        """
         super().__init__()
         self._batches = _whole(batches)
         try:
             self.first = next(self._batches)
         except StopIteration:
-            raise CalibrationMismatch("there is no calibration image; see data.calibration_images and run `dvc repro prepare_data`") from None
+            raise CalibrationMismatch(
+                "there is no calibration image; see data.calibration_images and run `dvc repro prepare_data`"
+            ) from None
         self._next: Optional[Feeds] = self.first
         self.batch_size = len(next(iter(self.first.values())))
         self._buffers: dict[str, Any] = {}
@@ -143,14 +157,23 @@ def _whole(batches: Iterable[Feeds]) -> Iterator[Feeds]:
     for number, feeds in enumerate(batches):
         for name, array in feeds.items():
             if not np.isfinite(array).all():
-                raise CalibrationMismatch(f"calibration batch {number}, input '{name}', holds NaN or infinity; check data.preprocessing")
+                raise CalibrationMismatch(
+                    f"calibration batch {number}, input '{name}', holds NaN or infinity; check data.preprocessing"
+                )
         count = len(next(iter(feeds.values())))
         if not count:
             continue
         size = size or count
         if count > size:
-            raise CalibrationMismatch(f"calibration batch {number} has {count} images and the first had {size}; hand over equal batches, a smaller one last")
-        yield feeds if count == size else {name: np.take(array, np.arange(size) % count, axis=0) for name, array in feeds.items()}
+            raise CalibrationMismatch(
+                f"calibration batch {number} has {count} images and the first had {size}; hand over equal batches, a"
+                " smaller one last"
+            )
+        yield (
+            feeds
+            if count == size
+            else {name: np.take(array, np.arange(size) % count, axis=0) for name, array in feeds.items()}
+        )
 
 
 def as_calibrator(trt: Bindings, algorithm: CalibrationAlgorithm, source: Source) -> tensorrt.IInt8Calibrator:

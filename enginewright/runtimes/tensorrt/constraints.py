@@ -1,6 +1,8 @@
-"""Layers that an INT8 engine computes in FP16: per-layer precision constraints, where the library has builder flags for precision at all.
+"""Layers that an INT8 engine computes in FP16: per-layer precision constraints, where the library has builder flags for
+precision at all.
 
-Source: NVIDIA TensorRT Developer Guide, "Layer-level control of precision". With explicit precision, Q/DQ nodes left out say the same.
+Source: NVIDIA TensorRT Developer Guide, "Layer-level control of precision". With explicit precision, Q/DQ nodes left
+out say the same.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     import tensorrt
 
 
-def keep_in_half(trt: Bindings, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig, nodes: Collection[str]) -> list[str]:
+def keep_in_half(
+    trt: Bindings, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig, nodes: Collection[str]
+) -> list[str]:
     """Oblige the builder to compute the layers of these ONNX nodes in FP16.
 
     Args:
@@ -28,7 +32,9 @@ def keep_in_half(trt: Bindings, network: tensorrt.INetworkDefinition, config: te
     """
     missing = set(nodes)
     for index in range(network.num_layers):
-        layer: Any = network.get_layer(index)  # typed by the stubs, mypy takes what follows is_network_output for unreachable
+        layer: Any = network.get_layer(
+            index
+        )  # typed by the stubs, mypy takes what follows is_network_output for unreachable
         if layer.name not in nodes:
             continue
         missing.discard(layer.name)
@@ -40,4 +46,8 @@ def keep_in_half(trt: Bindings, network: tensorrt.INetworkDefinition, config: te
             if not tensor.is_network_output:  # these keep the type that the application reads
                 layer.set_output_type(output, trt.DataType.HALF)
     config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
-    return [f"TensorRT's parser made no layer with the name of {', '.join(sorted(missing))}: FP16 is not assured there"] if missing else []
+    return (
+        [f"TensorRT's parser made no layer with the name of {', '.join(sorted(missing))}: FP16 is not assured there"]
+        if missing
+        else []
+    )

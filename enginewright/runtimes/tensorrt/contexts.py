@@ -1,8 +1,9 @@
 """Execution contexts of one engine on one stream and one scratch buffer, and the CUDA graphs captured from them.
 
-A graph is tied to its context's shapes and addresses, so each graph gets a context of its own; all share one scratch buffer, as they run one after
-the other on one stream (NVIDIA TensorRT Developer Guide, "CUDA Graphs"). TensorRT 8.6 allows a second context of the same profile only if the
-engine was built with PreviewFeature.PROFILE_SHARING_0806; without it inferences run launch by launch, and `why_no_graph` says so.
+A graph is tied to its context's shapes and addresses, so each graph gets a context of its own; all share one scratch
+buffer, as they run one after the other on one stream (NVIDIA TensorRT Developer Guide, "CUDA Graphs"). TensorRT 8.6
+allows a second context of the same profile only if the engine was built with PreviewFeature.PROFILE_SHARING_0806;
+without it inferences run launch by launch, and `why_no_graph` says so.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class Program:
         self.context = context
         self._stream, self._prepare = stream, prepare
         self.graph: Optional[graph.Graph] = None
-        self.lease: object = None  # of the slot that the addresses belong to, where the program outlives the call that made it
+        self.lease: object = (
+            None  # of the slot that the addresses belong to, where the program outlives the call that made it
+        )
 
     def run(self) -> None:
         """Put one inference on the stream. Raises RuntimeUnavailable if TensorRT or the driver refuses it."""
@@ -104,7 +107,8 @@ class Worker:
         Args:
             shapes: of every input.
             addresses: of every input and output.
-            lasting: these addresses will come again (own buffers), so a graph pays at once; for others it is captured when they come a second time.
+            lasting: these addresses will come again (own buffers), so a graph pays at once; for others it is captured
+                when they come a second time.
         """
         key = (tuple(shapes.values()), tuple(addresses.values()))
         found = self._programs.get(key)
@@ -125,9 +129,11 @@ class Worker:
         return self.loose
 
     def own_program(self, shapes: Mapping[str, Shape], addresses: Mapping[str, int]) -> Program:
-        """Runs one inference on a context beside the others, for a profiler. Raises RuntimeUnavailable if TensorRT refuses a shape.
+        """Runs one inference on a context beside the others, for a profiler. Raises RuntimeUnavailable if TensorRT
+        refuses a shape.
 
-        Where the engine allows no other context it is the loose one, which the next inference sets to something else: `Program.run` sets it again.
+        Where the engine allows no other context it is the loose one, which the next inference sets to something else:
+            `Program.run` sets it again.
         """
         context = new_context(self._trt, self._engine, self._profile, self.scratch, self.stream)
 
@@ -152,14 +158,17 @@ class Worker:
         base = new_context(self._trt, self._engine, self._profile, self.scratch, self.stream)
         if base is None:
             raise RuntimeUnavailable(
-                f"the engine allows no further context of its optimization profile {self._profile}; load it with contexts=1, or build it with profile sharing"
+                f"the engine allows no further context of its optimization profile {self._profile}; load it with"
+                " contexts=1, or build it with profile sharing"
             )
         return base
 
     def _capture(self, shapes: Mapping[str, Shape], addresses: Mapping[str, int]) -> Optional[Program]:
         context = new_context(self._trt, self._engine, self._profile, self.scratch, self.stream)
         if context is None:
-            self.why_no_graph = "the engine's optimization profile allows one context only (TensorRT 8.6 without profile sharing)"
+            self.why_no_graph = (
+                "the engine's optimization profile allows one context only (TensorRT 8.6 without profile sharing)"
+            )
             return None
         program = Program(context, self.stream)
         for name, shape in shapes.items():
@@ -169,7 +178,9 @@ class Worker:
         self.stream.synchronize()
         assert not isinstance(self._cuda, str)  # why_no_graph would say so
         try:
-            program.graph = graph.Graph(self._cuda, self.stream.handle, lambda: bool(context.execute_async_v3(self.stream.handle)))
+            program.graph = graph.Graph(
+                self._cuda, self.stream.handle, lambda: bool(context.execute_async_v3(self.stream.handle))
+            )
         except graph.CaptureFailed as fault:
             self.why_no_graph = str(fault)
             return None
@@ -201,7 +212,9 @@ class Worker:
 
 def _accept(accepted: bool, name: str) -> None:
     if not accepted:
-        raise RuntimeUnavailable(f"TensorRT refuses the shape or address of the tensor '{name}'; its log has the reason")
+        raise RuntimeUnavailable(
+            f"TensorRT refuses the shape or address of the tensor '{name}'; its log has the reason"
+        )
 
 
 def largest_batch(inputs: list[Binding]) -> int:

@@ -33,12 +33,17 @@ def read_gpu() -> Gpu:
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        raise RuntimeUnavailable("the NVIDIA driver's library libcuda.so.1 is missing; install the driver, or run on a machine with an NVIDIA GPU") from None
+        raise RuntimeUnavailable(
+            "the NVIDIA driver's library libcuda.so.1 is missing; install the driver, or run on a machine with an"
+            " NVIDIA GPU"
+        ) from None
     _check(cuda, cuda.cuInit(0), "start")
     count, version, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     _check(cuda, cuda.cuDeviceGetCount(ctypes.byref(count)), "count its GPUs")
     if count.value < 1:
-        raise RuntimeUnavailable("the NVIDIA driver sees no GPU; check CUDA_VISIBLE_DEVICES, or run on a machine with an NVIDIA GPU")
+        raise RuntimeUnavailable(
+            "the NVIDIA driver sees no GPU; check CUDA_VISIBLE_DEVICES, or run on a machine with an NVIDIA GPU"
+        )
     _check(cuda, cuda.cuDriverGetVersion(ctypes.byref(version)), "tell its CUDA version")
     _check(cuda, cuda.cuDeviceGet(ctypes.byref(device), 0), "open GPU 0")
     name = ctypes.create_string_buffer(256)
@@ -46,9 +51,15 @@ def read_gpu() -> Gpu:
     capability = []
     for attribute in (COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR):
         value = ctypes.c_int()
-        _check(cuda, cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device), "tell the compute capability of GPU 0")
+        _check(
+            cuda,
+            cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device),
+            "tell the compute capability of GPU 0",
+        )
         capability.append(str(value.value))
-    return Gpu(name.value.decode(), ".".join(capability), f"{version.value // 1000}.{version.value % 1000 // 10}", _driver())
+    return Gpu(
+        name.value.decode(), ".".join(capability), f"{version.value // 1000}.{version.value % 1000 // 10}", _driver()
+    )
 
 
 def _check(cuda: ctypes.CDLL, status: int, what: str) -> None:
@@ -56,7 +67,10 @@ def _check(cuda: ctypes.CDLL, status: int, what: str) -> None:
         text = ctypes.c_char_p()
         cuda.cuGetErrorName(status, ctypes.byref(text))
         reason = text.value.decode() if text.value else f"error {status}"
-        raise RuntimeUnavailable(f"the NVIDIA driver could not {what} ({reason}); see that nvidia-smi works and that no other user holds the GPU")
+        raise RuntimeUnavailable(
+            f"the NVIDIA driver could not {what} ({reason}); see that nvidia-smi works and that no other user holds"
+            " the GPU"
+        )
 
 
 def _driver() -> Optional[str]:

@@ -39,15 +39,23 @@ class LoadOptions:
     """How an engine is held in memory; each setting trades memory for overlap."""
 
     depth: int = 3  # batches under way, each with its own buffers; all open `infer_many` share them
-    contexts: int = 1  # workers that compute at the same time, each with its own stream and scratch memory; at most `depth`
+    contexts: int = (
+        1  # workers that compute at the same time, each with its own stream and scratch memory; at most `depth`
+    )
     graphs: bool = True
     device: int = 0  # CUDA ordinal
-    input_scales: Mapping[str, float] = field(default_factory=dict)  # of int8 inputs; `load_engine` takes them from the sidecar
+    input_scales: Mapping[str, float] = field(
+        default_factory=dict
+    )  # of int8 inputs; `load_engine` takes them from the sidecar
     quantized: bool = False  # computes in INT8, which would hide NaN; `load_engine` takes it from the sidecar
 
 
 def load_engine(
-    trt: Bindings, engine_path: Path, here: TargetFingerprint, options: Optional[LoadOptions] = None, logger: Optional[Any] = None
+    trt: Bindings,
+    engine_path: Path,
+    here: TargetFingerprint,
+    options: Optional[LoadOptions] = None,
+    logger: Optional[Any] = None,
 ) -> TensorRTEngine:
     """Verify the sidecar, then deserialize; take all memory that inference will need.
 
@@ -59,8 +67,9 @@ def load_engine(
         logger: a `trt.ILogger`; by default one that prints errors.
 
     Raises:
-        StaleArtifact: the bytes, the ONNX, TensorRT's version or the GPU differ from the sidecar, or there is none. Nothing was deserialized
-            and no device memory taken: a serialized engine is executable code (NVIDIA TensorRT documentation, "Security").
+        StaleArtifact: the bytes, the ONNX, TensorRT's version or the GPU differ from the sidecar, or there is none.
+            Nothing was deserialized and no device memory taken: a serialized engine is executable code (NVIDIA TensorRT
+            documentation, "Security").
         RuntimeUnavailable: no GPU, or too little memory.
     """
     made = require_engine(engine_path, here)
@@ -71,15 +80,18 @@ def load_engine(
 
 
 def _default_logger(trt: ModuleType) -> Any:
-    """One for each library, kept until the process ends: TensorRT and its plugins keep a bare pointer to the first logger that they were given."""
+    """One for each library, kept until the process ends: TensorRT and its plugins keep a bare pointer to the first
+    logger that they were given.
+    """
     return _loggers.setdefault(trt.__name__, trt.Logger(trt.Logger.ERROR))
 
 
 class TensorRTEngine:
     """A live engine, used in a `with` block; at its end every byte of device and pinned memory is given back.
 
-    Threads: load, use and leave an engine in one thread. Other threads load engines of their own; the memory of the weights is then taken again.
-    Within the thread any calls may be interleaved: several open iterators of `infer_many`, and anything else between two of their outputs.
+    Threads: load, use and leave an engine in one thread. Other threads load engines of their own; the memory of the
+    weights is then taken again. Within the thread any calls may be interleaved: several open iterators of `infer_many`,
+    and anything else between two of their outputs.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -98,7 +110,10 @@ class TensorRTEngine:
             self._engine = self._deserialize(logger)
             self._closing.callback(self._forget)
             self._make_slots(options)
-            self.inputs = tuple(replace(binding.spec, scale=options.input_scales.get(binding.name)) for binding in self._workers[0].inputs)
+            self.inputs = tuple(
+                replace(binding.spec, scale=options.input_scales.get(binding.name))
+                for binding in self._workers[0].inputs
+            )
             self.outputs = tuple(binding.spec for binding in self._workers[0].outputs)
             self.max_batch = min(largest_batch(worker.inputs) for worker in self._workers)
             self._closing = self._closing.pop_all()  # all went well: keep everything until `close`
@@ -107,12 +122,13 @@ class TensorRTEngine:
         """Run one batch and return new host arrays, [N, ...] each.
 
         Args:
-            feeds: input name -> [N, ...]: a NumPy array, or a CUDA array (`__cuda_array_interface__`, DLPack), which is read in place. A batch
-                beyond `max_batch` runs in several goes, overlapped.
+            feeds: input name -> [N, ...]: a NumPy array, or a CUDA array (`__cuda_array_interface__`, DLPack), which is
+                read in place. A batch beyond `max_batch` runs in several goes, overlapped.
 
         Raises:
-            EngineInputError: a wrong name, dtype or shape, NaN in a host array for an INT8 engine, or a call from another thread. Arrays of
-                `pinned_inputs` and CUDA arrays are not searched for NaN: reading them would cost more than copying them.
+            EngineInputError: a wrong name, dtype or shape, NaN in a host array for an INT8 engine, or a call from
+                another thread. Arrays of `pinned_inputs` and CUDA arrays are not searched for NaN: reading them would
+                cost more than copying them.
         """
         checked, batch = self._check(feeds)
         if batch <= self.max_batch:
@@ -121,18 +137,21 @@ class TensorRTEngine:
         return self._collect(self._submit(checked, batch, on_device=False))
 
     def infer_many(self, batches: Iterable[Mapping[str, Any]], on_device: bool = False) -> Iterator[dict[str, Any]]:
-        """Run many batches, overlapping copy in, compute and copy out; yield the outputs in order, one dictionary a batch.
+        """Run many batches, overlapping copy in, compute and copy out; yield the outputs in order, one dictionary a
+        batch.
 
         What fails for a batch is raised in that batch's turn. An iterator that is left unfinished needs no care.
 
         Args:
-            batches: feeds as for `infer`. Host arrays in memory of `pinned_inputs` are copied from where they lie: leave them alone until their
-                outputs came back. Others are copied to pinned memory when they are drawn.
-            on_device: yield `DeviceArray`s and copy nothing back. Their memory is theirs for as long as one of them lives, and at least until the
-                next but `depth - 2` is asked for; keep few, as each that is kept beyond takes the memory of a further batch.
+            batches: feeds as for `infer`. Host arrays in memory of `pinned_inputs` are copied from where they lie:
+                leave them alone until their outputs came back. Others are copied to pinned memory when they are drawn.
+            on_device: yield `DeviceArray`s and copy nothing back. Their memory is theirs for as long as one of them
+                lives, and at least until the next but `depth - 2` is asked for; keep few, as each that is kept beyond
+                takes the memory of a further batch.
 
         Raises:
-            EngineInputError: as `infer`; with `on_device` also a batch beyond `max_batch`; the engine was closed meanwhile.
+            EngineInputError: as `infer`; with `on_device` also a batch beyond `max_batch`; the engine was closed
+                meanwhile.
         """
         depth, under_way = max(1, self._options.depth), deque[list[Piece]]()
 
@@ -159,9 +178,11 @@ class TensorRTEngine:
                     piece.wanted = False
 
     def pinned_inputs(self, batch: int) -> dict[str, Array]:
-        """New arrays in page-locked memory for one batch, freed with the engine: what is written there is copied to the GPU without staging.
+        """New arrays in page-locked memory for one batch, freed with the engine: what is written there is copied to the
+        GPU without staging.
 
-        Dynamic axes other than the batch take the profile's largest size. Don't touch the arrays after the `with` block.
+        Dynamic axes other than the batch take the profile's largest size. Don't touch the arrays after the `with`
+        block.
         """
         self._live()
         if batch < 1:
@@ -175,13 +196,17 @@ class TensorRTEngine:
         return made
 
     def device_seconds(self, feeds: Mapping[str, Any], repeats: int) -> npt.NDArray[np.float64]:
-        """Copy `feeds` once, run `repeats` times back to back; time of each run between CUDA events, in seconds, copies excluded. Shape [repeats]."""
+        """Copy `feeds` once, run `repeats` times back to back; time of each run between CUDA events, in seconds, copies
+        excluded. Shape [repeats].
+        """
         checked, batch = self._fits(feeds)
         with self._pool.borrowed() as slot:
             return slot.device_seconds(checked, batch, repeats)
 
     def phase_seconds(self, feeds: Mapping[str, Any], repeats: int) -> dict[str, npt.NDArray[np.float64]]:
-        """Run `repeats` times one after the other; "enqueue" by the host's clock, "h2d", "compute" and "d2h" between CUDA events; seconds, [repeats]."""
+        """Run `repeats` times one after the other; "enqueue" by the host's clock, "h2d", "compute" and "d2h" between
+        CUDA events; seconds, [repeats].
+        """
         checked, batch = self._fits(feeds)
         with self._pool.borrowed() as slot:
             return slot.phase_seconds(checked, batch, repeats)
@@ -197,7 +222,8 @@ class TensorRTEngine:
             return profile_layers(self._trt, program, slot.worker.stream, runs, self._path.with_name(LAYERS_FILE))
 
     def bare_program(self, feeds: Mapping[str, Any]) -> tuple[Program, Any]:
-        """(context set to `feeds` copied once, its stream): for measuring a bare enqueue loop beside ours; nothing of ours is in between.
+        """(context set to `feeds` copied once, its stream): for measuring a bare enqueue loop beside ours; nothing of
+        ours is in between.
 
         The program keeps a slot for as long as it lives.
         """
@@ -219,7 +245,9 @@ class TensorRTEngine:
         }
 
     def close(self) -> None:
-        """Wait for what is under way and give everything back; a second call does nothing. Raises EngineInputError in another thread."""
+        """Wait for what is under way and give everything back; a second call does nothing. Raises EngineInputError in
+        another thread.
+        """
         self._own_thread()
         self._closing.close()
 
@@ -234,7 +262,10 @@ class TensorRTEngine:
             self._trt.init_libnvinfer_plugins(logger, "")
         engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
         if engine is None:
-            raise StaleArtifact(f"TensorRT {self._trt.__version__} cannot deserialize {self._path}; run `dvc repro -f` on the stage that built it")
+            raise StaleArtifact(
+                f"TensorRT {self._trt.__version__} cannot deserialize {self._path}; run `dvc repro -f` on the stage"
+                " that built it"
+            )
         return engine
 
     def _make_slots(self, options: LoadOptions) -> None:
@@ -257,7 +288,9 @@ class TensorRTEngine:
 
     def _own_thread(self) -> None:
         if threading.get_ident() != self._thread:
-            raise EngineInputError(f"{self._path.name} was loaded in another thread; load it once in each thread that uses it")
+            raise EngineInputError(
+                f"{self._path.name} was loaded in another thread; load it once in each thread that uses it"
+            )
 
     def _live(self) -> None:
         self._own_thread()
@@ -275,17 +308,28 @@ class TensorRTEngine:
             if isinstance(array, DeviceArray):
                 self._order_after(array)
         if self._options.quantized:
-            refuse_nan({name: array for name, array in arrays.items() if isinstance(array, np.ndarray) and not memory.is_pinned(array)})
+            refuse_nan(
+                {
+                    name: array
+                    for name, array in arrays.items()
+                    if isinstance(array, np.ndarray) and not memory.is_pinned(array)
+                }
+            )
         return arrays, batch
 
     def _fits(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Feed], int]:
         checked, batch = self._check(feeds)
         if batch > self.max_batch:
-            raise EngineInputError(f"the batch is {batch}, and the engine's profile ends at {self.max_batch}; feed at most that many, or use infer")
+            raise EngineInputError(
+                f"the batch is {batch}, and the engine's profile ends at {self.max_batch}; feed at most that many, or"
+                " use infer"
+            )
         return checked, batch
 
     def _order_after(self, array: DeviceArray) -> None:
-        """Our streams wait for the legacy default stream by themselves; another one that the producer names is waited for here."""
+        """Our streams wait for the legacy default stream by themselves; another one that the producer names is waited
+        for here.
+        """
         driver = graph.graph_driver() if array.stream not in (None, 0, 1) else None
         if isinstance(driver, ModuleType):
             graph.synchronize(driver, int(array.stream or 0))
@@ -301,7 +345,13 @@ class TensorRTEngine:
         else:
             for start in range(0, batch, self.max_batch):
                 stop = min(start + self.max_batch, batch)
-                yield {name: feed.rows(start, stop) if isinstance(feed, DeviceArray) else feed[start:stop] for name, feed in feeds.items()}, stop - start
+                yield (
+                    {
+                        name: feed.rows(start, stop) if isinstance(feed, DeviceArray) else feed[start:stop]
+                        for name, feed in feeds.items()
+                    },
+                    stop - start,
+                )
 
     def _submit(self, feeds: dict[str, Feed], batch: int, on_device: bool) -> list[Piece]:
         """Start all pieces of a batch; when this returns, what the caller has in pageable memory has been read."""

@@ -1,7 +1,9 @@
-"""CUDA graphs: one launch for all kernels of an inference. PyCUDA 2026.1 has no API for them, so capture goes through cuda-python on PyCUDA's streams.
+"""CUDA graphs: one launch for all kernels of an inference. PyCUDA 2026.1 has no API for them, so capture goes through
+cuda-python on PyCUDA's streams.
 
-Rules (NVIDIA TensorRT Developer Guide, "CUDA Graphs"): run once after each change of shape before capturing; a graph is tied to the shapes,
-addresses and scratch memory of its execution context, and that context must not be changed afterwards: one context for each graph.
+Rules (NVIDIA TensorRT Developer Guide, "CUDA Graphs"): run once after each change of shape before capturing; a graph is
+tied to the shapes, addresses and scratch memory of its execution context, and that context must not be changed
+afterwards: one context for each graph.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ class CaptureFailed(Exception):
 
 
 class Graph:
-    """A captured inference. Launch it on the stream it was captured on, in the thread of its context; `free` it before its execution context."""
+    """A captured inference. Launch it on the stream it was captured on, in the thread of its context; `free` it before
+    its execution context.
+    """
 
     def __init__(self, cuda: ModuleType, stream: int, enqueue: Callable[[], bool]) -> None:
         """Capture what `enqueue` puts on `stream` (a CUstream handle).
@@ -41,7 +45,9 @@ class Graph:
         self._cuda = cuda
         self._stream = cuda.CUstream(stream)
         # Thread-local: other threads of the application may allocate or copy while we capture.
-        _check(cuda, cuda.cuStreamBeginCapture(self._stream, cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL))
+        _check(
+            cuda, cuda.cuStreamBeginCapture(self._stream, cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+        )
         try:
             enqueued = enqueue()
         finally:
@@ -58,7 +64,10 @@ class Graph:
         """Put the captured work on the stream. Raises RuntimeUnavailable with the driver's error."""
         (result,) = self._cuda.cuGraphLaunch(self._executable, self._stream)
         if result:
-            raise RuntimeUnavailable(f"the CUDA graph could not be launched ({result.name}); an earlier kernel may have failed, load the engine again")
+            raise RuntimeUnavailable(
+                f"the CUDA graph could not be launched ({result.name}); an earlier kernel may have failed, load the"
+                " engine again"
+            )
 
     def free(self) -> None:
         """Give the executable graph back; a second call does nothing."""
@@ -68,10 +77,14 @@ class Graph:
 
 
 def synchronize(cuda: ModuleType, stream: int) -> None:
-    """Wait for another library's stream (a handle; 1 is the legacy default stream, 2 the per-thread one). Raises RuntimeUnavailable."""
+    """Wait for another library's stream (a handle; 1 is the legacy default stream, 2 the per-thread one). Raises
+    RuntimeUnavailable.
+    """
     (result,) = cuda.cuStreamSynchronize(cuda.CUstream(stream))
     if result:
-        raise RuntimeUnavailable(f"the stream of an input cannot be waited for ({result.name}); hand over an array whose stream still exists")
+        raise RuntimeUnavailable(
+            f"the stream of an input cannot be waited for ({result.name}); hand over an array whose stream still exists"
+        )
 
 
 def _check(cuda: ModuleType, answer: tuple[Any, ...]) -> Any:

@@ -1,7 +1,9 @@
-"""Inputs in the type that an engine computes in: FP16 engines take float16, INT8 engines int8 at the scale that calib.cache has for the input.
+"""Inputs in the type that an engine computes in: FP16 engines take float16, INT8 engines int8 at the scale that
+calib.cache has for the input.
 
-The host then copies a half or a quarter of the bytes, and TensorRT's first reformat reads as much less. MLPerf Inference submissions feed
-ResNet-50 in this way. Implicit precision sets the type of the network's input; explicit precision has it in the ONNX.
+The host then copies a half or a quarter of the bytes, and TensorRT's first reformat reads as much less. MLPerf
+Inference submissions feed ResNet-50 in this way. Implicit precision sets the type of the network's input; explicit
+precision has it in the ONNX.
 """
 
 from __future__ import annotations
@@ -22,7 +24,11 @@ from enginewright.runtimes.tensorrt.precision import Plan
 if TYPE_CHECKING:
     import tensorrt
 
-NATIVE = {Precision.fp16: "HALF", Precision.int8: "INT8", Precision.int8_mixed: "INT8"}  # trt.DataType; FP32 is float32 already
+NATIVE = {
+    Precision.fp16: "HALF",
+    Precision.int8: "INT8",
+    Precision.int8_mixed: "INT8",
+}  # trt.DataType; FP32 is float32 already
 
 
 @dataclass(frozen=True)
@@ -40,14 +46,18 @@ class Inputs:
             tensor = network.get_input(index)
             if tensor.name in self.names:
                 tensor.dtype = getattr(trt.DataType, self.data_type)
-                tensor.allowed_formats = 1 << int(trt.TensorFormat.LINEAR)  # else TensorRT may choose one with channels in fours
+                tensor.allowed_formats = 1 << int(
+                    trt.TensorFormat.LINEAR
+                )  # else TensorRT may choose one with channels in fours
 
     def settings(self) -> dict[str, Any]:
         """For the sidecar: scales of int8 inputs, which whoever feeds the engine needs."""
         return {"input_scales": dict(self.scales)} if self.scales else {}
 
 
-def native_inputs(plan: Plan, precision: Precision, wanted: InputType, calibration: Optional[CalibrationCache]) -> Inputs:
+def native_inputs(
+    plan: Plan, precision: Precision, wanted: InputType, calibration: Optional[CalibrationCache]
+) -> Inputs:
     """Decide on the inputs' type; with explicit precision, edit `plan.model` accordingly.
 
     `make_plan` has seen to it that calib.cache has a scale for every input of an INT8 engine.
@@ -55,8 +65,14 @@ def native_inputs(plan: Plan, precision: Precision, wanted: InputType, calibrati
     if wanted is InputType.float32 or precision not in NATIVE:
         return Inputs()
     weights = {tensor.name for tensor in plan.model.graph.initializer}
-    floats = [value.name for value in plan.model.graph.input if value.name not in weights and value.type.tensor_type.elem_type == TensorProto.FLOAT]
-    scales = {name: calibration.scales[name] for name in floats} if precision is not Precision.fp16 and calibration else {}
+    floats = [
+        value.name
+        for value in plan.model.graph.input
+        if value.name not in weights and value.type.tensor_type.elem_type == TensorProto.FLOAT
+    ]
+    scales = (
+        {name: calibration.scales[name] for name in floats} if precision is not Precision.fp16 and calibration else {}
+    )
     implicit = plan.mode is PrecisionMode.implicit
     if not implicit:
         for name in floats:
@@ -65,7 +81,9 @@ def native_inputs(plan: Plan, precision: Precision, wanted: InputType, calibrati
 
 
 def _retype(model: ModelProto, name: str, scale: Optional[float]) -> None:
-    """Make an input int8 (with a scale) or float16: the conversion that stood behind it goes, or becomes its reverse for who needs float32."""
+    """Make an input int8 (with a scale) or float16: the conversion that stood behind it goes, or becomes its reverse
+    for who needs float32.
+    """
     graph = model.graph
     (value,) = (value for value in graph.input if value.name == name)
     value.type.tensor_type.elem_type = TensorProto.FLOAT16 if scale is None else TensorProto.INT8
@@ -73,7 +91,11 @@ def _retype(model: ModelProto, name: str, scale: Optional[float]) -> None:
     for node in [node for node in graph.node if node.op_type == converter and node.input[0] == name]:
         _rename(graph, node.output[0], name)
         graph.node.remove(node)
-    readers = [node for node in graph.node if name in node.input and node.op_type != "DequantizeLinear"] if scale is not None else []
+    readers = (
+        [node for node in graph.node if name in node.input and node.op_type != "DequantizeLinear"]
+        if scale is not None
+        else []
+    )
     if not readers:
         return
     names = Names(model)
@@ -82,7 +104,12 @@ def _retype(model: ModelProto, name: str, scale: Optional[float]) -> None:
         graph.initializer.append(numpy_helper.from_array(np.asarray(content), tensor))
     for node in readers:
         _replace(node.input, name, real)
-    graph.node.insert(0, helper.make_node("DequantizeLinear", [name, *parameters], [real], name=names.unique(f"{name}_DequantizeLinear")))
+    graph.node.insert(
+        0,
+        helper.make_node(
+            "DequantizeLinear", [name, *parameters], [real], name=names.unique(f"{name}_DequantizeLinear")
+        ),
+    )
 
 
 def _rename(graph: GraphProto, old: str, new: str) -> None:

@@ -1,8 +1,8 @@
 """The layers of a finished engine, and the precision that each one really runs in.
 
-Two sources say the same: the engine inspector's JSON, which needs a GPU, and the layer lines that a VERBOSE build log ends
-with, which do not. Both give a list of `Layer`. Formats seen: TensorRT 8.6 and 10 ("Format/Datatype": "Row major Int8
-format", "Weights": {"Type": "Int8"}), TensorRT 11 ("DataType"), TensorRT-RTX 1.7 ("Datatype: Int8").
+Two sources say the same: the engine inspector's JSON, which needs a GPU, and the layer lines that a VERBOSE build log
+ends with, which do not. Both give a list of `Layer`. Formats seen: TensorRT 8.6 and 10 ("Format/Datatype": "Row major
+Int8 format", "Weights": {"Type": "Int8"}), TensorRT 11 ("DataType"), TensorRT-RTX 1.7 ("Datatype: Int8").
 """
 
 from __future__ import annotations
@@ -25,15 +25,19 @@ PRECISIONS = (  # first match wins; the words are TensorRT's, in its description
     ("INT32", re.compile(r"\b(int32|int64|uint8|bool)\b", re.IGNORECASE)),
 )
 MOVES_ONLY = re.compile(r"^(reformat|noop|no_op|copy|move|signal|wait|constant|shape_call|shuffle)", re.IGNORECASE)
-# A generated kernel bears the names of all the nodes that it touches, so that one which only rescales a convolution's result names it too.
+# A generated kernel bears the names of all the nodes that it touches, so that one which only rescales a convolution's
+# result names it too.
 GENERATED = re.compile(r"kgen", re.IGNORECASE)
 GENERATED_PRODUCT = re.compile(r"Fc|Conv|Gemm|Dot|MatMul|Corr")
-# Layer types that compute a product: what they say of a node's precision counts before what a layer says that only touches it.
+# Layer types that compute a product: what they say of a node's precision counts before what a layer says that only
+# touches it.
 PRODUCT = re.compile(r"conv|corr|gemm|matrixmultiply|matmul|fullyconnected|mha|dot", re.IGNORECASE)
-# Up to TensorRT 10.0 a part of the network that Myelin compiles is one layer; of what runs inside, its types of inputs and outputs say nothing.
+# Up to TensorRT 10.0 a part of the network that Myelin compiles is one layer; of what runs inside, its types of inputs
+# and outputs say nothing.
 OPAQUE = re.compile(r"ForeignNode\[")
 FUSED = "FUSED"  # stands for the precision of these in counts
-# Tactics are named after the types that a kernel multiplies; with a dynamic batch 8.6 names no other type for some layers.
+# Tactics are named after the types that a kernel multiplies; with a dynamic batch 8.6 names no other type for some
+# layers.
 TACTICS = (
     ("INT8", re.compile(r"i8i8|_i8_|int8|imma|i8816|i16832", re.IGNORECASE)),
     ("FP16", re.compile(r"f16f16|_f16_|fp16|hmma|h884|h1688|h16816|_half", re.IGNORECASE)),
@@ -47,7 +51,9 @@ class Layer:
 
     name: str
     kind: str  # LayerType: "CaskConvolution", "correlation", "kgen", ...
-    precision: Optional[str]  # of the values it computes on: "INT8", "FP16", "FP32", ...; None if it only moves data or waits
+    precision: Optional[
+        str
+    ]  # of the values it computes on: "INT8", "FP16", "FP32", ...; None if it only moves data or waits
     nodes: tuple[str, ...] = ()  # ONNX nodes that it stands for, where the metadata says so
     tactic: str = ""
     inputs: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
@@ -66,7 +72,9 @@ class Layer:
 
 
 def precision_of(description: str) -> Optional[str]:
-    """`INT8` for "Thirty-two wide channel vectorized row major Int8 format", `FP16` for "Half"; None if it names no type."""
+    """`INT8` for "Thirty-two wide channel vectorized row major Int8 format", `FP16` for "Half"; None if it names no
+    type.
+    """
     return next((name for name, pattern in PRECISIONS if pattern.search(description)), None)
 
 
@@ -77,10 +85,15 @@ def from_inspector(text: str) -> list[Layer]:
         EnginewrightError: it is no JSON, or holds names alone because the engine was not built with detailed verbosity.
     """
     try:
-        found = json.loads(text, strict=False)["Layers"]  # strict=False: it holds raw control characters (0x1e between nodes)
+        found = json.loads(text, strict=False)[
+            "Layers"
+        ]  # strict=False: it holds raw control characters (0x1e between nodes)
         return [_from_dict(entry) for entry in found]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise EnginewrightError("the engine inspector gave no detailed description of the layers; build the engine with detailed profiling verbosity") from None
+        raise EnginewrightError(
+            "the engine inspector gave no detailed description of the layers; build the engine with detailed profiling"
+            " verbosity"
+        ) from None
 
 
 def from_log(text: str) -> list[Layer]:
@@ -91,10 +104,11 @@ def from_log(text: str) -> list[Layer]:
 
 
 def completed(inspected: str, logged: str) -> dict[str, Any]:
-    """The inspector's description with what only the log has said: a key Precision for layers that compute and whose type the inspector leaves out.
+    """The inspector's description with what only the log has said: a key Precision for layers that compute and whose
+    type the inspector leaves out.
 
-    With a dynamic batch TensorRT 8.6 describes a tensor as "N/A due to dynamic shapes", and names the type of a layer's weights; of a convolution
-    fused with a pooling layer it names neither.
+    With a dynamic batch TensorRT 8.6 describes a tensor as "N/A due to dynamic shapes", and names the type of a layer's
+    weights; of a convolution fused with a pooling layer it names neither.
 
     Args:
         inspected: the inspector's JSON.
@@ -113,7 +127,9 @@ def completed(inspected: str, logged: str) -> dict[str, Any]:
 
 
 def is_opaque(layer: Layer) -> bool:
-    """Whether a layer is a part of the network that was compiled as one, of which nothing is said but the types that it reads and writes."""
+    """Whether a layer is a part of the network that was compiled as one, of which nothing is said but the types that it
+    reads and writes.
+    """
     return bool(OPAQUE.search(layer.name)) and not MOVES_ONLY.match(layer.kind)
 
 
@@ -127,8 +143,8 @@ def precisions(nodes: Iterable[str], layers: Sequence[Layer]) -> dict[str, Optio
     """Of ONNX nodes (convolutions and matrix products) the precision that the product is really computed in.
 
     Returns:
-        Node -> "INT8", "FP16", ...; None if it lies inside a fused node, of which TensorRT says nothing. A node that no layer bears is left out where there is
-        no fused node that could hold it.
+        Node -> "INT8", "FP16", ...; None if it lies inside a fused node, of which TensorRT says nothing. A node that no
+        layer bears is left out where there is no fused node that could hold it.
     """
     wanted, products, touched, inside = set(nodes), dict[str, set[str]](), dict[str, set[str]](), set[str]()
     for layer in layers:
@@ -159,7 +175,9 @@ def running_in(precision: str, nodes: Iterable[str], layers: Sequence[Layer]) ->
 
 
 def _parts(name: str) -> list[str]:
-    """`conv_a + PWN(relu_a) || conv_b` as its nodes: fusion joins names by a plus sign, and layers that read the same tensor by two bars."""
+    """`conv_a + PWN(relu_a) || conv_b` as its nodes: fusion joins names by a plus sign, and layers that read the same
+    tensor by two bars.
+    """
     return [re.sub(r"^(?:PWN\()+(.*?)\)*$", r"\1", part.strip()) for part in re.split(r" \+ | \|\| ", name)]
 
 
@@ -169,7 +187,11 @@ def _from_dict(entry: Mapping[str, Any]) -> Layer:
     return Layer(
         name=name,
         kind=kind,
-        precision=None if MOVES_ONLY.match(kind) or OPAQUE.search(name) else entry.get("Precision") or _computed_in(entry, inputs or outputs),
+        precision=(
+            None
+            if MOVES_ONLY.match(kind) or OPAQUE.search(name)
+            else entry.get("Precision") or _computed_in(entry, inputs or outputs)
+        ),
         nodes=tuple(re.findall(r"\[ONNX Layer: ([^\]]*)\]", str(entry.get("Metadata", "")))),
         tactic=str(entry.get("TacticName", "")),
         inputs=inputs,
@@ -178,7 +200,9 @@ def _from_dict(entry: Mapping[str, Any]) -> Layer:
 
 
 def _computed_in(entry: Mapping[str, Any], tensors: Sequence[Mapping[str, Any]]) -> Optional[str]:
-    """The type of the weights where the layer names it, else that of the first tensor: an INT8 kernel reads INT8 and may write any."""
+    """The type of the weights where the layer names it, else that of the first tensor: an INT8 kernel reads INT8 and
+    may write any.
+    """
     weights = entry.get("Weights")
     if isinstance(weights, Mapping) and (precision := precision_of(str(weights.get("Type", "")))):
         return precision
@@ -189,18 +213,36 @@ def _computed_in(entry: Mapping[str, Any], tensors: Sequence[Mapping[str, Any]])
 
 
 def _entry(line: str) -> dict[str, Any]:
-    """`Name: x, LayerType: y, Inputs: [ { Name: z, ... }], ..., Metadata: [ONNX Layer: a]` as a mapping under the same names."""
-    found = re.match(r"Name: (.*?), LayerType: (\w+), Inputs: (.*?), Constants: .*?, Outputs: (.*?), TacticName: (.*?), StreamId: .*?Metadata: ?(.*)$", line)
+    """`Name: x, LayerType: y, Inputs: [ { Name: z, ... }], ..., Metadata: [ONNX Layer: a]` as a mapping under the same
+    names.
+    """
+    found = re.match(
+        r"Name: (.*?), LayerType: (\w+), Inputs: (.*?), Constants: .*?, Outputs: (.*?), TacticName: (.*?), StreamId:"
+        r" .*?Metadata: ?(.*)$",
+        line,
+    )
     if not found:
         return {"Name": line[len("Name: ") :]}
     name, kind, inputs, outputs, tactic, metadata = found.groups()
-    return {"Name": name, "LayerType": kind, "Inputs": _tensors(inputs), "Outputs": _tensors(outputs), "TacticName": tactic, "Metadata": metadata}
+    return {
+        "Name": name,
+        "LayerType": kind,
+        "Inputs": _tensors(inputs),
+        "Outputs": _tensors(outputs),
+        "TacticName": tactic,
+        "Metadata": metadata,
+    }
 
 
 def _tensors(text: str) -> list[dict[str, Any]]:
     pattern = r"\{ Name: (.*?), Dimensions: \[([-\d,]*)\].*?Datatype: (\w+), Format: (.*?)\}"
     return [
-        {"Name": name, "Dimensions": [int(axis) for axis in axes.split(",") if axis], "Datatype": datatype, "Format": layout.strip()}
+        {
+            "Name": name,
+            "Dimensions": [int(axis) for axis in axes.split(",") if axis],
+            "Datatype": datatype,
+            "Format": layout.strip(),
+        }
         for name, axes, datatype, layout in re.findall(pattern, text)
     ]
 
@@ -210,6 +252,10 @@ def _from_8_6(kind: str, rest: str) -> Layer:
     name, _, signature = re.sub(r", Tactic: [-\w]+", "\0", rest, count=1).partition("\0")
     sources, _, results = signature.lstrip(", ").partition(" -> ")
     inputs, outputs = (
-        [{"Name": tensor, "Datatype": datatype} for tensor, datatype in re.findall(r"(?:^|, )(.*?)\[(\w+)\([-\d,]*\)\]", side)] for side in (sources, results)
+        [
+            {"Name": tensor, "Datatype": datatype}
+            for tensor, datatype in re.findall(r"(?:^|, )(.*?)\[(\w+)\([-\d,]*\)\]", side)
+        ]
+        for side in (sources, results)
     )
     return _from_dict({"Name": name, "LayerType": kind, "Inputs": inputs, "Outputs": outputs})

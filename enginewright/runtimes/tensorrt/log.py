@@ -1,4 +1,6 @@
-"""What TensorRT says while it parses and builds: warnings for the manifest, the last error for the user, layer lines."""
+"""What TensorRT says while it parses and builds: warnings for the manifest, the last error for the user, layer
+lines.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,12 @@ if TYPE_CHECKING:
     from enginewright.runtimes.tensorrt.bindings import Bindings
 
 MAXIMUM_WARNINGS = 50  # distinct ones that are kept; TensorRT repeats itself by layer
-LAYER_HEADS = ("Layers:", "Engine Layer Information:")  # TensorRT 10 and later, 8.6: the layers of the finished engine, one a line
-# What TensorRT says at warning or error level and what says nothing about the engine: each with the reason. Texts as 8.6, 10 and TensorRT-RTX 1.7 write them.
+LAYER_HEADS = (
+    "Layers:",
+    "Engine Layer Information:",
+)  # TensorRT 10 and later, 8.6: the layers of the finished engine, one a line
+# What TensorRT says at warning or error level and what says nothing about the engine: each with the reason. Texts as
+# 8.6, 10 and TensorRT-RTX 1.7 write them.
 HARMLESS = (
     ("Unable to determine GPU memory usage", "of the machine that builds: TensorRT-RTX without a GPU"),
     ("CUDA lazy loading", "of the machine that builds: a setting that saves memory"),
@@ -30,8 +36,12 @@ HARMLESS = (
     ("Calibrator is not being used", "the scales are in the Q/DQ nodes; a build without any is refused before"),
     ("Int8 mode specified but no calibrator specified", "the same"),
 )
-# A kernel that was left out is no reason for a build to fail: it stands among the warnings, and not in front of the cause.
-SKIPPED = re.compile(r"insufficient to use tactic|[Ss]kipping tactic|Tactic Device request|due to insufficient (memory on requested size|workspace)")
+# A kernel that was left out is no reason for a build to fail: it stands among the warnings, and not in front of the
+# cause.
+SKIPPED = re.compile(
+    r"insufficient to use tactic|[Ss]kipping tactic|Tactic Device request|due to insufficient (memory on requested"
+    r" size|workspace)"
+)
 _HARMLESS = re.compile("|".join(f"(?:{pattern})" for pattern, _ in HARMLESS))
 
 
@@ -40,7 +50,8 @@ class BuildLog:
 
     def __init__(self) -> None:
         self.errors: list[str] = []
-        self.layer_text = ""  # the layers of the engine as the VERBOSE log prints them, if profiling verbosity is DETAILED
+        # the layers of the engine as the VERBOSE log prints them, if profiling verbosity is DETAILED
+        self.layer_text = ""
         self.listen: Optional[Callable[[str, str], None]] = None
         self._warnings: list[str] = []
 
@@ -65,18 +76,27 @@ class BuildLog:
         return fold([f"error: {text}" for text in self.errors] + self._warnings)
 
     def reason(self) -> str:
-        """The first and the last error in one line, as the cause is mostly the first; of kernels that were skipped only if there is nothing else."""
+        """The first and the last error in one line, as the cause is mostly the first; of kernels that were skipped only
+        if there is nothing else.
+        """
         causes = [text for text in self.errors if not SKIPPED.search(text)] or self.errors
         ends = dict.fromkeys([*causes[:1], *causes[-1:]])
-        return "; ".join(re.sub(r"^\[?[\w.:]*::\w+::\d+\]?\s*", "", text).rstrip(". ") for text in ends) or "it gave no reason"
+        return (
+            "; ".join(re.sub(r"^\[?[\w.:]*::\w+::\d+\]?\s*", "", text).rstrip(". ") for text in ends)
+            or "it gave no reason"
+        )
 
 
 def fold(messages: Iterable[str]) -> list[str]:
-    """Messages that differ in numbers alone (not in names of tensors) become one, with their count: some come once a weight."""
+    """Messages that differ in numbers alone (not in names of tensors) become one, with their count: some come once a
+    weight.
+    """
     groups: dict[str, list[str]] = {}
     for message in messages:
         groups.setdefault(re.sub(r"(?<![\w/.])[-+]?\d[\w.+-]*", "#", message), []).append(message)
-    folded = [group[0] if len(group) == 1 else f"{group[0]} (and {len(group) - 1} more like it)" for group in groups.values()]
+    folded = [
+        group[0] if len(group) == 1 else f"{group[0]} (and {len(group) - 1} more like it)" for group in groups.values()
+    ]
     left_out = len(folded) - MAXIMUM_WARNINGS
     return folded if left_out <= 0 else [*folded[:MAXIMUM_WARNINGS], f"and {left_out} more"]
 

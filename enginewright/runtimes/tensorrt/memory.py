@@ -1,10 +1,13 @@
-"""CUDA memory through PyCUDA, on the device's primary context, which is the one that TensorRT, PyTorch and cuda-python use too.
+"""CUDA memory through PyCUDA, on the device's primary context, which is the one that TensorRT, PyTorch and cuda-python
+use too.
 
 Rules that the callers keep:
-- Everything is allocated once, for the largest shape, and freed by name: nothing is left to the garbage collector, nothing fragments over days.
+- Everything is allocated once, for the largest shape, and freed by name: nothing is left to the garbage collector,
+  nothing fragments over days.
 - PyCUDA ties an allocation to the thread that made it; what is made in one thread is used and freed in that thread.
-- A primary context is retained once for a thread and a device and kept until the process ends: PyCUDA 2026.1 leaves an entry on CUDA's context
-  stack when it releases one (src/cpp/cuda.hpp, `context::detach`), so releasing it at every unload would leak.
+- A primary context is retained once for a thread and a device and kept until the process ends: PyCUDA 2026.1 leaves an
+  entry on CUDA's context stack when it releases one (src/cpp/cuda.hpp, `context::detach`), so releasing it at every
+  unload would leak.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ def driver() -> ModuleType:
     try:
         from pycuda import driver as cuda  # type: ignore[attr-defined,unused-ignore]
     except ImportError as fault:
-        raise RuntimeUnavailable(f"PyCUDA cannot be imported ({fault}); install it with `pip install enginewright[tensorrt]`") from None
+        raise RuntimeUnavailable(
+            f"PyCUDA cannot be imported ({fault}); install it with `pip install enginewright[tensorrt]`"
+        ) from None
     try:
         cuda.init()
     except cuda.Error as fault:
@@ -93,8 +98,8 @@ class DeviceBuffer:
         except cuda.MemoryError:
             free, total = memory_info()
             raise RuntimeUnavailable(
-                f"the GPU has {free >> 20} of {total >> 20} MiB free and the engine needs a buffer of {nbytes >> 20} MiB; "
-                "lower build.profile.max, or end what else uses the GPU"
+                f"the GPU has {free >> 20} of {total >> 20} MiB free and the engine needs a buffer of {nbytes >> 20}"
+                " MiB; lower build.profile.max, or end what else uses the GPU"
             ) from None
         self.address = int(self._allocation)
         _held[id(self)] = ("device", max(nbytes, 1))
@@ -148,7 +153,9 @@ class PinnedBuffer:
 
 
 def is_pinned(array: Array) -> bool:
-    """Whether `array` lies in page-locked memory that PyCUDA allocated or registered, so that it can be copied without staging."""
+    """Whether `array` lies in page-locked memory that PyCUDA allocated or registered, so that it can be copied without
+    staging.
+    """
     cuda = driver()
     base: Any = array
     while isinstance(base, np.ndarray):

@@ -1,4 +1,5 @@
-"""What `build.precision_mode: auto` chooses for an INT8 engine: a rule over the graph alone, the same on every machine that has both ways.
+"""What `build.precision_mode: auto` chooses for an INT8 engine: a rule over the graph alone, the same on every machine
+that has both ways.
 
 The evidence of each line is in docs/decisions/0020-precision-mode.md. Nothing is measured here; what a build then
 really runs in is counted after it.
@@ -16,7 +17,21 @@ from enginewright.calibration.graph import Graph
 from enginewright.config import PrecisionMode
 
 # What may stand between the product of queries and keys, the Softmax, and the product with the values.
-BETWEEN = ("Add", "Sub", "Mul", "Div", "Where", "Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Flatten")
+BETWEEN = (
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Where",
+    "Cast",
+    "Reshape",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+    "Identity",
+    "Dropout",
+    "Flatten",
+)
 DEPTH = 8
 
 
@@ -32,8 +47,14 @@ class Features:
 def features(model: ModelProto) -> Features:
     """Read them off a float model."""
     graph = Graph(model.graph)
-    products = tuple(dict.fromkeys(name for node in graph.nodes if node.op_type == "Softmax" for name in _attention(graph, node)))
-    norms = tuple(graph.key(node) for node in graph.nodes if node.op_type == "LayerNormalization" or _is_written_out_norm(graph, node))
+    products = tuple(
+        dict.fromkeys(name for node in graph.nodes if node.op_type == "Softmax" for name in _attention(graph, node))
+    )
+    norms = tuple(
+        graph.key(node)
+        for node in graph.nodes
+        if node.op_type == "LayerNormalization" or _is_written_out_norm(graph, node)
+    )
     return Features(products, norms, tuple(graph.key(node) for node in graph.nodes if node.op_type == "ConvTranspose"))
 
 
@@ -52,7 +73,10 @@ def recommended(model: ModelProto) -> tuple[PrecisionMode, str]:
 
 def _attention(graph: Graph, softmax: NodeProto) -> Iterator[str]:
     """The product before a Softmax and the one behind it, if both are of activations."""
-    before, behind = _product_before(graph, softmax.input[0], DEPTH), list(_products_behind(graph, softmax.output[0], DEPTH))
+    before, behind = (
+        _product_before(graph, softmax.input[0], DEPTH),
+        list(_products_behind(graph, softmax.output[0], DEPTH)),
+    )
     if before is not None and behind:
         yield graph.key(before)
         yield from map(graph.key, behind)
@@ -84,7 +108,9 @@ def _is_of_activations(graph: Graph, node: NodeProto) -> bool:
 
 
 def _is_written_out_norm(graph: Graph, node: NodeProto) -> bool:
-    """Whether a Div ends ReduceMean -> Sub -> Pow -> ReduceMean -> Add -> Sqrt -> Div, as exporters write LayerNormalization before opset 17."""
+    """Whether a Div ends ReduceMean -> Sub -> Pow -> ReduceMean -> Add -> Sqrt -> Div, as exporters write
+    LayerNormalization before opset 17.
+    """
     if node.op_type != "Div":
         return False
     tensor = node.input[1]

@@ -1,4 +1,5 @@
-"""Where explicit INT8 of a transformer has its Q/DQ nodes beyond the inputs of products with weights, and which choice is the default.
+"""Where explicit INT8 of a transformer has its Q/DQ nodes beyond the inputs of products with weights, and which choice
+is the default.
 
 What was measured of them is in docs/decisions/0020-precision-mode.md; convolutional networks know none of them.
 """
@@ -21,7 +22,9 @@ class Placing:
     """Choices for networks with attention."""
 
     products_in_float: bool = False  # queries by keys, and scores by values, stay in FP16
-    sums_in_int8: bool = False  # Q/DQ in front of residual sums, as NVIDIA advises (github.com/NVIDIA/TensorRT/issues/3243)
+    sums_in_int8: bool = (
+        False  # Q/DQ in front of residual sums, as NVIDIA advises (github.com/NVIDIA/TensorRT/issues/3243)
+    )
 
 
 LAYOUT = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Flatten")
@@ -54,11 +57,15 @@ def residual_sums(model: ModelProto) -> tuple[str, ...]:
 def _is_residual_sum(graph: Graph, node: NodeProto) -> bool:
     if node.op_type != "Add" or any(graph.constant(tensor) is not None for tensor in node.input):
         return False
-    return any(_ends_branch(graph, tensor) for tensor in node.input) and not any(reader.op_type == "Softmax" for reader in graph.consumers(node.output[0]))
+    return any(_ends_branch(graph, tensor) for tensor in node.input) and not any(
+        reader.op_type == "Softmax" for reader in graph.consumers(node.output[0])
+    )
 
 
 def _ends_branch(graph: Graph, tensor: str) -> bool:
-    """Whether a product with stored weights makes a tensor, directly or through the sum with its bias and changes of layout."""
+    """Whether a product with stored weights makes a tensor, directly or through the sum with its bias and changes of
+    layout.
+    """
     for _ in range(DEPTH):
         node = graph.producer(tensor)
         if node is None:
@@ -73,7 +80,9 @@ def _ends_branch(graph: Graph, tensor: str) -> bool:
 
 
 def quantize_sums(model: ModelProto, original: ModelProto, cache: CalibrationCache) -> ModelProto:
-    """Return a copy of a Q/DQ model with pairs in front of both inputs of each residual sum of the float model that it was made from."""
+    """Return a copy of a Q/DQ model with pairs in front of both inputs of each residual sum of the float model that it
+    was made from.
+    """
     result = ModelProto()
     result.CopyFrom(model)
     graph, wanted = Graph(result.graph, Names(result)), set(residual_sums(original))
@@ -97,6 +106,10 @@ def _pair(graph: Graph, tensor: str, scale: float) -> list[NodeProto]:
     ]
     quantized, result = (graph.unique(f"{tensor}_sum_{what}") for what in ("quantized", "dequantized"))
     return [
-        helper.make_node("QuantizeLinear", [tensor, *parameters], [quantized], name=graph.unique(f"{quantized}_QuantizeLinear")),
-        helper.make_node("DequantizeLinear", [quantized, *parameters], [result], name=graph.unique(f"{result}_DequantizeLinear")),
+        helper.make_node(
+            "QuantizeLinear", [tensor, *parameters], [quantized], name=graph.unique(f"{quantized}_QuantizeLinear")
+        ),
+        helper.make_node(
+            "DequantizeLinear", [quantized, *parameters], [result], name=graph.unique(f"{result}_DequantizeLinear")
+        ),
     ]

@@ -1,8 +1,9 @@
 """Who holds which slot. A slot that is under way, or whose outputs still lie on the GPU, is never handed out again.
 
-Any number of callers share the slots: open iterators of `infer_many`, an `infer` between two of their outputs, a profiler. When no slot is
-free, the batch that was submitted first is collected early, and its outputs wait on the host until its iterator asks for them. Where that
-is not possible, because the outputs are to stay on the GPU, one more slot is made and kept.
+Any number of callers share the slots: open iterators of `infer_many`, an `infer` between two of their outputs, a
+profiler. When no slot is free, the batch that was submitted first is collected early, and its outputs wait on the host
+until its iterator asks for them. Where that is not possible, because the outputs are to stay on the GPU, one more slot
+is made and kept.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Pool:
         """Slots compute on `workers` in turn."""
         self._workers = workers
         self._streams: Optional[Streams] = Streams()
-        self.intake: int = self._streams.intake.handle  # what producers of device arrays are told to order their work before
+        self.intake: int = (
+            self._streams.intake.handle
+        )  # what producers of device arrays are told to order their work before
         self._slots: list[Slot] = []
         self._free: deque[Slot] = deque()
         self._under_way: deque[Piece] = deque()  # in the order of submission
@@ -76,7 +79,9 @@ class Pool:
         return slot, self._lease(slot)
 
     def submit(self, feeds: Mapping[str, Feed], rows: int, on_device: bool) -> Piece:
-        """Start one batch and return at once. Raises RuntimeUnavailable if TensorRT refuses it, or there is no memory for a slot."""
+        """Start one batch and return at once. Raises RuntimeUnavailable if TensorRT refuses it, or there is no memory
+        for a slot.
+        """
         slot = self._take()
         try:
             slot.submit(feeds, rows, on_device)
@@ -136,7 +141,9 @@ class Pool:
             self._free.append(self._slots[number])
 
     def _settle(self, slot: Slot) -> None:
-        """Copies of a failed batch may still be on their way to the slot. If the GPU does not even wait, the slot stays out of use."""
+        """Copies of a failed batch may still be on their way to the slot. If the GPU does not even wait, the slot stays
+        out of use.
+        """
         cuda = memory.driver()
         with contextlib.suppress(cuda.Error):
             cuda.Context.synchronize()
@@ -151,7 +158,8 @@ class Pool:
             if not self._under_way and number == 0:
                 raise
             raise RuntimeUnavailable(
-                f"{number} batches are on the GPU, and there is no memory for one more: {fault}; let go of outputs of infer_many(on_device=True)"
+                f"{number} batches are on the GPU, and there is no memory for one more: {fault}; let go of outputs of"
+                " infer_many(on_device=True)"
             ) from None
         self._slots.append(slot)
         return slot

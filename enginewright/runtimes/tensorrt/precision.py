@@ -1,7 +1,8 @@
 """How an engine gets its precision: by builder flags and a calibrator (implicit), or from the ONNX itself (explicit).
 
-What the library has decides, never its version: TensorRT 8.6 to 10 have both ways, TensorRT 11 and TensorRT-RTX the explicit
-one alone (docs/decisions/0009-precision-by-hasattr.md). Where both are to be had, `auto` goes by the graph (docs/decisions/0020-precision-mode.md).
+What the library has decides, never its version: TensorRT 8.6 to 10 have both ways, TensorRT 11 and TensorRT-RTX the
+explicit one alone (docs/decisions/0009-precision-by-hasattr.md). Where both are to be had, `auto` goes by the graph
+(docs/decisions/0020-precision-mode.md).
 """
 
 from __future__ import annotations
@@ -42,13 +43,21 @@ class Plan:
     model: onnx.ModelProto
     flags: tuple[str, ...]  # names of BuilderFlag members that this library has
     scales: Optional[CalibrationCache] = None  # for the calibrator of implicit INT8
-    quantizable: tuple[str, ...] = ()  # convolutions and matrix products of the model as exported, by the parser's names
+    quantizable: tuple[
+        str, ...
+    ] = ()  # convolutions and matrix products of the model as exported, by the parser's names
     warnings: tuple[str, ...] = ()
     constrained: tuple[str, ...] = ()  # nodes that implicit INT8 must compute in FP16
-    multiplications: Mapping[str, Optional[int]] = field(default_factory=dict)  # of each of `quantizable` for one image; INT8 engines alone have it
+    multiplications: Mapping[str, Optional[int]] = field(
+        default_factory=dict
+    )  # of each of `quantizable` for one image; INT8 engines alone have it
     chosen: str = ""  # why `auto` chose the mode of an INT8 engine, in words
-    quantized_inputs: frozenset[str] = frozenset()  # explicit: those of `quantizable` that read what a DequantizeLinear makes
-    left_in_float: Mapping[str, str] = field(default_factory=dict)  # what explicit INT8 leaves without Q/DQ nodes of itself, by the parser's names -> why
+    quantized_inputs: frozenset[str] = (
+        frozenset()
+    )  # explicit: those of `quantizable` that read what a DequantizeLinear makes
+    left_in_float: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what explicit INT8 leaves without Q/DQ nodes of itself, by the parser's names -> why
 
 
 def supports_implicit(trt: Bindings) -> bool:
@@ -56,14 +65,20 @@ def supports_implicit(trt: Bindings) -> bool:
     return hasattr(trt, "IInt8EntropyCalibrator2") and hasattr(trt.BuilderFlag, "INT8")
 
 
-def choose_mode(trt: Bindings, wanted: PrecisionMode, model: Optional[onnx.ModelProto] = None) -> tuple[PrecisionMode, str]:
-    """Resolve `auto`, and say why: for an INT8 engine of `model` by its graph where the library has both ways, else implicit where there is that one.
+def choose_mode(
+    trt: Bindings, wanted: PrecisionMode, model: Optional[onnx.ModelProto] = None
+) -> tuple[PrecisionMode, str]:
+    """Resolve `auto`, and say why: for an INT8 engine of `model` by its graph where the library has both ways, else
+    implicit where there is that one.
 
     Raises:
         ConfigError: implicit is asked for and this library has it no longer.
     """
     if wanted is PrecisionMode.implicit and not supports_implicit(trt):
-        raise ConfigError(f"build.precision_mode: implicit is not in {trt.__name__} {trt.__version__}, which has neither INT8 flag nor calibrator; set auto")
+        raise ConfigError(
+            f"build.precision_mode: implicit is not in {trt.__name__} {trt.__version__}, which has neither INT8 flag"
+            " nor calibrator; set auto"
+        )
     if wanted is not PrecisionMode.auto:
         return wanted, ""
     if not supports_implicit(trt):
@@ -72,7 +87,12 @@ def choose_mode(trt: Bindings, wanted: PrecisionMode, model: Optional[onnx.Model
 
 
 def make_plan(
-    trt: Bindings, onnx_model: Path, precision: Precision, wanted: PrecisionMode, calibration: Optional[CalibrationCache], floats: Collection[str] = ()
+    trt: Bindings,
+    onnx_model: Path,
+    precision: Precision,
+    wanted: PrecisionMode,
+    calibration: Optional[CalibrationCache],
+    floats: Collection[str] = (),
 ) -> Plan:
     """Decide on the mode and bring the ONNX and the flags in line with it.
 
@@ -94,7 +114,11 @@ def make_plan(
     else:
         calibration = calibration.renamed(renamed)
         weights = {weight.name for weight in model.graph.initializer}
-        inputs = [value.name for value in model.graph.input if value.name not in weights and value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
+        inputs = [
+            value.name
+            for value in model.graph.input
+            if value.name not in weights and value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+        ]
         calibration.require(inputs, str(onnx_model))
         counted = multiplications(model)
         plan = replace(plan, multiplications={node_name(node): counted.get(node.output[0]) for node in layers})
@@ -102,26 +126,42 @@ def make_plan(
     if mode is PrecisionMode.implicit:
         if calibration is not None and calibration.shifts:
             model = corrected(model, calibration.shifts, floats)
-        return replace(plan, model=model, scales=calibration, constrained=tuple(parsed.get(name, name) for name in floats))
-    kept = {} if calibration is None else {name: why for name, why in placing.left_in_float(model).items() if name not in floats}
+        return replace(
+            plan, model=model, scales=calibration, constrained=tuple(parsed.get(name, name) for name in floats)
+        )
+    kept = (
+        {}
+        if calibration is None
+        else {name: why for name, why in placing.left_in_float(model).items() if name not in floats}
+    )
     floats = [*floats, *kept]
     left = {} if calibration is None else {**left_in_float(model, calibration, Placement.tensorrt, floats), **kept}
     converted, warned = _explicit(model, precision, calibration, floats, typed="FP16" not in flags)
     reasons = {parsed.get(name, name): reason for name, reason in left.items()}
-    return replace(plan, model=converted, warnings=warned, left_in_float=reasons, quantized_inputs=_quantized_inputs(converted))
+    return replace(
+        plan, model=converted, warnings=warned, left_in_float=reasons, quantized_inputs=_quantized_inputs(converted)
+    )
 
 
 def _quantized_inputs(model: onnx.ModelProto) -> frozenset[str]:
     """The layers that read a dequantized tensor, by the parser's names."""
     dequantized = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    casts = {node.output[0] for node in model.graph.node if node.op_type == "Cast" and node.input[0] in dequantized}  # of a model in FP16
+    casts = {
+        node.output[0] for node in model.graph.node if node.op_type == "Cast" and node.input[0] in dequantized
+    }  # of a model in FP16
     return frozenset(node_name(node) for node in quantizable(model) if node.input[0] in dequantized | casts)
 
 
 def _explicit(
-    model: onnx.ModelProto, precision: Precision, calibration: Optional[CalibrationCache], floats: Collection[str], typed: bool
+    model: onnx.ModelProto,
+    precision: Precision,
+    calibration: Optional[CalibrationCache],
+    floats: Collection[str],
+    typed: bool,
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The model with its precision written into it, and what the converter warned of; `typed`: no flag lets the library choose FP16."""
+    """The model with its precision written into it, and what the converter warned of; `typed`: no flag lets the library
+    choose FP16.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if calibration is not None:
@@ -138,7 +178,9 @@ def read_model(path: Path) -> onnx.ModelProto:
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist; run `dvc repro export`") from None
     except (DecodeError, onnx.checker.ValidationError) as fault:
-        raise ModelError(f"{path} is not an ONNX model ({' '.join(str(fault).split())}); run `dvc repro export`") from None
+        raise ModelError(
+            f"{path} is not an ONNX model ({' '.join(str(fault).split())}); run `dvc repro export`"
+        ) from None
 
 
 def node_name(node: onnx.NodeProto) -> str:

@@ -1,4 +1,6 @@
-"""Time of each layer by TensorRT's IProfiler, joined with what the engine inspector says of its precision and of the ONNX nodes fused into it."""
+"""Time of each layer by TensorRT's IProfiler, joined with what the engine inspector says of its precision and of the
+ONNX nodes fused into it.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def profile_layers(trt: ModuleType, program: Program, stream: Any, runs: int, la
 
 
 def read_layers(path: Path) -> dict[str, Layer]:
-    """Layers of the inspector's JSON by name, empty if there is no file. Raises EnginewrightError if it is no inspector JSON."""
+    """Layers of the inspector's JSON by name, empty if there is no file. Raises EnginewrightError if it is no inspector
+    JSON.
+    """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

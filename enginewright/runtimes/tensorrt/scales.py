@@ -1,7 +1,8 @@
 """Scales for the tensors that TensorRT's parser makes of its own, which no cache from elsewhere can name.
 
-A Gemm becomes a constant, a matrix product, and a sum with a second, reshaped constant. TensorRT's own calibrator sees these four tensors; without a
-scale for each of them the product stays in floating point ("Missing scale and zero-point for tensor (Unnamed Layer* 27) [Matrix Multiply]_output").
+A Gemm becomes a constant, a matrix product, and a sum with a second, reshaped constant. TensorRT's own calibrator sees
+these four tensors; without a scale for each of them the product stays in floating point ("Missing scale and zero-point
+for tensor (Unnamed Layer* 27) [Matrix Multiply]_output").
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     import tensorrt
 
 
-def complete(bindings: Bindings, network: tensorrt.INetworkDefinition, cache: CalibrationCache, floats: Collection[str] = ()) -> CalibrationCache:
+def complete(
+    bindings: Bindings, network: tensorrt.INetworkDefinition, cache: CalibrationCache, floats: Collection[str] = ()
+) -> CalibrationCache:
     """Add the scales that matrix products need and that follow from their constants.
 
     Args:
@@ -28,14 +31,21 @@ def complete(bindings: Bindings, network: tensorrt.INetworkDefinition, cache: Ca
         floats: nodes that shall not run in INT8; theirs are left without.
 
     Returns:
-        The cache with a scale for the weights and bias of every matrix product, reshaped or not (the largest magnitude over 127; of zeros 1 / 127), and
+        The cache with a scale for the weights and bias of every matrix product, reshaped or not (the largest magnitude
+        over 127; of zeros 1 / 127), and
         for a product that only its sum with the bias has a name for: the scales of both together, which bound it.
     """
-    trt: Any = bindings  # get_layer gives an ILayer, which takes its real class by assignment; the stubs do not know of it
+    trt: Any = (
+        bindings  # get_layer gives an ILayer, which takes its real class by assignment; the stubs do not know of it
+    )
     layers: list[Any] = [network.get_layer(index) for index in range(network.num_layers)]
     makers = {layer.get_output(index).name: layer for layer in layers for index in range(layer.num_outputs)}
     scales = dict(cache.scales)
-    products = {layer.get_output(0).name for layer in layers if layer.type == trt.LayerType.MATRIX_MULTIPLY and layer.name not in floats}
+    products = {
+        layer.get_output(0).name
+        for layer in layers
+        if layer.type == trt.LayerType.MATRIX_MULTIPLY and layer.name not in floats
+    }
     for product in sorted(products):
         for tensor in _read(makers[product]):
             _follow(trt, tensor, makers, scales)

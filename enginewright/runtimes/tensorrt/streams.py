@@ -1,4 +1,6 @@
-"""Slots: the buffers of one batch under way. Several of them let copy in, compute and copy out of different batches overlap, each on its own stream."""
+"""Slots: the buffers of one batch under way. Several of them let copy in, compute and copy out of different batches
+overlap, each on its own stream.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Streams:
         self._given = cuda.Event(cuda.event_flags.DISABLE_TIMING)
 
     def order_after_producers(self, stream: Any) -> None:
-        """`stream` waits for everything that producers of device arrays were told to put before `intake` (the stream of `__dlpack__`)."""
+        """`stream` waits for everything that producers of device arrays were told to put before `intake` (the stream of
+        `__dlpack__`).
+        """
         self._given.record(self.intake)
         stream.wait_for_event(self._given)
 
@@ -43,10 +47,12 @@ class Placed:
 
 
 class Slot:
-    """Pinned and device buffers of every input and output for the profile's largest shape, and the events of one batch on its way.
+    """Pinned and device buffers of every input and output for the profile's largest shape, and the events of one batch
+    on its way.
 
-    Order on the GPU: upload stream -> `uploaded` -> worker's stream -> `computed` -> download stream -> `downloaded`. `Pool` sees to it
-    that a slot is collected before it is submitted to again, so that buffers are never written while they are read.
+    Order on the GPU: upload stream -> `uploaded` -> worker's stream -> `computed` -> download stream -> `downloaded`.
+    `Pool` sees to it that a slot is collected before it is submitted to again, so that buffers are never written while
+    they are read.
     """
 
     def __init__(self, worker: Worker, streams: Streams) -> None:
@@ -55,7 +61,9 @@ class Slot:
         self.worker, self._streams = worker, streams
         self._device: dict[str, memory.DeviceBuffer] = {}
         self._pinned: dict[str, memory.PinnedBuffer] = {}
-        self._uploaded, self._computed, self._downloaded = (cuda.Event(cuda.event_flags.DISABLE_TIMING) for _ in range(3))
+        self._uploaded, self._computed, self._downloaded = (
+            cuda.Event(cuda.event_flags.DISABLE_TIMING) for _ in range(3)
+        )
         self._pending: Optional[tuple[Mapping[str, Feed], dict[str, Shape], bool, int]] = None
         try:
             for binding in (*worker.inputs, *worker.outputs):
@@ -72,8 +80,10 @@ class Slot:
         """Start one batch and return at once.
 
         Args:
-            feeds: every input, checked, at most the profile's largest shape; host arrays are copied to pinned memory unless they lie there already.
-            rows: N of the batch; a smaller N than the profile's least is filled up with zeros, and cut off from the outputs.
+            feeds: every input, checked, at most the profile's largest shape; host arrays are copied to pinned memory
+                unless they lie there already.
+            rows: N of the batch; a smaller N than the profile's least is filled up with zeros, and cut off from the
+                outputs.
             on_device: leave the outputs on the GPU.
         """
         cuda, worker, upload, download = memory.driver(), self.worker, self._streams.upload, self._streams.download
@@ -92,7 +102,9 @@ class Slot:
         self._pending = (feeds, placed.outputs, on_device, rows)  # the feeds stay alive while they are read
 
     def collect(self) -> dict[str, Any]:
-        """Wait for the submitted batch. Host outputs are new arrays; device outputs stay valid until the slot is submitted to again."""
+        """Wait for the submitted batch. Host outputs are new arrays; device outputs stay valid until the slot is
+        submitted to again.
+        """
         assert self._pending is not None  # `Pool` collects what it submitted
         _, shapes, on_device, rows = self._pending
         (self._computed if on_device else self._downloaded).synchronize()
@@ -100,7 +112,9 @@ class Slot:
         if not on_device:
             return {name: view[:rows].copy() for name, view in self._views(shapes).items()}
         outputs = {binding.name: (shapes[binding.name], binding.spec.dtype) for binding in self.worker.outputs}
-        return {name: DeviceArray(self._device[name].address, *output).rows(0, rows) for name, output in outputs.items()}
+        return {
+            name: DeviceArray(self._device[name].address, *output).rows(0, rows) for name, output in outputs.items()
+        }
 
     def run(self, feeds: Mapping[str, Feed], rows: int) -> dict[str, npt.NDArray[Any]]:
         """One batch on the worker's stream alone, for the least latency. Outputs as new host arrays."""
@@ -111,7 +125,9 @@ class Slot:
         return {name: view[:rows].copy() for name, view in views.items()}
 
     def device_seconds(self, feeds: Mapping[str, Feed], rows: int, repeats: int) -> npt.NDArray[np.float64]:
-        """Copy one batch once and run it `repeats` times back to back; seconds of each run between CUDA events, [repeats]."""
+        """Copy one batch once and run it `repeats` times back to back; seconds of each run between CUDA events,
+        [repeats].
+        """
         program, _ = self.prepare(feeds, rows)
         program.run()  # a first run outside of the times
         stream, cuda = self.worker.stream, memory.driver()
@@ -129,7 +145,9 @@ class Slot:
         return np.asarray(seconds)
 
     def phase_seconds(self, feeds: Mapping[str, Feed], rows: int, repeats: int) -> dict[str, npt.NDArray[np.float64]]:
-        """Run one batch `repeats` times, each to its end, on the worker's stream with CUDA events between the phases; seconds of each, [repeats]."""
+        """Run one batch `repeats` times, each to its end, on the worker's stream with CUDA events between the phases;
+        seconds of each, [repeats].
+        """
         self.run(feeds, rows)  # a first run outside of the times
         cuda, stream = memory.driver(), self.worker.stream
         placed = self._place(feeds, rows)
@@ -152,7 +170,9 @@ class Slot:
         return dict(zip(("enqueue", "h2d", "compute", "d2h"), seconds))
 
     def prepare(self, feeds: Mapping[str, Feed], rows: int) -> tuple[Program, dict[str, Shape]]:
-        """Put the copies of one batch on the worker's stream. Returns (what runs the inference, shapes of its outputs)."""
+        """Put the copies of one batch on the worker's stream. Returns (what runs the inference, shapes of its
+        outputs).
+        """
         placed = self._place(feeds, rows)
         for address, source in placed.uploads:
             memory.driver().memcpy_htod_async(address, source, self.worker.stream)
@@ -183,9 +203,14 @@ class Slot:
         return Placed(uploads, self.worker.program(shapes, addresses, lasting=own), outputs)
 
     def _shapes(self, feeds: Mapping[str, Feed], rows: int) -> dict[str, Shape]:
-        return {binding.name: (max(rows, binding.minimum[0]), *feeds[binding.name].shape[1:]) for binding in self.worker.inputs}
+        return {
+            binding.name: (max(rows, binding.minimum[0]), *feeds[binding.name].shape[1:])
+            for binding in self.worker.inputs
+        }
 
-    def _locate(self, feeds: Mapping[str, Feed], shapes: Mapping[str, Shape]) -> tuple[dict[str, int], list[tuple[int, npt.NDArray[Any]]]]:
+    def _locate(
+        self, feeds: Mapping[str, Feed], shapes: Mapping[str, Shape]
+    ) -> tuple[dict[str, int], list[tuple[int, npt.NDArray[Any]]]]:
         """(address of each input and output, what is still to be copied there from pinned memory)."""
         addresses = {name: buffer.address for name, buffer in self._device.items()}
         uploads = []
@@ -210,7 +235,9 @@ class Slot:
         return view
 
     def _copy_on_device(self, binding: Binding, feed: DeviceArray, shape: Shape) -> None:
-        """Into the slot's own buffer, with zeros behind it up to `shape`: read in place, the engine would read beyond the array."""
+        """Into the slot's own buffer, with zeros behind it up to `shape`: read in place, the engine would read beyond
+        the array.
+        """
         cuda, to, stream = memory.driver(), self._device[binding.name].address, self.worker.stream
         row = int(np.prod(shape[1:], dtype=np.int64)) * binding.spec.dtype.itemsize
         size, whole = feed.shape[0] * row, shape[0] * row
@@ -226,4 +253,7 @@ class Slot:
         return views
 
     def _views(self, outputs: Mapping[str, Shape]) -> dict[str, npt.NDArray[Any]]:
-        return {binding.name: self._pinned[binding.name].view(outputs[binding.name], binding.spec.dtype) for binding in self.worker.outputs}
+        return {
+            binding.name: self._pinned[binding.name].view(outputs[binding.name], binding.spec.dtype)
+            for binding in self.worker.outputs
+        }

@@ -1,4 +1,6 @@
-"""Inputs and outputs of a deserialized engine by name: the only I/O API that TensorRT 8.6, 10, 11 and TensorRT-RTX share."""
+"""Inputs and outputs of a deserialized engine by name: the only I/O API that TensorRT 8.6, 10, 11 and TensorRT-RTX
+share.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,15 @@ from enginewright.errors import EngineInputError, RuntimeUnavailable
 from enginewright.runtimes.base import TensorSpec
 
 Shape = tuple[int, ...]
-NUMPY_TYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "BOOL": "bool"}
+NUMPY_TYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "INT8": "int8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "UINT8": "uint8",
+    "BOOL": "bool",
+}
 
 
 @dataclass(frozen=True)
@@ -34,15 +44,22 @@ class Binding:
 
 
 def read_inputs(trt: ModuleType, engine: Any, profile: int) -> list[Binding]:
-    """The inputs of an engine under an optimization profile. Raises RuntimeUnavailable for what this runtime does not serve."""
+    """The inputs of an engine under an optimization profile. Raises RuntimeUnavailable for what this runtime does not
+    serve.
+    """
     bindings = []
     for name in _names(engine, trt.TensorIOMode.INPUT):
         if engine.is_shape_inference_io(name):
-            raise RuntimeUnavailable(f"the input '{name}' is a shape tensor, which has no batch to run; export the model with this shape fixed")
+            raise RuntimeUnavailable(
+                f"the input '{name}' is a shape tensor, which has no batch to run; export the model with this shape"
+                " fixed"
+            )
         spec = _spec(trt, engine, name)
         minimum, _, maximum = (tuple(shape) for shape in engine.get_tensor_profile_shape(name, profile))
         if not maximum:
-            raise RuntimeUnavailable(f"the input '{name}' is a single number and has no batch axis; export the model with this number fixed")
+            raise RuntimeUnavailable(
+                f"the input '{name}' is a single number and has no batch axis; export the model with this number fixed"
+            )
         bindings.append(Binding(spec, minimum, maximum))
     return bindings
 
@@ -57,7 +74,10 @@ def read_outputs(trt: ModuleType, engine: Any, context: Any, inputs: list[Bindin
         shapes.append({name: tuple(context.get_tensor_shape(name)) for name in names})
     for name, shape in shapes[1].items():
         if any(axis < 0 for axis in shape):
-            raise RuntimeUnavailable(f"the shape of the output '{name}' depends on the data ({list(shape)}); export the model with a fixed number of results")
+            raise RuntimeUnavailable(
+                f"the shape of the output '{name}' depends on the data ({list(shape)}); export the model with a fixed"
+                " number of results"
+            )
     return [Binding(_spec(trt, engine, name), shapes[0][name], shapes[1][name]) for name in names]
 
 
@@ -71,7 +91,8 @@ def check_profile(bindings: list[Binding], shapes: dict[str, Shape]) -> None:
         for axis, (low, have, high) in enumerate(zip(binding.minimum, shapes[binding.name], binding.maximum)):
             if axis and not low <= have <= high:
                 raise EngineInputError(
-                    f"axis {axis} of the input '{binding.name}' is {have}, and the engine's profile allows {low} to {high}; resize, or build anew"
+                    f"axis {axis} of the input '{binding.name}' is {have}, and the engine's profile allows {low} to"
+                    f" {high}; resize, or build anew"
                 )
 
 
@@ -83,8 +104,13 @@ def _names(engine: Any, mode: Any) -> list[str]:
 def _spec(trt: ModuleType, engine: Any, name: str) -> TensorSpec:
     kind = engine.get_tensor_dtype(name).name
     if kind not in NUMPY_TYPES:
-        raise RuntimeUnavailable(f"the tensor '{name}' is {kind}, which NumPy lacks; export the model with float32 inputs and outputs")
+        raise RuntimeUnavailable(
+            f"the tensor '{name}' is {kind}, which NumPy lacks; export the model with float32 inputs and outputs"
+        )
     if engine.get_tensor_format(name) != trt.TensorFormat.LINEAR:
-        raise RuntimeUnavailable(f"the tensor '{name}' has the vectorized format {engine.get_tensor_format_desc(name)}; build with linear I/O formats")
+        raise RuntimeUnavailable(
+            f"the tensor '{name}' has the vectorized format {engine.get_tensor_format_desc(name)}; build with linear"
+            " I/O formats"
+        )
     shape = tuple(None if axis < 0 else int(axis) for axis in engine.get_tensor_shape(name))
     return TensorSpec(name, np.dtype(NUMPY_TYPES[kind]), shape)

@@ -1,8 +1,8 @@
 """The persistent timing cache: one file for each GPU, TensorRT version, CUDA and driver, outside of DVC's outs.
 
-TensorRT measures each kernel once and looks it up afterwards, so that a rebuild takes a fraction of the time. Timings of
-another GPU or version would choose wrong kernels: the file says what it is of, in a line of JSON before TensorRT's own bytes,
-and one that is corrupt or of something else is ignored with a warning, never trusted to TensorRT.
+TensorRT measures each kernel once and looks it up afterwards, so that a rebuild takes a fraction of the time. Timings
+of another GPU or version would choose wrong kernels: the file says what it is of, in a line of JSON before TensorRT's
+own bytes, and one that is corrupt or of something else is ignored with a warning, never trusted to TensorRT.
 """
 
 from __future__ import annotations
@@ -30,9 +30,19 @@ class TimingCache:
 
     @property
     def path(self) -> Path:
-        """A name that a person recognises, and a hash of the whole target, as names of GPUs differ in more than letters."""
+        """A name that a person recognises, and a hash of the whole target, as names of GPUs differ in more than
+        letters.
+        """
         target = self.target
-        readable = re.sub(r"[^A-Za-z0-9.]+", "-", f"{target.device}-sm{target.compute_capability}-tensorrt{target.runtime_version}").strip("-").lower()
+        readable = (
+            re.sub(
+                r"[^A-Za-z0-9.]+",
+                "-",
+                f"{target.device}-sm{target.compute_capability}-tensorrt{target.runtime_version}",
+            )
+            .strip("-")
+            .lower()
+        )
         return self.folder / f"{readable}-{hashlib.sha256(self._key()).hexdigest()[:12]}.timing"
 
     def _key(self) -> bytes:
@@ -55,7 +65,10 @@ class TimingCache:
         if not whole:
             return b"", [f"the timing cache {self.path} is corrupt and is left out; this build writes it anew"]
         if not ours:
-            return b"", [f"the timing cache {self.path} is of another GPU or TensorRT version and is left out; this build writes it anew"]
+            return b"", [
+                f"the timing cache {self.path} is of another GPU or TensorRT version and is left out; this build writes"
+                " it anew"
+            ]
         return timings, []
 
     def attach(self, config: tensorrt.IBuilderConfig) -> list[str]:
@@ -70,11 +83,15 @@ class TimingCache:
         return warnings
 
     def store(self, config: tensorrt.IBuilderConfig) -> None:
-        """Keep what a build has measured, together with what it was given. Raises EnginewrightError if the disk is full."""
+        """Keep what a build has measured, together with what it was given. Raises EnginewrightError if the disk is
+        full.
+        """
         cache = cast("Optional[tensorrt.ITimingCache]", config.get_timing_cache())
         if cache is None:
             return
         timings = bytes(memoryview(cache.serialize()))
-        head = json.dumps({"sha256": hashlib.sha256(timings).hexdigest(), "target": self.target.to_dict()}, sort_keys=True)
+        head = json.dumps(
+            {"sha256": hashlib.sha256(timings).hexdigest(), "target": self.target.to_dict()}, sort_keys=True
+        )
         with replacing(self.path) as temporary:
             temporary.write_bytes(head.encode() + b"\n" + timings)

@@ -1,4 +1,6 @@
-"""The ways to an INT8 engine that `build.precision_mode: auto` tries, one after the other, until the library builds one."""
+"""The ways to an INT8 engine that `build.precision_mode: auto` tries, one after the other, until the library builds
+one.
+"""
 
 from __future__ import annotations
 

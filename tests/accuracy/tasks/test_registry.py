@@ -35,7 +35,9 @@ def image_set(name: TaskName, known: bool) -> ImageSet:
     shape = SHAPES[name] or ()
     targets = RANDOM.integers(0, CLASSES, (IMAGES, *shape))
     labels = targets if known and not shape else None
-    return ImageSet(pixels, labels, tuple("abcd"), names, [Path("x")], targets.astype(np.uint8) if known and shape else None)
+    return ImageSet(
+        pixels, labels, tuple("abcd"), names, [Path("x")], targets.astype(np.uint8) if known and shape else None
+    )
 
 
 def answers(name: TaskName) -> tuple[Outputs, Outputs]:
@@ -53,7 +55,11 @@ def mean(name: TaskName, fp32: Outputs) -> Optional[Outputs]:
 
 def test_every_task_is_a_module_and_reverse() -> None:
     folder = Path(str(tasks.__file__)).parent
-    assert {path.stem for path in folder.glob("*.py")} - {"__init__", "base"} == {name.value for name in TaskName} == {name.value for name in SHAPES}
+    assert (
+        {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
+        == {name.value for name in TaskName}
+        == {name.value for name in SHAPES}
+    )
 
 
 def test_what_has_targets_can_be_trained_for() -> None:
@@ -91,8 +97,17 @@ def test_contract(name: TaskName, known: bool) -> None:
         assert set(compared) == {f"{stand_in}_low", f"{stand_in}_high"}
     assert compared[f"{stand_in}_low"] < figures["int8"][stand_in] < compared[f"{stand_in}_high"]
     tables = task.tables(images, rows, CLASSES)
-    assert list(tables) == ["classes.csv", "recall.csv", "changed.csv", "confusion_fp32.csv", "confusion_int8.csv", "predictions.csv"]
-    assert (f"{task.class_figure}_delta_int8" if known else f"{task.class_figure if task.every_output else stand_in}_int8") in tables["classes.csv"]
+    assert list(tables) == [
+        "classes.csv",
+        "recall.csv",
+        "changed.csv",
+        "confusion_fp32.csv",
+        "confusion_int8.csv",
+        "predictions.csv",
+    ]
+    assert (
+        f"{task.class_figure}_delta_int8" if known else f"{task.class_figure if task.every_output else stand_in}_int8"
+    ) in tables["classes.csv"]
     assert list(tables["recall.csv"]) == ["class", "precision", "share_right"]
     assert list(tables["confusion_int8.csv"]) == ["actual", "predicted"]
     assert {"precision", "name", "fp32", "predicted"} <= set(tables["changed.csv"])
@@ -129,4 +144,6 @@ def test_a_slice_of_the_images_is_judged_as_if_it_were_all(name: TaskName) -> No
     whole = task.per_image(other, targets, fp32, middle)[10:20]
     alone = task.summary(task.per_image(other[10:20], part, fp32[10:20], middle), CLASSES)
     found = task.summary(whole, CLASSES)
-    assert {key: value for key, value in found.items() if key != "outputs"} == pytest.approx({key: value for key, value in alone.items() if key != "outputs"})
+    assert {key: value for key, value in found.items() if key != "outputs"} == pytest.approx(
+        {key: value for key, value in alone.items() if key != "outputs"}
+    )

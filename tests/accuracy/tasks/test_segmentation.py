@@ -20,7 +20,9 @@ from enginewright.errors import DataError
 CLASSES = 5
 RANDOM = np.random.default_rng(0)
 TARGETS = RANDOM.integers(0, CLASSES, (30, 8, 7)).astype(np.uint8)
-FP32 = RANDOM.normal(size=(30, CLASSES, 8, 7)).astype(np.float32) + 2 * (np.arange(CLASSES)[:, None, None] == TARGETS[:, None])
+FP32 = RANDOM.normal(size=(30, CLASSES, 8, 7)).astype(np.float32) + 2 * (
+    np.arange(CLASSES)[:, None, None] == TARGETS[:, None]
+)
 INT8 = (FP32 + RANDOM.normal(size=FP32.shape)).astype(np.float32)
 
 
@@ -60,7 +62,9 @@ def test_figures_equal_those_of_sets_of_pixels() -> None:
 
 def test_an_image_has_the_iou_of_its_own_pixels() -> None:
     rows = TASK.per_image(INT8, TARGETS, None)
-    np.testing.assert_allclose(rows["iou"], [by_hand(INT8[i : i + 1].argmax(axis=1), TARGETS[i : i + 1]) for i in range(30)])
+    np.testing.assert_allclose(
+        rows["iou"], [by_hand(INT8[i : i + 1].argmax(axis=1), TARGETS[i : i + 1]) for i in range(30)]
+    )
 
 
 def test_ignored_pixels_do_not_count() -> None:
@@ -78,7 +82,9 @@ def test_ignored_pixels_do_not_count() -> None:
 @pytest.mark.parametrize("size", [1, 7, 30], ids=lambda size: f"batch {size}")
 def test_batches_add_up_to_the_whole(size: int) -> None:
     pieces = [TASK.per_image(INT8[i : i + size], TARGETS[i : i + size], FP32[i : i + size]) for i in range(0, 30, size)]
-    assert TASK.summary(pd.concat(pieces), CLASSES) == pytest.approx(TASK.summary(TASK.per_image(INT8, TARGETS, FP32), CLASSES))
+    assert TASK.summary(pd.concat(pieces), CLASSES) == pytest.approx(
+        TASK.summary(TASK.per_image(INT8, TARGETS, FP32), CLASSES)
+    )
 
 
 def test_bootstrap_equals_drawing_the_images_themselves() -> None:
@@ -88,7 +94,9 @@ def test_bootstrap_equals_drawing_the_images_themselves() -> None:
     random, differences = np.random.default_rng(7), []
     for _ in range(400):
         drawn = random.integers(0, 30, 30)
-        differences.append(by_hand(INT8[drawn].argmax(axis=1), TARGETS[drawn]) - by_hand(FP32[drawn].argmax(axis=1), TARGETS[drawn]))
+        differences.append(
+            by_hand(INT8[drawn].argmax(axis=1), TARGETS[drawn]) - by_hand(FP32[drawn].argmax(axis=1), TARGETS[drawn])
+        )
     low, high = np.quantile(differences, [0.05, 0.95])
     width = high - low
     estimate = TASK.estimate(engine, fp32, 1.0)
@@ -105,14 +113,18 @@ def test_bootstrap_equals_drawing_the_images_themselves() -> None:
 def test_interval_of_the_agreement_is_that_of_scipy_over_images() -> None:
     found = TASK.compare(TASK.per_image(INT8, None, FP32), TASK.per_image(FP32, None, None), 0.9)
     shares = (INT8.argmax(axis=1) == FP32.argmax(axis=1)).mean(axis=(1, 2))
-    expected = stats.bootstrap((shares,), np.mean, confidence_level=0.9, method="percentile", random_state=1).confidence_interval
+    expected = stats.bootstrap(
+        (shares,), np.mean, confidence_level=0.9, method="percentile", random_state=1
+    ).confidence_interval
     width = expected.high - expected.low
     assert set(found) == {"agreement_low", "agreement_high"}  # without targets nothing else
     estimate = TASK.estimate(TASK.per_image(INT8, None, FP32), TASK.per_image(FP32, None, None), 0.0)
     assert isinstance(estimate, Resampled)
     assert np.quantile(estimate.drawn, [0.05, 0.95]) == pytest.approx([expected.low, expected.high], abs=0.1 * width)
     room = unseen(0.9, 30)
-    assert (found["agreement_low"], found["agreement_high"]) == pytest.approx((estimate.value - room, estimate.value + room))
+    assert (found["agreement_low"], found["agreement_high"]) == pytest.approx(
+        (estimate.value - room, estimate.value + room)
+    )
 
 
 def test_one_image_has_a_difference_and_leaves_everything_open() -> None:
@@ -125,15 +137,23 @@ def test_equal_engines_leave_room_for_the_images_that_were_not_seen() -> None:
     rows = TASK.per_image(FP32, TARGETS, FP32)
     found = TASK.compare(rows, rows, 0.95)
     assert (found["mean_iou_difference"], found["images_worse"]) == (0, 0)
-    assert (found["mean_iou_difference_low"], found["mean_iou_difference_high"]) == pytest.approx((-unseen(0.95, 30), unseen(0.95, 30)))
+    assert (found["mean_iou_difference_low"], found["mean_iou_difference_high"]) == pytest.approx(
+        (-unseen(0.95, 30), unseen(0.95, 30))
+    )
     assert TASK.summary(rows, CLASSES)["identical_to_fp32"] is True
 
 
 @pytest.mark.parametrize(
     ("targets", "text"),
     [
-        pytest.param(np.full((2, 8, 7), 5), "b.png has a pixel of class 5, and the model knows 5", id="beyond the classes"),
-        pytest.param(np.zeros((2, 4, 7)), r"a.png has targets of \[4, 7\] pixels, and the model answers \[8, 7\]; let it upsample", id="another size"),
+        pytest.param(
+            np.full((2, 8, 7), 5), "b.png has a pixel of class 5, and the model knows 5", id="beyond the classes"
+        ),
+        pytest.param(
+            np.zeros((2, 4, 7)),
+            r"a.png has targets of \[4, 7\] pixels, and the model answers \[8, 7\]; let it upsample",
+            id="another size",
+        ),
     ],
 )
 def test_targets_that_are_no_answers(targets: npt.NDArray[np.float64], text: str) -> None:
@@ -145,7 +165,14 @@ def test_targets_that_are_no_answers(targets: npt.NDArray[np.float64], text: str
 
 def image_set(targets: npt.NDArray[np.uint8], classes: int) -> ImageSet:
     names = tuple(f"{index}.png" for index in range(len(targets)))
-    return ImageSet(np.zeros((*targets.shape, 1), np.uint8), None, tuple(f"c{index}" for index in range(classes)), names, [Path("x")], targets)
+    return ImageSet(
+        np.zeros((*targets.shape, 1), np.uint8),
+        None,
+        tuple(f"c{index}" for index in range(classes)),
+        names,
+        [Path("x")],
+        targets,
+    )
 
 
 def test_tables_agree_with_the_figures() -> None:
@@ -159,14 +186,18 @@ def test_tables_agree_with_the_figures() -> None:
     assert changed["pixels"].is_monotonic_decreasing
     confusion = tables["confusion_int8.csv"]
     assert len(confusion) == TARGETS.size
-    assert (confusion["actual"] == confusion["predicted"]).mean() == pytest.approx((INT8.argmax(axis=1) == TARGETS).mean())
+    assert (confusion["actual"] == confusion["predicted"]).mean() == pytest.approx(
+        (INT8.argmax(axis=1) == TARGETS).mean()
+    )
     assert tables["predictions.csv"]["int8"].tolist() == rows["int8"]["iou"].tolist()
 
 
 def test_confusion_of_many_pixels_and_classes_stays_small() -> None:
     classes = CONFUSION_CLASSES + 10
     targets = RANDOM.integers(0, classes, (20, 64, 64)).astype(np.uint8)
-    wrong = np.where(targets < CONFUSION_CLASSES, (targets + CONFUSION_CLASSES) % classes, targets)  # the first twenty are never right
+    wrong = np.where(
+        targets < CONFUSION_CLASSES, (targets + CONFUSION_CLASSES) % classes, targets
+    )  # the first twenty are never right
     rows = {"fp32": TASK.per_image(logits(wrong, classes), targets, None)}
     confusion = TASK.tables(image_set(targets, classes), rows, classes)["confusion_fp32.csv"]
     assert len(confusion) == pytest.approx(CONFUSION_ROWS, rel=0.01)

@@ -1,4 +1,6 @@
-"""Small and large residual networks as ONNX, with random weights of realistic scale (He et al., 2015), for builds without a GPU."""
+"""Small and large residual networks as ONNX, with random weights of realistic scale (He et al., 2015), for builds
+without a GPU.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,12 @@ class _Net:
         return self.add("Relu", [self.add("Add", [out, source])])
 
 
-def resnet(blocks: Sequence[int] = (3, 4, 6, 3), width: int = 64, size: int = 224, classes: int = 1000) -> onnx.ModelProto:
-    """A bottleneck ResNet, by default ResNet-50 with its 53 Conv and one Gemm; input [N, 3, size, size], output [N, classes]."""
+def resnet(
+    blocks: Sequence[int] = (3, 4, 6, 3), width: int = 64, size: int = 224, classes: int = 1000
+) -> onnx.ModelProto:
+    """A bottleneck ResNet, by default ResNet-50 with its 53 Conv and one Gemm; input [N, 3, size, size], output [N,
+    classes].
+    """
     net = _Net(np.random.default_rng(0))
     out = net.conv("input", (3, width), 7, 2)
     out = net.add("MaxPool", [out], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
@@ -57,7 +63,11 @@ def resnet(blocks: Sequence[int] = (3, 4, 6, 3), width: int = 64, size: int = 22
             out = net.bottleneck(out, fan_in, width << stage, 2 if stage and not block else 1)
             fan_in = 4 * (width << stage)
     out = net.add("Flatten", [net.add("GlobalAveragePool", [out])])
-    net.nodes.append(helper.make_node("Gemm", [out, net.weight(classes, fan_in), net.weight(classes)], ["logits"], name="gemm", transB=1))
+    net.nodes.append(
+        helper.make_node(
+            "Gemm", [out, net.weight(classes, fan_in), net.weight(classes)], ["logits"], name="gemm", transB=1
+        )
+    )
     graph = helper.make_graph(
         net.nodes,
         "resnet",
@@ -65,4 +75,6 @@ def resnet(blocks: Sequence[int] = (3, 4, 6, 3), width: int = 64, size: int = 22
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])],
         net.weights,
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="enginewright tests")
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="enginewright tests"
+    )

@@ -1,8 +1,10 @@
-"""A stand-in for the builder half of TensorRT's bindings, so that every version's calls are tested where there is no GPU.
+"""A stand-in for the builder half of TensorRT's bindings, so that every version's calls are tested where there is no
+GPU.
 
-`stand_in("8.6.0")`, `("10.3.0")`, `("11.4.0")` have just the names of that version which our code may touch: one more, and the call ends in
-AttributeError as it would there. `test_builder.py` holds these names against the real bindings: 8.6.0's as recorded from the library
-(names_8_6.json), 10.13's from tensorrt-stubs, and TensorRT-RTX's where that is installed.
+`stand_in("8.6.0")`, `("10.3.0")`, `("11.4.0")` have just the names of that version which our code may touch: one more,
+and the call ends in AttributeError as it would there. `test_builder.py` holds these names against the real bindings:
+8.6.0's as recorded from the library (names_8_6.json), 10.13's from tensorrt-stubs, and TensorRT-RTX's where that is
+installed.
 """
 
 from __future__ import annotations
@@ -62,15 +64,21 @@ class Record:
     operators: list[str] = field(default_factory=list)
     inputs: dict[str, tuple[object, int]] = field(default_factory=dict)  # (type, allowed formats)
     settings: dict[str, Any] = field(default_factory=dict)
-    constrained: dict[str, tuple[object, object]] = field(default_factory=dict)  # layer -> precision, type of its output
+    constrained: dict[str, tuple[object, object]] = field(
+        default_factory=dict
+    )  # layer -> precision, type of its output
     messages: list[tuple[str, str]] = field(default_factory=list)  # (severity, text) that the build says
     refuses_timings: bool = False
     refuses_cache: bool = False
     fails: bool = False
-    fails_without: str = ""  # an operator: models without it fail to build, as an implicit build does that an explicit one survives
+    fails_without: str = (
+        ""  # an operator: models without it fail to build, as an implicit build does that an explicit one survives
+    )
     fails_with_quantized: str = ""  # an operator: models fail to build in which INT8 may take it
     raises: bool = False  # a failed build raises, as TensorRT's assertions do, and does not return None
-    described: Optional[list[dict[str, Any]]] = None  # the inspector's layers; None: one a convolution or product, in what was asked for
+    described: Optional[list[dict[str, Any]]] = (
+        None  # the inspector's layers; None: one a convolution or product, in what was asked for
+    )
     model: onnx.ModelProto = field(default_factory=onnx.ModelProto)  # as it was built last
     builds: int = 0
     on_batch: Callable[[dict[str, int]], None] = lambda _: None
@@ -124,7 +132,9 @@ class ILayer:
     num_outputs = 1
     precision: object = None
 
-    def __init__(self, name: str, inputs: Sequence[str], output: str, last: bool = False, kind: enum.IntEnum = LayerType.UNARY) -> None:
+    def __init__(
+        self, name: str, inputs: Sequence[str], output: str, last: bool = False, kind: enum.IntEnum = LayerType.UNARY
+    ) -> None:
         self.name, self.type, self.num_inputs = name, kind, len(inputs)
         self._inputs = [ITensor(onnx.ValueInfoProto(name=tensor)) for tensor in inputs]
         self._output = ITensor(onnx.ValueInfoProto(name=output))
@@ -165,7 +175,9 @@ def _layers(graph: onnx.GraphProto) -> Iterator[ILayer]:
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     results, count = {value.name for value in graph.output}, itertools.count()
 
-    def unnamed(kind: enum.IntEnum, label: str, inputs: Sequence[str], values: Optional[npt.NDArray[Any]] = None) -> ILayer:
+    def unnamed(
+        kind: enum.IntEnum, label: str, inputs: Sequence[str], values: Optional[npt.NDArray[Any]] = None
+    ) -> ILayer:
         name = f"(Unnamed Layer* {next(count)}) [{label}]"
         layer = ILayer(name, inputs, f"{name}_output", kind=kind)
         layer._weights = values
@@ -174,7 +186,12 @@ def _layers(graph: onnx.GraphProto) -> Iterator[ILayer]:
     for node in graph.node:
         if node.op_type != "Gemm" or node.input[1] not in weights:
             next(count)
-            layer = ILayer(_parsed_name(node), [tensor for tensor in node.input if tensor not in weights], node.output[0], node.output[0] in results)
+            layer = ILayer(
+                _parsed_name(node),
+                [tensor for tensor in node.input if tensor not in weights],
+                node.output[0],
+                node.output[0] in results,
+            )
             layer.get_output(0).dtype = DataType.INT32 if node.op_type == "Shape" else DataType.FLOAT
             yield layer
             continue
@@ -184,7 +201,9 @@ def _layers(graph: onnx.GraphProto) -> Iterator[ILayer]:
         product.name = _parsed_name(node)
         yield from (matrix, product, bias, reshaped)
         tensors = [product.get_output(0).name, reshaped.get_output(0).name]
-        yield ILayer(f"{_parsed_name(node)}_sum", tensors, node.output[0], node.output[0] in results, LayerType.ELEMENTWISE)
+        yield ILayer(
+            f"{_parsed_name(node)}_sum", tensors, node.output[0], node.output[0] in results, LayerType.ELEMENTWISE
+        )
 
 
 class INetworkDefinition:
@@ -316,10 +335,14 @@ def _builder(record: Record, version: str, config: type) -> type:  # noqa: C901
                 record.calibrator_class = type(calibrator).__mro__[1].__name__
                 _calibrate(record, calibrator, version)
             layers = [network.get_layer(index) for index in range(network.num_layers)]
-            record.constrained = {layer.name: (layer.precision, layer._output_type) for layer in layers if layer.precision is not None}
+            record.constrained = {
+                layer.name: (layer.precision, layer._output_type) for layer in layers if layer.precision is not None
+            }
             record.operators = [node.op_type for node in network.model.graph.node]
             inputs = [network.get_input(index) for index in range(network.num_inputs)]
-            record.inputs = {tensor.name: (getattr(tensor.dtype, "name", tensor.dtype), tensor.allowed_formats) for tensor in inputs}
+            record.inputs = {
+                tensor.name: (getattr(tensor.dtype, "name", tensor.dtype), tensor.allowed_formats) for tensor in inputs
+            }
             if (cache := config.get_timing_cache()) is not None:
                 cache.content = record.stored_timings = cache.content + b"measured;"
             record.builds += 1
@@ -335,7 +358,9 @@ def _builder(record: Record, version: str, config: type) -> type:  # noqa: C901
 
 
 def _may_be_int8(record: Record, operator: str) -> bool:
-    """Whether a node of this operator reads a dequantized tensor, or, of a model without Q/DQ, is not obliged to another type."""
+    """Whether a node of this operator reads a dequantized tensor, or, of a model without Q/DQ, is not obliged to
+    another type.
+    """
     graph = record.model.graph
     dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     nodes = [node for node in graph.node if node.op_type == operator and "INT8" in record.flags]
@@ -369,7 +394,9 @@ def _parser(family: str) -> type:  # noqa: C901
             parsed = self._network.model = onnx.ModelProto.FromString(model)
             self._network._layers = list(_layers(parsed.graph))
             self._network._inputs = [ITensor(value) for value in parsed.graph.input]
-            self._errors = [ParserError(index, node) for index, node in enumerate(parsed.graph.node) if node.op_type == "NoSuchOp"]
+            self._errors = [
+                ParserError(index, node) for index, node in enumerate(parsed.graph.node) if node.op_type == "NoSuchOp"
+            ]
             return not self._errors
 
         @property
@@ -393,10 +420,20 @@ def _described(record: Record) -> list[dict[str, Any]]:
         if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
             continue
         name = _parsed_name(node)
-        in_int8 = node.input[0] in dequantized if explicit else "INT8" in record.flags and name not in record.constrained
+        in_int8 = (
+            node.input[0] in dequantized if explicit else "INT8" in record.flags and name not in record.constrained
+        )
         kind = "Int8" if in_int8 else "Half"
         tensors = {"Inputs": [{"Name": node.input[0], "Format/Datatype": f"Row major {kind} format"}], "Outputs": []}
-        layers.append({"Name": name, "LayerType": "CaskConvolution", "Metadata": f"[ONNX Layer: {name}]", "Weights": {"Type": kind}, **tensors})
+        layers.append(
+            {
+                "Name": name,
+                "LayerType": "CaskConvolution",
+                "Metadata": f"[ONNX Layer: {name}]",
+                "Weights": {"Type": kind},
+                **tensors,
+            }
+        )
     return layers
 
 
@@ -468,7 +505,12 @@ def stand_in(version: str, record: Record) -> Bindings:
     if family in ("8.6", "10"):
         module.update({name: _calibrator(name) for name in CALIBRATORS})
     if family in ("8.6", "10"):  # 11 is asked neither for constraints nor for scales
-        module.update({kind.__name__: kind for kind in (ILayer, IConstantLayer, IElementWiseLayer, LayerType, ElementWiseOperation)})
+        module.update(
+            {
+                kind.__name__: kind
+                for kind in (ILayer, IConstantLayer, IElementWiseLayer, LayerType, ElementWiseOperation)
+            }
+        )
     if family in ("10", "11"):
         module["IProgressMonitor"] = IProgressMonitor
     return cast(Bindings, SimpleNamespace(**module))
@@ -477,7 +519,11 @@ def stand_in(version: str, record: Record) -> Bindings:
 def surface(version: str) -> dict[str, set[str]]:
     """Class of the bindings -> names on it that the stand-in offers, and so our code may touch."""
     module = vars(stand_in(version, Record()))
-    found = {name: {entry for entry in vars(value) if not entry.startswith("_")} for name, value in module.items() if isinstance(value, type)}
+    found = {
+        name: {entry for entry in vars(value) if not entry.startswith("_")}
+        for name, value in module.items()
+        if isinstance(value, type)
+    }
     found["ITensor"] |= {"name", "shape", "dtype", "allowed_formats", "is_network_output"}
     if "ILayer" in found:
         found["ILayer"] |= {"name", "type", "num_inputs"}
@@ -487,4 +533,7 @@ def surface(version: str) -> dict[str, set[str]]:
     if "IProgressMonitor" in found:
         found["IProgressMonitor"] |= {"phase_start", "step_complete", "phase_finish"}
     enums = [name for name, value in module.items() if isinstance(value, type) and issubclass(value, enum.Enum)]
-    return {name: (set(module[name].__members__) if name in enums else names - {"Error", "shapes", "content", "model"}) for name, names in found.items()}
+    return {
+        name: set(module[name].__members__) if name in enums else names - {"Error", "shapes", "content", "model"}
+        for name, names in found.items()
+    }

@@ -1,4 +1,6 @@
-"""One builder for TensorRT 8.6, 10 and 11: what it asks of each version's API, held against the names that each really has."""
+"""One builder for TensorRT 8.6, 10 and 11: what it asks of each version's API, held against the names that each really
+has.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +41,18 @@ def model(tmp_path: Path) -> Path:
 
 
 def scales(algorithm: CalibrationAlgorithm = CalibrationAlgorithm.entropy) -> CalibrationCache:
-    return CalibrationCache(algorithm, {tensor: 0.03 for node in NETWORK.graph.node for tensor in (*node.input, *node.output)})
+    return CalibrationCache(
+        algorithm, {tensor: 0.03 for node in NETWORK.graph.node for tensor in (*node.input, *node.output)}
+    )
 
 
 def build(
-    version: str, model: Path, precision: Precision, record: Record, settings: Optional[Build] = None, cache: Optional[CalibrationCache] = None
+    version: str,
+    model: Path,
+    precision: Precision,
+    record: Record,
+    settings: Optional[Build] = None,
+    cache: Optional[CalibrationCache] = None,
 ) -> BuiltEngine:
     job = Job(model, precision, settings or Build(profile=Profile(1, 2, 4)), TARGET)
     return build_engine(stand_in(version, record), job, cache or (scales() if precision is Precision.int8 else None))
@@ -83,10 +92,16 @@ def test_explicit_can_be_asked_for_where_both_ways_exist(model: Path, version: s
 
 @pytest.mark.parametrize(
     ("algorithm", "base"),
-    [("entropy", "IInt8EntropyCalibrator2"), ("minmax", "IInt8MinMaxCalibrator"), ("percentile", "IInt8MinMaxCalibrator")],
+    [
+        ("entropy", "IInt8EntropyCalibrator2"),
+        ("minmax", "IInt8MinMaxCalibrator"),
+        ("percentile", "IInt8MinMaxCalibrator"),
+    ],
 )
 @pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
-def test_the_portable_scales_are_taken_without_asking_for_images(model: Path, version: str, algorithm: str, base: str) -> None:
+def test_the_portable_scales_are_taken_without_asking_for_images(
+    model: Path, version: str, algorithm: str, base: str
+) -> None:
     record = Record()
     build(version, model, Precision.int8, record, cache=scales(CalibrationAlgorithm[algorithm]))
     assert (record.calibrator_class, record.batches) == (base, 0)
@@ -98,8 +113,18 @@ def test_a_gemms_inner_tensors_get_scales_so_that_it_runs_in_int8(model: Path, v
     build(version, model, Precision.int8, record)
     taken = CalibrationCache.parse(record.taken_cache).scales
     assert {tensor: taken[tensor] for tensor in cache.scales} == pytest.approx(cache.scales)
-    largest = float(np.abs(numpy_helper.to_array(next(tensor for tensor in NETWORK.graph.initializer if tensor.name == NETWORK.graph.node[-1].input[1]))).max())
-    inner = {tensor.rpartition("[")[2]: scale for tensor, scale in taken.items() if tensor not in cache.scales and "Constant" not in tensor}
+    largest = float(
+        np.abs(
+            numpy_helper.to_array(
+                next(tensor for tensor in NETWORK.graph.initializer if tensor.name == NETWORK.graph.node[-1].input[1])
+            )
+        ).max()
+    )
+    inner = {
+        tensor.rpartition("[")[2]: scale
+        for tensor, scale in taken.items()
+        if tensor not in cache.scales and "Constant" not in tensor
+    }
     constants = sorted(scale for tensor, scale in taken.items() if "[Constant]" in tensor)
     assert constants == pytest.approx(sorted([largest / 127, 1 / 127]))  # the bias is all zeros
     assert inner == pytest.approx({"Matrix Multiply]_output": 0.03 + 1 / 127, "Shuffle]_output": 1 / 127})
@@ -120,21 +145,29 @@ def test_the_inner_tensors_of_a_gemm_are_found_in_a_real_network() -> None:
     parser = rtx.OnnxParser(network, logger)
     assert parser.parse(NETWORK.SerializeToString())
     found = complete(rtx, network, scales()).scales
-    products = [network.get_layer(index) for index in range(network.num_layers) if network.get_layer(index).type == rtx.LayerType.MATRIX_MULTIPLY]
+    products = [
+        network.get_layer(index)
+        for index in range(network.num_layers)
+        if network.get_layer(index).type == rtx.LayerType.MATRIX_MULTIPLY
+    ]
     assert [layer.name for layer in products] == [NETWORK.graph.node[-1].name]
     assert found[products[0].get_output(0).name] == pytest.approx(0.03 + 1 / 127)
     assert products[0].get_input(1).name in found
 
 
 def test_scales_that_tensorrt_refuses_end_the_build(model: Path) -> None:
-    with pytest.raises(CalibrationMismatch, match=r"does not accept calib\.cache under the header TRT-8600-EntropyCalibration2"):
+    with pytest.raises(
+        CalibrationMismatch, match=r"does not accept calib\.cache under the header TRT-8600-EntropyCalibration2"
+    ):
         build("8.6.0", model, Precision.int8, Record(refuses_cache=True))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_profile_and_the_settings_reach_the_builder(model: Path, version: str) -> None:
     record = Record()
-    settings = Build(profile=Profile(2, 3, 5), workspace_mib=7, optimization_level=4, tactic_sources=["JIT_CONVOLUTIONS"])
+    settings = Build(
+        profile=Profile(2, 3, 5), workspace_mib=7, optimization_level=4, tactic_sources=["JIT_CONVOLUTIONS"]
+    )
     settings.hardware_compatibility, settings.version_compatible = "AMPERE_PLUS", True
     built = build(version, model, Precision.fp32, record, settings)
     assert record.profiles == [{"input": ((2, 3, 8, 8), (3, 3, 8, 8), (5, 3, 8, 8))}]
@@ -159,8 +192,12 @@ def test_fp32_is_fp32_unless_tf32_is_asked_for(model: Path, version: str, asked:
     assert ("TF32" in record.flags, "TF32" in record.cleared) == (asked, not asked)
 
 
-@pytest.mark.parametrize(("version", "phases"), [("8.6.0", []), ("10.3.0", ["Building True"]), ("11.4.0", ["Building True"])])
-def test_a_progress_monitor_is_set_where_there_is_one_and_never_cancels(model: Path, version: str, phases: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("version", "phases"), [("8.6.0", []), ("10.3.0", ["Building True"]), ("11.4.0", ["Building True"])]
+)
+def test_a_progress_monitor_is_set_where_there_is_one_and_never_cancels(
+    model: Path, version: str, phases: list[str]
+) -> None:
     record = Record()
     build(version, model, Precision.fp32, record)
     assert record.phases == phases
@@ -185,31 +222,58 @@ def _described(**layers: list[str]) -> list[dict[str, Any]]:
     """Convolutions as the inspector of 8.6 describes them, by precision."""
     words = {"INT8": "Int8", "FP16": "Half"}
     return [
-        {"Name": name, "LayerType": "CaskConvolution", "Metadata": f"[ONNX Layer: {name}]", "Weights": {"Type": words[precision]}, "Inputs": []}
+        {
+            "Name": name,
+            "LayerType": "CaskConvolution",
+            "Metadata": f"[ONNX Layer: {name}]",
+            "Weights": {"Type": words[precision]},
+            "Inputs": [],
+        }
         for precision, names in layers.items()
         for name in names
     ]
 
 
 def _fused(first: str, last: str, *others: dict[str, Any]) -> list[dict[str, Any]]:
-    """A part of the network that Myelin compiled as one, as 8.6 describes it with a dynamic batch, and further layers."""
+    """A part of the network that Myelin compiled as one, as 8.6 describes it with a dynamic batch, and further
+    layers.
+    """
     tensors = {"Inputs": [{"Name": "x", "Format/Datatype": "N/A due to dynamic shapes"}], "Outputs": []}
-    return [{"Name": f"{{ForeignNode[{first}...{last}]}}", "LayerType": "Myelin", "TacticName": "", "Metadata": "", **tensors}, *others]
+    return [
+        {
+            "Name": f"{{ForeignNode[{first}...{last}]}}",
+            "LayerType": "Myelin",
+            "TacticName": "",
+            "Metadata": "",
+            **tensors,
+        },
+        *others,
+    ]
 
 
 @pytest.mark.parametrize("mode", [PrecisionMode.implicit, PrecisionMode.explicit])
 def test_an_int8_engine_without_a_layer_in_int8_is_refused(model: Path, mode: PrecisionMode) -> None:
     record = Record(described=_described(FP16=[node.name for node in _layers(NETWORK)]))
     other = "implicit" if mode is PrecisionMode.explicit else "explicit"
-    with pytest.raises(ModelError, match=rf"none of the 6 layers runs in it: .*; set build\.precision_mode={other}.*FP16 engine"):
+    with pytest.raises(
+        ModelError, match=rf"none of the 6 layers runs in it: .*; set build\.precision_mode={other}.*FP16 engine"
+    ):
         build("8.6.0", model, Precision.int8, record, Build(precision_mode=mode))
 
 
 def test_implicit_int8_does_not_reach_into_a_fused_node(model: Path) -> None:
-    """ViT-B/16 in the default mode ran 0 of 74 layers in INT8 and passed every gate: Myelin takes no calibrator's scales."""
+    """ViT-B/16 in the default mode ran 0 of 74 layers in INT8 and passed every gate: Myelin takes no calibrator's
+    scales.
+    """
     first, *_, last = (node.name for node in _layers(NETWORK))
     with pytest.raises(ModelError, match="none of the 6 layers runs in it"):
-        build("8.6.0", model, Precision.int8, Record(described=_fused(first, last)), Build(precision_mode=PrecisionMode.implicit))
+        build(
+            "8.6.0",
+            model,
+            Precision.int8,
+            Record(described=_fused(first, last)),
+            Build(precision_mode=PrecisionMode.implicit),
+        )
 
 
 def test_what_explicit_int8_runs_inside_a_fused_node_is_unknown_and_its_work_is_stated(model: Path) -> None:
@@ -229,7 +293,9 @@ def test_what_explicit_int8_runs_inside_a_fused_node_is_unknown_and_its_work_is_
 def test_a_layer_without_qdq_inside_a_fused_node_runs_in_float(model: Path) -> None:
     first, second, *others = (node.name for node in _layers(NETWORK))
     record = Record(described=_fused(second, others[-1], *_described(INT8=[first])))
-    job = Job(model, Precision.int8_mixed, Build(precision_mode=PrecisionMode.explicit), TARGET, floats=(second, *others))
+    job = Job(
+        model, Precision.int8_mixed, Build(precision_mode=PrecisionMode.explicit), TARGET, floats=(second, *others)
+    )
     built = build_engine(stand_in("8.6.0", record), job, scales())
     assert built.int8["layers"] == {"int8": 1, "float": 0, "unknown": 0}  # of the layers that INT8 was asked for
     assert built.findings == []
@@ -247,7 +313,9 @@ def test_many_layers_of_little_work_are_less_than_half_too(model: Path) -> None:
     """Four of six layers, which do less than half of the multiplications."""
     work = multiplications(NETWORK)
     by_work = sorted(_layers(NETWORK), key=lambda node: work[node.output[0]] or 0)
-    built = build("8.6.0", model, Precision.int8, Record(described=_described(INT8=[node.name for node in by_work[:4]])))
+    built = build(
+        "8.6.0", model, Precision.int8, Record(described=_described(INT8=[node.name for node in by_work[:4]]))
+    )
     assert built.findings[0].startswith("less than half runs in INT8: 4 of 6 layers (67%, and ")
 
 
@@ -268,14 +336,21 @@ def upsampling(tmp_path: Path) -> Path:
     """A convolution behind a ConvTranspose."""
     weights = {"w0": (8, 3, 3, 3), "w1": (8, 4, 2, 2), "w2": (4, 4, 3, 3)}
     random = np.random.default_rng(0)
-    stored = [numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name) for name, shape in weights.items()]
+    stored = [
+        numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name) for name, shape in weights.items()
+    ]
     nodes = [
         helper.make_node("Conv", ["input", "w0"], ["a"], name="conv0", pads=[1] * 4),
         helper.make_node("ConvTranspose", ["a", "w1"], ["b"], name="up", kernel_shape=[2, 2], strides=[2, 2]),
         helper.make_node("Conv", ["b", "w2"], ["logits"], name="conv1", pads=[1] * 4),
     ]
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape]) for name, shape in (("input", (3, 8, 8)), ("logits", (4, 16, 16)))]
-    made = helper.make_model(helper.make_graph(nodes, "up", values[:1], values[1:], stored), opset_imports=[helper.make_opsetid("", 17)])
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+        for name, shape in (("input", (3, 8, 8)), ("logits", (4, 16, 16)))
+    ]
+    made = helper.make_model(
+        helper.make_graph(nodes, "up", values[:1], values[1:], stored), opset_imports=[helper.make_opsetid("", 17)]
+    )
     onnx.save(made, tmp_path / "up.onnx")
     return tmp_path / "up.onnx"
 
@@ -285,14 +360,19 @@ def _upsampling_scales() -> CalibrationCache:
 
 
 def test_a_transposed_convolution_stays_in_fp16_where_no_engine_can_be_built_with_it_in_int8(upsampling: Path) -> None:
-    """As TensorRT 8.6.0 did with a U-Net on an H200: explicit failed, and implicit with ConvTranspose in FP16 did not."""
+    """As TensorRT 8.6.0 did with a U-Net on an H200: explicit failed, and implicit with ConvTranspose in FP16 did
+    not.
+    """
     record = Record(messages=[("ERROR", "Assertion engine failed")], fails_with_quantized="ConvTranspose")
     built = build("8.6.0", upsampling, Precision.int8, record, cache=_upsampling_scales())
     assert record.builds == 2
     assert built.settings["precision_mode"] == "implicit"
     assert built.settings["float_nodes"] == ["up"]
     assert built.left_in_float == {"up": "TensorRT 8.6.0 built no engine with it in INT8"}
-    assert re.search(r"the explicit way failed: .*Assertion engine failed.*built the implicit way with ConvTranspose in FP16", built.findings[0])
+    assert re.search(
+        r"the explicit way failed: .*Assertion engine failed.*built the implicit way with ConvTranspose in FP16",
+        built.findings[0],
+    )
 
 
 def test_where_no_way_leads_to_int8_each_message_is_kept(upsampling: Path) -> None:
@@ -311,7 +391,13 @@ def test_implicit_that_was_asked_for_does_not_fall_back(model: Path) -> None:
 
 def test_two_failed_ways_are_both_in_the_error(model: Path) -> None:
     record = Record(messages=[("ERROR", "Assertion engine failed")], fails=True)
-    with pytest.raises(ModelError, match=r"both ways to INT8 failed; the implicit way .*Assertion engine failed; the explicit way .*Assertion engine failed"):
+    with pytest.raises(
+        ModelError,
+        match=(
+            r"both ways to INT8 failed; the implicit way .*Assertion engine failed; the explicit way .*Assertion engine"
+            r" failed"
+        ),
+    ):
         build("8.6.0", model, Precision.int8, record)
     assert record.builds == 2
 
@@ -341,13 +427,27 @@ MEASURED = Path(__file__).parents[3] / "docs" / "measurements"
 
 
 def test_harmless_lines_of_recorded_builds_stand_neither_among_warnings_nor_in_front_of_a_cause(model: Path) -> None:
-    recorded = [json.loads(path.read_text())["settings"]["warnings"] for path in sorted(MEASURED.glob("*tensorrt*/pipeline_*/engine_*.trt.json"))]
+    recorded = [
+        json.loads(path.read_text())["settings"]["warnings"]
+        for path in sorted(MEASURED.glob("*tensorrt*/pipeline_*/engine_*.trt.json"))
+    ]
     assert len(recorded) >= 9
-    lines = [("ERROR", text[len("error: ") :]) if text.startswith("error: ") else ("WARNING", text) for texts in recorded for text in texts]
+    lines = [
+        ("ERROR", text[len("error: ") :]) if text.startswith("error: ") else ("WARNING", text)
+        for texts in recorded
+        for text in texts
+    ]
     assert any("Myelin error" in text for _, text in lines)
     kept = build("8.6.0", model, Precision.fp32, Record(messages=lines)).warnings
-    assert not [text for text in kept if not text.startswith(("Missing scale", "- ", "One or more weights outside the range of INT32"))]
-    cause = ("ERROR", "4: [network.cpp::validate::3005] Error Code 4: Internal Error (Layer /pad/Concat failed validation)")
+    assert not [
+        text
+        for text in kept
+        if not text.startswith(("Missing scale", "- ", "One or more weights outside the range of INT32"))
+    ]
+    cause = (
+        "ERROR",
+        "4: [network.cpp::validate::3005] Error Code 4: Internal Error (Layer /pad/Concat failed validation)",
+    )
     with pytest.raises(ModelError, match=r"model\.onnx: 4: .*Layer /pad/Concat failed validation\)$"):
         build("8.6.0", model, Precision.fp32, Record(messages=[*lines, cause], fails=True))
 
@@ -363,39 +463,85 @@ def test_a_skipped_kernel_is_no_cause_where_there_is_another(model: Path) -> Non
 
 def test_a_failed_build_that_says_harmless_things_alone_gave_no_reason(model: Path) -> None:
     with pytest.raises(ModelError, match="it gave no reason"):
-        build("8.6.0", model, Precision.fp32, Record(messages=[("ERROR", "4: The timing cache will not be used!")], fails=True))
+        build(
+            "8.6.0",
+            model,
+            Precision.fp32,
+            Record(messages=[("ERROR", "4: The timing cache will not be used!")], fails=True),
+        )
 
 
 def test_warnings_that_differ_in_numbers_alone_are_counted(model: Path) -> None:
     said = [("WARNING", f"weight {value}e-08 is subnormal in FP16") for value in range(70)]
-    assert build("8.6.0", model, Precision.fp32, Record(messages=said)).warnings == ["weight 0e-08 is subnormal in FP16 (and 69 more like it)"]
+    assert build("8.6.0", model, Precision.fp32, Record(messages=said)).warnings == [
+        "weight 0e-08 is subnormal in FP16 (and 69 more like it)"
+    ]
 
 
 def test_a_failed_build_names_its_first_error(model: Path) -> None:
-    said = [("ERROR", "2: [myelinBuilder.cpp::build::12] Error Code 2: out of memory"), ("ERROR", "Engine generation failed")]
-    with pytest.raises(ModelError, match=r"TensorRT 10.3.0 could not build the fp16 engine of .*model.onnx: 2: .*out of memory"):
+    said = [
+        ("ERROR", "2: [myelinBuilder.cpp::build::12] Error Code 2: out of memory"),
+        ("ERROR", "Engine generation failed"),
+    ]
+    with pytest.raises(
+        ModelError, match=r"TensorRT 10.3.0 could not build the fp16 engine of .*model.onnx: 2: .*out of memory"
+    ):
         build("10.3.0", model, Precision.fp16, Record(messages=said, fails=True))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_parser_error_is_shown_with_node_and_operator(tmp_path: Path, version: str) -> None:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("input", "output")]
-    nodes = [helper.make_node("NoSuchOp", ["input"], ["middle"], name="first"), helper.make_node("NoSuchOp", ["middle"], ["output"], name="second")]
-    broken = helper.make_model(helper.make_graph(nodes, "broken", values[:1], values[1:]), opset_imports=[helper.make_opsetid("", 17)])
+    nodes = [
+        helper.make_node("NoSuchOp", ["input"], ["middle"], name="first"),
+        helper.make_node("NoSuchOp", ["middle"], ["output"], name="second"),
+    ]
+    broken = helper.make_model(
+        helper.make_graph(nodes, "broken", values[:1], values[1:]), opset_imports=[helper.make_opsetid("", 17)]
+    )
     onnx.save(broken, tmp_path / "broken.onnx")
-    with pytest.raises(ModelError, match=r"cannot parse .*broken.onnx: node 'first' \(NoSuchOp\): no importer .*; node 'second' \(NoSuchOp\)"):
+    with pytest.raises(
+        ModelError,
+        match=r"cannot parse .*broken.onnx: node 'first' \(NoSuchOp\): no importer .*; node 'second' \(NoSuchOp\)",
+    ):
         build(version, tmp_path / "broken.onnx", Precision.fp32, Record())
 
 
 @pytest.mark.parametrize(
     ("version", "precision", "settings", "fault", "says"),
     [
-        pytest.param("11.4.0", "int8", Build(precision_mode=PrecisionMode.implicit), ConfigError, "implicit is not in tensorrt 11.4.0", id="implicit on 11"),
         pytest.param(
-            "8.6.0", "fp32", Build(tactic_sources=["CUDN"]), ConfigError, "build.tactic_sources: .* no CUDN; did you mean 'CUDNN'", id="tactic source"
+            "11.4.0",
+            "int8",
+            Build(precision_mode=PrecisionMode.implicit),
+            ConfigError,
+            "implicit is not in tensorrt 11.4.0",
+            id="implicit on 11",
         ),
-        pytest.param("11.4.0", "fp32", Build(tactic_sources=["CUBLAS"]), ConfigError, "build.tactic_sources: this TensorRT has no CUBLAS", id="gone in 11"),
-        pytest.param("8.6.0", "fp32", Build(hardware_compatibility="AMPERE"), ConfigError, "did you mean 'AMPERE_PLUS'", id="hardware compatibility"),
+        pytest.param(
+            "8.6.0",
+            "fp32",
+            Build(tactic_sources=["CUDN"]),
+            ConfigError,
+            "build.tactic_sources: .* no CUDN; did you mean 'CUDNN'",
+            id="tactic source",
+        ),
+        pytest.param(
+            "11.4.0",
+            "fp32",
+            Build(tactic_sources=["CUBLAS"]),
+            ConfigError,
+            "build.tactic_sources: this TensorRT has no CUBLAS",
+            id="gone in 11",
+        ),
+        pytest.param(
+            "8.6.0",
+            "fp32",
+            Build(hardware_compatibility="AMPERE"),
+            ConfigError,
+            "did you mean 'AMPERE_PLUS'",
+            id="hardware compatibility",
+        ),
     ],
 )
 def test_settings_that_a_version_does_not_know_are_refused(
@@ -410,10 +556,16 @@ def test_settings_that_a_version_does_not_know_are_refused(
     ("cache", "says"),
     [
         pytest.param(None, "needs calib.cache; run `dvc repro calibrate`", id="none"),
-        pytest.param(CalibrationCache(CalibrationAlgorithm.entropy, {"other": 1.0}), "no scale for .*: it belongs to another model", id="another model's"),
+        pytest.param(
+            CalibrationCache(CalibrationAlgorithm.entropy, {"other": 1.0}),
+            "no scale for .*: it belongs to another model",
+            id="another model's",
+        ),
     ],
 )
-def test_int8_without_scales_that_fit_is_refused(model: Path, version: str, cache: Optional[CalibrationCache], says: str) -> None:
+def test_int8_without_scales_that_fit_is_refused(
+    model: Path, version: str, cache: Optional[CalibrationCache], says: str
+) -> None:
     with pytest.raises(CalibrationMismatch, match=says):
         build_engine(stand_in(version, Record()), Job(model, Precision.int8, Build(), TARGET), cache)
 
@@ -423,7 +575,9 @@ def test_a_fixed_batch_must_be_the_profile(tmp_path: Path) -> None:
     fixed.CopyFrom(NETWORK)
     fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
     onnx.save(fixed, tmp_path / "fixed.onnx")
-    with pytest.raises(ModelError, match=r"has the fixed batch 4; export it with a dynamic batch, or set build\.profile to 4"):
+    with pytest.raises(
+        ModelError, match=r"has the fixed batch 4; export it with a dynamic batch, or set build\.profile to 4"
+    ):
         build("8.6.0", tmp_path / "fixed.onnx", Precision.fp32, Record())
     assert build("8.6.0", tmp_path / "fixed.onnx", Precision.fp32, Record(), Build(profile=Profile(4, 4, 4))).plan
 
@@ -446,15 +600,23 @@ def test_the_stamp_of_a_version_is_the_number_in_its_own_cache_headers(version: 
 
 def test_the_stand_in_has_only_names_of_tensorrt_8_6() -> None:
     recorded = json.loads((Path(__file__).parent / "names_8_6.json").read_text())["classes"]
-    assert {name: names - set(recorded[name]) for name, names in surface("8.6.0").items() if names - set(recorded[name])} == {}
+    assert {
+        name: names - set(recorded[name]) for name, names in surface("8.6.0").items() if names - set(recorded[name])
+    } == {}
 
 
 def test_the_stand_in_has_only_names_of_tensorrt_10() -> None:
-    stub = next((entry for entry in files("tensorrt-stubs") or [] if str(entry) == "tensorrt_bindings/tensorrt.pyi"), None)
+    stub = next(
+        (entry for entry in files("tensorrt-stubs") or [] if str(entry) == "tensorrt_bindings/tensorrt.pyi"), None
+    )
     assert stub is not None
     text = stub.read_text().replace("in: list[", "in_: list[").replace("channel_axis: int)", "channel_axis: int = 0)")
     classes = {node.name: _names(node) for node in ast.parse(text).body if isinstance(node, ast.ClassDef)}
-    bases = {node.name: [base.id for base in node.bases if isinstance(base, ast.Name)] for node in ast.parse(text).body if isinstance(node, ast.ClassDef)}
+    bases = {
+        node.name: [base.id for base in node.bases if isinstance(base, ast.Name)]
+        for node in ast.parse(text).body
+        if isinstance(node, ast.ClassDef)
+    }
 
     def known(name: str) -> set[str]:
         return set().union(classes[name], *(known(base) for base in bases[name] if base in classes))
@@ -473,12 +635,19 @@ def _names(node: ast.ClassDef) -> set[str]:
 
 
 def test_the_stand_in_has_only_names_that_rtx_has_where_11_has_them_too() -> None:
-    """TensorRT 11's Python is not installable without its libraries; RTX 1.7 shares its API, less the timing cache's use."""
+    """TensorRT 11's Python is not installable without its libraries; RTX 1.7 shares its API, less the timing cache's
+    use.
+    """
     rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed; `make rtx` installs it")
-    assert {name: names - set(dir(getattr(rtx, name))) for name, names in surface("11.4.0").items() if names - set(dir(getattr(rtx, name)))} == {}
+    assert {
+        name: names - set(dir(getattr(rtx, name)))
+        for name, names in surface("11.4.0").items()
+        if names - set(dir(getattr(rtx, name)))
+    } == {}
 
 
-# --- layers that stay in FP16 ---------------------------------------------------------------------------------------------------
+# --- layers that stay in FP16
+# ---------------------------------------------------------------------------------------------------
 
 
 def _mixed(version: str, model: Path, record: Record, *floats: str) -> BuiltEngine:
@@ -493,7 +662,10 @@ def test_float_nodes_are_obliged_to_fp16_where_there_are_flags(model: Path, vers
         network.graph.node.pop()
     network.graph.output[0].name = network.graph.node[-1].output[0]
     onnx.save(network, model)
-    chosen, last = (next(node.name for node in nodes if node.op_type == "Conv") for nodes in (network.graph.node, network.graph.node[::-1]))
+    chosen, last = (
+        next(node.name for node in nodes if node.op_type == "Conv")
+        for nodes in (network.graph.node, network.graph.node[::-1])
+    )
     built = _mixed(version, model, record, chosen, last)
     half = stand_in(version, record).DataType.HALF
     assert record.constrained == {chosen: (half, half), last: (half, None)}  # what the application reads keeps its type
@@ -526,7 +698,9 @@ def test_float_nodes_get_no_qdq_and_fp16_where_there_are_no_flags(model: Path) -
 
 
 def test_a_float_node_that_became_no_layer_is_named(model: Path) -> None:
-    assert any("no layer with the name of gone" in warning for warning in _mixed("8.6.0", model, Record(), "gone").warnings)
+    assert any(
+        "no layer with the name of gone" in warning for warning in _mixed("8.6.0", model, Record(), "gone").warnings
+    )
 
 
 def test_a_layer_that_runs_in_another_precision_than_was_asked_for_is_named(model: Path) -> None:
@@ -546,7 +720,13 @@ def test_nodes_without_names_can_stay_in_float_too(tmp_path: Path, mode: Precisi
         node.name = ""
     onnx.save(network, path)
     first = _layers(network)[0]
-    job = Job(path, Precision.int8_mixed, Build(profile=Profile(1, 2, 4), precision_mode=mode), TARGET, floats=(first.output[0],))
+    job = Job(
+        path,
+        Precision.int8_mixed,
+        Build(profile=Profile(1, 2, 4), precision_mode=mode),
+        TARGET,
+        floats=(first.output[0],),
+    )
     built = build_engine(stand_in("8.6.0", record), job, scales())
     assert built.int8["layers"] == {"int8": 5, "float": 0, "unknown": 0}
     assert (built.quantized, built.warnings, built.findings) == (5, [], [])

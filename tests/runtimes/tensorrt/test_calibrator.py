@@ -64,7 +64,14 @@ class Device:
 def pycuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """PyCUDA's calls on host memory; everything must be freed and popped in the end."""
     package, driver = ModuleType("pycuda"), ModuleType("pycuda.driver")
-    vars(driver).update(Context=Context, Device=Device, Error=RuntimeError, MemoryError=MemoryError, init=lambda: None, mem_alloc=Allocation)
+    vars(driver).update(
+        Context=Context,
+        Device=Device,
+        Error=RuntimeError,
+        MemoryError=MemoryError,
+        init=lambda: None,
+        mem_alloc=Allocation,
+    )
     driver.memcpy_htod = lambda address, array: ctypes.memmove(address, array.ctypes.data, array.nbytes)  # type: ignore[attr-defined]
     package.driver = driver  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pycuda", package)
@@ -112,7 +119,9 @@ def seen_by(record: Record, size: int) -> list[float]:
     ],
 )
 @pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
-def test_every_image_reaches_the_calibrator_of_the_algorithm(model: Path, version: str, algorithm: CalibrationAlgorithm, base: str) -> None:
+def test_every_image_reaches_the_calibrator_of_the_algorithm(
+    model: Path, version: str, algorithm: CalibrationAlgorithm, base: str
+) -> None:
     record = Record()
     seen = seen_by(record, 4)
     cache = calibrate(stand_in(version, record), model, batches(12, 4), Calibration(algorithm=algorithm))
@@ -124,7 +133,9 @@ def test_every_image_reaches_the_calibrator_of_the_algorithm(model: Path, versio
 
 def test_scales_by_percentile_are_left_to_the_portable_calibrator(model: Path) -> None:
     with pytest.raises(RuntimeUnavailable, match=r"no scales by percentile.*set calibration\.runtime=onnxruntime"):
-        calibrate(stand_in("8.6.0", Record()), model, batches(8, 4), Calibration(algorithm=CalibrationAlgorithm.percentile))
+        calibrate(
+            stand_in("8.6.0", Record()), model, batches(8, 4), Calibration(algorithm=CalibrationAlgorithm.percentile)
+        )
 
 
 def test_the_calibration_profile_is_the_batch_in_min_opt_and_max(model: Path) -> None:
@@ -161,8 +172,18 @@ def with_nan() -> Iterator[dict[str, Any]]:
         pytest.param(list, CalibrationMismatch, "there is no calibration image", id="no batch"),
         pytest.param(with_nan, CalibrationMismatch, "batch 1, input 'input', holds NaN", id="NaN"),
         pytest.param(broken_off, OSError, "the disk went away", id="a fault in the middle"),
-        pytest.param(lambda: [{"image": images(4)}], CalibrationMismatch, "the calibration images feed image and .*model.onnx wants input", id="wrong name"),
-        pytest.param(lambda: [{"input": images(2)}, {"input": images(4)}], CalibrationMismatch, "has 4 images and the first had 2", id="growing batch"),
+        pytest.param(
+            lambda: [{"image": images(4)}],
+            CalibrationMismatch,
+            "the calibration images feed image and .*model.onnx wants input",
+            id="wrong name",
+        ),
+        pytest.param(
+            lambda: [{"input": images(2)}, {"input": images(4)}],
+            CalibrationMismatch,
+            "has 4 images and the first had 2",
+            id="growing batch",
+        ),
     ],
 )
 def test_a_fault_in_the_images_ends_the_calibration(model: Path, feeds: Any, fault: type[Exception], says: str) -> None:

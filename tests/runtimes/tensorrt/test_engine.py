@@ -1,6 +1,8 @@
-"""The engine runtime on stand-ins for TensorRT and CUDA: order of copies and launches, splits, graphs by shape, refusals, memory given back.
+"""The engine runtime on stand-ins for TensorRT and CUDA: order of copies and launches, splits, graphs by shape,
+refusals, memory given back.
 
-On a machine with TensorRT and a GPU, `benchmarks/gpu/smoke.py` runs the same on the real thing; the last test here says what is missing.
+On a machine with TensorRT and a GPU, `benchmarks/gpu/smoke.py` runs the same on the real thing; the last test here says
+what is missing.
 """
 
 from __future__ import annotations
@@ -77,7 +79,9 @@ def test_infer_returns_every_output_for_any_batch(gpu: fake_cuda.Gpu, plan: Path
         assert engine.max_batch == MAX
 
 
-@pytest.mark.parametrize("options", [{"depth": 1}, {"depth": 2}, {"depth": 5}, {"depth": 4, "contexts": 2}, {"graphs": False}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"depth": 1}, {"depth": 2}, {"depth": 5}, {"depth": 4, "contexts": 2}, {"graphs": False}], ids=str
+)
 def test_many_batches_overlapped_keep_order_and_values(gpu: fake_cuda.Gpu, plan: Path, options: dict[str, Any]) -> None:
     sizes = [MAX, 1, MAX, 11, 2, MAX, MAX, 3, 1]
     with load(plan, **options) as engine:
@@ -126,7 +130,14 @@ def test_pinned_inputs_are_read_where_they_lie(gpu: fake_cuda.Gpu, plan: Path) -
 def test_cuda_arrays_are_read_in_place_and_outputs_can_stay_on_the_gpu(gpu: fake_cuda.Gpu, plan: Path) -> None:
     class Foreign:
         def __init__(self, address: int, stream: int) -> None:
-            self.__cuda_array_interface__ = {"shape": (2, 3, 4), "typestr": "<f4", "data": (address, False), "version": 3, "strides": None, "stream": stream}
+            self.__cuda_array_interface__ = {
+                "shape": (2, 3, 4),
+                "typestr": "<f4",
+                "data": (address, False),
+                "version": 3,
+                "strides": None,
+                "stream": stream,
+            }
 
     with load(plan) as engine:
         x, theirs = images(2), memory.DeviceBuffer(96)
@@ -183,7 +194,9 @@ def test_without_graphs_inference_goes_on_and_says_why(monkeypatch: pytest.Monke
     assert ("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" if why == "capture" else "one context only") in reason
 
 
-def test_two_contexts_of_one_profile_need_profile_sharing(gpu: fake_cuda.Gpu, monkeypatch: pytest.MonkeyPatch, plan: Path) -> None:
+def test_two_contexts_of_one_profile_need_profile_sharing(
+    gpu: fake_cuda.Gpu, monkeypatch: pytest.MonkeyPatch, plan: Path
+) -> None:
     monkeypatch.setattr(fake_tensorrt, "profile_sharing", False)
     with pytest.raises(RuntimeUnavailable, match="allows no further context"):
         load(plan, contexts=2)
@@ -191,7 +204,9 @@ def test_two_contexts_of_one_profile_need_profile_sharing(gpu: fake_cuda.Gpu, mo
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("HALF", np.float16), ("INT8", np.int8)], ids=["FP16", "INT8"])
-def test_half_and_int8_inputs_and_outputs(gpu: fake_cuda.Gpu, tmp_path: Path, kind: str, dtype: type[np.generic]) -> None:
+def test_half_and_int8_inputs_and_outputs(
+    gpu: fake_cuda.Gpu, tmp_path: Path, kind: str, dtype: type[np.generic]
+) -> None:
     with load(sealed(tmp_path / "engine.trt", dtype=kind)) as engine:
         x = RANDOM.integers(-9, 9, (5, 3, 4)).astype(dtype)
         got = engine.infer({"x": x})
@@ -219,7 +234,9 @@ BAD_FEEDS = {
 
 
 @pytest.mark.parametrize(("feeds", "text"), BAD_FEEDS.values(), ids=BAD_FEEDS)
-def test_wrong_feeds_are_refused_in_one_sentence(gpu: fake_cuda.Gpu, plan: Path, feeds: dict[str, Any], text: str) -> None:
+def test_wrong_feeds_are_refused_in_one_sentence(
+    gpu: fake_cuda.Gpu, plan: Path, feeds: dict[str, Any], text: str
+) -> None:
     with load(plan) as engine, pytest.raises(EngineInputError, match=text):
         engine.infer(feeds)
 
@@ -256,7 +273,9 @@ STALE = {
 
 
 @pytest.mark.parametrize(("spoil", "text"), STALE.values(), ids=STALE)
-def test_a_stale_engine_is_refused_before_anything_is_deserialized(gpu: fake_cuda.Gpu, plan: Path, model: Path, spoil: Any, text: str) -> None:
+def test_a_stale_engine_is_refused_before_anything_is_deserialized(
+    gpu: fake_cuda.Gpu, plan: Path, model: Path, spoil: Any, text: str
+) -> None:
     spoil(plan, model)
     with pytest.raises(StaleArtifact, match=text):
         load(plan)
@@ -267,11 +286,19 @@ def test_a_stale_engine_is_refused_before_anything_is_deserialized(gpu: fake_cud
 @pytest.mark.parametrize(
     ("here", "text"),
     [
-        pytest.param(replace(HERE, runtime_version="10.3.0"), "runtime_version was '8.6.0' and is '10.3.0'", id="other TensorRT"),
-        pytest.param(replace(HERE, device="Orin", compute_capability="8.7"), "compute_capability was '9.0' and is '8.7'", id="other GPU"),
+        pytest.param(
+            replace(HERE, runtime_version="10.3.0"), "runtime_version was '8.6.0' and is '10.3.0'", id="other TensorRT"
+        ),
+        pytest.param(
+            replace(HERE, device="Orin", compute_capability="8.7"),
+            "compute_capability was '9.0' and is '8.7'",
+            id="other GPU",
+        ),
     ],
 )
-def test_an_engine_of_another_machine_is_refused(gpu: fake_cuda.Gpu, plan: Path, here: TargetFingerprint, text: str) -> None:
+def test_an_engine_of_another_machine_is_refused(
+    gpu: fake_cuda.Gpu, plan: Path, here: TargetFingerprint, text: str
+) -> None:
     with pytest.raises(StaleArtifact, match=text):
         load_engine(fake_tensorrt, plan, here)  # type: ignore[arg-type,unused-ignore]
     assert fake_tensorrt.deserialized == []
@@ -321,8 +348,14 @@ def test_nothing_is_allocated_in_the_loop(gpu: fake_cuda.Gpu, plan: Path) -> Non
 
 
 def test_device_seconds_and_layer_times(gpu: fake_cuda.Gpu, plan: Path) -> None:
-    entry = {"Name": "conv1 + relu1", "LayerType": "CaskConvolution", "Inputs": [{"Name": "x", "Format/Datatype": "Row major Int8 format"}]}
-    plan.with_name("layers.json").write_text(json.dumps({"Layers": [{**entry, "Outputs": [], "Metadata": "[ONNX Layer: conv1]\x1e[ONNX Layer: relu1]"}]}))
+    entry = {
+        "Name": "conv1 + relu1",
+        "LayerType": "CaskConvolution",
+        "Inputs": [{"Name": "x", "Format/Datatype": "Row major Int8 format"}],
+    }
+    plan.with_name("layers.json").write_text(
+        json.dumps({"Layers": [{**entry, "Outputs": [], "Metadata": "[ONNX Layer: conv1]\x1e[ONNX Layer: relu1]"}]})
+    )
     with load(plan) as engine:
         np.testing.assert_allclose(engine.device_seconds({"x": images(2)}, 600), np.full(600, 0.0015))
         layers = engine.layer_times({"x": images(2)}, 4)
@@ -340,8 +373,17 @@ def test_the_stand_in_has_no_name_that_tensorrt_8_6_lacks() -> None:
         assert ours <= set(real), kind
 
 
-@pytest.mark.skipif(bool(RUNTIME.why_not(Task.run)), reason=f"needs TensorRT, PyCUDA and a GPU: {RUNTIME.why_not(Task.run)}")
+@pytest.mark.skipif(
+    bool(RUNTIME.why_not(Task.run)), reason=f"needs TensorRT, PyCUDA and a GPU: {RUNTIME.why_not(Task.run)}"
+)
 def test_on_the_real_thing() -> None:
     root = Path(__file__).parents[3]
-    finished = subprocess.run([sys.executable, "-m", "benchmarks.gpu.smoke"], cwd=root, capture_output=True, text=True, check=False, timeout=HANG_SECONDS)
+    finished = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu.smoke"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_SECONDS,
+    )
     assert finished.returncode == 0, finished.stdout[-4000:]

@@ -1,4 +1,6 @@
-"""Engines that take float16 or int8: what the builder is told, and that the answers stay those of the engine that takes float32."""
+"""Engines that take float16 or int8: what the builder is told, and that the answers stay those of the engine that takes
+float32.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,10 @@ from support import fake_cuda, fake_tensorrt
 TARGET = TargetFingerprint("NVIDIA H100 80GB HBM3", "9.0", "tensorrt", "8.6.0")
 SCALE = 0.03
 NETWORK = resnet((1,), 4, 8, 10)
-CACHE = CalibrationCache(CalibrationAlgorithm.entropy, {tensor: SCALE for node in NETWORK.graph.node for tensor in (*node.input, *node.output)})
+CACHE = CalibrationCache(
+    CalibrationAlgorithm.entropy,
+    {tensor: SCALE for node in NETWORK.graph.node for tensor in (*node.input, *node.output)},
+)
 LINEAR = 1
 
 
@@ -58,14 +63,20 @@ def test_the_builder_is_told_the_type_and_the_sidecar_the_scale(
     model: Path, version: str, precision: str, wanted: tuple[str, int], scales: dict[str, float]
 ) -> None:
     record = Record()
-    built = build_engine(stand_in(version, record), Job(model, Precision[precision], native(), TARGET), CACHE if precision == "int8" else None)
+    built = build_engine(
+        stand_in(version, record),
+        Job(model, Precision[precision], native(), TARGET),
+        CACHE if precision == "int8" else None,
+    )
     assert record.inputs == {"input": wanted}
     assert built.settings.get("input_scales") == scales
 
 
 def answers(model: onnx.ModelProto, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # node by node, as the ONNX says
+    options.graph_optimization_level = (
+        onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    )  # node by node, as the ONNX says
     (logits,) = onnxruntime.InferenceSession(model.SerializeToString(), options).run(None, {"input": batch})
     return np.asarray(logits, np.float32)
 
@@ -81,7 +92,9 @@ def plans(model: Path, precision: Precision) -> tuple[onnx.ModelProto, onnx.Mode
 
 def test_int8_images_give_the_very_answers_of_float32_images(model: Path) -> None:
     usual, edited = plans(model, Precision.int8)
-    images = np.random.default_rng(0).normal(0, 1.5, (3, 3, 8, 8)).astype(np.float32)  # beyond +-127 * 0.03 some are clipped
+    images = (
+        np.random.default_rng(0).normal(0, 1.5, (3, 3, 8, 8)).astype(np.float32)
+    )  # beyond +-127 * 0.03 some are clipped
     integers = as_input(images, TensorSpec("input", np.dtype(np.int8), (None, 3, 8, 8), SCALE))
     assert integers.dtype == np.int8
     assert integers.min() == -128
@@ -93,7 +106,9 @@ def test_an_input_that_a_float_node_reads_too_is_dequantized_for_it(model: Path,
     stem = next(node for node in changed.graph.node if node.input[0] == "input")
     channels = changed.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     changed.graph.node.append(onnx.helper.make_node("GlobalAveragePool", ["input"], ["brightness"], name="brightness"))
-    changed.graph.output.append(onnx.helper.make_tensor_value_info("brightness", onnx.TensorProto.FLOAT, ["batch", channels, 1, 1]))
+    changed.graph.output.append(
+        onnx.helper.make_tensor_value_info("brightness", onnx.TensorProto.FLOAT, ["batch", channels, 1, 1])
+    )
     onnx.save(changed, tmp_path / "changed.onnx")
     _, edited = plans(tmp_path / "changed.onnx", Precision.int8)
     integers = np.full((2, channels, 8, 8), 50, np.int8)

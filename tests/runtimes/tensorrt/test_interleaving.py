@@ -1,4 +1,6 @@
-"""Any calls in any order in one thread: every answer belongs to its own input, over streams that are as lazy as CUDA allows."""
+"""Any calls in any order in one thread: every answer belongs to its own input, over streams that are as lazy as CUDA
+allows.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +62,19 @@ def check(rows: list[int], outputs: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @settings(derandomize=True, deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
-@given(choice=st.randoms(use_true_random=False), calls=st.integers(2, 60), minimum=st.sampled_from([1, 3]), sharing=st.booleans())
+@given(
+    choice=st.randoms(use_true_random=False),
+    calls=st.integers(2, 60),
+    minimum=st.sampled_from([1, 3]),
+    sharing=st.booleans(),
+)
 def test_every_answer_belongs_to_its_input(
-    variant: str, choice: random.Random, calls: int, minimum: int, sharing: bool, tmp_path_factory: pytest.TempPathFactory
+    variant: str,
+    choice: random.Random,
+    calls: int,
+    minimum: int,
+    sharing: bool,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         gpu = fake_cuda.install(patch)
@@ -144,7 +156,9 @@ def test_an_infer_between_two_outputs_takes_no_more_memory(gpu: fake_cuda.Gpu, p
         assert gpu.live == held
 
 
-def test_a_bare_program_keeps_its_buffers_and_its_shapes(gpu: fake_cuda.Gpu, plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bare_program_keeps_its_buffers_and_its_shapes(
+    gpu: fake_cuda.Gpu, plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fake_tensorrt, "profile_sharing", False)  # the program then shares the only context
     with load(plan, depth=1) as engine:
         program, stream = engine.bare_program(feed(1, 2, 3))
@@ -245,7 +259,9 @@ def test_an_unfinished_iterator_leaves_nothing_behind(gpu: fake_cuda.Gpu, plan: 
 
 @pytest.mark.parametrize("taken", [0, 1, 4])
 @pytest.mark.parametrize("on_device", [False, True], ids=["host", "on device"])
-def test_an_iterator_after_the_engine_was_closed_is_one_sentence(gpu: fake_cuda.Gpu, plan: Path, taken: int, on_device: bool) -> None:
+def test_an_iterator_after_the_engine_was_closed_is_one_sentence(
+    gpu: fake_cuda.Gpu, plan: Path, taken: int, on_device: bool
+) -> None:
     with load(plan) as engine:
         outputs = engine.infer_many((feed(row) for row in range(4)), on_device=on_device)
         for _ in range(taken):
@@ -253,7 +269,11 @@ def test_an_iterator_after_the_engine_was_closed_is_one_sentence(gpu: fake_cuda.
     assert used_after_the_end(outputs)
     with pytest.raises(EngineInputError, match=r"engine.trt is closed: its `with` block has ended; load it again"):
         next(engine.infer_many([feed(1)]))
-    for call in (lambda: engine.pinned_inputs(1), lambda: engine.device_seconds(feed(1), 1), lambda: engine.layer_times(feed(1), 1)):
+    for call in (
+        lambda: engine.pinned_inputs(1),
+        lambda: engine.device_seconds(feed(1), 1),
+        lambda: engine.layer_times(feed(1), 1),
+    ):
         with pytest.raises(EngineInputError, match="is closed"):
             call()
 
@@ -289,7 +309,9 @@ def test_one_array_filled_again_for_each_batch(gpu: fake_cuda.Gpu, plan: Path) -
             check(list(range(row, row + 2 * MAX)), output)
 
 
-def test_pinned_inputs_are_freed_after_what_reads_them(gpu: fake_cuda.Gpu, plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pinned_inputs_are_freed_after_what_reads_them(
+    gpu: fake_cuda.Gpu, plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order: list[str] = []
     wait, free = fake_cuda.Context.synchronize, fake_cuda.PagelockedHostAllocation.free
 
@@ -311,11 +333,19 @@ def test_pinned_inputs_are_freed_after_what_reads_them(gpu: fake_cuda.Gpu, plan:
 
 
 class SideStream:
-    """A tensor of another library that is still being written, on a stream of its own, when it is fed. It names no stream but through DLPack."""
+    """A tensor of another library that is still being written, on a stream of its own, when it is fed. It names no
+    stream but through DLPack.
+    """
 
     def __init__(self, row: int) -> None:
         self.memory, self.stream = memory.DeviceBuffer(IMAGES[:1].nbytes), fake_cuda.Stream()
-        described = {"shape": (1, 3, 4), "typestr": "<f4", "data": (self.memory.address, False), "version": 2, "strides": None}
+        described = {
+            "shape": (1, 3, 4),
+            "typestr": "<f4",
+            "data": (self.memory.address, False),
+            "version": 2,
+            "strides": None,
+        }
         self.__cuda_array_interface__ = described
         self.stream.put(lambda: fake_cuda.copy(self.memory.address, IMAGES[row : row + 1]))
 
@@ -339,7 +369,9 @@ def test_a_tensor_made_on_a_side_stream_is_read_when_it_is_there(gpu: fake_cuda.
             tensor.memory.free()
 
 
-def test_an_array_on_the_gpu_with_fewer_rows_than_the_profile_is_not_read_beyond_its_end(gpu: fake_cuda.Gpu, tmp_path: Path) -> None:
+def test_an_array_on_the_gpu_with_fewer_rows_than_the_profile_is_not_read_beyond_its_end(
+    gpu: fake_cuda.Gpu, tmp_path: Path
+) -> None:
     theirs = memory.DeviceBuffer(IMAGES[:9].nbytes)
     theirs.copy_from_host(IMAGES[:9])
     with load(sealed(tmp_path, minimum=3)) as engine:

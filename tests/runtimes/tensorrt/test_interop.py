@@ -15,7 +15,13 @@ from enginewright.runtimes.tensorrt.interop import DeviceArray, to_feed
 
 class Cai:
     def __init__(self, **changed: Any) -> None:
-        self.__cuda_array_interface__ = {"shape": (2, 3), "typestr": "<f4", "data": (4096, False), "version": 3, **changed}
+        self.__cuda_array_interface__ = {
+            "shape": (2, 3),
+            "typestr": "<f4",
+            "data": (4096, False),
+            "version": 3,
+            **changed,
+        }
 
 
 class OnGpu:
@@ -37,7 +43,13 @@ class LikeTorch(OnGpu):
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         super().__init__(array)
-        self.__cuda_array_interface__ = {"shape": (9, 9), "typestr": "<f4", "data": (64, False), "version": 2, "strides": None}
+        self.__cuda_array_interface__ = {
+            "shape": (9, 9),
+            "typestr": "<f4",
+            "data": (64, False),
+            "version": 2,
+            "strides": None,
+        }
 
 
 class Raises:
@@ -68,7 +80,12 @@ def test_dlpack_is_read_in_place_and_kept_alive() -> None:
     producer = OnGpu(array)
     feed = to_feed("x", producer, 1234)
     assert isinstance(feed, DeviceArray)
-    assert (feed.address, feed.shape, feed.dtype, producer.stream) == (array.ctypes.data, (2, 3), np.dtype(np.float16), 1234)
+    assert (feed.address, feed.shape, feed.dtype, producer.stream) == (
+        array.ctypes.data,
+        (2, 3),
+        np.dtype(np.float16),
+        1234,
+    )
     assert ctypes.c_uint16.from_address(feed.address + 2).value == array.view(np.uint16)[0, 1]
 
 
@@ -79,11 +96,25 @@ def test_dlpack_is_read_in_place_and_kept_alive() -> None:
         pytest.param(OnGpu(np.zeros((4, 6), np.float32)[:, ::2]), "not contiguous", id="strided dlpack"),
         pytest.param(OnGpu(np.zeros(3, np.complex64)), "has a DLPack dtype", id="complex dlpack"),
         pytest.param("image.png", "is a str; feed a NumPy array", id="no array"),
-        pytest.param(OnGpu(np.zeros(3, np.float32), device=1), "lies on GPU 1, and the engine on GPU 0", id="another GPU"),
-        pytest.param(Raises(RuntimeError("Variable that requires grad")), "cannot be read on the GPU .Variable that requires grad.", id="grad"),
-        pytest.param(Raises(KeyError("torch.float8_e5m2")), "cannot be read on the GPU", id="dtype that torch does not name"),
-        pytest.param(RaisesLate(np.zeros(3)), "cannot be read on the GPU .float8 types are not supported by dlpack", id="dlpack that refuses"),
-        pytest.param(Cai(typestr="<V2"), "is bfloat16 or another type that NumPy lacks", id="bfloat16 as torch describes it"),
+        pytest.param(
+            OnGpu(np.zeros(3, np.float32), device=1), "lies on GPU 1, and the engine on GPU 0", id="another GPU"
+        ),
+        pytest.param(
+            Raises(RuntimeError("Variable that requires grad")),
+            "cannot be read on the GPU .Variable that requires grad.",
+            id="grad",
+        ),
+        pytest.param(
+            Raises(KeyError("torch.float8_e5m2")), "cannot be read on the GPU", id="dtype that torch does not name"
+        ),
+        pytest.param(
+            RaisesLate(np.zeros(3)),
+            "cannot be read on the GPU .float8 types are not supported by dlpack",
+            id="dlpack that refuses",
+        ),
+        pytest.param(
+            Cai(typestr="<V2"), "is bfloat16 or another type that NumPy lacks", id="bfloat16 as torch describes it"
+        ),
     ],
 )
 def test_what_cannot_be_read_in_place_is_refused(value: object, text: str) -> None:

@@ -1,4 +1,6 @@
-"""Layers and their precisions, from texts that TensorRT really wrote: 8.6's and 10's inspector, 8.6's and TensorRT-RTX's build logs."""
+"""Layers and their precisions, from texts that TensorRT really wrote: 8.6's and 10's inspector, 8.6's and
+TensorRT-RTX's build logs.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,20 @@ from typing import Optional
 import pytest
 
 from enginewright.errors import EnginewrightError
-from enginewright.runtimes.tensorrt.layers import Layer, by_precision, completed, from_inspector, from_log, is_opaque, precision_of, precisions, running_in
+from enginewright.runtimes.tensorrt.layers import (
+    Layer,
+    by_precision,
+    completed,
+    from_inspector,
+    from_log,
+    is_opaque,
+    precision_of,
+    precisions,
+    running_in,
+)
 
-# NVIDIA, TensorRT Developer Guide, "Engine Inspector", with the metadata of 8.6 (raw 0x1e between nodes) and a reformat before it.
+# NVIDIA, TensorRT Developer Guide, "Engine Inspector", with the metadata of 8.6 (raw 0x1e between nodes) and a reformat
+# before it.
 INSPECTOR_8_6 = """{"Layers": [{
   "Name": "Reformatting CopyNode for Input Tensor 0 to conv_a + relu_a",
   "LayerType": "Reformat",
@@ -82,7 +95,18 @@ def test_the_inspector_of_8_6() -> None:
 
 
 def test_the_inspector_of_11_splits_format_and_type() -> None:
-    text = json.dumps({"Layers": [{"Name": "gemm", "LayerType": "gemm", "Inputs": [{"Name": "x", "Format": "Row major", "DataType": "Int8"}], "Outputs": []}]})
+    text = json.dumps(
+        {
+            "Layers": [
+                {
+                    "Name": "gemm",
+                    "LayerType": "gemm",
+                    "Inputs": [{"Name": "x", "Format": "Row major", "DataType": "Int8"}],
+                    "Outputs": [],
+                }
+            ]
+        }
+    )
     assert by_precision(from_inspector(text)) == {"INT8": 1}
 
 
@@ -97,7 +121,12 @@ def test_the_log_of_rtx() -> None:
     assert by_precision(layers) == {"FP32": 1, "INT8": 2}
     # conv_9 appears in a kernel that only rescales; its product is not computed there
     assert running_in("INT8", ["conv_0", "conv_9"], layers) == ["conv_0"]
-    assert layers[2].inputs[0] == {"Name": "q", "Dimensions": [-1, 4, 32, 32], "Datatype": "Int8", "Format": "(NHWC) Channel major format"}
+    assert layers[2].inputs[0] == {
+        "Name": "q",
+        "Dimensions": [-1, 4, 32, 32],
+        "Datatype": "Int8",
+        "Format": "(NHWC) Channel major format",
+    }
 
 
 def test_layers_from_a_log_are_kept_in_the_inspectors_form() -> None:
@@ -105,7 +134,14 @@ def test_layers_from_a_log_are_kept_in_the_inspectors_form() -> None:
     assert from_inspector(json.dumps({"Layers": [layer.to_dict() for layer in layers]})) == layers
 
 
-@pytest.mark.parametrize("text", [pytest.param("", id="empty"), pytest.param('{"Layers": ["conv1 + relu1"]}', id="names alone"), pytest.param("{}", id="none")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param('{"Layers": ["conv1 + relu1"]}', id="names alone"),
+        pytest.param("{}", id="none"),
+    ],
+)
 def test_an_engine_without_details_says_how_to_get_them(text: str) -> None:
     with pytest.raises(EnginewrightError, match="build the engine with detailed profiling verbosity"):
         from_inspector(text)
@@ -116,7 +152,9 @@ def test_a_log_without_layers_gives_none() -> None:
 
 
 def test_what_the_inspector_leaves_out_comes_from_the_log() -> None:
-    """As TensorRT 8.6 describes engines with a dynamic batch; of a convolution with a pooling layer fused to it the weights' type is missing too."""
+    """As TensorRT 8.6 describes engines with a dynamic batch; of a convolution with a pooling layer fused to it the
+    weights' type is missing too.
+    """
     unknown = {"Inputs": [{"Name": "input", "Format/Datatype": "N/A due to dynamic shapes"}], "Outputs": []}
     entries = [
         {"Name": "stem + relu + pool", "LayerType": "CaskConvActPool", **unknown},
@@ -136,17 +174,26 @@ Layer(Shuffle): shuffled, Tactic: 0x3, conv_out[Half(1,4,4,4)] -> output[Half(1,
     assert completed(inspected, "") == json.loads(inspected)
 
 
-RECORDED = json.loads((Path(__file__).parents[3] / "docs" / "measurements" / "h200-tensorrt-8.6.0" / "mixed.json").read_text())
+RECORDED = json.loads(
+    (Path(__file__).parents[3] / "docs" / "measurements" / "h200-tensorrt-8.6.0" / "mixed.json").read_text()
+)
 
 
-@pytest.mark.parametrize("engine", ["fp16", "int8_corrected", "pinned", "layers", "int8", "pinned_obliged", "layers_obliged"])
+@pytest.mark.parametrize(
+    "engine", ["fp16", "int8_corrected", "pinned", "layers", "int8", "pinned_obliged", "layers_obliged"]
+)
 def test_the_layers_of_recorded_engines(engine: str) -> None:
-    """Names and precisions as an H200 had them (explicit ones were kept shortened), and what the build said of the 50 convolutions and products."""
+    """Names and precisions as an H200 had them (explicit ones were kept shortened), and what the build said of the 50
+    convolutions and products.
+    """
     layers = [
-        Layer(name, "Reformat" if name.startswith("Reformatting") else "", precision or None) for name, _, precision in RECORDED["layers"]["result"][engine]
+        Layer(name, "Reformat" if name.startswith("Reformatting") else "", precision or None)
+        for name, _, precision in RECORDED["layers"]["result"][engine]
     ]
     recorded = RECORDED[f"build {engine}"]["result"]
-    nodes = sorted({part for layer in layers for part in layer.name.split(" + ") if re.fullmatch(r"/\S+/(Conv|Gemm)", part)})
+    nodes = sorted(
+        {part for layer in layers for part in layer.name.split(" + ") if re.fullmatch(r"/\S+/(Conv|Gemm)", part)}
+    )
     assert len(nodes) == recorded["quantizable"]
     found = precisions(nodes, layers)
     assert set(found) == set(nodes)
@@ -155,7 +202,9 @@ def test_the_layers_of_recorded_engines(engine: str) -> None:
 
 
 def test_a_part_that_myelin_compiled_is_opaque() -> None:
-    """Of a transformer under 8.6, as the log and the inspector name it (also in NVIDIA/TensorRT, issue 2576): its types say nothing of what is inside."""
+    """Of a transformer under 8.6, as the log and the inspector name it (also in NVIDIA/TensorRT, issue 2576): its types
+    say nothing of what is inside.
+    """
     log = """Engine Layer Information:
 Layer(CaskConvolution): patches, Tactic: 0x15ed3cbe2a, in[Int8(8,3,224,224)] -> p[Int8(8,768,14,14)]
 Layer(Reformat): Reformatting CopyNode for Input Tensor 0 to {ForeignNode[cls...head]}, Tactic: 0x0, p[Int8(8,768,14,14)] -> q[Half(8,768,14,14)]
@@ -170,20 +219,34 @@ Layer(Myelin): {ForeignNode[cls...head]}, Tactic: 0x0000000000000000, q[Half(8,7
 def test_a_node_that_no_layer_bears_is_unknown_only_beside_a_fused_node() -> None:
     layers = [Layer("conv_a", "CaskConvolution", "INT8")]
     assert precisions(["conv_a", "gone"], layers) == {"conv_a": "INT8"}
-    assert precisions(["conv_a", "gone"], [*layers, Layer("{ForeignNode[x...y]}", "Myelin", None)]) == {"conv_a": "INT8", "gone": None}
+    assert precisions(["conv_a", "gone"], [*layers, Layer("{ForeignNode[x...y]}", "Myelin", None)]) == {
+        "conv_a": "INT8",
+        "gone": None,
+    }
 
 
 def test_layers_that_were_joined_side_by_side_count_each() -> None:
-    layers = [Layer("w_q + QuantizeLinear_7 + conv_q + relu_q || w_k + conv_k || PWN(PWN(conv_v))", "CaskConvolution", "INT8")]
-    assert running_in("INT8", ["conv_q", "conv_k", "conv_v", "relu_q"], layers) == ["conv_q", "conv_k", "conv_v", "relu_q"]
+    layers = [
+        Layer("w_q + QuantizeLinear_7 + conv_q + relu_q || w_k + conv_k || PWN(PWN(conv_v))", "CaskConvolution", "INT8")
+    ]
+    assert running_in("INT8", ["conv_q", "conv_k", "conv_v", "relu_q"], layers) == [
+        "conv_q",
+        "conv_k",
+        "conv_v",
+        "relu_q",
+    ]
 
 
 def test_what_computes_the_product_counts_before_what_touches_it() -> None:
     """A pooling layer in INT8 that bears the convolution's name, and a product in two kernels of which one is float."""
     layers = [Layer("a", "correlation", "FP32", ("conv",)), Layer("b", "maxpool", "INT8", ("conv",))]
     assert precisions(["conv"], layers) == {"conv": "FP32"}
-    assert precisions(["conv"], [Layer("a", "gemm", "INT8", ("conv",)), Layer("b", "gemm", "FP16", ("conv",))]) == {"conv": "FP16"}
-    assert precisions(["conv"], [Layer("b", "maxpool", "INT8", ("conv",))]) == {"conv": "INT8"}  # fused with it: there is no other
+    assert precisions(["conv"], [Layer("a", "gemm", "INT8", ("conv",)), Layer("b", "gemm", "FP16", ("conv",))]) == {
+        "conv": "FP16"
+    }
+    assert precisions(["conv"], [Layer("b", "maxpool", "INT8", ("conv",))]) == {
+        "conv": "INT8"
+    }  # fused with it: there is no other
 
 
 @pytest.mark.parametrize(
@@ -195,7 +258,9 @@ def test_what_computes_the_product_counts_before_what_touches_it() -> None:
         ("", None),
     ],
 )
-def test_a_kernel_is_known_by_its_name_where_a_dynamic_batch_hides_the_types(tactic: str, precision: Optional[str]) -> None:
+def test_a_kernel_is_known_by_its_name_where_a_dynamic_batch_hides_the_types(
+    tactic: str, precision: Optional[str]
+) -> None:
     tensors = [{"Name": "x", "Format/Datatype": "N/A due to dynamic shapes"}]
     entry = {"Name": "fc", "LayerType": "MatrixMultiply", "TacticName": tactic, "Inputs": tensors, "Outputs": []}
     (layer,) = from_inspector(json.dumps({"Layers": [entry]}))

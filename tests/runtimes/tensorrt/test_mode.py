@@ -43,7 +43,9 @@ def test_convolutions_alone_are_implicit() -> None:
 def _model(nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray]) -> onnx.ModelProto:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4, 4]) for name in ("x", "y")]
     stored = [numpy_helper.from_array(value, name) for name, value in weights.items()]
-    return helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:], stored), opset_imports=[helper.make_opsetid("", 13)])
+    return helper.make_model(
+        helper.make_graph(nodes, "g", values[:1], values[1:], stored), opset_imports=[helper.make_opsetid("", 13)]
+    )
 
 
 def test_a_softmax_over_classes_is_no_attention() -> None:

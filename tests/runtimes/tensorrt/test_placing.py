@@ -26,10 +26,16 @@ from support.small_models import batches, exported
 
 
 @pytest.fixture(scope="module", params=["vit", "multihead_attention"])
-def transformer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, CalibrationCache]:
+def transformer(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path, CalibrationCache]:
     path = tmp_path_factory.mktemp("placing") / "model.onnx"
     onnx.save(exported(request.param), path)
-    return request.param, path, RUNTIME.calibrate(path, batches(request.param), Calibration(algorithm=CalibrationAlgorithm.minmax))
+    return (
+        request.param,
+        path,
+        RUNTIME.calibrate(path, batches(request.param), Calibration(algorithm=CalibrationAlgorithm.minmax)),
+    )
 
 
 def plan(path: Path, cache: CalibrationCache, chosen: Placing) -> Plan:
@@ -39,7 +45,9 @@ def plan(path: Path, cache: CalibrationCache, chosen: Placing) -> Plan:
 
 def sqnr(model: onnx.ModelProto, path: Path, name: str) -> float:
     (feeds,) = batches(name, 1, seed=5)
-    exact, rounded = (open_session(one.SerializeToString()).run(None, feeds)[0].astype(np.float64) for one in (onnx.load(path), model))
+    exact, rounded = (
+        open_session(one.SerializeToString()).run(None, feeds)[0].astype(np.float64) for one in (onnx.load(path), model)
+    )
     return float(10 * np.log10(np.sum(exact**2) / np.sum((exact - rounded) ** 2)))
 
 
@@ -47,7 +55,9 @@ def pairs(found: Plan) -> int:
     return Counter(node.op_type for node in found.model.graph.node)["QuantizeLinear"]
 
 
-def test_attention_is_explicit_by_default_and_quantizes_the_inputs_of_products(transformer: tuple[str, Path, CalibrationCache]) -> None:
+def test_attention_is_explicit_by_default_and_quantizes_the_inputs_of_products(
+    transformer: tuple[str, Path, CalibrationCache],
+) -> None:
     name, path, cache = transformer
     found = plan(path, cache, Placing())
     assert found.mode is PrecisionMode.explicit
@@ -85,11 +95,18 @@ def onnx_inputs(path: Path, name: str) -> list[str]:
 def test_convolutional_networks_know_none_of_it(tmp_path: Path) -> None:
     network = resnet((1,), 4, 8, 10)
     onnx.save(network, tmp_path / "model.onnx")
-    cache = CalibrationCache(CalibrationAlgorithm.minmax, {tensor: 0.03 for node in network.graph.node for tensor in (*node.input, *node.output)})
+    cache = CalibrationCache(
+        CalibrationAlgorithm.minmax,
+        {tensor: 0.03 for node in network.graph.node for tensor in (*node.input, *node.output)},
+    )
     everything = Placing(products_in_float=True, sums_in_int8=True)
     with unittest.mock.patch.object(placing, "CHOSEN", everything):
-        found = make_plan(stand_in("11.4.0", Record()), tmp_path / "model.onnx", Precision.int8, PrecisionMode.explicit, cache)
+        found = make_plan(
+            stand_in("11.4.0", Record()), tmp_path / "model.onnx", Precision.int8, PrecisionMode.explicit, cache
+        )
     with unittest.mock.patch.object(placing, "CHOSEN", Placing()):
-        plain = make_plan(stand_in("11.4.0", Record()), tmp_path / "model.onnx", Precision.int8, PrecisionMode.explicit, cache)
+        plain = make_plan(
+            stand_in("11.4.0", Record()), tmp_path / "model.onnx", Precision.int8, PrecisionMode.explicit, cache
+        )
     assert found.model == plain.model
     assert found.left_in_float == {}

@@ -69,7 +69,11 @@ def test_the_file_name_tells_a_person_what_it_is_of(tmp_path: Path) -> None:
         pytest.param(lambda content: content[:-1] + b"X", "is corrupt", id="a flipped byte"),
         pytest.param(lambda _: b"", "is corrupt", id="empty"),
         pytest.param(lambda _: b"\x00\xff\n\n\xfe", "is corrupt", id="not ours"),
-        pytest.param(lambda content: content.replace(b"H100", b"H200"), "of another GPU or TensorRT version", id="copied from another GPU"),
+        pytest.param(
+            lambda content: content.replace(b"H100", b"H200"),
+            "of another GPU or TensorRT version",
+            id="copied from another GPU",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_trusted_is_left_out_and_written_anew(tmp_path: Path, damage: object, says: str) -> None:

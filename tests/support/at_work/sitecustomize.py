@@ -1,4 +1,6 @@
-"""Says that a process has come to its own work: each call of AT_WORK_CALL (module:name or module:Class.name) adds a byte to the file AT_WORK_FILE."""
+"""Says that a process has come to its own work: each call of AT_WORK_CALL (module:name or module:Class.name) adds a
+byte to the file AT_WORK_FILE.
+"""
 
 import functools
 import importlib.abc

@@ -1,4 +1,6 @@
-"""Gives the CPU the name in OTHER_CPU, so that one machine can stand for two targets: only what reads /proc/cpuinfo sees it."""
+"""Gives the CPU the name in OTHER_CPU, so that one machine can stand for two targets: only what reads /proc/cpuinfo
+sees it.
+"""
 
 import os
 import re
