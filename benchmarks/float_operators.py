@@ -25,11 +25,8 @@ from torch.nn import functional
 
 from benchmarks.project_copy import write_result
 from enginewright.accuracy.evaluate import Evaluator
-from enginewright.accuracy.tasks import get_task
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.mixture import float_nodes
-from enginewright.calibration.qdq import insert_qdq
-from enginewright.calibration.simplify import simplified
 from enginewright.config import (
     Calibration,
     CalibrationAlgorithm,
@@ -41,8 +38,11 @@ from enginewright.config import (
     TaskName,
 )
 from enginewright.data import ImageSet, to_input
-from enginewright.export import to_onnx
+from enginewright.graph.qdq import insert_qdq
+from enginewright.importers.pytorch import to_onnx
 from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session
+from enginewright.runtimes.onnxruntime.simplify import simplified
+from enginewright.tasks import get_task
 
 SEEDS = (0, 1, 2, 3, 4)
 EPOCHS, BATCH = 15, 50

@@ -25,9 +25,9 @@ import onnx
 from onnx import ModelProto
 
 from enginewright import manifest
-from enginewright.calibration.qdq import insert_qdq
 from enginewright.config import Placement
-from enginewright.runtimes.precision import to_fp16
+from enginewright.graph.fp16 import to_fp16
+from enginewright.graph.qdq import insert_qdq
 from support.fuzz import sample
 from support.half_graphs import HALF_GRAPHS, feeds, half_graph
 from support.half_judge import faults, opset, products, scales

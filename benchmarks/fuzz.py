@@ -20,7 +20,7 @@ from benchmarks.project_copy import ROOT, write_result
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from enginewright.calibration.reasons import COMPANIONS, QUANTIZABLE
+from enginewright.graph.reasons import COMPANIONS, QUANTIZABLE
 from support.fuzz import sample
 from support.fuzz_trial import Outcome, trial
 

@@ -21,7 +21,7 @@ import torch
 
 from enginewright import manifest
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Export, Model, Precision
-from enginewright.export import to_onnx
+from enginewright.importers.pytorch import to_onnx
 from enginewright.models.efficientnet_lite0 import efficientnet_lite0, packaged_weights
 from enginewright.models.resnet import ResNet
 from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine

@@ -32,7 +32,7 @@ from enginewright.benchmark.schedule import Offline, Plan, Scenario, SingleStrea
 from enginewright.benchmark.system import EngineSystem
 from enginewright.config import Build, Export, Model, Precision, Preprocessing
 from enginewright.data import ImageSet
-from enginewright.export import to_onnx
+from enginewright.importers.pytorch import to_onnx
 from enginewright.runtimes.base import Engine, Feeds, overlapped
 from enginewright.runtimes.onnxruntime import RUNTIME
 

@@ -23,9 +23,8 @@ from support.operator_cases import MIXED, OPERATORS, Case, cases
 from support.operator_truth import Truth, truth
 
 MOST_GAP_DB = 1.0
-LEAST_FLOAT_DB = (
-    45.0  # ONNX Runtime in float against float64: below, the reference and the runtime do not mean the same
-)
+# ONNX Runtime in float against float64: below, the reference and the runtime do not mean the same
+LEAST_FLOAT_DB = 45.0
 
 
 @dataclass

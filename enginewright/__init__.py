@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
+from enginewright._version import __version__
+
 if TYPE_CHECKING:
     from enginewright.runtimes.base import Engine
 
 __all__ = ["__version__", "load"]
-__version__ = "0.1.0"
 
 
 def load(path: Union[str, Path]) -> Engine:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from enginewright.accuracy.gate import Outcome, sections
-from enginewright.accuracy.tasks.base import FP32
 from enginewright.benchmark.int8_speed import slower
 from enginewright.config import QUANTIZED, Calibration, Data, Precision, ScenarioName
 from enginewright.errors import StaleArtifact
+from enginewright.tasks.base import FP32
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from enginewright import artifacts
 from enginewright.data import ImageSet
-from enginewright.export import BATCHES, compare, metrics, require_equal, require_task, to_onnx
+from enginewright.importers.pytorch import BATCHES, compare, metrics, require_equal, require_task, to_onnx
 from enginewright.models.code import watching
 from enginewright.models.loading import load_model
 from enginewright.stage import Stage, script

@@ -8,7 +8,6 @@ from typing import Any
 
 from enginewright import artifacts, manifest
 from enginewright.accuracy.gate import Verdict, name_of
-from enginewright.accuracy.tasks.base import Figures
 from enginewright.calibration.mixture import FloatLayer, Mixture
 from enginewright.sensitivity.analysis import SEPARATOR, ranked, traffic_of
 from enginewright.sensitivity.inputs import inputs, open_variants
@@ -16,6 +15,7 @@ from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.sensitivity.search import Search, most_floats, search, table_rows
 from enginewright.sensitivity.variants import Variants
 from enginewright.stage import Metrics, Stage, script
+from enginewright.tasks.base import Figures
 
 RANKING = artifacts.SENSITIVITY / "ranking.csv"
 

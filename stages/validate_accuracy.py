@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from enginewright import artifacts, manifest
 from enginewright.accuracy import gate, report
 from enginewright.accuracy.evaluate import Evaluator
-from enginewright.accuracy.tasks import get_task
-from enginewright.accuracy.tasks.base import Evaluation
 from enginewright.config import Precision
 from enginewright.data import ImageSet
 from enginewright.errors import GateFailed
@@ -18,6 +16,8 @@ from enginewright.runtimes import built_engines
 from enginewright.runtimes.checked import require_engines
 from enginewright.stage import Stage, script
 from enginewright.target import TargetFingerprint, read_target
+from enginewright.tasks import get_task
+from enginewright.tasks.base import Evaluation
 
 if TYPE_CHECKING:
     import pandas as pd

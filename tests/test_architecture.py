@@ -175,7 +175,7 @@ import importlib, sys
 for name in {STAGES!r}:
     importlib.import_module(f"stages.{{name}}")
     if found := [package for package in {SLOW!r} if package in sys.modules]:
-        sys.exit(f"stages/{{name}}.py imports {{', '.join(found)}} before its work begins; import where it is used, inside the function")
+        sys.exit(f"stages/{{name}}.py imports {{', '.join(found)}} before its work begins; import it in the function")
 """
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from enginewright.calibration.reasons import COMPANIONS, QUANTIZABLE
+from enginewright.graph.reasons import COMPANIONS, QUANTIZABLE
 from support.fuzz import sample
 from support.fuzz_hostile import MUTATIONS, write
 from support.fuzz_reality import disagreements

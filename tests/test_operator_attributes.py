@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from enginewright.calibration.reasons import COMPANIONS, QUANTIZABLE
+from enginewright.graph.reasons import COMPANIONS, QUANTIZABLE
 from support.operator_cases import MIXED, OPERATORS, cases
 from support.operator_truth import truth
 

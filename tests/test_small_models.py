@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 from enginewright.config import Model
-from enginewright.export import compare
+from enginewright.importers.pytorch import compare
 from support.small_models import SMALL_MODELS, exported, network, with_shape_arithmetic
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")

@@ -15,10 +15,10 @@ import pytest
 pytest.importorskip("torch")
 
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.qdq import insert_qdq
-from enginewright.calibration.reasons import is_quantizable, left_in_float
 from enginewright.check_onnx import inspect
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision, Profile
+from enginewright.graph.qdq import insert_qdq
+from enginewright.graph.reasons import is_quantizable, left_in_float
 from enginewright.runtimes.base import Task
 from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session
 from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX

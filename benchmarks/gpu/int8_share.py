@@ -39,7 +39,8 @@ from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Precision, PrecisionMode
 from enginewright.runtimes.base import BuiltEngine
 from enginewright.runtimes.int8 import Int8Share, refusal
-from enginewright.runtimes.tensorrt import RUNTIME, builder, placing, precision
+from enginewright.runtimes.tensorrt import RUNTIME, builder, placing
+from enginewright.runtimes.tensorrt import build_plan as precision
 from enginewright.runtimes.tensorrt.log import BuildLog
 from enginewright.runtimes.tensorrt.mode import features, recommended
 
@@ -114,7 +115,7 @@ def prepare() -> None:
     for name, size in SIZES.items():
         images = share_models.images(CALIBRATION, size, seed=1)
         if name == "resnet50":
-            np.savez_compressed(MADE / "resnet50.npz", **resnet50.fit(images))  # type: ignore[arg-type]  # numpy types its keywords as one Boolean
+            np.savez_compressed(MADE / "resnet50.npz", **resnet50.fit(images))  # type: ignore[arg-type]
         path = WORK / f"{name}.onnx"
         write_model(name, path)
         batches = ({"input": images[start : start + 4]} for start in range(0, CALIBRATION, 4))

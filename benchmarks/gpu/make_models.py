@@ -90,7 +90,7 @@ def resnet(out: Path, calibration: npt.NDArray[np.uint8], validation: npt.NDArra
     answers.
     """
     fitted = resnet50.fit(to_input(calibration[:16], IMAGENET))
-    np.savez_compressed(out / "resnet50.npz", **fitted)  # type: ignore[arg-type]  # numpy types its keywords as one Boolean
+    np.savez_compressed(out / "resnet50.npz", **fitted)  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "resnet50.onnx"
         resnet50.write_onnx(path, fitted, 224)

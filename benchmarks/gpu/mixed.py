@@ -39,8 +39,8 @@ from benchmarks.gpu.measure import (
 )
 from enginewright.calibration import bias
 from enginewright.calibration.mixture import Mixture
-from enginewright.calibration.qdq import quantizable
 from enginewright.config import QUANTIZED, Precision, PrecisionMode
+from enginewright.graph.qdq import quantizable
 from enginewright.runtimes.tensorrt import builder, layers
 from enginewright.runtimes.tensorrt.constraints import keep_in_half
 

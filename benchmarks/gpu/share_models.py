@@ -1,8 +1,9 @@
 """ViT-B/16 and a U-Net with ConvTranspose as ONNX, from NumPy's frozen random stream, so that 350 MB of weights need
 not travel; and images for them.
 
-The nodes are those that `enginewright.export` writes for such a network in PyTorch (names, layout, opset 17, dynamic
-batch). The weights are random and scaled so that every layer keeps the spread of its input: accuracy means nothing,
+The nodes are those that `enginewright.importers.pytorch` writes for such a network in PyTorch (names, layout,
+opset 17, dynamic batch). The weights are random and scaled so that every layer keeps the spread of its input: accuracy
+means nothing,
 and INT8 is judged by the distance from FP32.
 """
 

@@ -64,7 +64,8 @@ def conv_net(path: Path, dtype: int = TensorProto.FLOAT) -> onnx.ModelProto:
 
 def two_by_two(path: Path) -> onnx.ModelProto:
     """Two inputs, two outputs, one of them large."""
-    nodes = [helper.make_node("Add", ["a", "b"], ["s"], name="sum"), helper.make_node("Mul", ["a", "b"], ["m0"], name="product"),
+    nodes = [helper.make_node("Add", ["a", "b"], ["s"], name="sum"),
+             helper.make_node("Mul", ["a", "b"], ["m0"], name="product"),
              helper.make_node("ReduceSum", ["m0", "axes"], ["m"], name="reduce", keepdims=0)]  # fmt: skip
     axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
     ins = [_value("a", TensorProto.FLOAT, ["N", 64]), _value("b", TensorProto.FLOAT, ["N", 64])]

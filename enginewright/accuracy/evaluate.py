@@ -10,11 +10,11 @@ from typing import Any, Optional
 import numpy as np
 import numpy.typing as npt
 
-from enginewright.accuracy.tasks.base import AccuracyTask, Evaluation, Outputs
 from enginewright.config import Precision, Preprocessing, answers
 from enginewright.data import ImageSet
 from enginewright.errors import DataError, ModelError
 from enginewright.runtimes.base import Engine, as_input
+from enginewright.tasks.base import AccuracyTask, Evaluation, Outputs
 
 IN_MEMORY = 256 * 2**20  # bytes of FP32's outputs; answers by pixel may be larger than the machine's memory
 

@@ -12,10 +12,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Optional
 
 from enginewright import artifacts
-from enginewright.accuracy.statistics import Estimate
-from enginewright.accuracy.tasks.base import AGREEMENT, FP32, AccuracyTask, Evaluation, Targets
 from enginewright.config import Accuracy, GateMode, Precision, Undecided
 from enginewright.errors import DataError
+from enginewright.statistics import Estimate
+from enginewright.tasks.base import AGREEMENT, FP32, AccuracyTask, Evaluation, Targets
 
 if TYPE_CHECKING:
     import pandas as pd

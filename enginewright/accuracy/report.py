@@ -7,9 +7,9 @@ from typing import Any
 
 from enginewright.accuracy import gate
 from enginewright.accuracy.gate import Verdict
-from enginewright.accuracy.tasks.base import AccuracyTask, Evaluation
 from enginewright.config import Precision
 from enginewright.manifest import Manifest
+from enginewright.tasks.base import AccuracyTask, Evaluation
 
 DIGEST = 12  # hex digits of a sha256 that people see
 

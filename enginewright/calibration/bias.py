@@ -43,8 +43,8 @@ def corrected(model: ModelProto, shifts: Shifts, exclude: Collection[str] = ()) 
         CalibrationMismatch: a shift is of a layer that the model does not have, or has with another number of channels.
     """
     # Who reads calib.cache alone, such as the command line, needs no ONNX.
-    from enginewright.calibration.fold import bias_of, fold_batch_normalization, output_channels, set_bias
-    from enginewright.calibration.graph import Graph
+    from enginewright.graph.fold import bias_of, fold_batch_normalization, output_channels, set_bias
+    from enginewright.graph.index import Graph
 
     result = fold_batch_normalization(model)
     if not shifts:

@@ -5,7 +5,7 @@ IEEE-754 float32 scale. real = scale * int8, scale = amax / 127 (NVIDIA TensorRT
 TensorRT writes no leading zeros, so a tensor that was always zero, such as a bias of zeros, has the one digit `0`.
 
 A name that holds a newline does not fit on a line. It is written as a JSON string, in quotes, and so is one that looks
-like that already; TensorRT knows no such tensor (its builder gets other names: `enginewright.calibration.names`). All
+like that already; TensorRT knows no such tensor (its builder gets other names: `enginewright.graph.names`). All
 other names stay as they are.
 """
 

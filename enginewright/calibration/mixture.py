@@ -11,18 +11,20 @@ from typing import Any, Optional
 import yaml
 from onnx import ModelProto
 
-from enginewright.calibration.constants import operator
-from enginewright.calibration.graph import Graph
-from enginewright.calibration.qdq import quantizable
-from enginewright.calibration.reasons import COMPANIONS, QUANTIZABLE
 from enginewright.errors import ConfigError, ModelError, nearest
+from enginewright.graph.constants import operator
+from enginewright.graph.index import Graph
+from enginewright.graph.qdq import quantizable
+from enginewright.graph.reasons import COMPANIONS, QUANTIZABLE
 
 VERSION = 1
 SEARCH = "search"
 HEADER = """\
-# Layers that INT8 leaves in FP16 (FP32 on a CPU), each with the reason. All other Conv, ConvTranspose, Gemm and MatMul may run in INT8: they do,
-# but for those that TensorRT computes faster in FP16 between two of these; build_int8_mixed names them.
-# To keep a choice of your own: copy this file, edit it, and run `enginewright configure YOUR SETTINGS search_mixed.layers=PATH && dvc repro`;
+# Layers that INT8 leaves in FP16 (FP32 on a CPU), each with the reason. All other Conv, ConvTranspose, Gemm and MatMul
+# may run in INT8: they do, but for those that TensorRT computes faster in FP16 between two of these; build_int8_mixed
+# names them.
+# To keep a choice of your own: copy this file, edit it, and run
+# `enginewright configure YOUR SETTINGS search_mixed.layers=PATH && dvc repro`;
 # settings that are not named there go back to their defaults.
 """
 

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 # value wide.
 BIN_SHIFT = 16
 BINS = 1 << 15
-OUTLIER_RATIO = (
-    4.0  # of amax to the 99.99th percentile of |x|: two bits of INT8's seven go to one value in ten thousand
-)
+# of amax to the 99.99th percentile of |x|: two bits of INT8's seven go to one value in ten thousand
+OUTLIER_RATIO = 4.0
 REPORT_PERCENTILE = 99.99
 MOST_NAMED = 5  # outlier tensors on the terminal
 

@@ -13,7 +13,7 @@ from typing import Optional
 
 import onnx
 
-from enginewright.check_onnx.graph import Node, inner_graphs, walk
+from enginewright.check_onnx.reading import Node, inner_graphs, walk
 
 Signs = frozenset[int]  # of {-1, 1}: which infinities a tensor may hold
 NONE, NEGATIVE, POSITIVE = frozenset[int](), frozenset({-1}), frozenset({1})

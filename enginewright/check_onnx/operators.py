@@ -12,11 +12,11 @@ from typing import Any
 
 import onnx
 
-from enginewright.calibration.fold import BATCH_NORMALIZATION, foldable_into, why_unfoldable
-from enginewright.calibration.graph import Graph
-from enginewright.check_onnx.graph import STANDARD_DOMAINS, Node, walk
 from enginewright.check_onnx.origin import PAIR, Origin
+from enginewright.check_onnx.reading import STANDARD_DOMAINS, Node, walk
 from enginewright.check_onnx.report import BatchNormalization, Finding, Severity
+from enginewright.graph.fold import BATCH_NORMALIZATION, foldable_into, why_unfoldable
+from enginewright.graph.index import Graph
 
 _SEQUENCES = "keep tensors instead of lists of tensors in `forward` (torch.stack, torch.cat)"
 _STRINGS = "do this outside of the model, before inference"

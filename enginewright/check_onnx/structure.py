@@ -12,8 +12,17 @@ from google.protobuf.message import DecodeError
 from onnx.checker import ValidationError
 from onnx.shape_inference import InferenceError
 
-from enginewright.check_onnx.graph import STANDARD_DOMAINS, described, dtype, graphs, inner_graphs, inputs, shape, walk
 from enginewright.check_onnx.origin import Kind, Origin
+from enginewright.check_onnx.reading import (
+    STANDARD_DOMAINS,
+    described,
+    dtype,
+    graphs,
+    inner_graphs,
+    inputs,
+    shape,
+    walk,
+)
 from enginewright.check_onnx.report import Finding, Severity
 from enginewright.errors import ModelError
 

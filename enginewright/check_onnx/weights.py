@@ -16,8 +16,8 @@ from onnx.checker import ValidationError
 from onnx.external_data_helper import uses_external_data
 
 from enginewright.check_onnx import infinities
-from enginewright.check_onnx.graph import dtype_name, walk, weights
 from enginewright.check_onnx.origin import Origin
+from enginewright.check_onnx.reading import dtype_name, walk, weights
 from enginewright.check_onnx.report import Finding, Severity
 
 if TYPE_CHECKING:

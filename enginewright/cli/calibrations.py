@@ -25,8 +25,9 @@ SUMMARY = (
     " its spread over seeds"
 )
 EXAMPLES = """examples:
-  dvc exp run --queue -S accuracy=report_only -S calibration=entropy,minmax,percentile -S data.calibration_images=50,200 \\
-      -S data.selection=random -S data.selection_seed=1,2,3 validate_accuracy && dvc exp run --run-all
+  dvc exp run --queue -S accuracy=report_only -S calibration=entropy,minmax,percentile \\
+      -S data.calibration_images=50,200 -S data.selection=random -S data.selection_seed=1,2,3 validate_accuracy \\
+      && dvc exp run --run-all
   enginewright calibrations                       the experiments of HEAD; docs/calibration.md explains the table
   enginewright calibrations --csv grid.csv        the same, and every figure into a file
   enginewright calibrations --markdown            for a report

@@ -16,13 +16,13 @@ from rich.table import Table
 
 from enginewright import artifacts
 from enginewright.accuracy.gate import sections
-from enginewright.accuracy.tasks import get_task
-from enginewright.accuracy.tasks.base import AGREEMENT
 from enginewright.benchmark.int8_speed import slower_under_load
 from enginewright.cli.records import left_out, of_other_artifacts, sift
 from enginewright.config import Precision, TaskName
 from enginewright.errors import StaleArtifact
 from enginewright.manifest import MODEL_SHA256
+from enginewright.tasks import get_task
+from enginewright.tasks.base import AGREEMENT
 
 SUMMARY = "put the precisions side by side - accuracy, speed, size - and against the committed figures"
 EXAMPLES = """examples:

@@ -19,9 +19,9 @@ from enginewright.errors import ModelError
 
 SUMMARY = "show an engine, a calib.cache or an ONNX model with its manifest and the chain of its inputs"
 EXAMPLES = """examples:
-  enginewright inspect artifacts/engines/int8/engine.onnx        settings, layers by precision, and the chain back to the images
-  enginewright inspect artifacts/calibration/calib.cache         the range of every tensor
-  enginewright inspect artifacts/onnx/model.onnx                 inputs, outputs, operators"""
+  enginewright inspect artifacts/engines/int8/engine.onnx   settings, layers by precision, and the chain to the images
+  enginewright inspect artifacts/calibration/calib.cache    the range of every tensor
+  enginewright inspect artifacts/onnx/model.onnx            inputs, outputs, operators"""
 COLOURS = {"ok": "green", "changed": "red", "missing": "yellow"}
 
 

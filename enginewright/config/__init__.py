@@ -100,14 +100,12 @@ class Data:
     train_images: int = 2700
     calibration_pool: int = 1000  # images set apart, from which the calibration images are selected
     calibration_images: int = 500
-    sensitivity_images: int = (
-        300  # on which layers are ranked and the mixture is searched: neither calibration nor validation
-    )
+    # on which layers are ranked and the mixture is searched: neither calibration nor validation
+    sensitivity_images: int = 300
     validation_images: int = 1000
     selection: Selection = Selection.stratified
-    selection_seed: Optional[int] = (
-        None  # of random and stratified; null is `seed`. Other images are drawn, and the sets stay as they are
-    )
+    # of random and stratified; null is `seed`. Other images are drawn, and the sets stay as they are
+    selection_seed: Optional[int] = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
 
@@ -134,9 +132,8 @@ class Train:
     epochs: int = 12
     batch_size: int = 32
     learning_rate: float = 0.01
-    minimum_figure: float = (
-        0.975  # of the task's figure (top-1, mean IoU) on the validation set; below it the stage fails
-    )
+    # of the task's figure (top-1, mean IoU) on the validation set; below it the stage fails
+    minimum_figure: float = 0.975
 
 
 @dataclass
@@ -222,9 +219,8 @@ class SearchMixed:
     layers: str = "layers/search.yaml"  # `layers: search` in that file searches; a list there is taken as it is
     evaluations: int = 60  # the most mixtures that are tried
     spare: Sparing = Sparing.layers  # what the search keeps small: layers in FP16, or the values that they move
-    minimum_int8_share: float = (
-        0.5  # of Conv, ConvTranspose, Gemm and MatMul: with more of them in FP16 there is little left of INT8
-    )
+    # of Conv, ConvTranspose, Gemm and MatMul: with more of them in FP16 there is little left of INT8
+    minimum_int8_share: float = 0.5
     margin: float = 0.0  # by how much the figure on the sensitivity images must pass the gate's bound
     float_operators: list[str] = field(
         default_factory=list
@@ -248,9 +244,8 @@ class Accuracy:
         # of the outputs against FP32's, beside the metric: at 10 dB a tenth of their power is noise; null asks for none
         10.0
     )
-    require_signal: bool = (
-        True  # with labels, FP32 must be better than always giving the commonest answer; without, give more than one
-    )
+    # with labels, FP32 must be better than always giving the commonest answer; without, give more than one
+    require_signal: bool = True
 
 
 @dataclass
@@ -278,9 +273,8 @@ class Stability:
 
     maximum_drift_percent: float = 5.0  # from start to end, if a test says that there is a trend
     maximum_coefficient_of_variation: float = 0.025  # between windows; trtexec warns beyond 2.5 %
-    minimum_last_to_first: float = (
-        0.95  # throughput of the last minute over that of the first, or of halves of a shorter load
-    )
+    # throughput of the last minute over that of the first, or of halves of a shorter load
+    minimum_last_to_first: float = 0.95
     significance: float = 0.01  # of the trend test
 
 

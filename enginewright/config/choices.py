@@ -85,7 +85,7 @@ class CalibrationAlgorithm(Enum):
 
 
 class TaskName(Enum):
-    """What the model answers, by the module in `enginewright.accuracy.tasks` that judges it."""
+    """What the model answers, by the module in `enginewright.tasks` that judges it."""
 
     classification = "classification"
     segmentation = "segmentation"

@@ -19,8 +19,8 @@ LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Plain scalars that YAML 1.1 and 1.2 take for different values: octal numbers, base 60, words for true and false,
 # dates.
 AMBIGUOUS = re.compile(
-    r"[-+]?0[0-9_]+|0o[0-7_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|(?i:yes|no|on|off)|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt"
-    r" ].*)?"
+    r"[-+]?0[0-9_]+|0o[0-7_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|(?i:yes|no|on|off)|"
+    r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?"
 )
 
 

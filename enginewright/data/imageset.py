@@ -38,9 +38,8 @@ class ImageSet:
     classes: tuple[str, ...]
     names: tuple[str, ...]
     files: list[Path]  # for manifests
-    targets: Optional[Pixels] = (
-        None  # uint8 [N, H, W], an index into `classes` or IGNORED for each pixel, mapped from disk; None without
-    )
+    # uint8 [N, H, W], an index into `classes` or IGNORED for each pixel, mapped from disk; None without
+    targets: Optional[Pixels] = None
 
     def __len__(self) -> int:
         return len(self.names)

@@ -20,9 +20,8 @@ class Sample(NamedTuple):
     label: int  # index into the source's classes, or UNLABELLED
     load: Callable[[], Union[Path, Image, Pixels]]
     held_out: bool = False  # the source itself sets this image apart for validation
-    target: Optional[Callable[[], Pixels]] = (
-        None  # uint8 [H, W] of the image's size: an index into the source's classes, or IGNORED, for each pixel
-    )
+    # uint8 [H, W] of the image's size: an index into the source's classes, or IGNORED, for each pixel
+    target: Optional[Callable[[], Pixels]] = None
 
 
 @dataclass(frozen=True)

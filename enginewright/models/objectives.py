@@ -1,5 +1,5 @@
 """What train_reference minimizes and measures for each task. The engines are judged elsewhere
-(`enginewright.accuracy.tasks`), without torch.
+(`enginewright.tasks`), without torch.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class BuiltEngine:
     quantized: int = 0  # of those, the ones that are known to run in INT8
     left_in_float: Mapping[str, str] = field(
         default_factory=dict
-    )  # node -> why INT8 left it in float (`enginewright.calibration.reasons`)
+    )  # node -> why INT8 left it in float (`enginewright.graph.reasons`)
     warnings: Sequence[str] = ()
     findings: Sequence[
         str

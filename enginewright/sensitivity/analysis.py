@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from enginewright.accuracy.tasks.base import AGREEMENT, Figures
 from enginewright.config import Sparing
 from enginewright.sensitivity.variants import Variants
+from enginewright.tasks.base import AGREEMENT, Figures
 
 if TYPE_CHECKING:
     import pandas as pd

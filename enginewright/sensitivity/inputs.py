@@ -10,10 +10,10 @@ from typing import Optional
 
 import numpy as np
 
-from enginewright import __version__, artifacts, manifest
+from enginewright import artifacts, manifest
+from enginewright._version import __version__
 from enginewright.accuracy import gate
 from enginewright.accuracy.evaluate import Evaluator
-from enginewright.accuracy.tasks import get_task
 from enginewright.calibration.cache import calibration_files, read_calibration
 from enginewright.data import ImageSet
 from enginewright.runtimes.checked import require_checked
@@ -22,6 +22,7 @@ from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.sensitivity.variants import Variants
 from enginewright.stage import Stage
 from enginewright.target import cpu_name, instruction_sets
+from enginewright.tasks import get_task
 
 MEASURING = (
     "accuracy",

@@ -13,8 +13,8 @@ from typing import Any
 
 from enginewright.accuracy import gate
 from enginewright.accuracy.gate import Outcome, Verdict
-from enginewright.accuracy.tasks.base import AccuracyTask, Evaluation, Figures
 from enginewright.config import Accuracy
+from enginewright.tasks.base import AccuracyTask, Evaluation, Figures
 
 
 @dataclass(frozen=True)

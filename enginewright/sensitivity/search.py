@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from enginewright.accuracy.tasks.base import Figures
 from enginewright.sensitivity.analysis import SEPARATOR, Block
+from enginewright.tasks.base import Figures
 
 Measure = Callable[[Sequence[str]], Figures]  # layers in float -> figures
 Holds = Callable[[Figures], bool]

@@ -12,20 +12,20 @@ from typing import Optional
 import onnx
 
 from enginewright.accuracy.evaluate import Evaluator
-from enginewright.accuracy.tasks.base import AccuracyTask, Evaluation, Figures, Targets
-from enginewright.calibration.algorithms import tensor_values
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.graph import Graph
 from enginewright.calibration.mixture import float_nodes
-from enginewright.calibration.prepare import prepared
-from enginewright.calibration.qdq import insert_qdq, quantizable
-from enginewright.calibration.reasons import left_in_float
 from enginewright.config import Placement, Precision
 from enginewright.data import ImageSet
 from enginewright.errors import ModelError
+from enginewright.graph.index import Graph
+from enginewright.graph.qdq import insert_qdq, quantizable
+from enginewright.graph.reasons import left_in_float
 from enginewright.runtimes.onnxruntime import OnnxRuntimeEngine, open_session
+from enginewright.runtimes.onnxruntime.calibrator import tensor_values
+from enginewright.runtimes.onnxruntime.prepare import prepared
 from enginewright.sensitivity.journal import Journal
 from enginewright.sensitivity.rehearsal import Rehearsal
+from enginewright.tasks.base import AccuracyTask, Evaluation, Figures, Targets
 
 
 class Variants:

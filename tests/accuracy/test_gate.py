@@ -12,10 +12,10 @@ import pytest
 from enginewright.accuracy import gate
 from enginewright.accuracy.evaluate import together
 from enginewright.accuracy.gate import Outcome, Verdict, failure, judge, metrics, require_signal, sentence, stops
-from enginewright.accuracy.tasks import get_task
-from enginewright.accuracy.tasks.base import AccuracyTask, Evaluation, Outputs
 from enginewright.config import Accuracy, GateMode, Precision, TaskName, Undecided
 from enginewright.errors import DataError
+from enginewright.tasks import get_task
+from enginewright.tasks.base import AccuracyTask, Evaluation, Outputs
 
 CLASSIFICATION, SEGMENTATION = get_task(TaskName.classification), get_task(TaskName.segmentation)
 RELATIVE, ABSOLUTE = GateMode.relative, GateMode.absolute
@@ -48,7 +48,8 @@ def agreeing(same: int, others: int) -> tuple[Evaluation, Evaluation]:
 def settings(
     mode: GateMode = RELATIVE, ratio: float = 0.99, loss: float = 0.01, floor: Optional[float] = None, **others: object
 ) -> Accuracy:
-    return Accuracy(gate=mode, minimum_ratio=ratio, maximum_loss=loss, minimum_sqnr_db=floor, **others)  # type: ignore[arg-type]  # by name
+    bounds = {"minimum_ratio": ratio, "maximum_loss": loss, "minimum_sqnr_db": floor, **others}
+    return Accuracy(gate=mode, **bounds)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

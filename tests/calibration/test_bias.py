@@ -16,13 +16,13 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from runtimes.tensorrt.stand_in import Record, stand_in
 
 from enginewright.calibration import bias
-from enginewright.calibration.algorithms import bias_shifts, calibrate
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.fold import fold_batch_normalization
-from enginewright.calibration.qdq import insert_qdq
 from enginewright.config import Calibration, CalibrationAlgorithm, Placement, Precision, PrecisionMode
 from enginewright.errors import CalibrationMismatch
-from enginewright.runtimes.tensorrt.precision import make_plan
+from enginewright.graph.fold import fold_batch_normalization
+from enginewright.graph.qdq import insert_qdq
+from enginewright.runtimes.onnxruntime.calibrator import bias_shifts, calibrate
+from enginewright.runtimes.tensorrt.build_plan import make_plan
 from support.networks import images, residual_network
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
@@ -130,9 +130,8 @@ def test_the_mean_of_an_int8_layer_is_that_of_the_float_layer_again(
         )
         reader = next(node for node in quantized.graph.node if node.name == layer)
         assert reader.input[0] == f"{source}_dequantized"
-        reader.input[0] = (
-            source  # weights alone are rounded here: of the rounding of what is read the correction knows nothing
-        )
+        # weights alone are rounded here: of the rounding of what is read the correction knows nothing
+        reader.input[0] = source
         return float(np.abs(means(quantized, tensor) - exact).max())
 
     assert error(corrects=False) > 1e-3

@@ -14,11 +14,11 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from enginewright.calibration.algorithms import bias_shifts, calibrate
 from enginewright.calibration.bias import corrected
-from enginewright.calibration.fold import fold_batch_normalization
-from enginewright.calibration.qdq import insert_qdq
 from enginewright.config import Calibration, CalibrationAlgorithm, Placement
+from enginewright.graph.fold import fold_batch_normalization
+from enginewright.graph.qdq import insert_qdq
+from enginewright.runtimes.onnxruntime.calibrator import bias_shifts, calibrate
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 CHANNELS = 6

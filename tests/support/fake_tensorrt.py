@@ -18,7 +18,7 @@ import numpy as np
 
 __version__ = "8.6.0"
 
-on_stream: Callable[[int, Callable[[], None]], None] = lambda handle, work: work()  # noqa: E731, ARG005 - replaced by fake_pycuda's queue
+on_stream: Callable[[int, Callable[[], None]], None] = lambda handle, work: work()  # noqa: E731, ARG005
 capturing: Callable[[int], bool] = lambda handle: False  # noqa: E731, ARG005
 deserialized: list[bytes] = []  # what any Runtime was given
 profile_sharing = True  # False: like 8.6 without PreviewFeature.PROFILE_SHARING_0806

@@ -431,5 +431,6 @@ ELEMENTWISE: tuple[Block, ...] = (
     twice,
 )
 SHAPES: tuple[Block, ...] = (
-    concat, split, sliced, padded, tiled, reduction, softmax, layer_norm, response_norm, transposed, reshaped, flattened, unsqueezed, unsqueezed, squeezed,
+    concat, split, sliced, padded, tiled, reduction, softmax, layer_norm, response_norm, transposed,
+    reshaped, flattened, unsqueezed, unsqueezed, squeezed,
 )  # fmt: skip

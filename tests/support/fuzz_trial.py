@@ -18,10 +18,10 @@ from onnx import ModelProto
 
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.mixture import float_nodes
-from enginewright.calibration.qdq import insert_qdq, quantizable
 from enginewright.check_onnx import Severity, inspect
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision, Profile
 from enginewright.errors import EnginewrightError
+from enginewright.graph.qdq import insert_qdq, quantizable
 from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session
 from support.fuzz import BATCH, BATCHES, Sample
 from support.fuzz_draft import Array

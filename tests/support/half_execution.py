@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
-from enginewright.calibration.names import inner_graphs
+from enginewright.graph.names import inner_graphs
 
 Array = npt.NDArray[Any]
 

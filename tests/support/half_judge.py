@@ -11,8 +11,8 @@ import onnx
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.names import inner_graphs
 from enginewright.config import CalibrationAlgorithm
+from enginewright.graph.names import inner_graphs
 from enginewright.runtimes.onnxruntime import open_session
 from support.half_execution import run_by_node
 

@@ -11,7 +11,7 @@ from support.project import ROOT
 PACKAGE = "enginewright"
 REGISTRY = f"{PACKAGE}.runtimes"  # imports the modules of its own folder by name: whoever asks it may get any of them
 
-TASKS = f"{PACKAGE}.accuracy.tasks"  # the same
+TASKS = f"{PACKAGE}.tasks"  # the same
 
 
 def library() -> dict[str, Path]:

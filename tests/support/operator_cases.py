@@ -50,7 +50,6 @@ def cases(operator: str, combinations: int, seed: int = 0, pairs: bool = False) 
     """The usual values, each other value alone, with `pairs` each two together, and `combinations` of all; what does
     not run in float is left out.
     """
-    # fmt: skip
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
 

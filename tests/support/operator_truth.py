@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from enginewright.calibration.algorithms import calibrate
-from enginewright.calibration.qdq import insert_qdq
-from enginewright.calibration.reasons import left_in_float
 from enginewright.config import Calibration, CalibrationAlgorithm, Placement, Precision
+from enginewright.graph.qdq import insert_qdq
+from enginewright.graph.reasons import left_in_float
 from enginewright.runtimes.onnxruntime import in_precision, open_session, session_options
+from enginewright.runtimes.onnxruntime.calibrator import calibrate
 from enginewright.target import instruction_sets
 from support.operator_net import Net, run
 from support.reference import Array, simulated, sqnr_db, without_pairs

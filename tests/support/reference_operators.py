@@ -79,7 +79,8 @@ class Conv(OpRun):
 
     def _run(
         self, x: Array, w: Array, b: Optional[Array] = None, *, auto_pad: Optional[str] = None,
-        dilations: Ints = None, group: Optional[int] = None, kernel_shape: Ints = None, pads: Ints = None, strides: Ints = None,
+        dilations: Ints = None, group: Optional[int] = None, kernel_shape: Ints = None, pads: Ints = None,
+        strides: Ints = None,
     ) -> tuple[Array]:  # fmt: skip
         del kernel_shape
         rank, groups = x.ndim - 2, group or 1
@@ -103,7 +104,8 @@ class ConvTranspose(OpRun):
     def _run(
         self, x: Array, w: Array, b: Optional[Array] = None, *, auto_pad: Optional[str] = None,
         dilations: Ints = None, group: Optional[int] = None, kernel_shape: Ints = None, output_padding: Ints = None,
-        output_shape: Ints = None, pads: Ints = None, strides: Ints = None,
+        output_shape: Ints = None, pads: Ints = None,
+        strides: Ints = None,
     ) -> tuple[Array]:  # fmt: skip
         del kernel_shape
         rank, groups = x.ndim - 2, group or 1
@@ -146,7 +148,8 @@ class MaxPool(OpRun):
 
     def _run(
         self, x: Array, *, auto_pad: Optional[str] = None, ceil_mode: Optional[int] = None,
-        dilations: Ints = None, kernel_shape: Ints = None, pads: Ints = None, storage_order: Optional[int] = None, strides: Ints = None,
+        dilations: Ints = None, kernel_shape: Ints = None, pads: Ints = None, storage_order: Optional[int] = None,
+        strides: Ints = None,
     ) -> tuple[Array, ...]:  # fmt: skip
         del storage_order  # of Indices, which nobody reads here
         windows = _pooled(x, -np.inf, (kernel_shape, strides, dilations, pads), auto_pad, bool(ceil_mode))
@@ -161,7 +164,8 @@ class AveragePool(OpRun):
 
     def _run(
         self, x: Array, *, auto_pad: Optional[str] = None, ceil_mode: Optional[int] = None,
-        count_include_pad: Optional[int] = None, dilations: Ints = None, kernel_shape: Ints = None, pads: Ints = None, strides: Ints = None,
+        count_include_pad: Optional[int] = None, dilations: Ints = None, kernel_shape: Ints = None, pads: Ints = None,
+        strides: Ints = None,
     ) -> tuple[Array]:  # fmt: skip
         window = (kernel_shape, strides, dilations, pads)
         over = tuple(range(x.ndim, 2 * x.ndim - 2))

@@ -1,4 +1,4 @@
-"""Nine tiny PyTorch networks whose ONNX holds what image models of today hold, as `enginewright.export` writes it.
+"""Nine tiny PyTorch networks whose ONNX holds what image models of today hold, as our exporter writes it.
 
 Attention (fused and by hand), windows that shift with their mask, learned queries, gates, transposed convolutions,
 norms by hand, mixing over tokens, and a grid of anchors that is computed from the input's size. The weights come from
@@ -22,7 +22,7 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from torch import Tensor, nn
 
 from enginewright.config import Export, Model
-from enginewright.export import to_onnx
+from enginewright.importers.pytorch import to_onnx
 
 
 def perceptron(width: int, hidden: int) -> nn.Sequential:
@@ -360,7 +360,7 @@ def exported(name: str) -> onnx.ModelProto:
 
 @functools.cache
 def _with_shape_arithmetic(name: str) -> bytes:
-    with unittest.mock.patch("enginewright.calibration.simplify.fold_static_shapes", lambda model: model):
+    with unittest.mock.patch("enginewright.runtimes.onnxruntime.simplify.fold_static_shapes", lambda model: model):
         return _serialized.__wrapped__(name)
 
 

@@ -47,7 +47,7 @@ class TensorRt:
             return str(fault)
         return None
 
-    def fingerprint(self, settings: Build) -> TargetFingerprint:  # noqa: ARG002 - an engine is for the GPU that it was built on
+    def fingerprint(self, settings: Build) -> TargetFingerprint:  # noqa: ARG002 - an engine is for its GPU
         """This machine: GPU, TensorRT, CUDA, driver, Jetson Linux. Raises RuntimeUnavailable."""
         trt, gpu = import_tensorrt(), read_gpu()
         return TargetFingerprint(

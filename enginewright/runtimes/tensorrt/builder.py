@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Optional, cast
 import numpy.typing as npt
 
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.names import printable
-from enginewright.calibration.shapes import fold_static_shapes
 from enginewright.config import QUANTIZED, Build, Calibration, CalibrationAlgorithm, Precision, PrecisionMode, Profile
 from enginewright.errors import (
     CalibrationMismatch,
@@ -22,15 +20,17 @@ from enginewright.errors import (
     RuntimeUnavailable,
     nearest,
 )
+from enginewright.graph.names import printable
+from enginewright.graph.shapes import fold_static_shapes
 from enginewright.runtimes.base import BuiltEngine
 from enginewright.runtimes.int8 import INT8, refusal
 from enginewright.runtimes.tensorrt import layers as engine_layers
 from enginewright.runtimes.tensorrt.bindings import Bindings, version_stamp
+from enginewright.runtimes.tensorrt.build_plan import Plan, make_plan, node_name, read_model, supports_implicit
 from enginewright.runtimes.tensorrt.calibrator import GONE, PERCENTILE, CacheSource, ImageSource, Source, as_calibrator
 from enginewright.runtimes.tensorrt.constraints import keep_in_half
 from enginewright.runtimes.tensorrt.inputs import native_inputs
 from enginewright.runtimes.tensorrt.log import BuildLog, as_logger
-from enginewright.runtimes.tensorrt.precision import Plan, make_plan, node_name, read_model, supports_implicit
 from enginewright.runtimes.tensorrt.progress import follow
 from enginewright.runtimes.tensorrt.scales import complete
 from enginewright.runtimes.tensorrt.timing_cache import TimingCache

@@ -68,7 +68,7 @@ class Source:
             return None
         try:
             return answer()
-        except BaseException as fault:  # noqa: BLE001 - TensorRT would swallow it, KeyboardInterrupt too; `reraise` raises it
+        except BaseException as fault:  # noqa: BLE001 - TensorRT would swallow it; `reraise` raises it
             self.fault = fault
             return None
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, Optional, Union
 
 from enginewright.errors import RuntimeUnavailable
-from enginewright.runtimes.tensorrt import graph, memory
+from enginewright.runtimes.tensorrt import cuda_graph, memory
 from enginewright.runtimes.tensorrt.tensors import Binding, Shape, read_inputs, read_outputs
 
 MAX_GRAPHS = 32  # of one worker; the one unused for longest goes first, so that ever new shapes cannot fill the memory
@@ -53,10 +53,9 @@ class Program:
         """`prepare` sets shapes and addresses before each run of a context that others use too."""
         self.context = context
         self._stream, self._prepare = stream, prepare
-        self.graph: Optional[graph.Graph] = None
-        self.lease: object = (
-            None  # of the slot that the addresses belong to, where the program outlives the call that made it
-        )
+        self.graph: Optional[cuda_graph.Graph] = None
+        # of the slot that the addresses belong to, where the program outlives the call that made it
+        self.lease: object = None
 
     def run(self) -> None:
         """Put one inference on the stream. Raises RuntimeUnavailable if TensorRT or the driver refuses it."""
@@ -79,7 +78,7 @@ class Worker:
         self._programs: OrderedDict[Key, Program] = OrderedDict()
         self._seen: OrderedDict[Key, None] = OrderedDict()
         self.why_no_graph: Optional[str] = None if graphs else "graphs were not asked for"
-        self._cuda: Union[ModuleType, str] = graph.graph_driver() if graphs else "graphs were not asked for"
+        self._cuda: Union[ModuleType, str] = cuda_graph.graph_driver() if graphs else "graphs were not asked for"
         if isinstance(self._cuda, str):
             self.why_no_graph = self._cuda
         self._loose_shapes: dict[str, Shape] = {}
@@ -178,10 +177,10 @@ class Worker:
         self.stream.synchronize()
         assert not isinstance(self._cuda, str)  # why_no_graph would say so
         try:
-            program.graph = graph.Graph(
+            program.graph = cuda_graph.Graph(
                 self._cuda, self.stream.handle, lambda: bool(context.execute_async_v3(self.stream.handle))
             )
-        except graph.CaptureFailed as fault:
+        except cuda_graph.CaptureFailed as fault:
             self.why_no_graph = str(fault)
             return None
         return program

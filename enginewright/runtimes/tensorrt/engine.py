@@ -22,12 +22,12 @@ from enginewright.errors import EngineInputError, StaleArtifact
 from enginewright.runtimes.base import Array, LayerTime, TensorSpec, check_shapes, in_batches, in_order
 from enginewright.runtimes.checked import require_engine
 from enginewright.runtimes.feeds import engine_closed, joined, refuse_nan, require_mapping
-from enginewright.runtimes.tensorrt import graph, memory
+from enginewright.runtimes.tensorrt import cuda_graph, memory
 from enginewright.runtimes.tensorrt.bindings import Bindings
 from enginewright.runtimes.tensorrt.contexts import Program, Worker, largest_batch
 from enginewright.runtimes.tensorrt.interop import DeviceArray, Feed, to_feed
 from enginewright.runtimes.tensorrt.pool import Piece, Pool
-from enginewright.runtimes.tensorrt.profiler import LAYERS_FILE, profile_layers
+from enginewright.runtimes.tensorrt.profile import LAYERS_FILE, profile_layers
 from enginewright.runtimes.tensorrt.tensors import check_profile
 from enginewright.target import TargetFingerprint
 
@@ -39,9 +39,8 @@ class LoadOptions:
     """How an engine is held in memory; each setting trades memory for overlap."""
 
     depth: int = 3  # batches under way, each with its own buffers; all open `infer_many` share them
-    contexts: int = (
-        1  # workers that compute at the same time, each with its own stream and scratch memory; at most `depth`
-    )
+    # workers that compute at the same time, each with its own stream and scratch memory; at most `depth`
+    contexts: int = 1
     graphs: bool = True
     device: int = 0  # CUDA ordinal
     input_scales: Mapping[str, float] = field(
@@ -330,9 +329,9 @@ class TensorRTEngine:
         """Our streams wait for the legacy default stream by themselves; another one that the producer names is waited
         for here.
         """
-        driver = graph.graph_driver() if array.stream not in (None, 0, 1) else None
+        driver = cuda_graph.graph_driver() if array.stream not in (None, 0, 1) else None
         if isinstance(driver, ModuleType):
-            graph.synchronize(driver, int(array.stream or 0))
+            cuda_graph.synchronize(driver, int(array.stream or 0))
         elif driver is not None:
             memory.driver().Context.synchronize()
 

@@ -16,10 +16,10 @@ import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.names import Names
 from enginewright.config import InputType, Precision, PrecisionMode
+from enginewright.graph.names import Names
 from enginewright.runtimes.tensorrt.bindings import Bindings
-from enginewright.runtimes.tensorrt.precision import Plan
+from enginewright.runtimes.tensorrt.build_plan import Plan
 
 if TYPE_CHECKING:
     import tensorrt

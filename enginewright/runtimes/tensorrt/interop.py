@@ -28,9 +28,8 @@ class DeviceArray:
     address: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    stream: Optional[int] = (
-        None  # handle of the stream that the producer's work is pending on, None if nothing is pending
-    )
+    # handle of the stream that the producer's work is pending on, None if nothing is pending
+    stream: Optional[int] = None
     owner: object = field(default=None, repr=False, compare=False)
 
     @property
@@ -97,7 +96,7 @@ def _read(name: str, ask: Callable[[], Any]) -> Any:
     """What `ask` returns. Whatever the other library raises is its reason not to hand the memory over."""
     try:
         return ask()
-    except Exception as fault:  # noqa: BLE001 - another library's: PyTorch raises RuntimeError, BufferError and KeyError
+    except Exception as fault:  # noqa: BLE001 - PyTorch raises RuntimeError, BufferError, KeyError
         reason = " ".join(str(fault).split()) or type(fault).__name__
         raise EngineInputError(
             f"the input '{name}' cannot be read on the GPU ({reason}); feed a plain contiguous array of the input's"

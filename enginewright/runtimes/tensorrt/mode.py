@@ -13,8 +13,8 @@ from typing import Optional
 
 from onnx import ModelProto, NodeProto
 
-from enginewright.calibration.graph import Graph
 from enginewright.config import PrecisionMode
+from enginewright.graph.index import Graph
 
 # What may stand between the product of queries and keys, the Softmax, and the product with the values.
 BETWEEN = (

@@ -12,8 +12,8 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.graph import Graph
-from enginewright.calibration.names import Names
+from enginewright.graph.index import Graph
+from enginewright.graph.names import Names
 from enginewright.runtimes.tensorrt.mode import features
 
 
@@ -22,9 +22,8 @@ class Placing:
     """Choices for networks with attention."""
 
     products_in_float: bool = False  # queries by keys, and scores by values, stay in FP16
-    sums_in_int8: bool = (
-        False  # Q/DQ in front of residual sums, as NVIDIA advises (github.com/NVIDIA/TensorRT/issues/3243)
-    )
+    # Q/DQ in front of residual sums, as NVIDIA advises (github.com/NVIDIA/TensorRT/issues/3243)
+    sums_in_int8: bool = False
 
 
 LAYOUT = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Flatten")

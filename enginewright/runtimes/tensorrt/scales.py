@@ -35,9 +35,8 @@ def complete(
         over 127; of zeros 1 / 127), and
         for a product that only its sum with the bias has a name for: the scales of both together, which bound it.
     """
-    trt: Any = (
-        bindings  # get_layer gives an ILayer, which takes its real class by assignment; the stubs do not know of it
-    )
+    # get_layer gives an ILayer, which takes its real class by assignment; the stubs do not know of it
+    trt: Any = bindings
     layers: list[Any] = [network.get_layer(index) for index in range(network.num_layers)]
     makers = {layer.get_output(index).name: layer for layer in layers for index in range(layer.num_outputs)}
     scales = dict(cache.scales)

@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from enginewright.calibration.reasons import explained
 from enginewright.config import PrecisionMode
+from enginewright.graph.reasons import explained
 from enginewright.runtimes.int8 import FLOAT, INT8, UNKNOWN, Int8Share, findings, int8_share
 from enginewright.runtimes.tensorrt import layers as engine_layers
-from enginewright.runtimes.tensorrt.precision import Plan
+from enginewright.runtimes.tensorrt.build_plan import Plan
 
 SILENT = "the description of the engine, which TensorRT did not give"
 

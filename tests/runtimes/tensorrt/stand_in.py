@@ -71,14 +71,12 @@ class Record:
     refuses_timings: bool = False
     refuses_cache: bool = False
     fails: bool = False
-    fails_without: str = (
-        ""  # an operator: models without it fail to build, as an implicit build does that an explicit one survives
-    )
+    # an operator: models without it fail to build, as an implicit build does that an explicit one survives
+    fails_without: str = ""
     fails_with_quantized: str = ""  # an operator: models fail to build in which INT8 may take it
     raises: bool = False  # a failed build raises, as TensorRT's assertions do, and does not return None
-    described: Optional[list[dict[str, Any]]] = (
-        None  # the inspector's layers; None: one a convolution or product, in what was asked for
-    )
+    # the inspector's layers; None: one a convolution or product, in what was asked for
+    described: Optional[list[dict[str, Any]]] = None
     model: onnx.ModelProto = field(default_factory=onnx.ModelProto)  # as it was built last
     builds: int = 0
     on_batch: Callable[[dict[str, int]], None] = lambda _: None

@@ -19,9 +19,9 @@ from runtimes.tensorrt.networks import resnet
 from runtimes.tensorrt.stand_in import Record, stand_in, surface
 
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.multiplications import multiplications
 from enginewright.config import Build, CalibrationAlgorithm, Precision, PrecisionMode, Profile
 from enginewright.errors import CalibrationMismatch, ConfigError, EnginewrightError, ModelError
+from enginewright.graph.multiplications import multiplications
 from enginewright.runtimes.base import BuiltEngine
 from enginewright.runtimes.tensorrt.bindings import version_stamp
 from enginewright.runtimes.tensorrt.builder import Job, build_engine

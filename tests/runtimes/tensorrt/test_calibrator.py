@@ -72,7 +72,8 @@ def pycuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         init=lambda: None,
         mem_alloc=Allocation,
     )
-    driver.memcpy_htod = lambda address, array: ctypes.memmove(address, array.ctypes.data, array.nbytes)  # type: ignore[attr-defined]
+    copy = ctypes.memmove
+    driver.memcpy_htod = lambda to, array: copy(to, array.ctypes.data, array.nbytes)  # type: ignore[attr-defined]
     package.driver = driver  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pycuda", package)
     monkeypatch.setitem(sys.modules, "pycuda.driver", driver)

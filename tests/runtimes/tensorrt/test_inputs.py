@@ -21,10 +21,10 @@ from enginewright.config import Build, CalibrationAlgorithm, InputType, Precisio
 from enginewright.errors import ConfigError
 from enginewright.runtimes.base import Task, TensorSpec, as_input
 from enginewright.runtimes.onnxruntime import RUNTIME as ONNX_RUNTIME
+from enginewright.runtimes.tensorrt.build_plan import make_plan
 from enginewright.runtimes.tensorrt.builder import Job, build_engine
 from enginewright.runtimes.tensorrt.engine import load_engine
 from enginewright.runtimes.tensorrt.inputs import native_inputs
-from enginewright.runtimes.tensorrt.precision import make_plan
 from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
 from enginewright.target import TargetFingerprint
 from support import fake_cuda, fake_tensorrt

@@ -30,40 +30,63 @@ INSPECTOR_8_6 = """{"Layers": [{
   "Name": "Reformatting CopyNode for Input Tensor 0 to conv_a + relu_a",
   "LayerType": "Reformat",
   "Inputs": [{"Name": "input", "Dimensions": [16,3,28,28], "Format/Datatype": "Row major linear FP32"}],
-  "Outputs": [{"Name": "Reformatted", "Dimensions": [16,3,28,28], "Format/Datatype": "Four wide channel vectorized row major Int8 format"}],
+  "Outputs": [{"Name": "Reformatted", "Dimensions": [16,3,28,28], "Format/Datatype": "Four wide channel vectorized \
+row major Int8 format"}],
   "ParameterType": "Reformat", "TacticValue": "0x0"
 },{
   "Name": "conv_a + relu_a",
   "LayerType": "CaskConvolution",
-  "Inputs": [{"Name": "x", "Dimensions": [16,512,28,28], "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"}],
-  "Outputs": [{"Name": "y", "Dimensions": [16,256,28,28], "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"}],
+  "Inputs": [{"Name": "x", "Dimensions": [16,512,28,28], "Format/Datatype": "Thirty-two wide channel vectorized row \
+major Int8 format"}],
+  "Outputs": [{"Name": "y", "Dimensions": [16,256,28,28], "Format/Datatype": "Thirty-two wide channel vectorized row \
+major Int8 format"}],
   "ParameterType": "Convolution", "Weights": {"Type": "Int8", "Count": 131072}, "Bias": {"Type": "Float", "Count": 256},
-  "TacticName": "sm80_xmma_fprop_implicit_gemm_interleaved_i8i8_i8i32_f32", "Metadata": "[ONNX Layer: conv_a]\x1e[ONNX Layer: relu_a]"
+  "TacticName": "sm80_xmma_fprop_implicit_gemm_interleaved_i8i8_i8i32_f32", "Metadata": "[ONNX Layer: \
+conv_a]\x1e[ONNX Layer: relu_a]"
 },{
   "Name": "conv_b + PWN(clip_b)",
   "LayerType": "CaskConvolution",
-  "Inputs": [{"Name": "y", "Dimensions": [16,256,28,28], "Format/Datatype": "Channel major FP16 format where channel % 8 == 0"}],
-  "Outputs": [{"Name": "z", "Dimensions": [16,256,28,28], "Format/Datatype": "Channel major FP16 format where channel % 8 == 0"}],
-  "ParameterType": "Convolution", "Weights": {"Type": "Half", "Count": 131072}, "TacticName": "sm80_xmma", "Metadata": ""
+  "Inputs": [{"Name": "y", "Dimensions": [16,256,28,28], "Format/Datatype": "Channel major FP16 format where channel \
+% 8 == 0"}],
+  "Outputs": [{"Name": "z", "Dimensions": [16,256,28,28], "Format/Datatype": "Channel major FP16 format where channel \
+% 8 == 0"}],
+  "ParameterType": "Convolution", "Weights": {"Type": "Half", "Count": 131072}, "TacticName": "sm80_xmma", \
+"Metadata": ""
 }], "Bindings": ["input", "z"]}"""
 
 LOG_8_6 = """Engine Layer Information:
-Layer(Reformat): Reformatting CopyNode for Input Tensor 0 to Conv_0, Tactic: 0x0000000000000000, inputs[Float(1,3,512,768)] -> Reformatted[Int8(1,3,512,768)]
-Layer(CaskConvolution): Conv_0 + PWN(Clip_3), Tactic: 0x02d9f5211e4d2d82, Reformatted[Int8(1,3,512,768)] -> 395[Int8(1,32,256,384)]
-Layer(CudaDepthwiseConvolution): Conv_4 + PWN(Clip_7), Tactic: 0xfffffffffffffffd, 395[Int8(1,32,256,384)] -> 400[Half(1,32,256,384)]
+Layer(Reformat): Reformatting CopyNode for Input Tensor 0 to Conv_0, Tactic: 0x0000000000000000, \
+inputs[Float(1,3,512,768)] -> Reformatted[Int8(1,3,512,768)]
+Layer(CaskConvolution): Conv_0 + PWN(Clip_3), Tactic: 0x02d9f5211e4d2d82, Reformatted[Int8(1,3,512,768)] -> \
+395[Int8(1,32,256,384)]
+Layer(CudaDepthwiseConvolution): Conv_4 + PWN(Clip_7), Tactic: 0xfffffffffffffffd, 395[Int8(1,32,256,384)] -> \
+400[Half(1,32,256,384)]
 Layer(CaskConvolution): Conv_8, Tactic: -37215280111360163, 400[Half(1,32,256,384)] -> 666[Half(1,16,256,384)]
 """
 
 # TensorRT-RTX 1.7.1.116, INT8 from Q/DQ: quantize, convolution, rescale.
 LOG_RTX = """Layers:
-Name: __mye1204_0_myl0_0, LayerType: shape_call, Inputs: [], Constants: [], Outputs: [], TacticName: , StreamId: 0, Metadata: 
-Name: __myl_MulMinMaxRounCast_myl0_1, LayerType: kgen, Inputs: [ { Name: input, Dimensions: [-1,3,32,32], Strides: [3072,1024,32,1], StrideOrder: [3,2,1,0], Datatype: Float, Format: (Linear) Row major linear format }], Constants: [ { Name: c, Dimensions: [1], Strides: [1], StrideOrder: [0], Datatype: Float, Format: (Linear) Row major linear format }], Outputs: [ { Name: q, Dimensions: [-1,4,32,32], Strides: [4096,1,128,4], StrideOrder: [3,0,2,1], Datatype: Int8, Format: (NHWC) Channel major format }], TacticName: t, StreamId: 0, Metadata: [ONNX Layer: input_Q][ONNX Layer: conv_0]
-Name: conv_0_myl0_2, LayerType: correlation, Inputs: [ { Name: q, Dimensions: [-1,4,32,32], Strides: [4096,1,128,4], StrideOrder: [3,0,2,1], Datatype: Int8, Format: (NHWC) Channel major format }], Constants: [ { Name: w, Dimensions: [16,4,7,7], Strides: [196,1,28,4], StrideOrder: [3,0,2,1], Datatype: Int8, Format: (NHWC) Channel major format }], Outputs: [ { Name: o, Dimensions: [-1,16,16,16], Strides: [4096,1,256,16], StrideOrder: [3,0,2,1], Datatype: Float, Format: (NHWC) Channel major format }], TacticName: __myelin_CASK_STUB, StreamId: 0, Metadata: [ONNX Layer: conv_0][ONNX Layer: input_DQ]
-Name: __myl_MulAddRelu_myl0_3, LayerType: kgen, Inputs: [ { Name: q2, Dimensions: [-1,16], Strides: [16,1], StrideOrder: [1,0], Datatype: Int8, Format: (Linear) Row major linear format }], Constants: [], Outputs: [ { Name: logits, Dimensions: [-1,16], Strides: [16,1], StrideOrder: [1,0], Datatype: Float, Format: (Linear) Row major linear format }], TacticName: t, StreamId: 0, Metadata: [ONNX Layer: conv_0][ONNX Layer: conv_9]
+Name: __mye1204_0_myl0_0, LayerType: shape_call, Inputs: [], Constants: [], Outputs: [], TacticName: , StreamId: 0, \
+Metadata: 
+Name: __myl_MulMinMaxRounCast_myl0_1, LayerType: kgen, Inputs: [ { Name: input, Dimensions: [-1,3,32,32], Strides: \
+[3072,1024,32,1], StrideOrder: [3,2,1,0], Datatype: Float, Format: (Linear) Row major linear format }], Constants: [ \
+{ Name: c, Dimensions: [1], Strides: [1], StrideOrder: [0], Datatype: Float, Format: (Linear) Row major linear format \
+}], Outputs: [ { Name: q, Dimensions: [-1,4,32,32], Strides: [4096,1,128,4], StrideOrder: [3,0,2,1], Datatype: Int8, \
+Format: (NHWC) Channel major format }], TacticName: t, StreamId: 0, Metadata: [ONNX Layer: input_Q][ONNX Layer: conv_0]
+Name: conv_0_myl0_2, LayerType: correlation, Inputs: [ { Name: q, Dimensions: [-1,4,32,32], Strides: [4096,1,128,4], \
+StrideOrder: [3,0,2,1], Datatype: Int8, Format: (NHWC) Channel major format }], Constants: [ { Name: w, Dimensions: \
+[16,4,7,7], Strides: [196,1,28,4], StrideOrder: [3,0,2,1], Datatype: Int8, Format: (NHWC) Channel major format }], \
+Outputs: [ { Name: o, Dimensions: [-1,16,16,16], Strides: [4096,1,256,16], StrideOrder: [3,0,2,1], Datatype: Float, \
+Format: (NHWC) Channel major format }], TacticName: __myelin_CASK_STUB, StreamId: 0, Metadata: [ONNX Layer: \
+conv_0][ONNX Layer: input_DQ]
+Name: __myl_MulAddRelu_myl0_3, LayerType: kgen, Inputs: [ { Name: q2, Dimensions: [-1,16], Strides: [16,1], \
+StrideOrder: [1,0], Datatype: Int8, Format: (Linear) Row major linear format }], Constants: [], Outputs: [ { Name: \
+logits, Dimensions: [-1,16], Strides: [16,1], StrideOrder: [1,0], Datatype: Float, Format: (Linear) Row major linear \
+format }], TacticName: t, StreamId: 0, Metadata: [ONNX Layer: conv_0][ONNX Layer: conv_9]
 
 I/O Tensors:
  Name: input, IOMode: Input, DataType: Float, Dimensions: [-1,3,32,32], Location: Device
-"""  # noqa: W291, E501 - as it was written
+"""  # noqa: W291 - as it was written
 
 
 @pytest.mark.parametrize(
@@ -207,7 +230,8 @@ def test_a_part_that_myelin_compiled_is_opaque() -> None:
     """
     log = """Engine Layer Information:
 Layer(CaskConvolution): patches, Tactic: 0x15ed3cbe2a, in[Int8(8,3,224,224)] -> p[Int8(8,768,14,14)]
-Layer(Reformat): Reformatting CopyNode for Input Tensor 0 to {ForeignNode[cls...head]}, Tactic: 0x0, p[Int8(8,768,14,14)] -> q[Half(8,768,14,14)]
+Layer(Reformat): Reformatting CopyNode for Input Tensor 0 to {ForeignNode[cls...head]}, Tactic: 0x0, \
+p[Int8(8,768,14,14)] -> q[Half(8,768,14,14)]
 Layer(Myelin): {ForeignNode[cls...head]}, Tactic: 0x0000000000000000, q[Half(8,768,14,14)] -> logits[Half(8,1000)]"""
     for layers in (from_log(log), from_inspector(json.dumps({"Layers": [layer.to_dict() for layer in from_log(log)]}))):
         assert [is_opaque(layer) for layer in layers] == [False, False, True]

@@ -15,8 +15,8 @@ from runtimes.tensorrt.stand_in import Record, stand_in
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Calibration, CalibrationAlgorithm, Precision, PrecisionMode
 from enginewright.runtimes.tensorrt import placing
+from enginewright.runtimes.tensorrt.build_plan import Plan, make_plan
 from enginewright.runtimes.tensorrt.placing import Placing, residual_sums
-from enginewright.runtimes.tensorrt.precision import Plan, make_plan
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")

@@ -1,0 +1,71 @@
+"""Names that an installed package may add to: runtimes, tasks, data sources, importers and recipes.
+
+A name stands for an object: one of ours, in a module that is imported on first use, or one that a package declares as
+an entry point in the group `enginewright.<kind>`::
+
+    [project.entry-points."enginewright.tasks"]
+    depth = "my_package.depth:TASK"
+
+Entry points are read only when a name is not one of ours, because that takes longer than a stage takes to start.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Generic, TypeVar, cast
+
+from enginewright.errors import ConfigError, nearest
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """The objects of one kind, by name."""
+
+    def __init__(self, kind: str, builtin: Mapping[str, str]) -> None:
+        """Declare a kind.
+
+        Args:
+            kind: plural, as in the entry-point group: "runtimes", "tasks".
+            builtin: name -> "module:attribute".
+        """
+        self.kind, self.builtin = kind, dict(builtin)
+
+    def get(self, name: str) -> T:
+        """Return the object called `name`.
+
+        Raises:
+            ConfigError: nothing has that name, or the package that declares it cannot be imported.
+        """
+        if name in self.builtin:
+            module, _, attribute = self.builtin[name].partition(":")
+            return cast(T, getattr(importlib.import_module(module), attribute))
+        declared = self._declared()
+        if name not in declared:
+            raise ConfigError(f"there is no {self._singular} '{name}'{nearest(name, {*self.builtin, *declared})}")
+        try:
+            return cast(T, declared[name].load())
+        except (ImportError, AttributeError) as fault:
+            raise ConfigError(
+                f"the {self._singular} '{name}' is declared as {declared[name].value}, which cannot be loaded: {fault}"
+            ) from None
+
+    def names(self) -> tuple[str, ...]:
+        """Every name: ours in the order of the table, then those of installed packages, sorted."""
+        return (*self.builtin, *sorted(set(self._declared()) - set(self.builtin)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.builtin or name in self._declared()
+
+    @property
+    def _singular(self) -> str:
+        return self.kind[:-1]
+
+    def _declared(self) -> dict[str, metadata.EntryPoint]:
+        group = f"enginewright.{self.kind}"
+        found = metadata.entry_points()
+        # Python 3.9 returns a dictionary of groups, and cannot select
+        chosen = found.select(group=group) if hasattr(found, "select") else found.get(group, ())
+        return {entry.name: entry for entry in chosen}

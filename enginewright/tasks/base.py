@@ -1,0 +1,121 @@
+"""The contract of a task: what its outputs and targets look like, what the answer for an image is worth, and how that
+adds up.
+
+All of it is functions of arrays and tables: `validate_accuracy` calls them on the whole set, and whoever searches for a
+better engine on a part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Protocol
+
+import numpy.typing as npt
+
+from enginewright.config import TaskName
+from enginewright.data import ImageSet
+from enginewright.statistics import Estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# what the gate holds where answers are classes and there are no targets: the share of FP32's that the engine gives too
+AGREEMENT = "agreement"
+FP32 = "fp32"  # what the others are held against
+
+# float [n, ...]: what the engine answered for n images;
+# of `every_output` structured, [n], with a field for each output
+Outputs = npt.NDArray[Any]
+Targets = npt.NDArray[Any]  # [n, ...]: what it should have answered
+Figures = Mapping[str, Any]  # metrics of one engine
+Tables = dict[str, "pd.DataFrame"]  # file name -> table
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one engine made of all images."""
+
+    rows: pd.DataFrame  # of the task's `per_image`, in the order of the images
+    classes: int
+    outputs: Optional[Outputs] = None  # [images, ...] if they were asked for
+
+
+class Shown(NamedTuple):
+    """A row of the terminal table."""
+
+    key: str  # of the figures
+    name: str
+    form: str  # of `format`
+    of_targets: bool = False  # it is absent where there are none
+
+
+class AccuracyTask(Protocol):
+    """One module of this package, and its `TASK`."""
+
+    figure: str  # what training reaches and the gate holds where there are targets, a fraction: a key of `summary`
+    title: str  # the same for people
+    name: TaskName
+    shown: Sequence[Shown]
+    # of a class: classes.csv has <class_figure>_<precision> and <class_figure>_delta_<precision>, or
+    # agreement_<precision>
+    class_figure: str
+    without_targets: (
+        str  # what the gate holds where there are none, a metric that FP32 has at 1: AGREEMENT, or the task's own
+    )
+    every_output: bool  # whether all outputs of an engine are judged, and not model.output_name alone
+
+    def accepts(self, shape: Sequence[int]) -> bool:
+        """Whether an output of this shape is what the task expects; the first axis is the batch, the second the
+        classes.
+        """
+
+    def targets(self, images: ImageSet) -> Optional[Targets]:
+        """What the images should be answered with, [N, ...] in their order; None where that is unknown."""
+
+    def check(self, outputs: Outputs, targets: Optional[Targets], names: Sequence[str]) -> None:
+        """Raises DataError naming the first image of the batch whose target cannot be an answer of this model,
+        ModelError if nothing can.
+        """
+
+    def baseline(self, targets: Targets) -> Optional[float]:
+        """The task's metric of whoever always gives the commonest answer: what a model that knows anything exceeds."""
+
+    def answers_alike(self, fp32: Evaluation) -> bool:
+        """Whether FP32 gives all images the same answer, of which any engine could keep all and have kept nothing."""
+
+    def per_image(
+        self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None
+    ) -> pd.DataFrame:
+        """Judge a batch of finite outputs against the targets and FP32's outputs, as far as there are any: a row an
+        image.
+
+        `mean` is FP32's over all images, [1, ...], where the task judges `every_output`.
+        """
+
+    def summary(self, rows: pd.DataFrame, classes: int) -> dict[str, Any]:
+        """Reduce rows of `per_image`, of any choice of images, to metrics; what the rows lack is absent. With a
+        reference there is `agreement`.
+        """
+
+    def compare(self, rows: pd.DataFrame, fp32: pd.DataFrame, confidence: float) -> dict[str, Any]:
+        """Paired comparison of an engine with FP32 on the same images.
+
+        With a reference <without_targets>_low and _high; with targets <figure>_difference, its interval _low and _high,
+        and what else the task counts.
+        """
+
+    def estimate(self, rows: pd.DataFrame, fp32: pd.DataFrame, ratio: float) -> Estimate:
+        """What the gate judges: the engine's metric minus `ratio` times FP32's on the same images, paired; both rows
+        may be FP32's.
+
+        The metric is `figure` if FP32's rows have it, else `without_targets`, which FP32 has at 1.
+        """
+
+    def noise(self, rows: pd.DataFrame) -> Optional[Estimate]:
+        """The SQNR in dB of rows with a reference; None where nothing differs from FP32."""
+
+    def tables(self, images: ImageSet, rows: Mapping[str, pd.DataFrame], classes: int) -> Tables:
+        """Tables of all precisions, `fp32` first: classes.csv, recall.csv, changed.csv, confusion_<precision>.csv and
+        predictions.csv.
+        """

@@ -1,0 +1,5 @@
+"""The tiny network and its scales, for every test in this folder."""
+
+from support.calibrated import cache, network, network_file
+
+__all__ = ["cache", "network", "network_file"]

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, numpy_helper
+
+from enginewright.calibration.cache import scale_of
+from enginewright.config import Calibration, CalibrationAlgorithm
+from enginewright.errors import CalibrationMismatch, ModelError
+from enginewright.runtimes.onnxruntime.calibrator import (
+    activations,
+    bias_shifts,
+    calibrate,
+    entropy_range,
+    observe,
+    tensor_values,
+)
+from support.networks import images
+
+ALGORITHMS = pytest.mark.parametrize("algorithm", list(CalibrationAlgorithm), ids=lambda algorithm: algorithm.name)
+TENSORS = [
+    "input",
+    "conv0",
+    "relu0",
+    "conv1",
+    "relu1",
+    "conv2",
+    "sum",
+    "relu2",
+    "pool",
+    "conv3",
+    "mean",
+    "flat",
+    "logits",
+]
+
+
+@ALGORITHMS
+def test_every_float_activation_gets_a_scale_in_the_order_of_the_graph_and_the_same_one_twice(
+    network_file: Path, algorithm: CalibrationAlgorithm
+) -> None:
+    settings = Calibration(algorithm=algorithm, bins=512)
+    batches = [{"input": images(8, seed)} for seed in (1, 2)]
+    first, second = (calibrate(network_file, iter(batches), settings).to_bytes() for _ in range(2))
+    assert first == second
+    assert list(calibrate(network_file, batches, settings).scales) == TENSORS
+    assert [path.name for path in network_file.parent.iterdir()] == ["model.onnx"], "nothing is left beside the model"
+
+
+def test_minmax_is_the_largest_magnitude_of_all_batches(network_file: Path) -> None:
+    small, large = images(4, 1), 3 * images(4, 2)
+    cache = calibrate(
+        network_file, [{"input": large}, {"input": small}], Calibration(algorithm=CalibrationAlgorithm.minmax)
+    )
+    assert cache.scales["input"] == np.float32(np.abs(large).max() / 127)
+
+
+def test_percentile_cuts_off_an_outlier(network_file: Path) -> None:
+    outlying = images(16)
+    outlying[0, 0, 0, 0] = 100
+    cut = calibrate(
+        network_file, [{"input": outlying}], Calibration(algorithm=CalibrationAlgorithm.percentile, percentile=99.9)
+    )
+    assert cut.scales["input"] * 127 < 10
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("shape", ["normal", "relu", "laplace with an outlier", "uniform"])
+def test_the_entropy_threshold_is_that_of_a_plain_reading_of_the_paper(seed: int, shape: str) -> None:
+    random = np.random.default_rng(seed)
+    values = {
+        "normal": random.normal(size=20000),
+        "relu": np.maximum(random.normal(size=20000), 0),
+        "laplace with an outlier": np.append(random.laplace(size=20000), 40.0),
+        "uniform": random.uniform(-1, 1, size=20000),
+    }[shape]
+    counts, edges = np.histogram(np.abs(values), bins=512)
+    found = entropy_range(counts, edges.astype(np.float32))
+    assert found == pytest.approx(_plain_entropy_range(list(counts), list(edges)))
+    if shape.endswith("outlier"):
+        assert found < 20
+    if shape == "uniform":
+        assert found > 0.95
+
+
+def test_a_background_of_one_value_does_not_clip_the_rest() -> None:
+    random = np.random.default_rng(0)
+    values = np.append(np.full(80000, -0.42), random.uniform(-0.42, 2.8, 20000))
+    counts, edges = np.histogram(np.abs(values), bins=2048)
+    assert entropy_range(counts, edges.astype(np.float32)) > 2.7
+
+
+def _plain_entropy_range(counts: list[int], edges: list[float]) -> float:
+    """Loops over Python lists, written from the slides alone."""
+    within = [width for width in range(len(counts) + 1) if sum(counts[:width]) >= 0.999 * sum(counts)]
+    counts = [counts[1], *counts[1:]]
+    divergences = {}
+    for width in range(max(128, min(within)), len(counts) + 1):
+        reference = [*counts[: width - 1], counts[width - 1] + sum(counts[width:])]
+        quantized = [0.0] * width
+        for level in range(128):
+            bins = [index for index in range(width) if index * 128 // width == level and counts[index]]
+            for index in bins:
+                quantized[index] = sum(counts[other] for other in bins) / len(bins)
+        p_sum, q_sum = sum(reference), sum(quantized)
+        terms = [(p / p_sum, q / q_sum) for p, q in zip(reference, quantized, strict=True) if p]
+        divergences[width] = math.inf if any(q == 0 for _, q in terms) else sum(p * math.log(p / q) for p, q in terms)
+    return edges[min(divergences, key=lambda width: divergences[width])]
+
+
+@ALGORITHMS
+def test_a_tensor_of_zeros_gets_a_scale_that_works(
+    network_file: Path, network: ModelProto, algorithm: CalibrationAlgorithm
+) -> None:
+    for tensor in network.graph.initializer:
+        if tensor.name in ("w1", "b1"):
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name))
+    onnx.save(network, network_file)
+    cache = calibrate(network_file, [{"input": images()}], Calibration(algorithm=algorithm, bins=256))
+    assert 0 < cache.scales["relu1"] <= np.float32(1 / 127)
+
+
+@pytest.mark.parametrize(
+    ("batches", "text"),
+    [
+        pytest.param([], "there is no calibration image", id="no batch"),
+        pytest.param(
+            [{"input": np.full((1, 3, 12, 12), np.nan, np.float32)}],
+            "batch of the input 'input' holds a NaN or infinity",
+            id="NaN",
+        ),
+        pytest.param(
+            [{"input": images()}, {"input": images() * np.float32(np.inf)}],
+            "holds a NaN or infinity",
+            id="infinity in the second",
+        ),
+        pytest.param(
+            [{"input": np.full((1, 3, 12, 12), 3e38, np.float32)}],
+            "the tensor .* holds a NaN or infinity",
+            id="overflow inside",
+        ),
+    ],
+)
+@ALGORITHMS
+def test_what_cannot_be_calibrated_is_one_sentence(
+    network_file: Path,
+    batches: list[dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]],
+    text: str,
+    algorithm: CalibrationAlgorithm,
+) -> None:
+    with pytest.raises(CalibrationMismatch, match=text):
+        calibrate(network_file, batches, Calibration(algorithm=algorithm, bins=256))
+
+
+def test_an_empty_batch_moves_nothing_and_a_missing_input_is_one_sentence(network_file: Path) -> None:
+    full, empty = [{"input": images()}], [{"input": images()[:0]}]
+    shifts = bias_shifts(network_file, full)
+    assert shifts
+    for batches in ([*empty, *full], [*full, *empty]):
+        assert (
+            calibrate(network_file, batches, Calibration()).scales
+            == calibrate(network_file, full, Calibration()).scales
+        )
+        assert all(np.array_equal(shifts[name], shift) for name, shift in bias_shifts(network_file, batches).items())
+    for run in (lambda fed: calibrate(network_file, fed, Calibration()), lambda fed: bias_shifts(network_file, fed)):
+        with pytest.raises(
+            ModelError, match=r"cannot run the model on a calibration batch: Required inputs .* are missing"
+        ):
+            run([{"pixels": images()}])
+
+
+def test_a_range_that_is_no_number_is_refused() -> None:
+    with pytest.raises(CalibrationMismatch, match="the values of conv1 have the range inf"):
+        scale_of("conv1", float("inf"))
+
+
+def test_constants_and_shapes_are_no_activations(network: ModelProto) -> None:
+    network.graph.node.append(onnx.helper.make_node("Shape", ["input"], ["shape"]))
+    assert activations(network) == TENSORS
+
+
+def test_observing_counts_what_saturates(network_file: Path) -> None:
+    cache = calibrate(network_file, [{"input": images()}], Calibration(algorithm=CalibrationAlgorithm.minmax))
+    seen = observe(network_file, [{"input": images()}, {"input": 2 * images()}], cache)
+    assert list(seen) == TENSORS
+    assert seen["input"].count == 2 * images().size
+    beyond = np.count_nonzero(np.abs(2 * images()) > 127 * cache.scales["input"])
+    assert 0 < seen["input"].saturated <= beyond
+
+
+def test_a_transposed_tensor_times_a_stored_vector_is_observed_as_it_is() -> None:
+    """ONNX Runtime 1.32 fuses the two into what computes as if nothing were transposed (`simplify.WRONG_FUSIONS`)."""
+    vector = numpy_helper.from_array(np.arange(6, dtype=np.float32), "vector")
+    nodes = [
+        onnx.helper.make_node("Transpose", ["input"], ["turned"], perm=[0, 2, 1]),
+        onnx.helper.make_node("MatMul", ["turned", "vector"], ["output"]),
+    ]
+    values = [
+        onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, ["batch", 6, 6]),
+        onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ["batch", 6]),
+    ]
+    opset = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "turned", values[:1], values[1:], [vector]), opset_imports=opset, ir_version=8
+    )
+    fed = np.random.default_rng(0).normal(size=(2, 6, 6)).astype(np.float32)
+    (found,) = tensor_values(model, ["output"], [{"input": fed}])
+    expected = fed.transpose(0, 2, 1) @ np.arange(6, dtype=np.float32)
+    np.testing.assert_allclose(found["output"], expected, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,31 @@
+"""A tiny network in a file, and scales for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import ModelProto
+
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.config import Calibration, CalibrationAlgorithm
+from enginewright.runtimes.onnxruntime.calibrator import calibrate
+from support.networks import images, residual_network
+
+
+@pytest.fixture
+def network() -> ModelProto:
+    return residual_network()
+
+
+@pytest.fixture
+def network_file(tmp_path: Path, network: ModelProto) -> Path:
+    path = tmp_path / "model.onnx"
+    onnx.save(network, path)
+    return path
+
+
+@pytest.fixture
+def cache(network_file: Path) -> CalibrationCache:
+    return calibrate(network_file, [{"input": images()}], Calibration(algorithm=CalibrationAlgorithm.minmax))
