@@ -37,7 +37,14 @@ from enginewright.cli import chain
 from enginewright.data.preparation import prepare
 from enginewright.data.sources import open_source
 from enginewright.errors import StaleArtifact
-from stages.prepare_data import FOLDERS
+from enginewright.layout import Layout
+
+FOLDERS = {
+    "training": Layout().training,
+    "calibration": Layout().calibration_images,
+    "sensitivity": Layout().sensitivity_images,
+    "validation": Layout().validation,
+}
 
 MEASURED = ("artifacts/benchmark/", "artifacts/metrics/", "artifacts/pareto/", "artifacts/profile/")  # hold times
 IGNORED = re.compile(

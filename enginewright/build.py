@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import Any, Optional
 
-from enginewright import artifacts, manifest, target
+from enginewright import manifest, target
 from enginewright.calibration.cache import CalibrationCache, calibration_files, read_calibration
 from enginewright.calibration.mixture import Mixture
 from enginewright.config import QUANTIZED, Precision, RuntimeName
 from enginewright.errors import StaleArtifact
+from enginewright.layout import Layout
 from enginewright.runtimes import runtime_named
 from enginewright.runtimes.base import BuiltEngine, Runtime, Task
 from enginewright.runtimes.checked import require_checked
@@ -34,27 +35,28 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
         CalibrationMismatch: calib.cache has no scale for a tensor that needs one.
         RuntimeUnavailable: the backend cannot build here.
     """
-    where = target.read_target()
+    paths = stage.paths
+    where = target.read_target(paths.target)
     runtime = _runtime_for(where, stage)
-    require_checked(artifacts.MODEL)
-    inputs = [artifacts.MODEL]
+    require_checked(paths)
+    inputs = [paths.model]
     calibration: Optional[CalibrationCache] = None
     floats: tuple[str, ...] = ()
     if precision in QUANTIZED:
-        calibration = read_calibration(artifacts.MODEL)
-        inputs += calibration_files()
+        calibration = read_calibration(paths)
+        inputs += calibration_files(paths)
     if precision is Precision.int8_mixed:
-        floats = _float_nodes()
-        inputs.append(artifacts.MIXED_LAYERS)
+        floats = _float_nodes(paths)
+        inputs.append(paths.mixed_layers)
     before = {path: manifest.sha256(path) for path in inputs}
     with stage.device(where.device):
         start = time.perf_counter()
-        built = runtime.build(artifacts.MODEL, precision, stage.params.build, calibration, floats)
+        built = runtime.build(paths.model, precision, stage.params.build, calibration, floats)
         seconds = time.perf_counter() - start
     for path, digest in before.items():
         if manifest.sha256(path) != digest:
             raise StaleArtifact(f"{path} changed while {stage.name} ran; run `dvc repro` again")
-    _write(stage, artifacts.ENGINES / precision.name / runtime.engine_file, built, (inputs, where))
+    _write(stage, paths.engine(precision.name, runtime.engine_file), built, (inputs, where))
     return {
         "seconds": seconds,
         "size_mib": len(built.plan) / 2**20,
@@ -64,7 +66,7 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
         **({"int8": dict(built.int8)} if built.int8 else {}),
         "findings": list(built.findings),
         "warnings": len(built.warnings),
-        manifest.MODEL_SHA256: before[artifacts.MODEL],
+        manifest.MODEL_SHA256: before[paths.model],
         "target": where.identity(),
     }
 
@@ -78,24 +80,24 @@ def _runtime_for(where: TargetFingerprint, stage: Stage) -> Runtime:
     runtime = runtime_named(RuntimeName[where.runtime])
     if reason := runtime.why_not(Task.build):
         raise StaleArtifact(
-            f"{artifacts.TARGET} names the runtime {where.runtime}, which cannot build here: {reason}; or run `dvc"
+            f"{stage.paths.target} names the runtime {where.runtime}, which cannot build here: {reason}; or run `dvc"
             " repro probe_target`"
         )
     if differences := where.differences(runtime.fingerprint(stage.params.build)):
         raise StaleArtifact(
-            f"{artifacts.TARGET} describes another machine: {', '.join(differences)}; run `dvc repro`, which probes"
+            f"{stage.paths.target} describes another machine: {', '.join(differences)}; run `dvc repro`, which probes"
             " first"
         )
     return runtime
 
 
-def _float_nodes() -> tuple[str, ...]:
+def _float_nodes(paths: Layout) -> tuple[str, ...]:
     """The nodes that stay in FP16, from a layers.yaml that is whole and was made for the model that lies here."""
     import onnx
 
-    manifest.verify(artifacts.MIXED_LAYERS)
-    mixture, model = Mixture.read(artifacts.MIXED_LAYERS), onnx.load(str(artifacts.MODEL))
-    mixture.require(model, str(artifacts.MIXED_LAYERS))
+    manifest.verify(paths.mixed_layers)
+    mixture, model = Mixture.read(paths.mixed_layers), onnx.load(str(paths.model))
+    mixture.require(model, str(paths.mixed_layers))
     return mixture.nodes(model)
 
 

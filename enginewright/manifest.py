@@ -19,9 +19,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from enginewright import artifacts
 from enginewright.errors import EnginewrightError, StaleArtifact
+from enginewright.layout import Layout
 from enginewright.target import TargetFingerprint
+
+HERE = Layout()
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ MODEL_SHA256, IMAGES_SHA256 = "model_sha256", "images_sha256"  # in metrics: wha
 def record(engine: Manifest, images: Iterable[Path] = ()) -> dict[str, str]:
     """What metrics of an engine are of: the model that it was built from, and the sealed files of the images."""
     found = {}
-    if model := engine.inputs.get(str(artifacts.MODEL)):
+    if model := engine.inputs.get(Layout().model.as_posix()):
         found[MODEL_SHA256] = model
     if digests := [read(path).sha256 for path in images]:
         found[IMAGES_SHA256] = hashlib.sha256("".join(digests).encode()).hexdigest()
@@ -112,17 +114,21 @@ def seal(
     inputs: Iterable[Path],
     target: Optional[TargetFingerprint] = None,
     settings: Optional[Mapping[str, Any]] = None,
+    project: Layout = HERE,
 ) -> Manifest:
-    """Hash artifact and inputs, write the sidecar last: a sidecar that exists means a whole artifact."""
-    made_from = {str(path): sha256(path) for path in inputs}
-    manifest = Manifest(sha256(artifact), made_by, made_from, target, dict(settings or {}), _place(artifact))
+    """Hash artifact and inputs, write the sidecar last: a sidecar that exists means a whole artifact.
+
+    Paths in it are relative to `project`.
+    """
+    made_from = {project.name(path): sha256(path) for path in inputs}
+    manifest = Manifest(sha256(artifact), made_by, made_from, target, dict(settings or {}), _place(artifact, project))
     write_json(sidecar(artifact), {**asdict(manifest), "target": target.to_dict() if target else None})
     return manifest
 
 
-def _place(artifact: Path) -> str:
-    absolute, root = Path(os.path.abspath(artifact)), Path.cwd()  # stages run in the project's root
-    return absolute.relative_to(root).as_posix() if root in absolute.parents else absolute.name
+def _place(artifact: Path, project: Layout) -> str:
+    name = Path(project.name(artifact))
+    return name.name if name.is_absolute() or ".." in name.parts else name.as_posix()
 
 
 def root_of(artifact: Path, manifest: Manifest) -> Optional[Path]:

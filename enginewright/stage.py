@@ -24,9 +24,10 @@ from typing import Any, Optional, cast
 
 import yaml
 
-from enginewright import artifacts, config, manifest
+from enginewright import config, manifest
 from enginewright.config import Params
 from enginewright.errors import ConfigError, EnginewrightError
+from enginewright.layout import Layout
 from enginewright.target import TargetFingerprint
 
 PIPELINE_FILE = Path("dvc.yaml")
@@ -51,10 +52,11 @@ class UndeclaredParam(Exception):
 class Stage:
     """What a stage's body gets: its parameters and its outputs."""
 
-    def __init__(self, name: str, params: Params) -> None:
-        """`params` refuses what dvc.yaml does not declare for `name`."""
+    def __init__(self, name: str, params: Params, paths: Layout) -> None:
+        """`params` refuses what dvc.yaml does not declare for `name`; `paths` are the project's."""
         self.name = name
         self.params = params
+        self.paths = paths
 
     @contextlib.contextmanager
     def output(
@@ -71,11 +73,11 @@ class Stage:
         """
         with manifest.replacing(artifact) as temporary:
             yield temporary
-        manifest.seal(artifact, self.name, inputs, target, settings)
+        manifest.seal(artifact, self.name, inputs, target, settings, self.paths)
 
     def write_metrics(self, metrics: Metrics) -> None:
         """Write artifacts/metrics/<stage>.json now; a stage whose gate fails calls this before it raises."""
-        manifest.write_json(artifacts.METRICS / f"{self.name}.json", metrics)
+        manifest.write_json(self.paths.metrics_of(self.name), metrics)
 
     def seal_metrics(self, artifact: Path, metrics: Metrics, inputs: Iterable[Path], target: TargetFingerprint) -> None:
         """Write the same metrics among the stage's outputs, sealed: artifacts/metrics/ is git's, and whoever computes
@@ -125,7 +127,7 @@ def _run(name: str, body: Callable[[Stage], Optional[Metrics]]) -> int:
         params = _declared_params(name)
 
         def task() -> None:
-            stage = Stage(name, params)
+            stage = Stage(name, params, Layout())
             metrics = body(stage)
             if metrics is not None:
                 stage.write_metrics(metrics)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from enginewright import artifacts
 from enginewright.errors import StaleArtifact
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -67,7 +66,7 @@ class TargetFingerprint:
         return cls(**{**values, "instruction_sets": tuple(values.get("instruction_sets", ()))})
 
 
-def read_target(path: Path = artifacts.TARGET) -> TargetFingerprint:
+def read_target(path: Path) -> TargetFingerprint:
     """The target that probe_target found. Raises StaleArtifact if it did not run."""
     try:
         return TargetFingerprint.from_dict(json.loads(path.read_text()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from enginewright import artifacts
 from enginewright.sensitivity.analysis import Block, analyze, noise_of
 from enginewright.sensitivity.inputs import inputs, open_variants
 from enginewright.stage import Metrics, Stage, script
@@ -22,7 +21,7 @@ def analyze_sensitivity(stage: Stage) -> Metrics:
     variants, journal = open_variants(stage)
     whole, table = analyze(variants, stage.params.analyze_sensitivity.evaluations, _track)
     settings = {"images": len(variants.images), "evaluations": 1 + 2 * len(table)}
-    with stage.output(artifacts.SENSITIVITY / "ranking.csv", inputs(variants.images), settings=settings) as temporary:
+    with stage.output(stage.paths.ranking, inputs(variants.images, stage.paths), settings=settings) as temporary:
         table.to_csv(temporary, index=False)
     journal.finish()
     _show(table, len(variants.images))

@@ -4,7 +4,7 @@ batch-size curve.
 
 from __future__ import annotations
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.benchmark import report
 from enginewright.benchmark.clock import Interruption
 from enginewright.benchmark.load import Bench
@@ -20,9 +20,9 @@ from enginewright.target import read_target
 @script
 def benchmark_sustained(stage: Stage) -> None:
     """After Ctrl-C the series so far are kept, apart from the metrics, which stand for whole runs alone."""
-    settings, target = stage.params.benchmark, read_target()
-    runtime, engines = built_engines(target)
-    images = ImageSet.open(artifacts.VALIDATION)
+    settings, target = stage.params.benchmark, read_target(stage.paths.target)
+    runtime, engines = built_engines(target, stage.paths)
+    images = ImageSet.open(stage.paths.validation)
     manifests = {precision.value: made for precision, made in require_engines(engines, target).items()}
 
     measured = {}
@@ -44,17 +44,17 @@ def benchmark_sustained(stage: Stage) -> None:
     metrics = {**found, **record, "device_state": observer.device_state, "complete": complete}
     *others, (last, windows) = report.tables(measured, telemetry).items()
     for name, table in others:
-        with manifest.replacing(artifacts.BENCHMARK / name) as temporary:
+        with manifest.replacing(stage.paths.benchmark / name) as temporary:
             table.to_csv(temporary, index=False)
     report.show(metrics, measured, observer.absent)
     if not complete:
-        windows.to_csv(artifacts.BENCHMARK / last, index=False)
-        manifest.write_json(artifacts.BENCHMARK / "incomplete.json", metrics)
+        windows.to_csv(stage.paths.benchmark / last, index=False)
+        manifest.write_json(stage.paths.benchmark / "incomplete.json", metrics)
         raise KeyboardInterrupt
     # Last, and sealed: its sidecar names the engines and the images that all the series come from.
-    with stage.output(artifacts.BENCHMARK / last, [*engines.values(), *images.files], target) as temporary:
+    with stage.output(stage.paths.benchmark / last, [*engines.values(), *images.files], target) as temporary:
         windows.to_csv(temporary, index=False)
-    stage.seal_metrics(artifacts.BENCHMARK / "metrics.json", metrics, [*engines.values(), *images.files], target)
+    stage.seal_metrics(stage.paths.benchmark / "metrics.json", metrics, [*engines.values(), *images.files], target)
     stage.write_metrics(metrics)
 
 

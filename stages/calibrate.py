@@ -3,9 +3,10 @@
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Optional
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.calibration import ranges
 from enginewright.calibration.bias import Shifts, to_text
 from enginewright.calibration.cache import CalibrationCache
@@ -23,41 +24,41 @@ from enginewright.stage import Metrics, Stage, script
 @script
 def calibrate(stage: Stage) -> Metrics:
     """Whoever calibrates, the report is made by ONNX Runtime where it is installed."""
-    require_checked(artifacts.MODEL)
-    images = ImageSet.open(artifacts.CALIBRATION_IMAGES)
+    require_checked(stage.paths)
+    images = ImageSet.open(stage.paths.calibration_images)
     settings = stage.params.calibration
-    runtime = _calibrator(settings.runtime)
+    runtime = _calibrator(settings.runtime, stage.paths.calibrator)
     absent = OBSERVER.why_not(Task.run)
     if settings.bias_correction and absent:
         raise RuntimeUnavailable(
             f"calibration.bias_correction measures with ONNX Runtime: {absent}; or set it to false"
         )
     start = time.perf_counter()
-    cache = runtime.calibrate(artifacts.MODEL, _feeds(stage, images), settings)
-    shifts = OBSERVER.bias_shifts(artifacts.MODEL, _feeds(stage, images)) if settings.bias_correction else {}
+    cache = runtime.calibrate(stage.paths.model, _feeds(stage, images), settings)
+    shifts = OBSERVER.bias_shifts(stage.paths.model, _feeds(stage, images)) if settings.bias_correction else {}
     seconds = time.perf_counter() - start
     _write(stage, cache, images, runtime, _write_correction(stage, shifts, images))
-    seen = {} if absent else OBSERVER.observe(artifacts.MODEL, _feeds(stage, images), cache)
+    seen = {} if absent else OBSERVER.observe(stage.paths.model, _feeds(stage, images), cache)
     table = ranges.table(cache, seen)
     for sentence in ranges.outlier_sentences(table):
         print(f"calibrate: {sentence}")
-    report = ranges.write_report(artifacts.CALIBRATION_CACHE.parent, cache.algorithm, table)
+    report = ranges.write_report(stage.paths.calibration_cache.parent, cache.algorithm, table)
     return {"images": len(images), "seconds": seconds, "corrected_layers": len(shifts), **report}
 
 
-def _calibrator(wanted: RuntimeName) -> Runtime:
+def _calibrator(wanted: RuntimeName, described: Path) -> Runtime:
     """What probe_target found, if that is still what is configured and installed."""
     try:
-        found = json.loads(artifacts.CALIBRATOR.read_text())
+        found = json.loads(described.read_text())
         name = RuntimeName[found["runtime"]]
     except (OSError, ValueError, KeyError, TypeError):
         raise StaleArtifact(
-            f"{artifacts.CALIBRATOR} is missing or no description of a calibrator; run `dvc repro probe_target`"
+            f"{described} is missing or no description of a calibrator; run `dvc repro probe_target`"
         ) from None
     runtime = get_runtime(name, Task.calibrate)
     if found != {"runtime": runtime.name, **runtime.calibrator()} or wanted not in (RuntimeName.auto, name):
         raise StaleArtifact(
-            f"{artifacts.CALIBRATOR} names another calibrator than is configured and installed; run `dvc repro`, which"
+            f"{described} names another calibrator than is configured and installed; run `dvc repro`, which"
             " probes first"
         )
     return runtime
@@ -71,16 +72,16 @@ def _feeds(stage: Stage, images: ImageSet) -> Iterator[dict[str, Batch]]:
 def _write_correction(stage: Stage, shifts: Shifts, images: ImageSet) -> Optional[str]:
     """Write the file and return its sha256; that of an earlier run goes if there is nothing to correct."""
     if not shifts:
-        for path in (artifacts.BIAS_CORRECTION, manifest.sidecar(artifacts.BIAS_CORRECTION)):
+        for path in (stage.paths.bias_correction, manifest.sidecar(stage.paths.bias_correction)):
             path.unlink(missing_ok=True)
         return None
     with stage.output(
-        artifacts.BIAS_CORRECTION,
-        [artifacts.MODEL, images.files[0]],
+        stage.paths.bias_correction,
+        [stage.paths.model, images.files[0]],
         settings={"images": len(images), "layers": len(shifts)},
     ) as temporary:
         temporary.write_text(to_text(shifts))
-    return manifest.sha256(artifacts.BIAS_CORRECTION)
+    return manifest.sha256(stage.paths.bias_correction)
 
 
 def _write(
@@ -94,7 +95,9 @@ def _write(
     }
     if correction:
         settings["bias_correction"] = correction
-    with stage.output(artifacts.CALIBRATION_CACHE, [artifacts.MODEL, images.files[0]], settings=settings) as temporary:
+    with stage.output(
+        stage.paths.calibration_cache, [stage.paths.model, images.files[0]], settings=settings
+    ) as temporary:
         temporary.write_bytes(cache.to_bytes())
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from enginewright import artifacts, drift, manifest
+from enginewright import drift, manifest
 from enginewright.calibration.cache import read_calibration
 from enginewright.data import ImageSet
 from enginewright.errors import GateFailed, RuntimeUnavailable
+from enginewright.layout import Layout
 from enginewright.runtimes.base import Task
 from enginewright.runtimes.checked import require_checked
 from enginewright.runtimes.onnxruntime import RUNTIME as OBSERVER
@@ -26,17 +27,17 @@ def check_drift(stage: Stage) -> None:
     if why := OBSERVER.why_not(Task.run):
         _not_observed(stage, why)
         return
-    require_checked(artifacts.MODEL)
-    cache = read_calibration(artifacts.MODEL)
-    sets = {name: _at_most(ImageSet.open(folder), settings.images) for name, folder in _folders().items()}
+    require_checked(stage.paths)
+    cache = read_calibration(stage.paths)
+    sets = {name: _at_most(ImageSet.open(folder), settings.images) for name, folder in _folders(stage.paths).items()}
     reading = stage.params.model.input_name, stage.params.data.preprocessing, stage.params.calibration.batch_size
-    seen = {name: OBSERVER.observe(artifacts.MODEL, images.feeds(*reading), cache) for name, images in sets.items()}
+    seen = {name: OBSERVER.observe(stage.paths.model, images.feeds(*reading), cache) for name, images in sets.items()}
     table = drift.compare(cache, seen["calibration"], seen["validation"], settings)
-    with manifest.replacing(artifacts.DRIFT / "drift.csv") as temporary:
+    with manifest.replacing(stage.paths.drift / "drift.csv") as temporary:
         table.to_csv(temporary, index=False)
     counts = {f"{name}_images": len(images) for name, images in sets.items()}
-    inputs = [artifacts.MODEL, artifacts.CALIBRATION_CACHE, *(images.files[0] for images in sets.values())]
-    with stage.output(artifacts.DRIFT / "report.json", inputs, settings=dataclasses.asdict(settings)) as temporary:
+    inputs = [stage.paths.model, stage.paths.calibration_cache, *(images.files[0] for images in sets.values())]
+    with stage.output(stage.paths.drift / "report.json", inputs, settings=dataclasses.asdict(settings)) as temporary:
         manifest.write_json(
             temporary, {"verdict": drift.verdict(table), **counts, "tensors": table.to_dict(orient="records")}
         )
@@ -44,11 +45,11 @@ def check_drift(stage: Stage) -> None:
     stage.write_metrics({"observed": True, **counts, **found})
     drift.show(table, Console())
     if settings.fail and found["drifted_tensors"]:
-        raise GateFailed(f"{drift.verdict(table)} ({artifacts.DRIFT}/drift.csv); or set check_drift.fail=false")
+        raise GateFailed(f"{drift.verdict(table)} ({stage.paths.drift}/drift.csv); or set check_drift.fail=false")
 
 
-def _folders() -> dict[str, Path]:
-    return {"calibration": artifacts.CALIBRATION_IMAGES, "validation": artifacts.VALIDATION}
+def _folders(paths: Layout) -> dict[str, Path]:
+    return {"calibration": paths.calibration_images, "validation": paths.validation}
 
 
 def _not_observed(stage: Stage, why: str) -> None:
@@ -58,7 +59,7 @@ def _not_observed(stage: Stage, why: str) -> None:
     if stage.params.check_drift.fail:
         raise RuntimeUnavailable(f"drift cannot be checked: {why}; or set check_drift.fail=false")
     print(f"check_drift: drift was not checked: {why}; then run `dvc repro -f -s check_drift`")
-    with stage.output(artifacts.DRIFT / "report.json") as temporary:
+    with stage.output(stage.paths.drift / "report.json") as temporary:
         manifest.write_json(temporary, {"verdict": f"not checked: {why}", "tensors": []})
     stage.write_metrics({"observed": False})
 

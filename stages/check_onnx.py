@@ -1,6 +1,6 @@
 """check_onnx: whether the ONNX is sound and every runtime can take it; builds depend on the verdict."""
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.check_onnx import inspect
 from enginewright.errors import ModelError
 from enginewright.stage import Stage, script
@@ -11,20 +11,20 @@ def check_onnx(stage: Stage) -> None:
     """Report and metrics are written in any case; a fail ends the stage with the first findings."""
     from rich.console import Console
 
-    manifest.verify(artifacts.MODEL)
-    report = inspect(artifacts.MODEL, stage.params.export.opset_version)
+    manifest.verify(stage.paths.model)
+    report = inspect(stage.paths.model, stage.params.export.opset_version)
     report.print(Console())
-    folder = artifacts.CHECK_REPORT.parent
+    folder = stage.paths.check_report.parent
     # What this machine's parsers say lies apart, so that installing one does not change the report that calibrate and
     # builds hang on.
     manifest.write_json(folder / "parsers.json", report.parsers_to_dict())
     with manifest.replacing(folder / "graph.txt") as path:
         path.write_text(report.graph)
-    with stage.output(artifacts.CHECK_REPORT, [artifacts.MODEL]) as path:
+    with stage.output(stage.paths.check_report, [stage.paths.model]) as path:
         manifest.write_json(path, report.to_dict())
     stage.write_metrics(report.metrics())
     if report.verdict == "fail":
-        raise ModelError(f"{artifacts.MODEL} fails its check ({artifacts.CHECK_REPORT}): {report.failure()}")
+        raise ModelError(f"{stage.paths.model} fails its check ({stage.paths.check_report}): {report.failure()}")
 
 
 if __name__ == "__main__":

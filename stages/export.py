@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from enginewright import artifacts
 from enginewright.data import ImageSet
 from enginewright.importers.pytorch import BATCHES, compare, metrics, require_equal, require_task, to_onnx
 from enginewright.models.code import watching
@@ -15,7 +14,7 @@ def export(stage: Stage) -> None:
     """The metrics are written before the tolerance is held, so that a failed stage shows by how much."""
     interface, settings = stage.params.model, stage.params.export
     images = next(
-        ImageSet.open(artifacts.CALIBRATION_IMAGES).batches(stage.params.data.preprocessing, max(BATCHES)), None
+        ImageSet.open(stage.paths.calibration_images).batches(stage.params.data.preprocessing, max(BATCHES)), None
     )
     with watching(interface, stage_reads=True):  # what `forward` imports counts too
         model = load_model(interface)
@@ -25,7 +24,7 @@ def export(stage: Stage) -> None:
     stage.write_metrics(metrics(exported, comparison))
     require_equal(comparison, interface, settings.tolerance)
     inputs = [Path(interface.code), Path(interface.weights)]
-    with stage.output(artifacts.MODEL, inputs, settings={"opset_version": settings.opset_version}) as path:
+    with stage.output(stage.paths.model, inputs, settings={"opset_version": settings.opset_version}) as path:
         path.write_bytes(exported)
 
 

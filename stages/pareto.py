@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright import pareto as front
 from enginewright.stage import Metrics, Stage, script
-
-ACCURACY, BENCHMARK = (folder / "metrics.json" for folder in (artifacts.ACCURACY, artifacts.BENCHMARK))
 
 
 @script
@@ -16,11 +14,12 @@ def pareto(stage: Stage) -> Metrics:
     """Reads the metrics of both stages; nothing is measured here."""
     from rich.console import Console
 
-    for path in (ACCURACY, BENCHMARK):
+    accuracy, benchmark = (folder / "metrics.json" for folder in (stage.paths.accuracy, stage.paths.benchmark))
+    for path in (accuracy, benchmark):
         manifest.verify(path)
     calibration = front.calibration_name(stage.params.calibration, stage.params.data)
-    table = front.table(json.loads(ACCURACY.read_text()), json.loads(BENCHMARK.read_text()), calibration)
-    with stage.output(artifacts.PARETO, [ACCURACY, BENCHMARK]) as temporary:
+    table = front.table(json.loads(accuracy.read_text()), json.loads(benchmark.read_text()), calibration)
+    with stage.output(stage.paths.pareto, [accuracy, benchmark]) as temporary:
         table.to_csv(temporary, index=False)
     front.show(table, Console())
     return front.metrics(table)

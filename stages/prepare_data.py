@@ -8,17 +8,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from enginewright import artifacts
 from enginewright.data.preparation import prepare
 from enginewright.data.sources import open_source
 from enginewright.stage import Metrics, Stage, script
-
-FOLDERS = {
-    "training": artifacts.TRAINING,
-    "calibration": artifacts.CALIBRATION_IMAGES,
-    "sensitivity": artifacts.SENSITIVITY_IMAGES,
-    "validation": artifacts.VALIDATION,
-}
 
 
 @script
@@ -35,7 +27,13 @@ def prepare_data(stage: Stage) -> Metrics:
     source = open_source(data.source, Path(data.root))
     for note in source.notes:
         print(f"prepare_data: {note}")
-    return prepare(source, data, seed, FOLDERS, output)
+    folders = {
+        "training": stage.paths.training,
+        "calibration": stage.paths.calibration_images,
+        "sensitivity": stage.paths.sensitivity_images,
+        "validation": stage.paths.validation,
+    }
+    return prepare(source, data, seed, folders, output)
 
 
 if __name__ == "__main__":

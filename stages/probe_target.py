@@ -1,6 +1,5 @@
 """probe_target: what would invalidate an engine built elsewhere, and, apart from it, what identifies the calibrator."""
 
-from enginewright import artifacts
 from enginewright.config import RuntimeName
 from enginewright.manifest import write_json
 from enginewright.runtimes import get_runtime, runtime_named
@@ -14,12 +13,12 @@ def probe_target(stage: Stage) -> None:
     name = stage.params.runtime
     # A backend that is named may build for another machine; `auto` must be able to measure what it builds.
     runtime = get_runtime(name, Task.build, *([Task.run] if name is RuntimeName.auto else []))
-    write_json(artifacts.TARGET, runtime.fingerprint(stage.params.build).to_dict())
+    write_json(stage.paths.target, runtime.fingerprint(stage.params.build).to_dict())
     # A calibrator that is named need not be here: on a target the cache may come from where it was made, and only
     # `calibrate` needs the tool.
     wanted = stage.params.calibration.runtime
     calibrator = get_runtime(wanted, Task.calibrate) if wanted is RuntimeName.auto else runtime_named(wanted)
-    write_json(artifacts.CALIBRATOR, {"runtime": calibrator.name, **calibrator.calibrator()})
+    write_json(stage.paths.calibrator, {"runtime": calibrator.name, **calibrator.calibrator()})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ it fell back.
 
 from __future__ import annotations
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.benchmark import layers
 from enginewright.data import ImageSet
 from enginewright.runtimes import built_engines
@@ -20,10 +20,10 @@ def profile_layers(stage: Stage) -> Metrics:
     """
     from rich.console import Console
 
-    settings, target = stage.params.profile_layers, read_target()
-    runtime, engines = built_engines(target)
+    settings, target = stage.params.profile_layers, read_target(stage.paths.target)
+    runtime, engines = built_engines(target, stage.paths)
     require_engines(engines, target)
-    images = ImageSet.open(artifacts.VALIDATION)
+    images = ImageSet.open(stage.paths.validation)
     profiles, batch = {}, settings.batch_size
     with stage.device(target.device):
         for precision, path in engines.items():
@@ -35,10 +35,10 @@ def profile_layers(stage: Stage) -> Metrics:
 
     table, comparison = layers.layer_table(profiles), layers.side_by_side(profiles)
     for name, content in {"top.csv": layers.top_layers(table), "side_by_side.csv": comparison}.items():
-        with manifest.replacing(artifacts.PROFILE / name) as temporary:
+        with manifest.replacing(stage.paths.profile / name) as temporary:
             content.to_csv(temporary, index=False)
     # Last, and sealed: its sidecar names the engines and the images that all the tables come from.
-    with stage.output(artifacts.PROFILE / "layers.csv", [*engines.values(), *images.files], target) as temporary:
+    with stage.output(stage.paths.profile / "layers.csv", [*engines.values(), *images.files], target) as temporary:
         table.to_csv(temporary, index=False)
     layers.show(table, comparison, Console(stderr=True), layers.findings(profiles, batch))
     return layers.metrics(profiles, comparison, batch)

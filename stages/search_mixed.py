@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.accuracy.gate import Verdict, name_of
 from enginewright.calibration.mixture import FloatLayer, Mixture
 from enginewright.sensitivity.analysis import SEPARATOR, ranked, traffic_of
@@ -16,8 +16,6 @@ from enginewright.sensitivity.search import Search, most_floats, search, table_r
 from enginewright.sensitivity.variants import Variants
 from enginewright.stage import Metrics, Stage, script
 from enginewright.tasks.base import Figures
-
-RANKING = artifacts.SENSITIVITY / "ranking.csv"
 
 
 @script
@@ -29,7 +27,7 @@ def search_mixed(stage: Stage) -> Metrics:
 
     settings, accuracy = stage.params.search_mixed, stage.params.accuracy
     asked = Mixture.read(Path(settings.layers))
-    manifest.verify(RANKING)
+    manifest.verify(stage.paths.ranking)
     rehearsal = Rehearsal(accuracy, stage.params.data.validation_images, settings.margin)
     variants, journal = open_variants(stage, rehearsal)
     equal = rehearsal.verdict(variants.task, variants.equal(), variants.evaluated)
@@ -38,7 +36,7 @@ def search_mixed(stage: Stage) -> Metrics:
     def holds(figures: Figures) -> bool:
         return rehearsal.holds(figures, decidable=equal.passed)
 
-    ranking = pd.read_csv(RANKING)
+    ranking = pd.read_csv(stage.paths.ranking)
     if asked.layers is None:
         most = most_floats(len(variants.layers), settings.minimum_int8_share)
         found = search(
@@ -50,7 +48,7 @@ def search_mixed(stage: Stage) -> Metrics:
         )
         mixture = Mixture(tuple(FloatLayer(name, _reason(name, ranking)) for name in found.chosen), operators)
     else:
-        asked.require(_model(), settings.layers)
+        asked.require(_model(stage.paths.model), settings.layers)
         figures = variants.figures(asked.names, operators)
         found, mixture = Search(asked.names), Mixture(asked.layers, operators)
         found.holds = found.add("pinned", asked.names, figures, holds(figures)).holds
@@ -68,12 +66,14 @@ def search_mixed(stage: Stage) -> Metrics:
         "evaluations": len(found.trials),
         "pinned": asked.layers is not None,
     }
-    with manifest.replacing(artifacts.MIXED_LAYERS.parent / "trials.csv") as temporary:
+    with manifest.replacing(stage.paths.mixed_layers.parent / "trials.csv") as temporary:
         pd.DataFrame(table_rows(found, len(variants.layers), figures_of_choice["figure"])).to_csv(
             temporary, index=False
         )
     with stage.output(
-        artifacts.MIXED_LAYERS, [*inputs(variants.images), Path(settings.layers)], settings=figures_of_choice
+        stage.paths.mixed_layers,
+        [*inputs(variants.images, stage.paths), Path(settings.layers)],
+        settings=figures_of_choice,
     ) as temporary:
         temporary.write_text(mixture.to_text(), encoding="utf-8")
     journal.finish()
@@ -83,10 +83,10 @@ def search_mixed(stage: Stage) -> Metrics:
     return figures_of_choice
 
 
-def _model() -> Any:
+def _model(path: Path) -> Any:
     import onnx
 
-    return onnx.load(str(artifacts.MODEL))
+    return onnx.load(str(path))
 
 
 def _reason(name: str, ranking: Any) -> str:

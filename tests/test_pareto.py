@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.config import Calibration, Data
 from enginewright.errors import StaleArtifact
 from enginewright.pareto import calibration_name, metrics, show, table
+from support.project import PATHS
 
 CALIBRATION = "percentile, 200 random"
 POINTS = {"fp32": (40.0, 1.0), "fp16": (39.0, 0.98), "int8": (100.0, 0.85), "int8_mixed": (80.0, 0.96)}
@@ -159,16 +160,16 @@ def test_stage_writes_table_and_choice(
 ) -> None:
     from stages.pareto import pareto
 
-    for folder, found in zip((artifacts.ACCURACY, artifacts.BENCHMARK), measured(POINTS)):
+    for folder, found in zip((PATHS.accuracy, PATHS.benchmark), measured(POINTS)):
         manifest.write_json(folder / "metrics.json", found)
         manifest.seal(folder / "metrics.json", "test", [])
     monkeypatch.setattr("sys.argv", ["pareto"])
     with pytest.raises(SystemExit) as ended:
         pareto()
     assert not ended.value.code
-    assert pd.read_csv(configured / artifacts.PARETO, keep_default_na=False)["precision"].tolist() == list(POINTS)
-    assert json.loads((artifacts.METRICS / "pareto.json").read_text())["fastest_that_holds"] == "int8_mixed"
-    assert manifest.verify(artifacts.PARETO).inputs.keys() == {
+    assert pd.read_csv(configured / PATHS.pareto, keep_default_na=False)["precision"].tolist() == list(POINTS)
+    assert json.loads((PATHS.metrics_of("pareto")).read_text())["fastest_that_holds"] == "int8_mixed"
+    assert manifest.verify(PATHS.pareto).inputs.keys() == {
         "artifacts/accuracy/metrics.json",
         "artifacts/benchmark/metrics.json",
     }

@@ -19,6 +19,7 @@ import yaml
 from enginewright import manifest, stage
 from enginewright.config import Params
 from enginewright.errors import ConfigError
+from enginewright.layout import Layout
 from enginewright.stage import Declared, Stage, UndeclaredParam
 from support.project import ROOT
 from support.waiting import HANG_SECONDS, gone, until
@@ -177,7 +178,7 @@ def test_declared_params() -> None:
 
 def test_an_output_is_whole_and_sealed_or_absent(here: Path) -> None:
     (here / "model.onnx").write_bytes(b"model")
-    running = Stage("build_fp32", Params())
+    running = Stage("build_fp32", Params(), Layout())
 
     def write(fail: bool) -> None:
         settings: dict[str, object] = {}

@@ -21,13 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.gpu import resnet50
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.calibration import bias
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Calibration, CalibrationAlgorithm, ChannelOrder, DataSource, Preprocessing, RuntimeName
 from enginewright.data import to_input
 from enginewright.data.preprocessing import to_pixels
 from enginewright.data.sources import open_source
+from enginewright.layout import Layout
 from enginewright.runtimes import runtime_named
 from enginewright.runtimes.onnxruntime import open_session
 
@@ -72,16 +73,16 @@ def fp32_answers(model: Path, images: npt.NDArray[np.uint8], preprocessing: Prep
 def efficientnet(out: Path, project: Path, validation: npt.NDArray[np.uint8]) -> None:
     """What the pipeline made of the ImageNet weights."""
     made = {
-        artifacts.MODEL: "onnx",
-        artifacts.CALIBRATION_CACHE: "cache",
-        artifacts.BIAS_CORRECTION: bias.FILE,
-        artifacts.MIXED_LAYERS: "layers.yaml",
+        Layout().model: "onnx",
+        Layout().calibration_cache: "cache",
+        Layout().bias_correction: bias.FILE,
+        Layout().mixed_layers: "layers.yaml",
     }
     for source, name in made.items():
         manifest.verify(project / source)
         shutil.copy(project / source, out / f"efficientnet_lite0.{name}")
     np.savez_compressed(
-        out / "efficientnet_lite0_fp32.npz", logits=fp32_answers(project / artifacts.MODEL, validation, EFFICIENTNET)
+        out / "efficientnet_lite0_fp32.npz", logits=fp32_answers(project / Layout().model, validation, EFFICIENTNET)
     )
 
 

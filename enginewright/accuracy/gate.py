@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Optional
 
-from enginewright import artifacts
 from enginewright.config import Accuracy, GateMode, Precision, Undecided
 from enginewright.errors import DataError
+from enginewright.layout import Layout
 from enginewright.statistics import Estimate
 from enginewright.tasks.base import AGREEMENT, FP32, AccuracyTask, Evaluation, Targets
 
@@ -248,7 +248,7 @@ def failure(
     if verdict.metric in missed and classes is not None:
         what += (
             f"; {_lost_most(task, verdict.metric.figure, precision.value, classes)}"
-            f" ({artifacts.ACCURACY / 'classes.csv'})"
+            f" ({Layout().accuracy / 'classes.csv'})"
         )
     if verdict.outcome is Outcome.undecided:
         return (

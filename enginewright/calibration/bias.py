@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from enginewright import artifacts
 from enginewright.errors import CalibrationMismatch, nearest
+from enginewright.layout import Layout
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-FILE = artifacts.BIAS_CORRECTION.name  # beside calib.cache, wherever that lies
+FILE = Layout().bias_correction.name  # beside calib.cache, wherever that lies
 CORRECTED = ("Conv", "ConvTranspose", "Gemm")  # a MatMul has no bias
 REMEDY = "run `dvc repro calibrate`"
 

@@ -21,11 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.calibration import bias
 from enginewright.calibration.bias import Shifts
 from enginewright.config import CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch, StaleArtifact
+from enginewright.layout import Layout
 from enginewright.manifest import replacing
 
 # TensorRT refuses a cache whose header names another algorithm or version. It knows no percentile; to its MinMax
@@ -153,33 +154,33 @@ def _unquoted(written: str) -> str:
     return tensor if isinstance(tensor, str) and _quoted(tensor) == written else written
 
 
-def calibration_files() -> list[Path]:
+def calibration_files(paths: Layout) -> list[Path]:
     """calib.cache, and the bias correction beside it if `calibrate` made one."""
-    return [artifacts.CALIBRATION_CACHE, *(path for path in [artifacts.BIAS_CORRECTION] if path.exists())]
+    return [paths.calibration_cache, *(path for path in [paths.bias_correction] if path.exists())]
 
 
-def read_calibration(model: Path) -> CalibrationCache:
-    """The scales and the bias correction, from files that are whole, belong together, and were made from this model.
+def read_calibration(paths: Layout) -> CalibrationCache:
+    """The scales and the bias correction, from files that are whole, belong together, and were made from the model.
 
     Raises:
         StaleArtifact: one is missing, changed, or made from something else.
         CalibrationMismatch: one does not say which model it was made from, or cannot be read.
     """
-    made = {path: manifest.verify(path) for path in calibration_files()}
+    made = {path: manifest.verify(path) for path in calibration_files(paths)}
     for path, found in made.items():
-        if str(model) not in found.inputs:
+        if paths.name(paths.model) not in found.inputs:
             raise CalibrationMismatch(f"{path} does not say which model it was made from; run `dvc repro -f calibrate`")
     corrected, correction = (
-        made[artifacts.CALIBRATION_CACHE].settings.get("bias_correction"),
-        made.get(artifacts.BIAS_CORRECTION),
+        made[paths.calibration_cache].settings.get("bias_correction"),
+        made.get(paths.bias_correction),
     )
     if corrected != (correction.sha256 if correction else None):
         said = "another bias correction than lies beside it" if correction else "a bias correction, which is missing"
         raise StaleArtifact(
-            f"{artifacts.CALIBRATION_CACHE} was made with {said if corrected else 'none, and one lies beside it'}; run"
+            f"{paths.calibration_cache} was made with {said if corrected else 'none, and one lies beside it'}; run"
             " `dvc repro -f calibrate`"
         )
-    return CalibrationCache.read(artifacts.CALIBRATION_CACHE)
+    return CalibrationCache.read(paths.calibration_cache)
 
 
 def scale_of(tensor: str, amax: float) -> float:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.errors import StaleArtifact
+from enginewright.layout import ARTIFACTS, SEALED
 from enginewright.manifest import Manifest
 
 
@@ -70,9 +71,9 @@ def _due(folder: Path) -> Iterator[Path]:
     """The files below a folder that the pipeline seals, in whatever project they lie."""
     for path in folder.rglob("*"):
         parts = Path(os.path.abspath(path)).parts
-        if artifacts.ROOT.name in parts and path.is_file() and not (path.suffix == ".json" and _is_sidecar(path)):
-            place = Path(*parts[len(parts) - 1 - parts[::-1].index(artifacts.ROOT.name) :])
-            if any(place.match(pattern) for pattern in artifacts.SEALED):
+        if ARTIFACTS in parts and path.is_file() and not (path.suffix == ".json" and _is_sidecar(path)):
+            place = Path(*parts[len(parts) - 1 - parts[::-1].index(ARTIFACTS) :])
+            if any(place.match(pattern) for pattern in SEALED):
                 yield path
 
 

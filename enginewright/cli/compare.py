@@ -14,12 +14,12 @@ from typing import Any, Optional
 from rich.console import Console
 from rich.table import Table
 
-from enginewright import artifacts
 from enginewright.accuracy.gate import sections
 from enginewright.benchmark.int8_speed import slower_under_load
 from enginewright.cli.records import left_out, of_other_artifacts, sift
 from enginewright.config import Precision, TaskName
 from enginewright.errors import StaleArtifact
+from enginewright.layout import Layout
 from enginewright.manifest import MODEL_SHA256
 from enginewright.tasks import get_task
 from enginewright.tasks.base import AGREEMENT
@@ -112,9 +112,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "metrics",
         nargs="?",
         type=Path,
-        default=artifacts.METRICS,
+        default=Layout().metrics,
         metavar="folder",
-        help=f"the metrics (default: {artifacts.METRICS})",
+        help=f"the metrics (default: {Layout().metrics})",
     )
     parser.add_argument(
         "--rev",
@@ -216,7 +216,7 @@ def _read(folder: Path, stage: str) -> Mapping[str, Any]:
         ) from None
     except OSError as fault:
         raise StaleArtifact(
-            f"{path} cannot be read ({fault.strerror}); give the folder of the metrics, such as {artifacts.METRICS}"
+            f"{path} cannot be read ({fault.strerror}); give the folder of the metrics, such as {Layout().metrics}"
         ) from None
 
 
@@ -238,13 +238,13 @@ def _committed(revision: Optional[str]) -> dict[str, Mapping[str, Any]]:
         return {}
     found = {}
     for stage in (*MEASURED, *BUILDS):
-        path = f"{artifacts.METRICS / stage}.json"
+        path = Layout().metrics_of(stage)
         answer = _git("show", f"{revision or 'HEAD'}:./{path}")
         if answer is not None:
             found[stage] = _parsed(answer, f"{revision or 'HEAD'}:{path}", stage)
     if revision is not None and not found:
         why = (
-            f"holds no {artifacts.METRICS}"
+            f"holds no {Layout().metrics}"
             if _git("rev-parse", "--verify", f"{revision}^{{commit}}")
             else "is no revision of this repository"
         )

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.errors import StaleArtifact
+from enginewright.layout import Layout
 from enginewright.manifest import IMAGES_SHA256, MODEL_SHA256
 
 DIGEST = 12  # hex digits of a sha256 that people see
 WORDS = {MODEL_SHA256: "model", IMAGES_SHA256: "images"}
+PATHS = Layout()
 LOCK = Path("dvc.lock")
 OF_IMAGES = ("validate_accuracy", "benchmark_sustained")  # an engine is built without them
 
@@ -73,9 +75,9 @@ def of_other_artifacts(folder: Path, read: Mapping[str, Record], builds: Iterabl
     """Figures that were edited, or checked out without their artifacts: what measures seals a copy among its
     outputs.
     """
-    for stage, sealed in {"validate_accuracy": artifacts.ACCURACY, "benchmark_sustained": artifacts.BENCHMARK}.items():
+    for stage, sealed in {"validate_accuracy": PATHS.accuracy, "benchmark_sustained": PATHS.benchmark}.items():
         path = sealed / "metrics.json"
-        if folder != artifacts.METRICS or not path.is_file():
+        if folder != PATHS.metrics or not path.is_file():
             continue
         try:
             manifest.verify(path)
@@ -98,7 +100,7 @@ def _edited(folder: Path, stages: Iterable[str]) -> Iterator[str]:
     import yaml
 
     try:
-        locked = yaml.safe_load(LOCK.read_text())["stages"] if folder == artifacts.METRICS else {}
+        locked = yaml.safe_load(LOCK.read_text())["stages"] if folder == PATHS.metrics else {}
         for stage in stages:
             path = folder / f"{stage}.json"
             known = [

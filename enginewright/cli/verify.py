@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.cli import chain
 from enginewright.cli.chain import sealed
 from enginewright.errors import StaleArtifact
+from enginewright.layout import ARTIFACTS, Layout
 
+PATHS = Layout()
 SUMMARY = "check artifacts against their sidecars: whole, unchanged, and made from what lies beside them"
 EXAMPLES = """examples:
   enginewright verify                             everything under artifacts/
@@ -22,14 +24,14 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="path", help=f"files or folders (default: {artifacts.ROOT})"
+        "paths", nargs="*", type=Path, metavar="path", help=f"files or folders (default: {PATHS.artifacts})"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one sentence for each artifact that fails; exit code 2 if one does."""
-    roots = arguments.paths or [artifacts.ROOT]
-    found = sealed(root for root in roots if root != artifacts.ROOT or root.exists())
+    roots = arguments.paths or [PATHS.artifacts]
+    found = sealed(root for root in roots if root != PATHS.artifacts or root.exists())
     if not found:
         raise StaleArtifact(f"nothing sealed lies under {', '.join(map(str, roots))}; run `dvc repro` first")
     named = [chain.artifact_of(path) for path in roots if not path.is_dir()]
@@ -52,7 +54,7 @@ def _fault(artifact: Path, named: bool) -> Optional[str]:
             named
             and made.path
             and manifest.root_of(artifact, made) is None
-            and artifacts.ROOT.name not in artifact.absolute().parts
+            and ARTIFACTS not in artifact.absolute().parts
         )
         (manifest.verify_alone if carried else manifest.verify)(artifact)
     except StaleArtifact as fault:

@@ -20,14 +20,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional
 
-from enginewright import artifacts
 from enginewright.config import Model
 from enginewright.errors import ModelError
+from enginewright.layout import Layout
 from enginewright.models.opened import Opened, recording
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # What every stage that runs model code has among its deps, or what decides no bytes (dvc.yaml).
-OURS = ("models", "config", "manifest", "target", "errors", "artifacts", "stage")
+OURS = ("models", "config", "manifest", "target", "errors", "layout", "stage")
 CODE_SUFFIXES = (".py", ".pyc", ".pyd", ".so")
 INSTALLED = ("site-packages", "dist-packages")
 SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/run", "/sbin", "/sys", "/usr", "/var")
@@ -135,7 +135,7 @@ def _require_known_modules(model: Model, root: Path) -> None:
 
 def _require_known_files(model: Model, root: Path, opened: Opened, stage_reads: bool) -> None:
     known = {Path(model.code).resolve(), Path(model.weights).resolve()}
-    ours = [PACKAGE, *([(root / artifacts.ROOT).resolve()] if stage_reads else [])]
+    ours = [PACKAGE, *([Layout(root).artifacts.resolve()] if stage_reads else [])]
     for name in opened.read:
         path = Path(name)
         real = path.resolve()

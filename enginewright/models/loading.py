@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, cast
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.config import Model
 from enginewright.errors import ModelError
+from enginewright.layout import Layout
 from enginewright.models import code
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def load_weights(network: nn.Module, weights: Path, model: Model) -> None:
         ModelError: the file is missing or damaged, or its keys or shapes are not the model's, naming the first of them.
         StaleArtifact: weights that the pipeline made were changed since.
     """
-    if artifacts.REFERENCE_WEIGHTS.parent.absolute() in weights.absolute().parents and weights.exists():
+    if Layout().reference_weights.parent.absolute() in weights.absolute().parents and weights.exists():
         manifest.verify(weights)
     elif manifest.sidecar(weights).exists() and weights.exists():  # made by a pipeline, and carried here
         manifest.verify_alone(weights)

@@ -6,9 +6,9 @@ import importlib
 from pathlib import Path
 from typing import cast
 
-from enginewright import artifacts
 from enginewright.config import Precision, RuntimeName
 from enginewright.errors import RuntimeUnavailable
+from enginewright.layout import Layout
 from enginewright.runtimes.base import Runtime, Task
 from enginewright.target import TargetFingerprint
 
@@ -40,11 +40,11 @@ def get_runtime(name: RuntimeName, *tasks: Task) -> Runtime:
     raise RuntimeUnavailable(f"nothing here can {' and '.join(task.value for task in tasks)} ({'; '.join(reasons)})")
 
 
-def built_engines(target: TargetFingerprint) -> tuple[Runtime, dict[Precision, Path]]:
+def built_engines(target: TargetFingerprint, paths: Layout) -> tuple[Runtime, dict[Precision, Path]]:
     """Return the runtime that runs engines on `target`, and where the engine of each precision lies, FP32 first.
 
     Raises:
         RuntimeUnavailable: that runtime cannot run engines here.
     """
     runtime = get_runtime(RuntimeName[target.runtime], Task.run)
-    return runtime, {precision: artifacts.ENGINES / precision.value / runtime.engine_file for precision in Precision}
+    return runtime, {precision: paths.engine(precision.value, runtime.engine_file) for precision in Precision}

@@ -9,25 +9,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.config import Precision
 from enginewright.errors import ModelError, StaleArtifact
+from enginewright.layout import Layout
 from enginewright.manifest import Manifest
 from enginewright.target import TargetFingerprint
 
 
-def require_checked(model: Path) -> None:
-    """Check that a model is whole and that check_onnx passed this one. Raises StaleArtifact, ModelError."""
-    made, report = manifest.verify(model), manifest.verify(artifacts.CHECK_REPORT)
-    if report.inputs.get(str(model)) != made.sha256:
-        raise StaleArtifact(f"{artifacts.CHECK_REPORT} is not the report on {model}; run `dvc repro -f check_onnx`")
+def require_checked(paths: Layout) -> None:
+    """Check that a project's model is whole and that check_onnx passed this one. Raises StaleArtifact, ModelError."""
+    made, report = manifest.verify(paths.model), manifest.verify(paths.check_report)
+    if report.inputs.get(paths.name(paths.model)) != made.sha256:
+        raise StaleArtifact(f"{paths.check_report} is not the report on {paths.model}; run `dvc repro -f check_onnx`")
     try:
-        verdict = json.loads(artifacts.CHECK_REPORT.read_text())["verdict"]
+        verdict = json.loads(paths.check_report.read_text())["verdict"]
     except (ValueError, KeyError, TypeError):
-        raise StaleArtifact(f"{artifacts.CHECK_REPORT} is missing or no report; run `dvc repro check_onnx`") from None
+        raise StaleArtifact(f"{paths.check_report} is missing or no report; run `dvc repro check_onnx`") from None
     if verdict != "pass":
         raise ModelError(
-            f"{model} did not pass check_onnx; read {artifacts.CHECK_REPORT}, mend the model or its export, and run"
+            f"{paths.model} did not pass check_onnx; read {paths.check_report}, mend the model or its export, and run"
             " `dvc repro`"
         )
 

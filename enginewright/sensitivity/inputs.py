@@ -10,12 +10,13 @@ from typing import Optional
 
 import numpy as np
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright._version import __version__
 from enginewright.accuracy import gate
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.calibration.cache import calibration_files, read_calibration
 from enginewright.data import ImageSet
+from enginewright.layout import Layout
 from enginewright.runtimes.checked import require_checked
 from enginewright.sensitivity.journal import FOLDER, Journal
 from enginewright.sensitivity.rehearsal import Rehearsal
@@ -36,9 +37,9 @@ MEASURING = (
 )  # as dvc.yaml has it
 
 
-def inputs(images: ImageSet) -> list[Path]:
+def inputs(images: ImageSet, paths: Layout) -> list[Path]:
     """The artifacts that the figures hang on, for manifests."""
-    return [artifacts.MODEL, *calibration_files(), *images.files]
+    return [paths.model, *calibration_files(paths), *images.files]
 
 
 def _measured_with() -> list[str]:
@@ -76,9 +77,10 @@ def open_variants(stage: Stage, rehearsal: Optional[Rehearsal] = None) -> tuple[
         ModelError: check_onnx did not pass the model, or it cannot run.
         DataError: there are labels, and FP32 is no better than always giving the commonest one.
     """
-    require_checked(artifacts.MODEL)
-    cache = read_calibration(artifacts.MODEL)
-    images = ImageSet.open(artifacts.SENSITIVITY_IMAGES)
+    paths = stage.paths
+    require_checked(paths)
+    cache = read_calibration(paths)
+    images = ImageSet.open(paths.sensitivity_images)
     preprocessing, model, settings = (
         stage.params.data.preprocessing,
         stage.params.model,
@@ -94,7 +96,7 @@ def open_variants(stage: Stage, rehearsal: Optional[Rehearsal] = None) -> tuple[
         repr(settings.placement),
         repr(rehearsal),
     ]
-    rest += [manifest.sha256(path) for path in inputs(images)]
+    rest += [manifest.sha256(path) for path in inputs(images, paths)]
     journal = Journal(
         FOLDER / f"{hashlib.sha256(chr(10).join([*rest, *_measured_with()]).encode()).hexdigest()[:32]}.jsonl"
     )
@@ -106,7 +108,7 @@ def open_variants(stage: Stage, rehearsal: Optional[Rehearsal] = None) -> tuple[
             " measured again",
             flush=True,
         )
-    variants = Variants(artifacts.MODEL, cache, evaluator, model.output_name, journal, settings.placement)
+    variants = Variants(paths.model, cache, evaluator, model.output_name, journal, settings.placement)
     variants.rehearsal = rehearsal
     if stage.params.accuracy.require_signal:
         gate.require_signal(variants.task, variants.evaluated, variants.targets, stage.params.accuracy.confidence)

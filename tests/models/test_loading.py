@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.config import Model
 from enginewright.errors import ModelError, StaleArtifact
 from enginewright.models.loading import load_model
 from enginewright.models.resnet import ResNet
+from support.project import PATHS
 
 OWN = """
 from torch import nn
@@ -141,7 +142,7 @@ def test_a_fault_inside_the_factory_keeps_its_traceback(mine: Path) -> None:
 
 
 def test_weights_of_the_pipeline_with_a_flipped_byte(mine: Path) -> None:
-    path = artifacts.REFERENCE_WEIGHTS
+    path = PATHS.reference_weights
     path.parent.mkdir(parents=True)
     torch.save(ResNet(1, 10).state_dict(), path)
     manifest.seal(path, "train_reference", [])

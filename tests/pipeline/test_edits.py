@@ -11,7 +11,8 @@ import yaml
 
 from benchmarks import edits
 from benchmarks.edits import play
-from enginewright import artifacts, manifest
+from enginewright import manifest
+from support.project import PATHS
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("edits"), pytest.mark.timeout(1800)]
 
@@ -34,7 +35,7 @@ def test_the_player_notices_what_is_stale(tmp_path: Path, monkeypatch: pytest.Mo
     for name, text in {"params.yaml": "seed: 1\n", "model.py": "one", "artifacts/onnx/model.onnx": "onnx"}.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(text)
-    manifest.seal(artifacts.MODEL, "export", [Path("model.py")])
+    manifest.seal(PATHS.model, "export", [Path("model.py")])
     entry = {"path": "model.py", "md5": hashlib.md5(b"one").hexdigest()}
     folder = {"path": "artifacts/onnx", "md5": edits._md5(Path("artifacts/onnx"))}
     lock = {"stages": {"export": {"deps": [entry], "outs": [folder], "params": {"params.yaml": {"seed": 1}}}}}
@@ -47,8 +48,8 @@ def test_the_player_notices_what_is_stale(tmp_path: Path, monkeypatch: pytest.Mo
     Path("model.py").write_text("two")
     assert len(faults()) == 2  # the lock, and the sidecar of what was made from it
     Path("model.py").write_text("one")
-    artifacts.MODEL.write_text("ONNX")
+    PATHS.model.write_text("ONNX")
     assert len(faults()) == 2
-    artifacts.MODEL.write_text("onnx")
+    PATHS.model.write_text("onnx")
     Path("params.yaml").write_text("seed: 2\n")
     assert faults() == ["export: dvc.lock has seed = 1, and params.yaml 2"]

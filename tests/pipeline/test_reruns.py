@@ -23,7 +23,7 @@ KEPT_ON_ANOTHER_TARGET = {
     "analyze_sensitivity",
     "search_mixed",
 }  # a new machine keeps the scales, and what was found with them
-DECIDE_NO_BYTES = {"enginewright", "enginewright.errors", "enginewright.artifacts", "enginewright.stage"}
+DECIDE_NO_BYTES = {"enginewright", "enginewright.errors", "enginewright.layout", "enginewright.stage"}
 
 
 def test_second_repro_runs_the_probe_alone(project: Project) -> None:

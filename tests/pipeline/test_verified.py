@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.cli import chain, main
-from support.project import Project, stages
+from support.project import PATHS, Project, stages
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("reruns")]
 
@@ -124,7 +124,7 @@ WAYS = [
 def test_every_reader_refuses_an_artifact_that_was_tampered_with(
     inside: Path, capfd: pytest.CaptureFixture[str], artifact: str, tamper: Callable[[Path], None], text: str
 ) -> None:
-    path = inside / artifacts.ROOT / artifact
+    path = inside / PATHS.artifacts / artifact
     kept = {file: file.read_bytes() for file in (path, manifest.sidecar(path))}
     tamper(path)
     try:
@@ -172,7 +172,7 @@ def another_calibrator(path: Path) -> None:
 def test_what_the_probe_found_is_compared_with_the_machine(
     inside: Path, capfd: pytest.CaptureFixture[str], artifact: str, tamper: Callable[[Path], None], text: str
 ) -> None:
-    path = inside / artifacts.ROOT / artifact
+    path = inside / PATHS.artifacts / artifact
     kept = path.read_bytes()
     tamper(path)
     try:
@@ -198,17 +198,17 @@ def test_the_tables_above_name_all_that_stages_read() -> None:
 
 
 def test_the_tables_above_name_all_that_is_sealed(inside: Path) -> None:
-    found = {path.relative_to(artifacts.ROOT).as_posix() for path in chain.sealed([artifacts.ROOT])}
+    found = {path.relative_to(PATHS.artifacts).as_posix() for path in chain.sealed([PATHS.artifacts])}
     assert found == {*READERS, *FOR_PEOPLE}
 
 
 def test_verify_misses_no_deleted_sidecar(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = chain.sealed([artifacts.ROOT])
+    found = chain.sealed([PATHS.artifacts])
     for artifact in found:
         sidecar = manifest.sidecar(artifact)
         sidecar.rename(inside / "aside")
         try:
-            assert artifact in chain.sealed([artifacts.ROOT]), f"{artifact} is not missed when its sidecar is"
+            assert artifact in chain.sealed([PATHS.artifacts]), f"{artifact} is not missed when its sidecar is"
         finally:
             (inside / "aside").rename(sidecar)
     kept = {manifest.sidecar(artifact): manifest.sidecar(artifact).read_bytes() for artifact in found}
@@ -236,7 +236,7 @@ def test_a_whole_project_verifies_from_anywhere(
         main(["verify", str(inside / "artifacts")])
     printed = capsys.readouterr()
     assert ended.value.code == 0, printed.err
-    model = inside / artifacts.MODEL
+    model = inside / PATHS.model
     kept = model.read_bytes()
     flip(model)
     with pytest.raises(SystemExit):
@@ -300,7 +300,7 @@ def test_case_28_a_module_that_model_code_imports_is_refused_before_it_can_go_st
         "error: export: model code beside helper_model.py imports blocks.py, which DVC does not see, so a change of it"
         " would rerun nothing" in run.output
     )
-    assert not (project.root / artifacts.MODEL).exists()
+    assert not (project.root / PATHS.model).exists()
     (project.root / "helper_model.py").write_text(
         HELPER.replace("import blocks\n", "")
         .replace("blocks.act(", "torch.relu(")

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 import enginewright
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.config import Build, Precision
 from enginewright.errors import ModelError, StaleArtifact
 from enginewright.runtimes.checked import require_checked
 from enginewright.runtimes.null import RUNTIME
 from support.checked_model import write_model, write_report
+from support.project import PATHS
 
-REPORT = artifacts.CHECK_REPORT
+REPORT = PATHS.check_report
 
 
 def of_another_model() -> None:
@@ -42,7 +43,7 @@ def on_nothing() -> None:
 
 def no_report() -> None:
     REPORT.write_text("[]")
-    manifest.seal(REPORT, "check_onnx", [artifacts.MODEL])
+    manifest.seal(REPORT, "check_onnx", [PATHS.model])
 
 
 @pytest.mark.parametrize(
@@ -67,27 +68,27 @@ def test_a_report_that_is_not_on_this_model_lets_nothing_through(
     here: Path, damage: Callable[[], object], text: str
 ) -> None:
     write_model()
-    require_checked(artifacts.MODEL)
+    require_checked(PATHS)
     damage()
     with pytest.raises(StaleArtifact) as fault:
-        require_checked(artifacts.MODEL)
+        require_checked(PATHS)
     assert text in str(fault.value)
 
 
 def test_a_failed_check_lets_nothing_through(here: Path) -> None:
     write_model(verdict="fail")
     with pytest.raises(ModelError, match="did not pass check_onnx"):
-        require_checked(artifacts.MODEL)
+        require_checked(PATHS)
 
 
 @pytest.fixture
 def engine(here: Path) -> Path:
     write_model()
-    path = artifacts.ENGINES / "fp32/engine.null"
+    path = PATHS.engine("fp32", "engine.null")
     path.parent.mkdir(parents=True)
-    built = RUNTIME.build(artifacts.MODEL, Precision.fp32, Build(), None)
+    built = RUNTIME.build(PATHS.model, Precision.fp32, Build(), None)
     path.write_bytes(built.plan)
-    manifest.seal(path, "build_fp32", [artifacts.MODEL], RUNTIME.fingerprint(Build()), built.settings)
+    manifest.seal(path, "build_fp32", [PATHS.model], RUNTIME.fingerprint(Build()), built.settings)
     return path
 
 
@@ -101,8 +102,8 @@ def test_an_engine_loads_whatever_model_lies_in_the_current_folder(
 ) -> None:
     path = engine.absolute()
     monkeypatch.chdir(tmp_path_factory.mktemp("application"))
-    artifacts.MODEL.parent.mkdir(parents=True)
-    artifacts.MODEL.write_bytes(b"another model")
+    PATHS.model.parent.mkdir(parents=True)
+    PATHS.model.write_bytes(b"another model")
     assert loads(path)
 
 
@@ -110,7 +111,7 @@ def test_an_engine_loads_without_its_project_and_after_it_moved_on(engine: Path)
     Path("deployed").mkdir()
     for path in (engine, manifest.sidecar(engine)):
         shutil.copy(path, Path("deployed") / path.name)
-    artifacts.MODEL.write_bytes(b"the next model")
+    PATHS.model.write_bytes(b"the next model")
     assert loads(Path("deployed/engine.null"))
     assert loads(engine)
     with pytest.raises(StaleArtifact, match=r"it was made from another artifacts/onnx/model\.onnx"):
@@ -118,7 +119,7 @@ def test_an_engine_loads_without_its_project_and_after_it_moved_on(engine: Path)
 
 
 def test_the_engine_of_one_precision_in_the_folder_of_another_is_not_loaded(engine: Path) -> None:
-    other = artifacts.ENGINES / "int8/engine.null"
+    other = PATHS.engine("int8", "engine.null")
     other.parent.mkdir()
     for path in (engine, manifest.sidecar(engine)):
         shutil.copy(path, other.parent / path.name)

@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from enginewright import artifacts, config, manifest
+from enginewright import config, manifest
 from enginewright.config import Precision
 from enginewright.data import to_input
 from enginewright.runtimes.base import Array, Feeds, Task, TensorSpec, check_feeds, overlapped, plain_inputs
 from enginewright.target import TargetFingerprint
+from support.project import PATHS
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES, CLASSES = 60, 10
@@ -111,10 +112,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
         for section, values in changes.items():
             params[section].update(values)
         Path("params.yaml").write_text(yaml.safe_dump(params))
-        manifest.write_json(artifacts.TARGET, TARGET.to_dict())
+        manifest.write_json(PATHS.target, TARGET.to_dict())
         _write_images(weights["fp32"], labelled)
         for precision in Precision:
-            engine = artifacts.ENGINES / precision.value / LinearRuntime.engine_file
+            engine = PATHS.engine(precision.value, LinearRuntime.engine_file)
             engine.parent.mkdir(parents=True)
             np.save(engine, weights[precision.value])
             manifest.seal(engine, f"build_{precision.value}", [], TARGET, {"precision": precision.value})
@@ -128,7 +129,7 @@ def _write_images(fp32: npt.NDArray[np.float32], labelled: bool) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (IMAGES, 28, 28, 1), dtype=np.uint8)
     inputs = to_input(pixels, config.read().data.preprocessing)
     labels = (inputs.reshape(IMAGES, -1) @ fp32).argmax(axis=1) if labelled else np.full(IMAGES, -1)
-    folder = artifacts.VALIDATION
+    folder = PATHS.validation
     folder.mkdir(parents=True)
     np.save(folder / "images.npy", pixels)
     lines = ["name,label", *(f"{index:03}.png,{label}" for index, label in enumerate(labels))]

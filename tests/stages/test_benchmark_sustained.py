@@ -12,11 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.benchmark.observer import Observer
 from enginewright.benchmark.samples import Recorder
 from enginewright.config import Precision, ScenarioName
 from stages.benchmark_sustained import benchmark_sustained
+from support.project import PATHS
 from support.waiting import Clock
 
 Run = Callable[[Callable[[], None]], tuple[int, str]]
@@ -41,13 +42,13 @@ def test_figures_series_and_identity_of_a_whole_run(
     project(weights, benchmark={**SHORT, "scenarios": [name.value for name in ScenarioName]})
     code, printed = run(benchmark_sustained)
     assert code == 0, printed
-    metrics = json.loads((artifacts.METRICS / "benchmark_sustained.json").read_text())
+    metrics = json.loads((PATHS.metrics_of("benchmark_sustained")).read_text())
     assert metrics["complete"] is True
     assert metrics["target"]["device"] == "Test CPU"
     assert metrics["settings"]["batch_size"] == 2
     offline = {precision: metrics[precision]["offline"]["throughput_images_per_s"] for precision in PRECISIONS}
     assert metrics["ratio"]["offline"]["int8_to_fp32"] == pytest.approx(offline["int8"] / offline["fp32"])
-    windows = pd.read_csv(artifacts.BENCHMARK / "windows.csv")
+    windows = pd.read_csv(PATHS.benchmark / "windows.csv")
     counted = windows.groupby(["precision", "scenario"])["queries"].sum().to_dict()
     for precision in PRECISIONS:
         for scenario, batch in (("single_stream", 1), ("multi_stream", 8), ("offline", 2), ("server", 1)):
@@ -62,17 +63,17 @@ def test_figures_series_and_identity_of_a_whole_run(
         assert metrics[precision]["server"]["highest_queries_per_s"] > 100
         assert metrics[precision]["batch_curve"]["best_batch"] in (1, 4)
         assert metrics[precision]["resident_mib_max"] >= metrics[precision]["resident_mib_after"] > 1
-        assert metrics[precision]["engine_sha256"] == manifest.sha256(artifacts.ENGINES / precision / "engine.npy")
-    search = pd.read_csv(artifacts.BENCHMARK / "server_search.csv")
+        assert metrics[precision]["engine_sha256"] == manifest.sha256(PATHS.engine(precision, "engine.npy"))
+    search = pd.read_csv(PATHS.benchmark / "server_search.csv")
     assert (
         search[search["held"] & (search["precision"] == "int8")]["queries_per_s"].max()
         == metrics["int8"]["server"]["highest_queries_per_s"]
     )
-    curve = pd.read_csv(artifacts.BENCHMARK / "batch_curve.csv")
+    curve = pd.read_csv(PATHS.benchmark / "batch_curve.csv")
     assert curve["batch"].tolist() == [1, 4] * len(PRECISIONS)
-    assert set(pd.read_csv(artifacts.BENCHMARK / "latency.csv")["precision"]) == set(PRECISIONS)
-    assert "rss_mib" in pd.read_csv(artifacts.BENCHMARK / "telemetry.csv")
-    assert "artifacts/data/validation/images.npy" in manifest.verify(artifacts.BENCHMARK / "windows.csv").inputs
+    assert set(pd.read_csv(PATHS.benchmark / "latency.csv")["precision"]) == set(PRECISIONS)
+    assert "rss_mib" in pd.read_csv(PATHS.benchmark / "telemetry.csv")
+    assert "artifacts/data/validation/images.npy" in manifest.verify(PATHS.benchmark / "windows.csv").inputs
 
 
 def test_percentiles_that_the_samples_are_too_few_for_are_named(
@@ -81,7 +82,7 @@ def test_percentiles_that_the_samples_are_too_few_for_are_named(
     project(weights, benchmark={**SHORT, "seconds": 0.001, "window_seconds": 0.001})
     code, printed = run(benchmark_sustained)
     assert code == 0, printed
-    figures = json.loads((artifacts.METRICS / "benchmark_sustained.json").read_text())["fp32"]["single_stream"]
+    figures = json.loads((PATHS.metrics_of("benchmark_sustained")).read_text())["fp32"]["single_stream"]
     assert "latency_ms_p99_9" not in figures
     assert f"{figures['queries']} samples are too few for" in figures["percentiles_left_out"]
     assert "p99.9 (1000)" in printed
@@ -109,9 +110,9 @@ def test_interrupted_run_keeps_its_series_and_writes_no_metrics(
     code, printed = run(benchmark_sustained)
     assert code == 130, printed
     assert "INCOMPLETE" in printed
-    assert not (artifacts.METRICS / "benchmark_sustained.json").exists()
-    kept = json.loads((artifacts.BENCHMARK / "incomplete.json").read_text())
-    windows = pd.read_csv(artifacts.BENCHMARK / "windows.csv")
+    assert not (PATHS.metrics_of("benchmark_sustained")).exists()
+    kept = json.loads((PATHS.benchmark / "incomplete.json").read_text())
+    windows = pd.read_csv(PATHS.benchmark / "windows.csv")
     assert kept["complete"] is False
     assert windows["queries"].sum() == kept["fp32"]["single_stream"]["queries"] >= 100
-    assert not manifest.sidecar(artifacts.BENCHMARK / "windows.csv").exists()  # nothing may take it for whole
+    assert not manifest.sidecar(PATHS.benchmark / "windows.csv").exists()  # nothing may take it for whole

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import enginewright
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.calibration.mixture import FloatLayer, Mixture
 from enginewright.config import Precision, RuntimeName
 from stages.build_fp16 import build_fp16
@@ -20,6 +20,7 @@ from stages.build_int8 import build_int8
 from stages.build_int8_mixed import build_int8_mixed
 from stages.calibrate import calibrate
 from support.checked_model import write_images, write_model, write_report, write_target
+from support.project import PATHS
 
 Run = Callable[[Callable[[], None]], tuple[int, str]]
 STAGES = {
@@ -41,14 +42,14 @@ def ready(configured: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> Path:
     write_target()
     code, printed = run(calibrate)
     assert code == 0, printed
-    with manifest.replacing(artifacts.MIXED_LAYERS) as temporary:
+    with manifest.replacing(PATHS.mixed_layers) as temporary:
         temporary.write_text(Mixture((FloatLayer("Conv_3"),)).to_text())
-    manifest.seal(artifacts.MIXED_LAYERS, "search_mixed", [artifacts.MODEL])
+    manifest.seal(PATHS.mixed_layers, "search_mixed", [PATHS.model])
     return configured
 
 
 def engine_of(precision: Precision) -> Path:
-    return artifacts.ENGINES / precision.name / "engine.onnx"
+    return PATHS.engine(precision.name, "engine.onnx")
 
 
 @EACH
@@ -56,8 +57,8 @@ def test_the_engine_loads_answers_and_says_what_it_was_made_from(ready: Path, ru
     code, printed = run(STAGES[precision])
     assert code == 0, printed
     made = manifest.read(engine_of(precision))
-    cache, layers = str(artifacts.CALIBRATION_CACHE), str(artifacts.MIXED_LAYERS)
-    assert set(made.inputs) == {str(artifacts.MODEL)} | {
+    cache, layers = str(PATHS.calibration_cache), str(PATHS.mixed_layers)
+    assert set(made.inputs) == {str(PATHS.model)} | {
         Precision.int8: {cache},
         Precision.int8_mixed: {cache, layers},
     }.get(precision, set())
@@ -66,7 +67,7 @@ def test_the_engine_loads_answers_and_says_what_it_was_made_from(ready: Path, ru
     with enginewright.load(engine_of(precision)) as engine:
         assert engine.max_batch == 128
         assert engine.infer({"input": np.zeros((2, 1, 28, 28), np.float32)})["logits"].shape == (2, 5)
-    metrics = json.loads((artifacts.METRICS / f"build_{precision.name}.json").read_text())
+    metrics = json.loads((PATHS.metrics / f"build_{precision.name}.json").read_text())
     assert metrics["int8_share"] == {Precision.int8: 1.0, Precision.int8_mixed: 0.8}.get(precision, 0.0)
     assert sum(metrics["layers"].values()) == metrics["quantizable"] == 5
     asked = {Precision.int8: 5, Precision.int8_mixed: 4}.get(precision)  # the mixture leaves one layer in float
@@ -83,12 +84,10 @@ def test_a_second_build_is_byte_identical(ready: Path, run: Run, precision: Prec
 
 
 def test_calib_cache_is_only_read(ready: Path, run: Run) -> None:
-    before = {
-        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in artifacts.CALIBRATION_CACHE.parent.iterdir()
-    }
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in PATHS.calibration_cache.parent.iterdir()}
     run(build_int8)
     assert {
-        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in artifacts.CALIBRATION_CACHE.parent.iterdir()
+        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in PATHS.calibration_cache.parent.iterdir()
     } == before
 
 
@@ -107,26 +106,24 @@ def flip(path: Path) -> None:
             id="another model",
         ),
         pytest.param(
-            lambda: flip(artifacts.CALIBRATION_CACHE),
+            lambda: flip(PATHS.calibration_cache),
             "calib.cache cannot be used: its bytes differ",
             id="flipped byte in the cache",
         ),
         pytest.param(
-            lambda: flip(artifacts.MODEL), "model.onnx cannot be used: its bytes differ", id="flipped byte in the model"
+            lambda: flip(PATHS.model), "model.onnx cannot be used: its bytes differ", id="flipped byte in the model"
+        ),
+        pytest.param(PATHS.calibration_cache.unlink, "calib.cache cannot be used: it does not exist", id="no cache"),
+        pytest.param(
+            lambda: manifest.sidecar(PATHS.calibration_cache).unlink(), "may be half-written", id="no sidecar"
         ),
         pytest.param(
-            artifacts.CALIBRATION_CACHE.unlink, "calib.cache cannot be used: it does not exist", id="no cache"
-        ),
-        pytest.param(
-            lambda: manifest.sidecar(artifacts.CALIBRATION_CACHE).unlink(), "may be half-written", id="no sidecar"
-        ),
-        pytest.param(
-            lambda: manifest.seal(artifacts.CALIBRATION_CACHE, "calibrate", []),
+            lambda: manifest.seal(PATHS.calibration_cache, "calibrate", []),
             "does not say which model",
             id="a cache of unknown origin",
         ),
         pytest.param(lambda: write_report("fail"), "did not pass check_onnx", id="not passed"),
-        pytest.param(artifacts.TARGET.unlink, "run `dvc repro probe_target`", id="no target"),
+        pytest.param(PATHS.target.unlink, "run `dvc repro probe_target`", id="no target"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_leaves_no_engine(
@@ -140,7 +137,7 @@ def test_what_does_not_fit_is_refused_and_leaves_no_engine(
 
 
 def test_a_target_of_another_machine_is_refused(ready: Path, run: Run) -> None:
-    manifest.write_json(artifacts.TARGET, {**json.loads(artifacts.TARGET.read_text()), "device": "Another CPU"})
+    manifest.write_json(PATHS.target, {**json.loads(PATHS.target.read_text()), "device": "Another CPU"})
     code, printed = run(build_fp32)
     assert (code, "device was 'Another CPU'" in printed) == (2, True)
 
@@ -150,7 +147,7 @@ def test_the_null_runtime_builds_too(ready: Path, run: Run, precision: Precision
     write_target(RuntimeName.null)
     code, printed = run(STAGES[precision])
     assert code == 0, printed
-    with enginewright.load(artifacts.ENGINES / precision.name / "engine.null") as engine:
+    with enginewright.load(PATHS.engine(precision.name, "engine.null")) as engine:
         assert [spec.name for spec in engine.outputs] == ["logits"]
 
 
@@ -166,9 +163,9 @@ def test_a_bias_correction_goes_into_int8_and_its_hash_into_the_manifest(ready: 
     assert run(calibrate)[0] == 0
     corrected = answers()
     assert np.abs(corrected - plain).max() > 0
-    assert str(artifacts.BIAS_CORRECTION) in manifest.read(engine_of(Precision.int8)).inputs
+    assert str(PATHS.bias_correction) in manifest.read(engine_of(Precision.int8)).inputs
 
-    artifacts.BIAS_CORRECTION.write_text("{}")
+    PATHS.bias_correction.write_text("{}")
     code, printed = run(build_int8)
     assert code == 2
     assert "bias_correction.json cannot be used: its bytes differ" in " ".join(printed.split())

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.calibration import ranges
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.runtimes.base import Task
 from enginewright.runtimes.onnxruntime import OnnxRuntime
 from stages.calibrate import calibrate
 from support.checked_model import COUNT, write_images, write_model, write_target
+from support.project import PATHS
 
 Run = Callable[[Callable[[], None]], tuple[int, str]]
 
@@ -33,20 +34,20 @@ def ready(configured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_it_writes_a_sealed_cache_a_report_and_metrics(ready: Path, run: Run) -> None:
     code, printed = run(calibrate)
     assert code == 0, printed
-    made = manifest.verify(artifacts.CALIBRATION_CACHE)
+    made = manifest.verify(PATHS.calibration_cache)
     assert made.target is None
-    assert set(made.inputs) == {str(artifacts.MODEL), str(artifacts.CALIBRATION_IMAGES / "images.npy")}
+    assert set(made.inputs) == {str(PATHS.model), str(PATHS.calibration_images / "images.npy")}
     assert made.settings == {"algorithm": "entropy", "images": COUNT, "runtime": "onnxruntime"}
-    header, *lines = artifacts.CALIBRATION_CACHE.read_text().splitlines()
+    header, *lines = PATHS.calibration_cache.read_text().splitlines()
     scales = {
         name: struct.unpack(">f", bytes.fromhex(digits))[0] for name, digits in (line.rsplit(": ", 1) for line in lines)
     }
     assert header == "TRT-8600-EntropyCalibration2"
     assert len(scales) == 13
-    metrics = json.loads((artifacts.METRICS / "calibrate.json").read_text())
+    metrics = json.loads((PATHS.metrics_of("calibrate")).read_text())
     assert (metrics["images"], metrics["tensors"]) == (COUNT, 13)
     assert 0 <= metrics["saturation_max"] < 0.1
-    report = json.loads((artifacts.CALIBRATION_CACHE.parent / "report.json").read_text())
+    report = json.loads((PATHS.calibration_cache.parent / "report.json").read_text())
     assert [row["tensor"] for row in report["tensors"]] == list(scales)
 
 
@@ -64,9 +65,9 @@ def test_outliers_are_named_on_the_terminal(ready: Path, run: Run, monkeypatch: 
 
 def test_a_second_run_is_byte_identical(ready: Path, run: Run) -> None:
     run(calibrate)
-    first = {path.name: path.read_bytes() for path in artifacts.CALIBRATION_CACHE.parent.iterdir()}
+    first = {path.name: path.read_bytes() for path in PATHS.calibration_cache.parent.iterdir()}
     run(calibrate)
-    assert {path.name: path.read_bytes() for path in artifacts.CALIBRATION_CACHE.parent.iterdir()} == first
+    assert {path.name: path.read_bytes() for path in PATHS.calibration_cache.parent.iterdir()} == first
     assert set(first) == {"calib.cache", "calib.cache.json", "report.json", "ranges.csv"}
 
 
@@ -75,11 +76,11 @@ def test_bias_correction_is_a_sealed_file_that_goes_when_it_is_turned_off(ready:
     params.write_text(params.read_text().replace("bias_correction: false", "bias_correction: true"))
     code, printed = run(calibrate)
     assert code == 0, printed
-    assert set(manifest.verify(artifacts.BIAS_CORRECTION).inputs) == {
-        str(artifacts.MODEL),
-        str(artifacts.CALIBRATION_IMAGES / "images.npy"),
+    assert set(manifest.verify(PATHS.bias_correction).inputs) == {
+        str(PATHS.model),
+        str(PATHS.calibration_images / "images.npy"),
     }
-    shifts = CalibrationCache.read(artifacts.CALIBRATION_CACHE).shifts
+    shifts = CalibrationCache.read(PATHS.calibration_cache).shifts
     assert {name: shift.size for name, shift in shifts.items()} == {
         "Conv_0": 8,
         "Conv_1": 8,
@@ -87,17 +88,17 @@ def test_bias_correction_is_a_sealed_file_that_goes_when_it_is_turned_off(ready:
         "Conv_3": 8,
         "Gemm_0": 5,
     }
-    assert json.loads((artifacts.METRICS / "calibrate.json").read_text())["corrected_layers"] == 5
+    assert json.loads((PATHS.metrics_of("calibrate")).read_text())["corrected_layers"] == 5
 
     params.write_text(params.read_text().replace("bias_correction: true", "bias_correction: false"))
     assert run(calibrate)[0] == 0
-    assert {path.name for path in artifacts.CALIBRATION_CACHE.parent.iterdir()} == {
+    assert {path.name for path in PATHS.calibration_cache.parent.iterdir()} == {
         "calib.cache",
         "calib.cache.json",
         "report.json",
         "ranges.csv",
     }
-    assert CalibrationCache.read(artifacts.CALIBRATION_CACHE).shifts == {}
+    assert CalibrationCache.read(PATHS.calibration_cache).shifts == {}
 
 
 def test_bias_correction_is_refused_where_nothing_can_measure_it(
@@ -114,26 +115,26 @@ def test_bias_correction_is_refused_where_nothing_can_measure_it(
         "calibration.bias_correction measures with ONNX Runtime: onnxruntime is not installed; or set it to false"
         in " ".join(printed.split())
     )
-    assert not artifacts.CALIBRATION_CACHE.exists()
+    assert not PATHS.calibration_cache.exists()
 
 
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
         pytest.param(
-            lambda: artifacts.MODEL.write_bytes(b"cut"),
+            lambda: PATHS.model.write_bytes(b"cut"),
             "onnx/model.onnx cannot be used: its bytes differ",
             id="model changed",
         ),
         pytest.param(lambda: write_model(verdict="fail"), "did not pass check_onnx", id="model not passed"),
-        pytest.param(artifacts.CHECK_REPORT.unlink, "run `dvc repro check_onnx`", id="no report"),
+        pytest.param(PATHS.check_report.unlink, "run `dvc repro check_onnx`", id="no report"),
         pytest.param(
-            lambda: (artifacts.CALIBRATION_IMAGES / "images.npy").write_bytes(b"cut"),
+            lambda: (PATHS.calibration_images / "images.npy").write_bytes(b"cut"),
             "images.npy cannot be used: its bytes differ",
             id="images cut",
         ),
         pytest.param(
-            lambda: artifacts.CALIBRATOR.write_text("{"),
+            lambda: PATHS.calibrator.write_text("{"),
             "calibrator.json is missing or no description",
             id="calibrator cut",
         ),
@@ -146,4 +147,4 @@ def test_what_is_not_whole_is_refused_and_leaves_no_cache(
     code, printed = run(calibrate)
     assert code == 2
     assert text in printed
-    assert not artifacts.CALIBRATION_CACHE.exists()
+    assert not PATHS.calibration_cache.exists()

@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.data.imageset import write_classes, write_labels
 from enginewright.runtimes.onnxruntime import RUNTIME
 from stages.calibrate import calibrate
 from stages.check_drift import check_drift
 from support.checked_model import write_model, write_target
+from support.project import PATHS
 
 Run = Callable[[Callable[[], None]], tuple[int, str]]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -49,7 +50,7 @@ def write_set(folder: Path, pixels: Pixels) -> None:
 def calibrated(configured: Path, monkeypatch: pytest.MonkeyPatch, run: Run, digits: Pixels) -> Path:
     monkeypatch.setattr(sys, "argv", ["calibrate"])
     write_model()
-    write_set(artifacts.CALIBRATION_IMAGES, digits[:CALIBRATION])
+    write_set(PATHS.calibration_images, digits[:CALIBRATION])
     write_target()
     code, printed = run(calibrate)
     assert code == 0, printed
@@ -57,7 +58,7 @@ def calibrated(configured: Path, monkeypatch: pytest.MonkeyPatch, run: Run, digi
 
 
 def metrics() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((artifacts.METRICS / "check_drift.json").read_text())
+    found: dict[str, Any] = json.loads((PATHS.metrics_of("check_drift")).read_text())
     return found
 
 
@@ -68,7 +69,7 @@ def setting(key: str, value: str) -> None:
 
 
 def test_other_digits_of_the_same_kind_are_not_flagged(calibrated: Path, run: Run, digits: Pixels) -> None:
-    write_set(artifacts.VALIDATION, digits[CALIBRATION:])
+    write_set(PATHS.validation, digits[CALIBRATION:])
     code, printed = run(check_drift)
     assert code == 0, printed
     assert "the calibration images are like the validation images in all 13 tensors" in printed
@@ -98,26 +99,26 @@ def test_other_digits_of_the_same_kind_are_not_flagged(calibrated: Path, run: Ru
 def test_images_of_another_kind_are_flagged_with_the_remedy(
     calibrated: Path, run: Run, digits: Pixels, change: Callable[[Pixels], Pixels], text: str
 ) -> None:
-    write_set(artifacts.VALIDATION, change(digits[CALIBRATION:]))
+    write_set(PATHS.validation, change(digits[CALIBRATION:]))
     code, printed = run(check_drift)
     assert code == 0, "it warns"
     assert "the calibration images are not like the validation images in" in printed
     assert "recalibrate on images like those that are served (data.root, " in printed
     with pytest.raises(RuntimeError, match=text):
         raise RuntimeError(printed)
-    found, table = metrics(), pd.read_csv(artifacts.DRIFT / "drift.csv")
+    found, table = metrics(), pd.read_csv(PATHS.drift / "drift.csv")
     assert found["drifted_tensors"] == table["drifted"].sum() > 0
     assert (found["worst_tensor"], found["worst_severity"]) == (
         table["tensor"][0],
         pytest.approx(table["severity"].max()),
     )
-    report = json.loads((artifacts.DRIFT / "report.json").read_text())
+    report = json.loads((PATHS.drift / "report.json").read_text())
     assert [row["tensor"] for row in report["tensors"]] == list(table["tensor"])
-    assert str(artifacts.CALIBRATION_CACHE) in manifest.verify(artifacts.DRIFT / "report.json").inputs
+    assert str(PATHS.calibration_cache) in manifest.verify(PATHS.drift / "report.json").inputs
 
 
 def test_with_fail_the_stage_ends_after_it_has_written(calibrated: Path, run: Run, digits: Pixels) -> None:
-    write_set(artifacts.VALIDATION, 255 - digits[CALIBRATION:])
+    write_set(PATHS.validation, 255 - digits[CALIBRATION:])
     setting("fail", "true")
     code, printed = run(check_drift)
     assert code == 2
@@ -127,18 +128,18 @@ def test_with_fail_the_stage_ends_after_it_has_written(calibrated: Path, run: Ru
 
 
 def test_no_more_images_than_configured_are_looked_at(calibrated: Path, run: Run, digits: Pixels) -> None:
-    write_set(artifacts.VALIDATION, digits[CALIBRATION:])
+    write_set(PATHS.validation, digits[CALIBRATION:])
     setting("images", "40")
     run(check_drift)
     assert (metrics()["calibration_images"], metrics()["validation_images"]) == (40, 40)
 
 
 def test_the_same_files_twice(calibrated: Path, run: Run, digits: Pixels) -> None:
-    write_set(artifacts.VALIDATION, 255 - digits[CALIBRATION:])
+    write_set(PATHS.validation, 255 - digits[CALIBRATION:])
     run(check_drift)
-    first = {path.name: path.read_bytes() for path in artifacts.DRIFT.iterdir()}
+    first = {path.name: path.read_bytes() for path in PATHS.drift.iterdir()}
     run(check_drift)
-    assert {path.name: path.read_bytes() for path in artifacts.DRIFT.iterdir()} == first
+    assert {path.name: path.read_bytes() for path in PATHS.drift.iterdir()} == first
     assert set(first) == {"drift.csv", "report.json", "report.json.json"}
 
 
@@ -160,7 +161,7 @@ def test_a_target_without_onnx_runtime_goes_on_and_says_so(
 
 
 def test_a_cache_of_another_model_is_refused(calibrated: Path, run: Run, digits: Pixels) -> None:
-    write_set(artifacts.VALIDATION, digits[CALIBRATION:])
+    write_set(PATHS.validation, digits[CALIBRATION:])
     write_model(seed=1)
     code, printed = run(check_drift)
     assert code == 2

@@ -12,8 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from enginewright import artifacts, manifest
-from support.project import ROOT
+from enginewright import manifest
+from support.project import PATHS, ROOT
 from support.waiting import HANG_SECONDS
 
 
@@ -29,9 +29,9 @@ def model(operator: str) -> onnx.ModelProto:
 
 def exported(operator: str) -> None:
     """What the stage export leaves behind."""
-    artifacts.MODEL.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save_model(model(operator), artifacts.MODEL)
-    manifest.seal(artifacts.MODEL, "export", [])
+    PATHS.model.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save_model(model(operator), PATHS.model)
+    manifest.seal(PATHS.model, "export", [])
 
 
 def check() -> subprocess.CompletedProcess[str]:
@@ -51,17 +51,17 @@ def test_a_sound_model_passes_and_leaves_a_sealed_report(configured: Path) -> No
     answer = check()
     assert answer.returncode == 0, answer.stderr
     assert "check_onnx: pass" in answer.stdout
-    manifest.verify(artifacts.CHECK_REPORT)
-    assert json.loads(artifacts.CHECK_REPORT.read_text())["verdict"] == "pass"
-    assert "only" in (artifacts.CHECK_REPORT.parent / "graph.txt").read_text()
-    parsers = json.loads((artifacts.CHECK_REPORT.parent / "parsers.json").read_text())
-    figures = json.loads((artifacts.METRICS / "check_onnx.json").read_text())
+    manifest.verify(PATHS.check_report)
+    assert json.loads(PATHS.check_report.read_text())["verdict"] == "pass"
+    assert "only" in (PATHS.check_report.parent / "graph.txt").read_text()
+    parsers = json.loads((PATHS.check_report.parent / "parsers.json").read_text())
+    figures = json.loads((PATHS.metrics_of("check_onnx")).read_text())
     assert figures["parser"] == {name: answer["verdict"] for name, answer in parsers.items()}
     assert set(figures["parser"]) == {"tensorrt", "tensorrt_rtx"}
     assert figures["findings"] == {"fail": 0, "warning": 0, "note": 0}
-    before = {path: path.read_bytes() for path in artifacts.CHECK_REPORT.parent.iterdir()}
+    before = {path: path.read_bytes() for path in PATHS.check_report.parent.iterdir()}
     check()
-    assert {path: path.read_bytes() for path in artifacts.CHECK_REPORT.parent.iterdir()} == before
+    assert {path: path.read_bytes() for path in PATHS.check_report.parent.iterdir()} == before
 
 
 def test_a_failed_check_leaves_the_report_and_ends_with_one_sentence(configured: Path) -> None:
@@ -74,21 +74,21 @@ def test_a_failed_check_leaves_the_report_and_ends_with_one_sentence(configured:
         "error: check_onnx: artifacts/onnx/model.onnx fails its check (artifacts/checks/report.json): node 'only' (Det)"
         " is not supported by TensorRT"
     )
-    report = json.loads(artifacts.CHECK_REPORT.read_text())
+    report = json.loads(PATHS.check_report.read_text())
     assert report["verdict"] == "fail"
     assert {"severity": "fail", "node": "only"}.items() <= report["findings"][0].items()
-    assert json.loads((artifacts.METRICS / "check_onnx.json").read_text())["findings"]["fail"] >= 1
+    assert json.loads((PATHS.metrics_of("check_onnx")).read_text())["findings"]["fail"] >= 1
 
 
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
         pytest.param(
-            lambda: artifacts.MODEL.write_bytes(b"\x00" + artifacts.MODEL.read_bytes()[1:]),
+            lambda: PATHS.model.write_bytes(b"\x00" + PATHS.model.read_bytes()[1:]),
             "its bytes differ from the sha256",
             id="flipped byte",
         ),
-        pytest.param(artifacts.MODEL.unlink, "it does not exist", id="missing"),
+        pytest.param(PATHS.model.unlink, "it does not exist", id="missing"),
     ],
 )
 def test_a_damaged_artifact_is_stale(damage: object, text: str, configured: Path) -> None:

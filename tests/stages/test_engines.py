@@ -11,24 +11,25 @@ from typing import Any
 
 import pytest
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.target import read_target
 from stages.benchmark_sustained import benchmark_sustained
 from stages.profile_layers import profile_layers
 from stages.validate_accuracy import validate_accuracy
+from support.project import PATHS
 
 Run = Callable[[Callable[[], None]], tuple[int, str]]
 READERS = [pytest.param(stage, id=stage.__name__) for stage in (validate_accuracy, profile_layers, benchmark_sustained)]
 
 
 def engine(precision: str) -> Path:
-    return artifacts.ENGINES / precision / "engine.npy"
+    return PATHS.engine(precision, "engine.npy")
 
 
 def swap_with_sidecars() -> None:
-    (artifacts.ENGINES / "fp32").rename("aside")
-    (artifacts.ENGINES / "int8").rename(artifacts.ENGINES / "fp32")
-    Path("aside").rename(artifacts.ENGINES / "int8")
+    (PATHS.engines / "fp32").rename("aside")
+    (PATHS.engines / "int8").rename(PATHS.engines / "fp32")
+    Path("aside").rename(PATHS.engines / "int8")
 
 
 def swap_and_rename_in_the_sidecars() -> None:
@@ -40,12 +41,12 @@ def swap_and_rename_in_the_sidecars() -> None:
 
 def of_another_model() -> None:
     for precision, model in (("fp32", b"one"), ("int8", b"two")):
-        artifacts.MODEL.parent.mkdir(exist_ok=True)
-        artifacts.MODEL.write_bytes(model)
+        PATHS.model.parent.mkdir(exist_ok=True)
+        PATHS.model.write_bytes(model)
         manifest.seal(
-            engine(precision), f"build_{precision}", [artifacts.MODEL], read_target(), {"precision": precision}
+            engine(precision), f"build_{precision}", [PATHS.model], read_target(PATHS.target), {"precision": precision}
         )
-    artifacts.MODEL.unlink()  # as on a target, to which the engines alone were carried
+    PATHS.model.unlink()  # as on a target, to which the engines alone were carried
 
 
 def flipped() -> None:
@@ -79,7 +80,7 @@ def flipped() -> None:
             id="no sidecar",
         ),
         pytest.param(
-            lambda: shutil.rmtree(artifacts.ENGINES / "int8_mixed"),
+            lambda: shutil.rmtree(PATHS.engines / "int8_mixed"),
             "int8_mixed/engine.npy cannot be used: it does not exist",
             id="no engine",
         ),
@@ -98,7 +99,7 @@ def test_engines_that_do_not_belong_together_are_not_measured(
     code, printed = run(reader)
     assert code == 2, printed
     assert text in printed
-    assert not artifacts.METRICS.exists()
+    assert not PATHS.metrics.exists()
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -106,10 +107,10 @@ def test_images_of_one_run_beside_labels_of_another_are_not_measured(
     project: Callable[..., Path], weights: dict[str, Any], run: Run, reader: Callable[[], None]
 ) -> None:
     project(weights)
-    folder = artifacts.VALIDATION
+    folder = PATHS.validation
     for name, seed in (("images.npy", 1), ("labels.csv", 0), ("classes.json", 0)):
         manifest.seal(folder / name, "prepare_data", [], settings={"seed": seed, "set": f"of seed {seed}"})
     code, printed = run(reader)
     assert code == 2, printed
     assert "labels.csv does not belong to artifacts/data/validation/images.npy (set, seed differ)" in printed
-    assert not artifacts.METRICS.exists()
+    assert not PATHS.metrics.exists()

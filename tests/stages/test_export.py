@@ -14,9 +14,9 @@ import pytest
 import torch
 import yaml
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.data.imageset import write_classes, write_labels
-from support.project import ROOT
+from support.project import PATHS, ROOT
 from support.waiting import HANG_SECONDS
 
 CODE = """
@@ -43,7 +43,7 @@ def project(configured: Path) -> Path:
     torch.manual_seed(0)
     torch.save(names["Net"]().state_dict(), configured / "net.pt")
     configure(configured)
-    write_images(configured / artifacts.CALIBRATION_IMAGES)
+    write_images(configured / PATHS.calibration_images)
     return configured
 
 
@@ -84,19 +84,19 @@ def test_one_sealed_file_the_same_twice(project: Path) -> None:
         answer = export(project)
         assert answer.returncode == 0, answer.stderr
         assert answer.stderr == ""
-        made.append((artifacts.MODEL.read_bytes(), manifest.sidecar(artifacts.MODEL).read_bytes()))
+        made.append((PATHS.model.read_bytes(), manifest.sidecar(PATHS.model).read_bytes()))
     assert made[0] == made[1]
-    assert sorted(path.name for path in artifacts.MODEL.parent.iterdir()) == ["model.onnx", "model.onnx.json"]
-    assert set(manifest.verify(artifacts.MODEL).inputs) == {"net.py", "net.pt"}
+    assert sorted(path.name for path in PATHS.model.parent.iterdir()) == ["model.onnx", "model.onnx.json"]
+    assert set(manifest.verify(PATHS.model).inputs) == {"net.py", "net.pt"}
     assert str(project).encode() not in made[0][0]
-    figures = json.loads((artifacts.METRICS / "export.json").read_text())
+    figures = json.loads((PATHS.metrics_of("export")).read_text())
     assert figures["opset_version"] == 17
     assert (
         figures["parameters"]
         == sum(weight.numel() for weight in torch.load("net.pt", weights_only=True).values()) - 4 * 4 - 1
     )  # BatchNorm is fused
     assert set(figures["max_relative_difference"]) == {"batch_1", "batch_2", "batch_7"}
-    assert [node.op_type for node in onnx.load_model(artifacts.MODEL).graph.node] == [
+    assert [node.op_type for node in onnx.load_model(PATHS.model).graph.node] == [
         "Conv",
         "Relu",
         "ReduceMean",
@@ -110,6 +110,6 @@ def test_past_the_tolerance_there_are_metrics_and_no_model(project: Path) -> Non
     assert answer.returncode == 2
     (line,) = answer.stderr.splitlines()
     assert line.startswith("error: export: PyTorch and ONNX Runtime differ on net by ")
-    assert max(json.loads((artifacts.METRICS / "export.json").read_text())["max_relative_difference"].values()) > 1e-4
-    assert not artifacts.MODEL.exists()
+    assert max(json.loads((PATHS.metrics_of("export")).read_text())["max_relative_difference"].values()) > 1e-4
+    assert not PATHS.model.exists()
     assert not list(project.rglob("*.partial"))

@@ -13,9 +13,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.data import ImageSet
 from stages.prepare_data import prepare_data
+from support.project import PATHS
 
 Run = Callable[[Callable[[], None]], tuple[int, str]]
 
@@ -49,7 +50,7 @@ def configure(**data: Any) -> None:
 def test_three_sealed_sets_and_their_counts(project: Path, run: Run) -> None:
     code, printed = run(prepare_data)
     assert code == 0, printed
-    metrics = json.loads((artifacts.METRICS / "prepare_data.json").read_text())
+    metrics = json.loads((PATHS.metrics_of("prepare_data")).read_text())
     assert [metrics[name]["images"] for name in ("training", "calibration", "sensitivity", "validation")] == [
         12,
         4,
@@ -57,10 +58,10 @@ def test_three_sealed_sets_and_their_counts(project: Path, run: Run) -> None:
         10,
     ]
     for folder in (
-        artifacts.TRAINING,
-        artifacts.CALIBRATION_IMAGES,
-        artifacts.SENSITIVITY_IMAGES,
-        artifacts.VALIDATION,
+        PATHS.training,
+        PATHS.calibration_images,
+        PATHS.sensitivity_images,
+        PATHS.validation,
     ):
         for file in ImageSet.open(folder).files:
             assert manifest.verify(file).made_by == "prepare_data"
@@ -86,4 +87,4 @@ def test_a_fault_is_one_sentence_and_leaves_nothing(project: Path, run: Run, cha
     assert code == 2
     assert text in printed
     assert "Traceback" not in printed
-    assert not (artifacts.ROOT / "data").exists()
+    assert not (PATHS.artifacts / "data").exists()

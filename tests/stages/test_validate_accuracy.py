@@ -13,15 +13,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.accuracy import evaluate
 from stages.validate_accuracy import validate_accuracy
+from support.project import PATHS
 
 Run = Callable[[Callable[[], None]], tuple[int, str]]
 
 
 def metrics() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((artifacts.METRICS / "validate_accuracy.json").read_text())
+    found: dict[str, Any] = json.loads((PATHS.metrics_of("validate_accuracy")).read_text())
     return found
 
 
@@ -41,7 +42,7 @@ def test_every_precision_is_compared_with_fp32(project: Callable[..., Path], wei
         <= found["int8"]["top1_difference_high"]
     )
     assert found["target"] == {"device": "Test CPU", "runtime": "null", "runtime_version": "1.0"}
-    assert found["int8"]["engine_sha256"] == manifest.sha256(artifacts.ENGINES / "int8/engine.npy")
+    assert found["int8"]["engine_sha256"] == manifest.sha256(PATHS.engine("int8", "engine.npy"))
     assert "Test CPU" in printed
     assert (
         "Gate PASSED: top-1 of int8_mixed is 1.0000 (0.9398 to 1.0000), which reaches the bound 0.9000 (fp32: 0.9 x"
@@ -55,10 +56,10 @@ def test_tables_agree_with_the_metrics_and_are_sealed(
     weights["int8"] = np.round(weights["int8"])  # coarse enough to change answers
     project(weights)
     run(validate_accuracy)
-    predictions = pd.read_csv(artifacts.ACCURACY / "predictions.csv")
-    classes = pd.read_csv(artifacts.ACCURACY / "classes.csv")
-    changed = pd.read_csv(artifacts.ACCURACY / "changed.csv")
-    confusion = pd.read_csv(artifacts.ACCURACY / "confusion_int8.csv")
+    predictions = pd.read_csv(PATHS.accuracy / "predictions.csv")
+    classes = pd.read_csv(PATHS.accuracy / "classes.csv")
+    changed = pd.read_csv(PATHS.accuracy / "changed.csv")
+    confusion = pd.read_csv(PATHS.accuracy / "confusion_int8.csv")
     top1 = metrics()["int8"]["top1"]
     assert (predictions["label"] == predictions["int8"]).mean() == pytest.approx(top1)
     assert (classes["images"] * classes["recall_int8"]).sum() / classes["images"].sum() == pytest.approx(top1)
@@ -68,7 +69,7 @@ def test_tables_agree_with_the_metrics_and_are_sealed(
         == sum((predictions[precision] != predictions["fp32"]).sum() for precision in ("fp16", "int8", "int8_mixed"))
         > 0
     )
-    inputs = manifest.verify(artifacts.ACCURACY / "predictions.csv").inputs
+    inputs = manifest.verify(PATHS.accuracy / "predictions.csv").inputs
     assert "artifacts/engines/int8/engine.npy" in inputs
     assert "artifacts/data/validation/images.npy" in inputs
 
@@ -99,7 +100,7 @@ def test_failed_gate_names_figure_bound_and_classes_after_writing_all(
     assert "the classes that lost most are 'digit" in printed
     assert metrics()["gate"]["passed"] is False
     assert metrics()["int8_mixed"]["top1"] < 0.3
-    assert (artifacts.ACCURACY / "classes.csv").exists()
+    assert (PATHS.accuracy / "classes.csv").exists()
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_labels_that_fp32_does_not_know_stop_the_stage(
     asked: bool, code: int, project: Callable[..., Path], weights: dict[str, Any], run: Run
 ) -> None:
     project(weights, accuracy={"require_signal": asked, "undecided": "warn"})
-    labels = artifacts.VALIDATION / "labels.csv"
+    labels = PATHS.validation / "labels.csv"
     table = pd.read_csv(labels)
     table.assign(label=(table["label"] + 1) % 10).to_csv(
         labels, index=False
@@ -168,7 +169,7 @@ def test_labels_that_fp32_does_not_know_stop_the_stage(
     if asked:
         assert "fp32 itself has top-1 0.0000" in printed
         assert "Likely causes are wrong labels, classes in another order than the model's outputs" in printed
-        assert not (artifacts.METRICS / "validate_accuracy.json").exists()
+        assert not (PATHS.metrics_of("validate_accuracy")).exists()
     else:
         assert metrics()["gate"]["verdict"] == "undecided"  # all of nothing is kept
 
@@ -187,9 +188,9 @@ def test_every_output_of_any_kind_is_judged(project: Callable[..., Path], weight
     )
     assert (found["gate"]["int8"]["verdict"], found["gate"]["int8_mixed"]["verdict"]) == ("failed", "passed")
     assert found["gate"]["fp16"]["sqnr_db_low"] > 40
-    changed = pd.read_csv(artifacts.ACCURACY / "changed.csv")
+    changed = pd.read_csv(PATHS.accuracy / "changed.csv")
     assert changed[changed["precision"] == "int8"]["predicted"].iloc[0] == pytest.approx(
-        pd.read_csv(artifacts.ACCURACY / "predictions.csv")["int8"].min()
+        pd.read_csv(PATHS.accuracy / "predictions.csv")["int8"].min()
     )
 
 
@@ -216,7 +217,7 @@ def test_without_labels_there_is_no_top1_and_the_gate_holds_agreement(
     assert found["gate"]["figure"] == "agreement"
     assert found["gate"]["int8"]["value"] == found["int8"]["agreement"]
     assert "there is no top-1" in printed
-    assert "label" not in pd.read_csv(artifacts.ACCURACY / "predictions.csv")
+    assert "label" not in pd.read_csv(PATHS.accuracy / "predictions.csv")
 
 
 def test_outputs_beyond_memory_go_to_a_file(
@@ -252,7 +253,7 @@ def test_outputs_of_another_task_are_refused(project: Callable[..., Path], weigh
 
 def test_a_label_beyond_the_classes_is_refused(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
     project({precision: matrix[:, :6] for precision, matrix in weights.items()})
-    labels = artifacts.VALIDATION / "labels.csv"
+    labels = PATHS.validation / "labels.csv"
     labels.write_text(labels.read_text().replace("055.png,", "055.png,9"))
     manifest.seal(labels, "prepare_data", [])
     code, printed = run(validate_accuracy)
@@ -278,12 +279,12 @@ def test_outputs_that_are_no_numbers_are_counted_and_refused(
     code, printed = run(validate_accuracy)
     assert code == 2
     assert "the fp16 engine answers NaN or infinity for 60 of 60 images, first 000.png" + cause in printed
-    assert not (artifacts.METRICS / "validate_accuracy.json").exists()
+    assert not (PATHS.metrics_of("validate_accuracy")).exists()
 
 
 def test_engine_with_a_flipped_byte_is_refused(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
     project(weights)
-    path = artifacts.ENGINES / "int8/engine.npy"
+    path = PATHS.engine("int8", "engine.npy")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -298,7 +299,7 @@ def test_what_the_build_found_out_stands_beside_the_verdict(
 ) -> None:
     """INT8 that is FP16 for the most part answers like FP16, and passes."""
     project(weights)
-    engine, finding = artifacts.ENGINES / "int8/engine.npy", "less than half runs in INT8: 1 of 74 layers"
+    engine, finding = PATHS.engine("int8", "engine.npy"), "less than half runs in INT8: 1 of 74 layers"
     made = manifest.read(engine)
     manifest.seal(engine, made.made_by, [], made.target, {**made.settings, "findings": [finding]})
     code, printed = run(validate_accuracy)

@@ -5,32 +5,33 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from enginewright import artifacts, manifest
+from enginewright import manifest
 from enginewright.config import Build, RuntimeName
 from enginewright.data.imageset import write_classes, write_labels
 from enginewright.runtimes import runtime_named
 from support.networks import residual_network
+from support.project import PATHS
 
 COUNT = 24
 
 
 def write_model(seed: int = 0, verdict: str = "pass") -> None:
     """model.onnx [N, 1, 28, 28] -> [N, 5], sealed, and the report of check_onnx."""
-    artifacts.MODEL.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(residual_network(seed, shape=(1, 28, 28)), artifacts.MODEL)
-    manifest.seal(artifacts.MODEL, "export", [])
+    PATHS.model.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(residual_network(seed, shape=(1, 28, 28)), PATHS.model)
+    manifest.seal(PATHS.model, "export", [])
     write_report(verdict)
 
 
 def write_report(verdict: str) -> None:
     """The report of check_onnx on the model that lies here, sealed."""
-    manifest.write_json(artifacts.CHECK_REPORT, {"verdict": verdict})
-    manifest.seal(artifacts.CHECK_REPORT, "check_onnx", [artifacts.MODEL])
+    manifest.write_json(PATHS.check_report, {"verdict": verdict})
+    manifest.seal(PATHS.check_report, "check_onnx", [PATHS.model])
 
 
 def write_images() -> None:
     """Calibration images of noise, sealed."""
-    folder = artifacts.CALIBRATION_IMAGES
+    folder = PATHS.calibration_images
     folder.mkdir(parents=True)
     np.save(folder / "images.npy", np.random.default_rng(0).integers(0, 256, (COUNT, 28, 28, 1), dtype=np.uint8))
     write_labels(folder / "labels.csv", [f"{index}.png" for index in range(COUNT)], [-1] * COUNT)
@@ -41,5 +42,5 @@ def write_images() -> None:
 
 def write_target(runtime: RuntimeName = RuntimeName.onnxruntime) -> None:
     """target.json and calibrator.json as probe_target writes them."""
-    manifest.write_json(artifacts.TARGET, runtime_named(runtime).fingerprint(Build()).to_dict())
-    manifest.write_json(artifacts.CALIBRATOR, {"runtime": "onnxruntime"})
+    manifest.write_json(PATHS.target, runtime_named(runtime).fingerprint(Build()).to_dict())
+    manifest.write_json(PATHS.calibrator, {"runtime": "onnxruntime"})

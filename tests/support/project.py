@@ -13,9 +13,11 @@ from pathlib import Path
 
 import yaml
 
+from enginewright.layout import Layout
 from support.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
+PATHS = Layout()  # of the project in the current folder
 SITE = Path(__file__).parent / "other_machine"  # a sitecustomize.py that gives the CPU another name
 AT_WORK = Path(__file__).parent / "at_work"  # a sitecustomize.py that says when a function is called
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 import numpy as np
 import numpy.typing as npt
 
-from enginewright import artifacts
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import QUANTIZED, Build, Calibration, InputType, Placement, Precision
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
@@ -299,7 +298,7 @@ class OnnxRuntimeEngine:
             batch = len(next(iter(feeds.values())))
             raise ModelError(
                 f"ONNX Runtime cannot run {self._path} on a batch of {batch}: {' '.join(str(fault).split())}; see"
-                f" {artifacts.CHECK_REPORT}"
+                " the report of check_onnx"
             ) from None
         return answers
 
@@ -413,7 +412,7 @@ def _optimized(plan: bytes, source: Path, precision: Precision) -> onnx.ModelPro
         if fault is None:
             return onnx.load(path)
         if precision is Precision.fp32 or _refused(str(source)) is not None:
-            raise ModelError(f"ONNX Runtime cannot run {source}: {fault}; see {artifacts.CHECK_REPORT}")
+            raise ModelError(f"ONNX Runtime cannot run {source}: {fault}; see the report of check_onnx")
         raise ModelError(
             f"ONNX Runtime runs {source} in FP32 and refuses its {precision.value} form, which is made here: {fault}; "
             f"replace the operator of that node in the model, or build without {precision.name}"

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from enginewright import artifacts
 from enginewright.calibration.bias import CORRECTED
 from enginewright.calibration.cache import CalibrationCache, scale_of
 from enginewright.calibration.histogram import Magnitudes
@@ -155,7 +154,7 @@ def _run(
         )
     except (Fail, InvalidArgument, InvalidGraph, RuntimeException, Unsupported) as fault:
         raise ModelError(
-            f"ONNX Runtime cannot run the model: {' '.join(str(fault).split())}; see {artifacts.CHECK_REPORT}"
+            f"ONNX Runtime cannot run the model: {' '.join(str(fault).split())}; see the report of check_onnx"
         ) from None
     types = {value.name: FLOAT_INPUTS[value.type] for value in session.get_inputs() if value.type in FLOAT_INPUTS}
     for batch in filter(_holds_images, batches):
@@ -165,7 +164,7 @@ def _run(
         except (Fail, InvalidArgument, RuntimeException, ValueError) as fault:  # ValueError: an input is missing
             raise ModelError(
                 f"ONNX Runtime cannot run the model on a calibration batch: {' '.join(str(fault).split())}; see"
-                f" {artifacts.CHECK_REPORT}"
+                " the report of check_onnx"
             ) from None
         yield {
             **{tensor: values for tensor, values in batch.items() if tensor in tensors},

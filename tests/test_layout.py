@@ -1,0 +1,55 @@
+"""Every path of a project, from its root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from enginewright import manifest
+from enginewright.layout import SEALED, Layout
+
+
+def test_paths_are_relative_in_the_current_folder_and_below_the_root_elsewhere(tmp_path: Path) -> None:
+    assert Layout().model == Path("artifacts/onnx/model.onnx")
+    assert Layout(tmp_path).model == tmp_path / "artifacts/onnx/model.onnx"
+    assert Layout(tmp_path).engine("int8", "engine.trt") == tmp_path / "artifacts/engines/int8/engine.trt"
+    assert Layout(tmp_path).metrics_of("pareto") == tmp_path / "artifacts/metrics/pareto.json"
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "name"),
+    [
+        pytest.param(
+            "", "artifacts/onnx/model.onnx", "artifacts/onnx/model.onnx", id="relative, in the current project"
+        ),
+        pytest.param("/a/car", "/a/car/artifacts/x", "artifacts/x", id="absolute, in the project"),
+        pytest.param("/a/car", "/a/car/../lib/net.py", "../lib/net.py", id="beside the project, as it was named"),
+        pytest.param("/a/car", "/b/weights.pt", "/b/weights.pt", id="elsewhere"),
+        pytest.param("car", "car/net.py", "net.py", id="a project below the current folder"),
+        pytest.param("", "../lib/net.py", "../lib/net.py", id="beside the current project"),
+    ],
+)
+def test_a_file_is_named_relative_to_its_project(root: str, path: str, name: str) -> None:
+    assert Layout(Path(root)).name(Path(path)) == name
+
+
+def test_sealed_names_artifacts_of_any_project() -> None:
+    assert "artifacts/onnx/model.onnx" in SEALED
+    assert not any(Path(pattern).is_absolute() for pattern in SEALED)
+
+
+def test_sidecars_of_two_projects_say_the_same_whatever_the_current_folder(tmp_path: Path) -> None:
+    sidecars = []
+    for name in ("car", "drone"):
+        project = Layout(tmp_path / name)
+        project.model.parent.mkdir(parents=True)
+        project.model.write_bytes(b"model")
+        project.calibration_cache.parent.mkdir(parents=True)
+        project.calibration_cache.write_bytes(b"scales")
+        manifest.seal(project.model, "export", [], project=project)
+        manifest.seal(project.calibration_cache, "calibrate", [project.model], project=project)
+        sidecars.append(manifest.sidecar(project.calibration_cache).read_bytes())
+        made = manifest.verify(project.calibration_cache)
+        assert (made.path, list(made.inputs)) == ("artifacts/calibration/calib.cache", ["artifacts/onnx/model.onnx"])
+    assert sidecars[0] == sidecars[1]
