@@ -31,7 +31,7 @@ repro: $(HOST) ## run whatever is stale of the pipeline, then what differs from 
 	$(BIN)/dvc metrics diff
 	$(BIN)/enginewright compare
 
-test: check ## check, then run the tests (PYTEST_ARGS='tests/test_config.py -q' for some of them)
+test: check ## check, then run the tests (PYTEST_ARGS='tests/config -q' for some of them)
 	@# two processes; the failures and the reruns of tests/pipeline share a reproduced project each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from enginewright import manifest
-from enginewright import pareto as front
+from enginewright import manifest, pareto as front
 from enginewright.stage import Metrics, Stage, script
 
 

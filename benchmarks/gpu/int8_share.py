@@ -39,8 +39,7 @@ from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Precision, PrecisionMode
 from enginewright.runtimes.base import BuiltEngine
 from enginewright.runtimes.int8 import Int8Share, refusal
-from enginewright.runtimes.tensorrt import RUNTIME, builder, placing
-from enginewright.runtimes.tensorrt import build_plan as precision
+from enginewright.runtimes.tensorrt import RUNTIME, build_plan as precision, builder, placing
 from enginewright.runtimes.tensorrt.log import BuildLog
 from enginewright.runtimes.tensorrt.mode import features, recommended
 

@@ -7,8 +7,7 @@ from typing import Optional
 
 import onnx
 
-from enginewright.check_onnx import operators, structure, weights
-from enginewright.check_onnx import reading as graph
+from enginewright.check_onnx import operators, reading as graph, structure, weights
 from enginewright.check_onnx.origin import Origin, origin_of
 from enginewright.check_onnx.report import Finding, Report, Severity
 from enginewright.errors import ModelError

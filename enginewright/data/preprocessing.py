@@ -199,8 +199,10 @@ def _unreadable(name: str, fault: BaseException) -> DataError:
 
 def _eight_bits(image: Image, preprocessing: Preprocessing, name: str) -> Image:
     """Upright, 8 bits a channel, in mode L or RGB as the model wants it."""
-    from PIL import Image as pil  # noqa: N813
-    from PIL import ImageOps
+    from PIL import (
+        Image as pil,  # noqa: N813
+        ImageOps,
+    )
 
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":

@@ -11,8 +11,7 @@ from typing import Optional
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import stats
 
 from enginewright.benchmark import loadgen

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from enginewright.calibration.cache import HEADER_NAMES, CalibrationCache
 from enginewright.config import CalibrationAlgorithm

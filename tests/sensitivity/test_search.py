@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from enginewright.config import Sparing
 from enginewright.sensitivity.analysis import blocks, ranked, traffic_of

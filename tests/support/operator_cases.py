@@ -50,8 +50,13 @@ def cases(operator: str, combinations: int, seed: int = 0, pairs: bool = False) 
     """The usual values, each other value alone, with `pairs` each two together, and `combinations` of all; what does
     not run in float is left out.
     """
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException
-    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
+    from onnxruntime.capi.onnxruntime_pybind11_state import (
+        Fail,
+        InvalidArgument,
+        InvalidGraph,
+        NotImplemented as Unsupported,
+        RuntimeException,
+    )
 
     known = OPERATORS[operator]
     usual = {name: options[0] for name, options in known.space.items()}

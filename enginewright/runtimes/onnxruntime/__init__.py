@@ -423,8 +423,13 @@ def _refused(model: Union[str, bytes], optimized: Optional[Path] = None) -> Opti
     """Why a session takes no such model, in one line that names the node; None if it does. The optimized graph goes to
     `optimized`.
     """
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException
-    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
+    from onnxruntime.capi.onnxruntime_pybind11_state import (
+        Fail,
+        InvalidArgument,
+        InvalidGraph,
+        NotImplemented as Unsupported,
+        RuntimeException,
+    )
 
     try:
         open_session(model, session_options(instruction_sets(), optimized))

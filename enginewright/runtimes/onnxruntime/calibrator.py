@@ -131,8 +131,13 @@ def _run(
     ModelError.
     """
     import onnxruntime
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException
-    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
+    from onnxruntime.capi.onnxruntime_pybind11_state import (
+        Fail,
+        InvalidArgument,
+        InvalidGraph,
+        NotImplemented as Unsupported,
+        RuntimeException,
+    )
 
     inputs = {value.name for value in model.graph.input}
     results = [tensor for tensor in tensors if tensor not in inputs]

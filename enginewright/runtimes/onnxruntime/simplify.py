@@ -30,8 +30,13 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the same function in fewer nodes; names of layers, inputs and outputs stay. What ONNX Runtime cannot load
     comes back as it is.
     """
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException
-    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
+    from onnxruntime.capi.onnxruntime_pybind11_state import (
+        Fail,
+        InvalidArgument,
+        InvalidGraph,
+        NotImplemented as Unsupported,
+        RuntimeException,
+    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory() as folder:

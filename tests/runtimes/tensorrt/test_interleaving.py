@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from benchmarks.gpu.interleaved import VARIANTS, Caller, Known, interleave, tiny_network, used_after_the_end
 from enginewright import manifest

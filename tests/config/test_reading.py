@@ -51,72 +51,14 @@ def test_the_schema_alone_is_valid() -> None:
         pytest.param(
             "data.preprocessing.crop=28", "data.preprocessing.crop is 28 and must be a list", id="number-for-a-list"
         ),
-        pytest.param("calibration.algorithm=entropi", "did you mean 'entropy'?", id="unknown-member"),
-        pytest.param("runtime=tensorrtx", "runtime: Invalid value 'tensorrtx'", id="unknown-runtime"),
         pytest.param(
-            "data.calibration_images=2000", "data.calibration_pool sets 1000 apart", id="more-images-than-the-pool"
-        ),
-        pytest.param("data.calibration_images=0", "data.calibration_images: 0 is too small", id="no-images"),
-        pytest.param(
-            "train.learning_rate=-1", "train.learning_rate: -1.0 must be a positive number", id="negative-rate"
-        ),
-        pytest.param("benchmark.seconds=.inf", "benchmark.seconds: inf must be a positive number", id="endless"),
-        pytest.param(
-            "benchmark.warmup_seconds=-1", "benchmark.warmup_seconds: must not be negative", id="negative-warmup"
-        ),
-        pytest.param("export.opset_version=11", "export.opset_version: must be 13", id="opset-too-old"),
-        pytest.param(
-            "calibration.percentile=0.9999", "calibration.percentile: is a percentage", id="fraction-for-a-percentage"
+            "calibration.algorithm=entropi",
+            "calibration.algorithm: 'entropi' is not a choice; did you mean 'entropy'?",
+            id="unknown-member",
         ),
         pytest.param(
-            "data.selection_seed=-1",
-            "data.selection_seed: -1 must not be negative; null takes seed",
-            id="negative-seed",
+            "accuracy.gated=[int7]", "'int7' is not a choice; did you mean 'int8'?", id="unknown-member-in-a-list"
         ),
-        pytest.param(
-            "check_drift.percentile_ratio=0.5", "check_drift.percentile_ratio: 0.5 must be over 1", id="ratio-below-one"
-        ),
-        pytest.param("calibration.bins=64", "calibration.bins: must be at least 256", id="few-bins"),
-        pytest.param(
-            "build.profile.opt=500",
-            "build.profile: min 1 <= opt 500 <= max 128 does not hold",
-            id="profile-out-of-order",
-        ),
-        pytest.param("build.optimization_level=6", "build.optimization_level: 6 is not in 0 to 5", id="level"),
-        pytest.param("build.compute_capabilities=[sm_86]", "'sm_86' is not like 8.6", id="compute-capability"),
-        pytest.param(
-            "train.minimum_figure=97",
-            "train.minimum_figure: 97.0 is a fraction",
-            id="percentage-for-the-trained-figure",
-        ),
-        pytest.param(
-            "model.task=segmentaton", "model.task: Invalid value 'segmentaton', expected one of", id="unknown-task"
-        ),
-        pytest.param(
-            "accuracy.minimum_ratio=99", "accuracy.minimum_ratio: 99.0 is a fraction", id="percentage-for-a-fraction"
-        ),
-        pytest.param("accuracy.confidence=1", "accuracy.confidence: 1.0 is a fraction", id="certainty"),
-        pytest.param(
-            "accuracy.batch_size=200",
-            "accuracy.batch_size: 200 is over build.profile.max = 128",
-            id="batch-beyond-the-profile",
-        ),
-        pytest.param(
-            "benchmark.batch_curve=[1,256]",
-            "benchmark.batch_curve: 256 is over build.profile.max",
-            id="curve-beyond-the-profile",
-        ),
-        pytest.param(
-            "benchmark.batch_curve=[0,1]", "holds a batch under build.profile.min", id="curve-below-the-profile"
-        ),
-        pytest.param(
-            "data.preprocessing.mean=[0.5,0.5,0.5]", "has 3 values for 1 channels (gray)", id="channels-and-mean"
-        ),
-        pytest.param(
-            "data.preprocessing.std=[0.0]", "data.preprocessing.std: holds a value that is not positive", id="std-zero"
-        ),
-        pytest.param("data.preprocessing.crop=[28]", "[28] is not [height, width]", id="crop"),
-        pytest.param("model.input_shape=[3,28,28]", "is not what data.preprocessing makes, [1, 28, 28]", id="shape"),
     ],
 )
 def test_a_wrong_setting_is_named(params: DictConfig, change: str, text: str) -> None:
@@ -130,9 +72,14 @@ def test_a_wrong_setting_is_named(params: DictConfig, change: str, text: str) ->
 
 
 def test_all_faults_are_told_at_once(params: DictConfig) -> None:
-    params.export.opset_version, params.build.optimization_level = 5, 9
-    with pytest.raises(ConfigError, match=r"export\.opset_version.*build\.optimization_level"):
+    params.export.opset_version, params.build.optimization_level, params.build.profile.opt = 5, 9, 500
+    with pytest.raises(ConfigError) as fault:
         config.check(params, "params.yaml")
+    assert str(fault.value) == (
+        "params.yaml: export.opset_version: 5 is below 13 (allowed: 13 to 20);"
+        " build.optimization_level: 9 is above 5 (allowed: 0 to 5);"
+        " build.profile: min 1 <= opt 500 <= max 128 does not hold"
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,7 +87,7 @@ def test_all_faults_are_told_at_once(params: DictConfig) -> None:
     [
         pytest.param(None, "does not exist", id="missing"),
         pytest.param("a: [1", "is not valid YAML", id="no-yaml"),
-        pytest.param("- 1\n", "holds no mapping", id="list"),
+        pytest.param("- 1\n", "is not a mapping", id="list"),
         pytest.param(
             "<<<<<<< HEAD\nseed: 0\n=======\nseed: 1\n>>>>>>> other\n", "is not valid YAML", id="merge-conflict"
         ),
@@ -203,8 +150,12 @@ def edited(tmp_path: Path, before: str, after: str) -> Path:
             "root: data/digits", "root: '???'", "??? stands for a value that is missing", id="missing, quoted"
         ),
         pytest.param("root: data/digits", 'root: "a\\0b"', "holds a null character", id="null character"),
-        pytest.param("seed: 0", "seed: -1", "seed: -1 must not be negative", id="negative seed"),
-        pytest.param("seed: 0", "seed: 99999999999999999999", "nor take more than 64 bits", id="seed beyond 64 bits"),
+        pytest.param(
+            "seed: 0", "seed: -1", "seed: -1 is below 0 (allowed: 0 to 18446744073709551615)", id="negative seed"
+        ),
+        pytest.param(
+            "seed: 0", "seed: 99999999999999999999", "is above 18446744073709551615", id="seed beyond 64 bits"
+        ),
         pytest.param(
             "in_channels: 1", "in_channels: !!set {a}", "the tag tag:yaml.org,2002:set", id="tag of a collection"
         ),

@@ -1,0 +1,50 @@
+"""Where images come from, and how a file becomes the model's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from enginewright.config.choices import ChannelOrder, DataSource, Layout, Selection
+from enginewright.config.setting import setting
+
+
+@dataclass
+class Preprocessing:
+    """Image file to model input; one declaration for calibration, validation, benchmark and the application."""
+
+    resize: Optional[int] = setting(
+        None, minimum=1, help="shorter side in pixels, bilinear with antialiasing; null keeps the size"
+    )
+    crop: list[int] = setting([28, 28], minimum=1, help="height and width of the centre crop in pixels")
+    channels: ChannelOrder = setting(
+        ChannelOrder.gray, help="order of the colour channels that the model was trained with"
+    )
+    scale: float = setting(1 / 255, above=0, help="applied to uint8 values, before mean and std")
+    mean: list[float] = setting([0.0], help="of each channel, in units of the scaled values")
+    std: list[float] = setting([1.0], above=0, help="of each channel, in units of the scaled values")
+    layout: Layout = setting(Layout.nchw, help="order of the axes of a batch")
+
+
+@dataclass
+class Data:
+    """Disjoint training, calibration, sensitivity and validation images."""
+
+    source: DataSource = setting(DataSource.digits, help="where the images come from")
+    root: str = setting("data/digits", help="the folder that holds the source; DVC hashes it")
+    train_images: int = setting(2700, minimum=0, help="none are needed where the weights are your own")
+    calibration_pool: int = setting(
+        1000, minimum=1, help="images set apart, from which the calibration images are selected"
+    )
+    calibration_images: int = setting(500, minimum=1, help="images that the INT8 ranges are taken from")
+    sensitivity_images: int = setting(
+        300, minimum=1, help="images that rank layers and judge mixtures: neither calibration nor validation"
+    )
+    validation_images: int = setting(1000, minimum=1, help="images that the accuracy gate judges")
+    selection: Selection = setting(Selection.stratified, help="how calibration images are picked from their pool")
+    selection_seed: Optional[int] = setting(
+        None,
+        minimum=0,
+        help="of random and stratified; null takes seed; another one draws other images of the same pool",
+    )
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)

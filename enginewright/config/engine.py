@@ -1,0 +1,48 @@
+"""ONNX to engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from enginewright.config.choices import InputType, PrecisionMode
+from enginewright.config.setting import setting
+
+
+@dataclass
+class Profile:
+    """Batch sizes of the optimization profile."""
+
+    min: int = setting(1, minimum=1, help="smallest batch that the engine takes")
+    opt: int = setting(32, minimum=1, help="batch that tactics are chosen for")
+    max: int = setting(128, minimum=1, help="largest batch that the engine takes")
+
+
+@dataclass
+class Build:
+    """ONNX to engine."""
+
+    profile: Profile = field(default_factory=Profile)
+    precision_mode: PrecisionMode = setting(
+        PrecisionMode.auto,
+        help="precisions by builder flags and a calibrator (implicit), or in the ONNX (explicit)",
+    )
+    input_type: InputType = setting(InputType.float32, help="float32, or the type that the engine computes in (native)")
+    optimization_level: int = setting(3, minimum=0, maximum=5, help="TensorRT's builder_optimization_level")
+    workspace_mib: int = setting(4096, minimum=1, help="memory pool WORKSPACE, in MiB")
+    tf32: bool = setting(False, help="let FP32 engines compute in TF32")
+    tactic_sources: Optional[list[str]] = setting(
+        None,
+        help="names of trt.TacticSource; null keeps TensorRT's default."
+        " Without cuBLAS and cuDNN: [EDGE_MASK_CONVOLUTIONS, JIT_CONVOLUTIONS]",
+    )
+    hardware_compatibility: Optional[str] = setting(
+        None, help="name of a trt.HardwareCompatibilityLevel; null builds for this GPU alone"
+    )
+    version_compatible: bool = setting(False, help="an engine that later versions of TensorRT load too")
+    timing_cache: str = setting(
+        ".cache/timing", help="folder with a file for each GPU and TensorRT version; never a DVC output"
+    )
+    compute_capabilities: list[str] = setting(
+        ["8.6", "12.0"], like=("8.6", r"\d+\.\d"), help="TensorRT-RTX builds for these, without a GPU too"
+    )

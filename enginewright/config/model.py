@@ -1,0 +1,56 @@
+"""The model: where it comes from, how the reference one is trained, and how it becomes ONNX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from enginewright.config.choices import TaskName, WeightsFrom
+from enginewright.config.setting import setting
+
+
+@dataclass
+class Model:
+    """A PyTorch model: a factory that returns an `nn.Module`, and a state dict for it."""
+
+    name: str = setting("resnet_reference", help="what reports call the model")
+    task: TaskName = setting(
+        TaskName.classification, help="what the output means: who judges it, and what it is trained for"
+    )
+    _target_: str = setting(
+        "enginewright.models.resnet.ResNet", help="class or function that returns a torch.nn.Module"
+    )
+    arguments: dict[str, Any] = setting({}, help="keyword arguments of the factory")
+    code: str = setting("enginewright/models/resnet.py", help="the file that the model's code lives in; DVC hashes it")
+    weights: str = setting("artifacts/reference/weights.pt", help="a state dict, as torch.save writes it")
+    weights_from: WeightsFrom = setting(WeightsFrom.training, help="who makes the file model.weights")
+    input_name: str = setting("input", help="name of the input in the ONNX file")
+    output_name: str = setting("logits", help="name of the output in the ONNX file")
+    input_shape: list[int] = setting(
+        [1, 28, 28], minimum=1, help="C, H, W (H, W, C for nhwc), without the batch; data.preprocessing makes the same"
+    )
+
+
+@dataclass
+class Train:
+    """Training of the reference model."""
+
+    epochs: int = setting(12, minimum=1, help="passes over the training images")
+    batch_size: int = setting(32, minimum=1, help="images of a step")
+    learning_rate: float = setting(0.01, above=0, help="the highest of the schedule")
+    minimum_figure: float = setting(
+        0.975,
+        minimum=0,
+        maximum=1,
+        help="the stage fails if the task's metric on the validation set (top-1, mean IoU) is below",
+    )
+
+
+@dataclass
+class Export:
+    """PyTorch to ONNX."""
+
+    opset_version: int = setting(
+        17, minimum=13, maximum=20, help="13 brought Q/DQ for each channel; TensorRT 8.6 parses 17 at most"
+    )
+    tolerance: float = setting(1e-4, above=0, help="largest |PyTorch - ONNX Runtime|, relative to the largest |output|")

@@ -1,0 +1,35 @@
+"""Everything in params.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from enginewright.config.choices import RuntimeName
+from enginewright.config.data import Data
+from enginewright.config.engine import Build
+from enginewright.config.measurement import Benchmark, ProfileLayers
+from enginewright.config.model import Export, Model, Train
+from enginewright.config.quantization import Accuracy, AnalyzeSensitivity, Calibration, CheckDrift, SearchMixed
+from enginewright.config.setting import setting
+
+
+@dataclass
+class Params:
+    """Everything in params.yaml."""
+
+    seed: int = setting(0, minimum=0, maximum=2**64 - 1, help="of everything that is drawn: images, weights, arrivals")
+    runtime: RuntimeName = setting(
+        RuntimeName.auto, help="which backend builds and runs the engines; auto takes the first that works here"
+    )
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    train: Train = field(default_factory=Train)
+    export: Export = field(default_factory=Export)
+    calibration: Calibration = field(default_factory=Calibration)
+    check_drift: CheckDrift = field(default_factory=CheckDrift)
+    build: Build = field(default_factory=Build)
+    analyze_sensitivity: AnalyzeSensitivity = field(default_factory=AnalyzeSensitivity)
+    search_mixed: SearchMixed = field(default_factory=SearchMixed)
+    accuracy: Accuracy = field(default_factory=Accuracy)
+    profile_layers: ProfileLayers = field(default_factory=ProfileLayers)
+    benchmark: Benchmark = field(default_factory=Benchmark)

@@ -1,0 +1,91 @@
+"""params.yaml, or a composition of conf/, as checked and typed parameters."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from enginewright.config import plain
+from enginewright.config.checks import contradictions
+from enginewright.config.params import Params
+from enginewright.config.setting import faults_of_values
+from enginewright.errors import ConfigError, nearest
+
+PARAMS_FILE = Path("params.yaml")
+
+
+def read(path: Path = PARAMS_FILE) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ConfigError: the file is missing or is not YAML, holds an interpolation, a key is unknown, a value has the wrong
+            type or is out of range.
+    """
+    try:
+        plain.require_plain(path.read_text(encoding="utf-8"), path)
+        loaded = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} does not exist in {Path.cwd()}; run from the project's root, or write it with `enginewright"
+            " configure`"
+        ) from None
+    except YAMLError as fault:
+        raise ConfigError(
+            f"{path} is not valid YAML: {' '.join(str(fault).split())}; write it again with `enginewright configure`"
+        ) from None
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError(f"{path} is not a mapping; write it again with `enginewright configure`")
+    return check(loaded, where=str(path))
+
+
+def check(composed: DictConfig, where: str) -> Params:
+    """Turn a composed configuration into typed parameters.
+
+    Raises:
+        ConfigError: with the full key, the user's own value, what it should be, and the nearest valid choice.
+    """
+    _refuse_unknown_keys(composed, Params, "", where)
+    try:
+        merged = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Params), composed))
+    except OmegaConfBaseException as fault:
+        raise ConfigError(f"{where}: {fault.full_key or 'the configuration'}: {_reason(fault)}") from None
+    assert isinstance(merged, Params)  # OmegaConf.to_object of a structured Params
+    faults = [*faults_of_values(merged, composed), *contradictions(merged)]
+    if faults:
+        raise ConfigError(f"{where}: " + "; ".join(f"{key}: {fault}" for key, fault in faults))
+    return merged
+
+
+def _reason(fault: OmegaConfBaseException) -> str:
+    """OmegaConf's sentence, with the nearest choice where it is about a choice."""
+    reason = str(fault.msg or fault).strip().splitlines()[0]
+    choices = re.search(r"expected one of \[(.*)\]", reason)
+    value = re.match(r"Invalid value '(.*?)'", reason)
+    if choices and value:
+        return f"'{value.group(1)}' is not a choice{nearest(value.group(1), choices.group(1).split(', '))}"
+    return reason
+
+
+def _refuse_unknown_keys(node: DictConfig, schema: type, prefix: str, where: str) -> None:
+    """OmegaConf names the unknown key; only we know the nearest valid one (omegaconf 2.3 does not say)."""
+    known = {f.name: f for f in fields(schema)}
+    defaults = schema()
+    for key in node:
+        name = str(key)
+        if name not in known:
+            raise ConfigError(f"{where}: {prefix}{name} is not a setting{nearest(name, known)}")
+        default, value = getattr(defaults, name), node._get_node(key)
+        if is_dataclass(default) and not isinstance(value, DictConfig):
+            raise ConfigError(
+                f"{where}: {prefix}{name} is {value} and must be a section with"
+                f" {', '.join(f.name for f in fields(default))}"
+            )
+        if isinstance(default, list) and not isinstance(value, ListConfig):
+            raise ConfigError(f"{where}: {prefix}{name} is {value} and must be a list, such as {default}")
+        if is_dataclass(default) and isinstance(value, DictConfig):
+            _refuse_unknown_keys(value, type(default), f"{prefix}{name}.", where)

@@ -1,0 +1,107 @@
+"""Combinations that cannot work, each in its sentence."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from enginewright import config
+from enginewright.errors import ConfigError
+from support.project import ROOT
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        pytest.param(
+            ["data.calibration_images=2000"],
+            "data.calibration_images: 2000 images are asked for and data.calibration_pool sets 1000 apart; raise the"
+            " pool or ask for fewer",
+            id="more-images-than-the-pool",
+        ),
+        pytest.param(
+            ["build.profile.opt=500"],
+            "build.profile: min 1 <= opt 500 <= max 128 does not hold",
+            id="profile-out-of-order",
+        ),
+        pytest.param(
+            ["accuracy.gated=[int8,fp32]"],
+            "accuracy.gated: holds fp32, which the others are measured against; leave it out",
+            id="gated-by-itself",
+        ),
+        pytest.param(
+            ["accuracy.batch_size=200"],
+            "accuracy.batch_size: 200 is over build.profile.max = 128; raise the profile or lower the batch",
+            id="batch-beyond-the-profile",
+        ),
+        pytest.param(
+            ["benchmark.batch_curve=[1,256]"],
+            "benchmark.batch_curve: 256 is over build.profile.max = 128; raise the profile or lower the batch",
+            id="curve-beyond-the-profile",
+        ),
+        pytest.param(
+            ["build.profile.min=2"],
+            "benchmark.batch_curve: 1 is under build.profile.min = 2; leave it out",
+            id="curve-below-the-profile",
+        ),
+        pytest.param(
+            ["benchmark.scenarios=[server]", "benchmark.server.max_batch=256"],
+            "benchmark.server.max_batch: 256 is over build.profile.max = 128; raise the profile or lower the batch",
+            id="server-beyond-the-profile",
+        ),
+        pytest.param(
+            ["benchmark.scenarios=[multi_stream]", "benchmark.samples_per_query=256"],
+            "benchmark.samples_per_query: 256 is over build.profile.max = 128; raise the profile or lower the batch",
+            id="query-beyond-the-profile",
+        ),
+        pytest.param(
+            ["benchmark.scenarios=[offline,offline]"],
+            "benchmark.scenarios: [offline, offline] must name one scenario at least, and none twice",
+            id="scenario-twice",
+        ),
+        pytest.param(
+            ["benchmark.scenarios=[]"],
+            "benchmark.scenarios: [] must name one scenario at least, and none twice",
+            id="no-scenario",
+        ),
+        pytest.param(
+            ["data.preprocessing.mean=[0.5,0.5,0.5]"],
+            "data.preprocessing.mean: [0.5, 0.5, 0.5] has 3 values for 1 channels (gray)",
+            id="channels-and-mean",
+        ),
+        pytest.param(
+            ["data.preprocessing.crop=[28]"],
+            "data.preprocessing.crop: [28] is not [height, width] in pixels",
+            id="crop",
+        ),
+        pytest.param(
+            ["model.input_shape=[3,28,28]"],
+            "model.input_shape: [3, 28, 28] is not what data.preprocessing makes, [1, 28, 28]; change one of the two",
+            id="shape",
+        ),
+        pytest.param(
+            ["data.preprocessing.layout=nhwc"],
+            "model.input_shape: [1, 28, 28] is not what data.preprocessing makes, [28, 28, 1]; change one of the two",
+            id="layout",
+        ),
+    ],
+)
+def test_a_contradiction_is_named(changes: list[str], sentence: str) -> None:
+    params = OmegaConf.load(ROOT / "params.yaml")
+    assert isinstance(params, DictConfig)
+    for change in changes:
+        key, _, value = change.partition("=")
+        OmegaConf.update(params, key, OmegaConf.create(f"x: {value}").x, merge=False)
+    with pytest.raises(ConfigError) as fault:
+        config.check(params, "params.yaml")
+    assert str(fault.value) == f"params.yaml: {sentence}"
+
+
+@pytest.mark.parametrize(
+    "change", ["benchmark.server.max_batch=256", "benchmark.samples_per_query=256"], ids=["server", "multi_stream"]
+)
+def test_a_batch_of_a_scenario_that_does_not_run_is_not_held_against_the_profile(change: str) -> None:
+    params = OmegaConf.load(ROOT / "params.yaml")
+    assert isinstance(params, DictConfig)
+    params.merge_with_dotlist([change])
+    config.check(params, "params.yaml")
