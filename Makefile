@@ -5,7 +5,9 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
-VENV ?= .venv
+# Where to install: an activated environment (conda's base is nobody's project, and left alone), else .venv; or VENV=/any/path.
+CONDA := $(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX))
+VENV ?= $(firstword $(VIRTUAL_ENV) $(CONDA) .venv)
 # The versions that were tested; CONSTRAINTS= takes the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
 # For pip, for example an index with CPU builds of PyTorch: make repro PIP_ARGS='--extra-index-url URL'
@@ -13,17 +15,21 @@ PIP_ARGS ?=
 PYTEST_ARGS ?=
 RTX ?= tensorrt-rtx>=1.7,<1.8
 
-BIN := $(CURDIR)/$(VENV)/bin
+BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+# two processes; the failures and the reruns of tests/pipeline share a reproduced project each
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 # A stamp's name holds the hash of what was installed, so that git, which sets times as it likes, starts no installation.
-HASH := $(shell cat pyproject.toml $(CONSTRAINTS) | sha256sum | cut -c1-16)
-HOST := $(VENV)/.host-$(HASH)
-DEV := $(VENV)/.dev-$(HASH)
+HASH := $(shell cat pyproject.toml setup.py $(CONSTRAINTS) | sha256sum | cut -c1-16)
+stamp = $(VENV)/.enginewright-$(1)-$(HASH)
+CHECK := $(call stamp,check)
+HOST := $(call stamp,host)
+TEST := $(call stamp,test)
 
 # `cmd: exec python -m stages...` in dvc.yaml takes the first python of the PATH.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: repro test check fix rtx bench plots clean help
+.PHONY: repro test-fast test test-full check fix rtx bench plots clean help
 
 repro: $(HOST) ## run whatever is stale of the pipeline, then what differs from the committed metrics and the precisions side by side
 	$(BIN)/dvc repro
@@ -31,11 +37,16 @@ repro: $(HOST) ## run whatever is stale of the pipeline, then what differs from 
 	$(BIN)/dvc metrics diff
 	$(BIN)/enginewright compare
 
-test: check ## check, then run the tests (PYTEST_ARGS='tests/config -q' for some of them)
-	@# two processes; the failures and the reruns of tests/pipeline share a reproduced project each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+test-fast: $(TEST) ## the tests that take less than about a second each, to run while you work (PYTEST_ARGS='tests/config' for some)
+	$(PYTEST) -m 'not (slow or pipeline or full)' $(PYTEST_ARGS)
 
-check: $(DEV) ## ruff, mypy --strict, the import direction, params.yaml against conf/
+test: $(TEST) check ## check, then every test but the long ones; what .ci/run runs
+	$(PYTEST) -m 'not full' $(PYTEST_ARGS)
+
+test-full: $(TEST) check ## check, then every test: long fuzz, sweeps, every experiment, fresh environments
+	$(PYTEST) $(PYTEST_ARGS)
+
+check: $(CHECK) ## ruff, mypy --strict, the import direction, params.yaml against conf/; installs no torch
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tests/runtimes/tensorrt/typings.py .typings
@@ -43,7 +54,7 @@ check: $(DEV) ## ruff, mypy --strict, the import direction, params.yaml against 
 	$(BIN)/lint-imports
 	$(BIN)/enginewright configure --check
 
-fix: $(DEV) ## let ruff repair and format what it can
+fix: $(CHECK) ## let ruff repair and format what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -54,17 +65,17 @@ rtx: $(HOST) ## add TensorRT-RTX, which builds engines for RTX GPUs without havi
 	$(PIP) '$(RTX)'
 	$(BIN)/python -c 'import tensorrt_rtx as t; print("TensorRT-RTX", t.__version__)'
 
-bench: $(DEV) ## measure the price of the harness itself; writes benchmarks/results/
+bench: $(TEST) ## measure the price of the harness itself; writes benchmarks/results/
 	$(BIN)/python -m benchmarks.noop_repro
 	$(BIN)/python -m benchmarks.stage_startup
 
 clean: ## remove outputs and caches of tools; keeps .venv, the committed metrics, and DVC's cache, which restores the outputs
 	rm -rf dvc_plots outputs multirun build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	if [ -d artifacts ]; then find artifacts -mindepth 1 -maxdepth 1 ! -name metrics -exec rm -rf {} +; fi
-	find . -name __pycache__ -not -path './$(VENV)/*' -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -72,12 +83,18 @@ $(VENV)/bin/python:
 $(HOST): | $(VENV)/bin/python
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	$(PIP) -e '.[host]'
-	@rm -f $(VENV)/.host-*
+	@rm -f $(VENV)/.enginewright-host-*
 	@touch $@
 
-$(DEV): $(HOST)
-	$(PIP) -e '.[host,dev]'
+$(CHECK): | $(VENV)/bin/python
+	@echo "installing into $(VENV)"
+	$(PIP) -e '.[pipeline,dev]'
 	@# stubs only: its dependency is TensorRT itself, of gigabytes
 	$(PIP) --no-deps tensorrt-stubs
-	@rm -f $(VENV)/.dev-*
+	@rm -f $(VENV)/.enginewright-check-*
+	@touch $@
+
+$(TEST): $(HOST) $(CHECK)
+	$(PIP) -e '.[host,dev,loadgen]'
+	@rm -f $(VENV)/.enginewright-test-*
 	@touch $@

@@ -1,16 +1,58 @@
-"""Enginewright: the reproducible road from a PyTorch model to calibrated TensorRT engines."""
+"""Enginewright: the reproducible road from a PyTorch model to calibrated TensorRT engines.
+
+What an application needs is exported here, and imported on first use: `import enginewright` loads no other package.
+"""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
 from enginewright._version import __version__
 
 if TYPE_CHECKING:
+    from enginewright.data.preprocessing import preprocess
+    from enginewright.errors import (
+        CalibrationMismatch,
+        ConfigError,
+        DataError,
+        EngineInputError,
+        EnginewrightError,
+        GateFailed,
+        ModelError,
+        RuntimeUnavailable,
+        StaleArtifact,
+    )
     from enginewright.runtimes.base import Engine
 
-__all__ = ["__version__", "load"]
+__all__ = [
+    "CalibrationMismatch",
+    "ConfigError",
+    "DataError",
+    "Engine",
+    "EngineInputError",
+    "EnginewrightError",
+    "GateFailed",
+    "ModelError",
+    "RuntimeUnavailable",
+    "StaleArtifact",
+    "__version__",
+    "load",
+    "preprocess",
+]
+
+_HOMES = {"Engine": "enginewright.runtimes.base", "preprocess": "enginewright.data.preprocessing"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'enginewright' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES.get(name, "enginewright.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load(path: Union[str, Path]) -> Engine:

@@ -152,8 +152,7 @@ def groups(conf: Path = CONF) -> dict[str, list[str]]:
     """The config groups and the options of each, by file name."""
     return {
         folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
-        for folder in sorted(conf.iterdir())
-        if folder.is_dir()
+        for folder in sorted({file.parent for file in conf.glob("*/*.yaml")})
     }
 
 

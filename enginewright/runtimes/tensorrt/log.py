@@ -104,7 +104,7 @@ def fold(messages: Iterable[str]) -> list[str]:
 def as_logger(trt: Bindings, log: BuildLog) -> tensorrt.ILogger:
     """An ILogger of this library that writes to `log`. It must outlive every object made with it."""
 
-    class Logger(trt.ILogger):  # type: ignore[name-defined, misc]  # the base is known at run time only
+    class Logger(trt.ILogger):  # type: ignore[name-defined]  # the base is known at run time only
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 

@@ -30,7 +30,7 @@ def profile_layers(trt: ModuleType, program: Program, stream: Any, runs: int, la
     """
     totals: dict[str, float] = {}
 
-    class Profiler(trt.IProfiler):  # type: ignore[misc,name-defined]
+    class Profiler(trt.IProfiler):  # type: ignore[name-defined]
         def __init__(self) -> None:
             trt.IProfiler.__init__(self)
 

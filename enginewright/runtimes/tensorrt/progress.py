@@ -49,7 +49,7 @@ def _monitor(trt: Any, progress: Progress) -> tensorrt.IProgressMonitor:
     """A monitor that draws one bar a phase. TensorRT calls it from its own threads; rich locks for itself."""
     tasks: dict[str, TaskID] = {}
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # the base is known at run time only
+    class Monitor(trt.IProgressMonitor):  # the base is known at run time only
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
 
