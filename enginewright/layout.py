@@ -120,6 +120,11 @@ class Layout:
         return self.artifacts / "pareto/pareto.csv"
 
     @property
+    def gate(self) -> Path:
+        """The verdict on the whole run."""
+        return self.artifacts / "gate/verdict.json"
+
+    @property
     def metrics(self) -> Path:
         """The metrics that git tracks; see `metrics_of`."""
         return self.artifacts / "metrics"
@@ -165,10 +170,12 @@ SEALED = (
             _OF_ANY.drift / "report.json",
             _OF_ANY.accuracy / "predictions.csv",
             _OF_ANY.accuracy / "metrics.json",
+            _OF_ANY.accuracy / "verdict.json",
             _OF_ANY.profile / "layers.csv",
             _OF_ANY.benchmark / "windows.csv",
             _OF_ANY.benchmark / "metrics.json",
             _OF_ANY.pareto,
+            _OF_ANY.gate,
         )
     ),
 )

@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from enginewright.accuracy.gate import Outcome, sections
+from enginewright.accuracy.gate import sections
 from enginewright.benchmark.int8_speed import slower
 from enginewright.config import QUANTIZED, Calibration, Data, Precision, ScenarioName
 from enginewright.errors import StaleArtifact
+from enginewright.results import Outcome
 from enginewright.tasks.base import FP32
 
 if TYPE_CHECKING:

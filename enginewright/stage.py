@@ -76,7 +76,7 @@ class Stage:
         manifest.seal(artifact, self.name, inputs, target, settings, self.paths)
 
     def write_metrics(self, metrics: Metrics) -> None:
-        """Write artifacts/metrics/<stage>.json now; a stage whose gate fails calls this before it raises."""
+        """Write artifacts/metrics/<stage>.json now; a stage that may still fail calls this before it raises."""
         manifest.write_json(self.paths.metrics_of(self.name), metrics)
 
     def seal_metrics(self, artifact: Path, metrics: Metrics, inputs: Iterable[Path], target: TargetFingerprint) -> None:

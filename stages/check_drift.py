@@ -8,8 +8,8 @@ from pathlib import Path
 from enginewright import drift, manifest
 from enginewright.calibration.cache import read_calibration
 from enginewright.data import ImageSet
-from enginewright.errors import GateFailed, RuntimeUnavailable
 from enginewright.layout import Layout
+from enginewright.results import Drift
 from enginewright.runtimes.base import Task
 from enginewright.runtimes.checked import require_checked
 from enginewright.runtimes.onnxruntime import RUNTIME as OBSERVER
@@ -18,9 +18,7 @@ from enginewright.stage import Stage, script
 
 @script
 def check_drift(stage: Stage) -> None:
-    """Table, report and metrics are written in any case; drift is a warning, and with check_drift.fail the end of the
-    stage.
-    """
+    """Record table, report and metrics; drift is a warning, and with check_drift.fail `gate` stops the pipeline."""
     from rich.console import Console
 
     settings = stage.params.check_drift
@@ -36,16 +34,13 @@ def check_drift(stage: Stage) -> None:
     with manifest.replacing(stage.paths.drift / "drift.csv") as temporary:
         table.to_csv(temporary, index=False)
     counts = {f"{name}_images": len(images) for name, images in sets.items()}
+    found = drift.metrics(table)
+    verdict = Drift(drift.verdict(table), drifted_tensors=found["drifted_tensors"])
     inputs = [stage.paths.model, stage.paths.calibration_cache, *(images.files[0] for images in sets.values())]
     with stage.output(stage.paths.drift / "report.json", inputs, settings=dataclasses.asdict(settings)) as temporary:
-        manifest.write_json(
-            temporary, {"verdict": drift.verdict(table), **counts, "tensors": table.to_dict(orient="records")}
-        )
-    found = drift.metrics(table)
+        manifest.write_json(temporary, {**verdict.to_json(), **counts, "tensors": table.to_dict(orient="records")})
     stage.write_metrics({"observed": True, **counts, **found})
     drift.show(table, Console())
-    if settings.fail and found["drifted_tensors"]:
-        raise GateFailed(f"{drift.verdict(table)} ({stage.paths.drift}/drift.csv); or set check_drift.fail=false")
 
 
 def _folders(paths: Layout) -> dict[str, Path]:
@@ -53,14 +48,12 @@ def _folders(paths: Layout) -> dict[str, Path]:
 
 
 def _not_observed(stage: Stage, why: str) -> None:
-    """A target without ONNX Runtime goes on: what the check would have found is said to be unknown. Raises
-    RuntimeUnavailable if check_drift.fail.
-    """
-    if stage.params.check_drift.fail:
-        raise RuntimeUnavailable(f"drift cannot be checked: {why}; or set check_drift.fail=false")
+    """A target without ONNX Runtime goes on: what the check would have found is said to be unknown."""
     print(f"check_drift: drift was not checked: {why}; then run `dvc repro -f -s check_drift`")
     with stage.output(stage.paths.drift / "report.json") as temporary:
-        manifest.write_json(temporary, {"verdict": f"not checked: {why}", "tensors": []})
+        manifest.write_json(
+            temporary, {**Drift(f"drift was not checked: {why}", observed=False).to_json(), "tensors": []}
+        )
     stage.write_metrics({"observed": False})
 
 

@@ -1,4 +1,4 @@
-"""validate_accuracy: every engine over the whole validation set, compared with FP32 image by image, and the gate."""
+"""validate_accuracy: every engine over the whole validation set, compared with FP32 image by image, and its verdict."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from enginewright.accuracy import gate, report
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.config import Precision
 from enginewright.data import ImageSet
-from enginewright.errors import GateFailed
 from enginewright.runtimes import built_engines
 from enginewright.runtimes.checked import require_engines
 from enginewright.stage import Stage, script
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 @script
 def validate_accuracy(stage: Stage) -> None:
-    """Metrics and tables are written before the gate is judged: a failed gate shows what it failed on."""
+    """Record tables, metrics and the verdict on each engine; `gate` is the stage that fails."""
     settings, target, task = stage.params.accuracy, read_target(stage.paths.target), get_task(stage.params.model.task)
     runtime, engines = built_engines(target, stage.paths)
     images = ImageSet.open(stage.paths.validation)
@@ -58,14 +57,10 @@ def validate_accuracy(stage: Stage) -> None:
     }
     stage.write_metrics(metrics)
     stage.seal_metrics(stage.paths.accuracy / "metrics.json", metrics, [*engines.values(), *images.files], target)
+    judgement = gate.judgement(task, verdicts, classes, settings)
+    with stage.output(stage.paths.accuracy / "verdict.json", [*engines.values(), *images.files], target) as temporary:
+        manifest.write_json(temporary, judgement.to_json())
     report.show(task, metrics, manifests, verdicts)
-    stopping = gate.stops(verdicts, settings)
-    if stopping:
-        raise GateFailed(
-            "; ".join(
-                gate.failure(task, verdict, precision, classes, settings) for precision, verdict in stopping.items()
-            )
-        )
 
 
 def _write_tables(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Optional
 
 from enginewright.config import Accuracy, GateMode, Precision, Undecided
 from enginewright.errors import DataError
 from enginewright.layout import Layout
+from enginewright.results import NOT_GATED, Judgement, Outcome
 from enginewright.statistics import Estimate
 from enginewright.tasks.base import AGREEMENT, FP32, AccuracyTask, Evaluation, Targets
 
@@ -24,17 +24,6 @@ ROUNDING = 1e-9  # a bound such as 0.99 x 0.98 is no exact binary fraction; no i
 WORST_CLASSES = 3
 MOST_IMAGES = 10_000_000  # that a verdict asks for; beyond, the metric lies on its bound
 SQNR = "sqnr_db"
-NOT_GATED = (  # the verdict on all engines where accuracy.gated names none: nothing passed, as nothing was asked
-    "not gated"
-)
-
-
-class Outcome(Enum):
-    """What an interval says of a bound; the worst comes last."""
-
-    passed = "passed"
-    undecided = "undecided"
-    failed = "failed"
 
 
 @dataclass(frozen=True)
@@ -210,6 +199,23 @@ def section(verdict: Verdict) -> dict[str, Any]:
 def sections(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The verdicts in what `metrics` returned or a file holds of it: precision -> verdict, value, low, high, bound."""
     return {name: section for name, section in found.items() if isinstance(section, Mapping)}
+
+
+def judgement(
+    task: AccuracyTask, verdicts: Mapping[Precision, Verdict], classes: Optional[pd.DataFrame], settings: Accuracy
+) -> Judgement:
+    """The verdicts for the stage `gate`, with the sentence of each gated engine that stops the pipeline.
+
+    `classes` is the task's table classes.csv, None if it has none.
+    """
+    return Judgement(
+        tuple(settings.gated),
+        {precision: verdict.outcome for precision, verdict in verdicts.items()},
+        {
+            precision: failure(task, verdict, precision, classes, settings)
+            for precision, verdict in stops(verdicts, settings).items()
+        },
+    )
 
 
 def stops(verdicts: Mapping[Precision, Verdict], settings: Accuracy) -> dict[Precision, Verdict]:

@@ -31,6 +31,7 @@ MEASURING = (
     "config",
     "data",
     "manifest.py",
+    "results.py",
     "runtimes",
     "sensitivity",
     "target.py",

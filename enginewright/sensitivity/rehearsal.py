@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from enginewright.accuracy import gate
-from enginewright.accuracy.gate import Outcome, Verdict
+from enginewright.accuracy.gate import Verdict
 from enginewright.config import Accuracy
+from enginewright.results import Outcome
 from enginewright.tasks.base import AccuracyTask, Evaluation, Figures
 
 

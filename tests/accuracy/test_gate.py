@@ -11,9 +11,10 @@ import pytest
 
 from enginewright.accuracy import gate
 from enginewright.accuracy.evaluate import together
-from enginewright.accuracy.gate import Outcome, Verdict, failure, judge, metrics, require_signal, sentence, stops
+from enginewright.accuracy.gate import Verdict, failure, judge, metrics, require_signal, sentence, stops
 from enginewright.config import Accuracy, GateMode, Precision, TaskName, Undecided
 from enginewright.errors import DataError
+from enginewright.results import Outcome
 from enginewright.tasks import get_task
 from enginewright.tasks.base import AccuracyTask, Evaluation, Outputs
 

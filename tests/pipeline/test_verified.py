@@ -38,15 +38,16 @@ READERS: dict[str, tuple[str, ...]] = {
     **{f"engines/{precision}/engine.onnx": MEASURING for precision in ("fp32", "fp16", "int8", "int8_mixed")},
     "accuracy/metrics.json": ("pareto",),
     "benchmark/metrics.json": ("pareto",),
+    **dict.fromkeys(
+        ("accuracy/verdict.json", "drift/report.json", "profile/layers.csv", "pareto/pareto.csv"), ("gate",)
+    ),
 }
 # Without a sidecar, as probe_target writes them in each run: they are compared with the machine and with params.yaml.
 COMPARED = {"target/target.json": (*BUILDS, *MEASURING), "target/calibrator.json": ("calibrate",)}
 FOR_PEOPLE = {
     "accuracy/predictions.csv",
-    "profile/layers.csv",
     "benchmark/windows.csv",
-    "drift/report.json",
-    "pareto/pareto.csv",
+    "gate/verdict.json",
 }  # no stage reads them
 
 

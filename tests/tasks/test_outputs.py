@@ -9,10 +9,11 @@ import numpy.typing as npt
 import pytest
 
 from enginewright.accuracy.evaluate import mean_of, together
-from enginewright.accuracy.gate import Outcome, failure, judge
+from enginewright.accuracy.gate import failure, judge
 from enginewright.config import Accuracy, Precision
 from enginewright.data import ImageSet
 from enginewright.errors import ModelError
+from enginewright.results import Outcome
 from enginewright.tasks.base import Evaluation, Outputs
 from enginewright.tasks.classification import TASK as CLASSIFICATION
 from enginewright.tasks.outputs import TASK

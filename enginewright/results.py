@@ -1,0 +1,109 @@
+"""What stages find out, as typed records: the terminal, DVC's metrics and whoever computes with figures read these.
+
+Each record goes to JSON and comes back: `from_json(to_json())` is the record itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from enginewright.config import Precision
+
+
+class Outcome(Enum):
+    """What an interval says of a bound; the worst comes last."""
+
+    passed = "passed"
+    undecided = "undecided"
+    failed = "failed"
+
+
+# The verdict on all engines where accuracy.gated names none: nothing passed, as nothing was asked.
+NOT_GATED = "not gated"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What validate_accuracy says of the engines that `accuracy.gated` names, for the stage `gate`.
+
+    An engine that was not judged did not pass: what is gated and in neither mapping stops the pipeline too.
+    """
+
+    gated: tuple[Precision, ...]
+    judged: Mapping[Precision, Outcome] = field(default_factory=dict)  # all engines that were held against FP32
+    stopping: Mapping[Precision, str] = field(default_factory=dict)  # of the gated ones: why not to go on, a sentence
+
+    @property
+    def verdict(self) -> str:
+        """The worst outcome of the gated engines."""
+        if not self.gated:
+            return NOT_GATED
+        found = [self.judged.get(precision, Outcome.failed) for precision in self.gated]
+        return max(found, key=list(Outcome).index).value
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was asked for, and all of it passed."""
+        return self.verdict == Outcome.passed.value
+
+    def reasons(self) -> Iterator[str]:
+        """Why the pipeline ends here, a sentence for each engine; none where it goes on."""
+        for precision in self.gated:
+            if precision in self.stopping:
+                yield self.stopping[precision]
+            elif self.judged.get(precision, Outcome.failed) is Outcome.failed:
+                yield f"{precision.value} is gated and {'failed' if precision in self.judged else 'was not judged'}"
+
+    def says(self) -> str:
+        """The verdict in words."""
+        names = ", ".join(precision.value for precision in self.gated)
+        return f"{names}: {self.verdict}" if names else f"{NOT_GATED}: accuracy.gated names no engine"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, precisions by name."""
+        return {
+            "gated": [precision.value for precision in self.gated],
+            "judged": {precision.value: outcome.value for precision, outcome in self.judged.items()},
+            "stopping": {precision.value: reason for precision, reason in self.stopping.items()},
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Judgement:
+        """The record of what `to_json` made."""
+        return cls(
+            tuple(map(Precision, content["gated"])),
+            {Precision(name): Outcome(outcome) for name, outcome in content["judged"].items()},
+            {Precision(name): str(reason) for name, reason in content["stopping"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What check_drift says of the validation images, for the stage `gate`."""
+
+    verdict: str  # a sentence
+    observed: bool = True  # False where ONNX Runtime is missing: nothing is known
+    drifted_tensors: int = 0
+
+    @property
+    def passed(self) -> bool:
+        """Whether the images were looked at and are alike; what is unknown did not pass."""
+        return self.observed and not self.drifted_tensors
+
+    def reasons(self) -> Iterator[str]:
+        """Why a pipeline that asks for images alike ends here; none where it goes on."""
+        if not self.passed:
+            table = " (artifacts/drift/drift.csv)" if self.observed else ""
+            yield f"{self.verdict}{table}; or set check_drift.fail=false"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"verdict": self.verdict, "observed": self.observed, "drifted_tensors": self.drifted_tensors}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Drift:
+        """The record of what `to_json` made, whatever lies beside it."""
+        return cls(str(content["verdict"]), bool(content["observed"]), int(content["drifted_tensors"]))

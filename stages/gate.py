@@ -1,0 +1,38 @@
+"""gate: the last stage. Ends the pipeline if an engine that must pass did not, after all that reports has reported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from enginewright import manifest
+from enginewright.errors import GateFailed
+from enginewright.results import Drift, Judgement
+from enginewright.stage import Stage, script
+
+
+@script
+def gate(stage: Stage) -> None:
+    """Write the verdict in any case; then fail, with a sentence for each engine that `accuracy.gated` names."""
+    paths = stage.paths
+    read = [paths.accuracy / "verdict.json", paths.drift / "report.json", paths.profile / "layers.csv", paths.pareto]
+    for path in read:
+        manifest.verify(path)
+    judgement, drift = Judgement.from_json(_content(read[0])), Drift.from_json(_content(read[1]))
+    reasons = [*judgement.reasons(), *(drift.reasons() if stage.params.check_drift.fail else ())]
+    found = {"verdict": judgement.verdict, "passed": judgement.passed and not reasons, "reasons": reasons}
+    stage.write_metrics(found)
+    with stage.output(paths.gate, read) as temporary:
+        manifest.write_json(temporary, found)
+    print(f"gate: {judgement.says()}")
+    if reasons:
+        raise GateFailed("; ".join(reasons))
+
+
+def _content(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+if __name__ == "__main__":
+    gate()
