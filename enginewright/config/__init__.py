@@ -2,8 +2,13 @@
 
 `conf/` composes to params.yaml (`enginewright configure`, `dvc exp run -S`); stages read params.yaml and nothing else.
 The dataclasses are not frozen, because OmegaConf 2.3 cannot merge into a frozen structured config (docs/decisions/).
-YAML uses the names of Enum members.
+YAML uses the names of Enum members. An application that runs an engine has neither OmegaConf nor PyYAML, so `check` and
+`read`, which need them, are imported on first use.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from enginewright.config import answers as answers
 from enginewright.config.choices import (
@@ -35,7 +40,7 @@ from enginewright.config.measurement import (
     Stability as Stability,
 )
 from enginewright.config.model import Export as Export, Model as Model, Train as Train
-from enginewright.config.params import Params as Params
+from enginewright.config.params import PARAMS_FILE as PARAMS_FILE, Params as Params
 from enginewright.config.quantization import (
     Accuracy as Accuracy,
     AnalyzeSensitivity as AnalyzeSensitivity,
@@ -43,4 +48,14 @@ from enginewright.config.quantization import (
     CheckDrift as CheckDrift,
     SearchMixed as SearchMixed,
 )
-from enginewright.config.reading import PARAMS_FILE as PARAMS_FILE, check as check, read as read
+
+if TYPE_CHECKING:
+    from enginewright.config.reading import check as check, read as read
+
+
+def __getattr__(name: str) -> object:
+    if name not in ("check", "read"):
+        raise AttributeError(f"module 'enginewright.config' has no attribute '{name}'")
+    from enginewright.config import reading
+
+    return getattr(reading, name)

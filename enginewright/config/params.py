@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from enginewright.config.choices import RuntimeName
 from enginewright.config.data import Data
@@ -11,6 +12,8 @@ from enginewright.config.measurement import Benchmark, ProfileLayers
 from enginewright.config.model import Export, Model, Train
 from enginewright.config.quantization import Accuracy, AnalyzeSensitivity, Calibration, CheckDrift, SearchMixed
 from enginewright.config.setting import setting
+
+PARAMS_FILE = Path("params.yaml")
 
 
 @dataclass

@@ -12,11 +12,9 @@ from yaml import YAMLError
 
 from enginewright.config import plain
 from enginewright.config.checks import contradictions
-from enginewright.config.params import Params
+from enginewright.config.params import PARAMS_FILE, Params
 from enginewright.config.setting import faults_of_values
 from enginewright.errors import ConfigError, nearest
-
-PARAMS_FILE = Path("params.yaml")
 
 
 def read(path: Path = PARAMS_FILE) -> Params:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Any, Optional, Protocol, Union
-
-from omegaconf import DictConfig, ListConfig
 
 from enginewright.errors import nearest
 
@@ -138,14 +136,14 @@ def faults_of_values(node: object, written: object = None, prefix: str = "") -> 
     assert is_dataclass(node)
     for declared in fields(node):
         key, value = f"{prefix}{declared.name}", getattr(node, declared.name)
-        own = written.get(declared.name) if isinstance(written, DictConfig) else None
+        own = written.get(declared.name) if isinstance(written, Mapping) else None
         described = setting_of(declared)
         if described is None:
             yield from faults_of_values(value, own, f"{key}.")
             continue
         listed = isinstance(value, list)
         items = value if listed else [value]
-        quoted = own if listed and isinstance(own, ListConfig) else [own] if not listed else [None] * len(items)
+        quoted = [own] if not listed else own if isinstance(own, Sequence) else [None] * len(items)
         for item, shown in zip(items, quoted):
             if fault := described.fault(item, shown):
                 yield key, fault
