@@ -37,7 +37,9 @@ from enginewright.config import (
     Preprocessing,
     TaskName,
 )
-from enginewright.data import ImageSet, to_input
+from enginewright.data import Feeding, ImageSet
+from enginewright.data.preprocessing import to_input
+from enginewright.feeds import FloatInput
 from enginewright.graph.qdq import insert_qdq
 from enginewright.importers.pytorch import to_onnx
 from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session
@@ -166,7 +168,7 @@ def judge(name: str, seed: int, sets: dict[str, ImageSet]) -> list[dict[str, Any
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(to_onnx(network, Model(input_shape=[1, 28, 28]), Export()))
-        feeds = sets["calibration"].feeds("input", Preprocessing(), BATCH)
+        feeds = Feeding(sets["calibration"], Preprocessing()).batches([FloatInput("input")], BATCH)
         cache = RUNTIME.calibrate(path, feeds, Calibration(algorithm=CalibrationAlgorithm.minmax))
         fp32 = evaluator.evaluate(
             OnnxRuntimeEngine(path, open_session(str(path)), SPEED_BATCH), Precision.fp32, "logits"

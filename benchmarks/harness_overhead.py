@@ -28,7 +28,7 @@ from enginewright.benchmark.samples import Recorder, Samples
 from enginewright.benchmark.schedule import Offline, Plan, Scenario, Server, SingleStream
 from enginewright.benchmark.system import EngineSystem
 from enginewright.config import Build, Preprocessing, RuntimeName
-from enginewright.data import ImageSet
+from enginewright.data import Feeding, ImageSet
 from enginewright.runtimes import runtime_named
 from enginewright.runtimes.base import Engine
 
@@ -92,7 +92,8 @@ def measure(engine: Engine, rounds: int, seconds: float) -> tuple[list[dict[str,
 def system(engine: Engine, batch: int) -> EngineSystem:
     """Random images, as the stage feeds its real ones."""
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 28, 28, 1), np.uint8)
-    return EngineSystem(engine, ImageSet(pixels, None, (), tuple(map(str, range(IMAGES))), []), Preprocessing(), batch)
+    images = ImageSet(pixels, None, (), tuple(map(str, range(IMAGES))), [])
+    return EngineSystem(engine, Feeding(images, Preprocessing()), batch)
 
 
 def own(name: str) -> Scenario:

@@ -31,9 +31,10 @@ from enginewright.benchmark.samples import Recorder, Samples
 from enginewright.benchmark.schedule import Offline, Plan, Scenario, SingleStream
 from enginewright.benchmark.system import EngineSystem
 from enginewright.config import Build, Export, Model, Precision, Preprocessing
-from enginewright.data import ImageSet
+from enginewright.data import Feeding, ImageSet
+from enginewright.feeds import Feeds
 from enginewright.importers.pytorch import to_onnx
-from enginewright.runtimes.base import Engine, Feeds, overlapped
+from enginewright.runtimes.base import Engine, overlapped
 from enginewright.runtimes.onnxruntime import RUNTIME
 
 GOAL = 0.03
@@ -119,7 +120,8 @@ def compare(engine: Counting, size: int, name: str, turns: int, seconds: float) 
     batch = BATCHES[name]
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, size, size, 1), np.uint8)
     images = ImageSet(pixels, None, (), tuple(map(str, range(IMAGES))), [])
-    system = EngineSystem(cast(Engine, engine), images, Preprocessing(crop=[size, size], mean=[0.5], std=[0.5]), batch)
+    feeding = Feeding(images, Preprocessing(crop=[size, size], mean=[0.5], std=[0.5]))
+    system = EngineSystem(cast(Engine, engine), feeding, batch)
     expected = drive(OWN[name], system, engine, batch, min(2.0, seconds)).queries_per_second
     found: list[Turn] = []
     for _ in range(turns):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Union
 from enginewright._version import __version__
 
 if TYPE_CHECKING:
-    from enginewright.data.preprocessing import preprocess
+    from enginewright.data.recipes import preprocess
     from enginewright.errors import (
         CalibrationMismatch,
         ConfigError,
@@ -42,7 +42,7 @@ __all__ = [
     "preprocess",
 ]
 
-_HOMES = {"Engine": "enginewright.runtimes.base", "preprocess": "enginewright.data.preprocessing"}
+_HOMES = {"Engine": "enginewright.runtimes.base", "preprocess": "enginewright.data.recipes"}
 
 
 def __getattr__(name: str) -> object:

@@ -69,3 +69,6 @@ class Registry(Generic[T]):
         # Python 3.9 returns a dictionary of groups, and cannot select
         chosen = found.select(group=group) if hasattr(found, "select") else found.get(group, ())
         return {entry.name: entry for entry in chosen}
+
+
+RECIPES: Registry[object] = Registry("recipes", {"crop": "enginewright.data.recipes.crop:RECIPE"})

@@ -10,7 +10,7 @@ from enginewright.benchmark.clock import Interruption
 from enginewright.benchmark.load import Bench
 from enginewright.benchmark.observer import Observer
 from enginewright.benchmark.telemetry import rss_mib
-from enginewright.data import ImageSet
+from enginewright.data import Feeding, ImageSet
 from enginewright.runtimes import built_engines
 from enginewright.runtimes.checked import require_engines
 from enginewright.stage import Stage, script
@@ -28,7 +28,8 @@ def benchmark_sustained(stage: Stage) -> None:
     measured = {}
     gpu = target.device if target.compute_capability else None
     with stage.device(target.device), Observer(gpu) as observer, Interruption() as interruption:
-        bench = Bench(images, stage.params.data.preprocessing, settings, interruption=interruption, observer=observer)
+        feeding = Feeding(images, stage.params.data.preprocessing)
+        bench = Bench(feeding, settings, interruption=interruption, observer=observer)
         for precision, path in engines.items():
             resident = rss_mib()
             with runtime.load(path) as engine:

@@ -11,9 +11,9 @@ from enginewright.calibration import ranges
 from enginewright.calibration.bias import Shifts, to_text
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import RuntimeName
-from enginewright.data import ImageSet
-from enginewright.data.preprocessing import Batch
+from enginewright.data import Feeding, ImageSet
 from enginewright.errors import RuntimeUnavailable, StaleArtifact
+from enginewright.feeds import Feeds, FloatInput
 from enginewright.runtimes import get_runtime
 from enginewright.runtimes.base import Runtime, Task
 from enginewright.runtimes.checked import require_checked
@@ -64,9 +64,9 @@ def _calibrator(wanted: RuntimeName, described: Path) -> Runtime:
     return runtime
 
 
-def _feeds(stage: Stage, images: ImageSet) -> Iterator[dict[str, Batch]]:
-    params = stage.params
-    return images.feeds(params.model.input_name, params.data.preprocessing, params.calibration.batch_size)
+def _feeds(stage: Stage, images: ImageSet) -> Iterator[Feeds]:
+    feeding = Feeding(images, stage.params.data.preprocessing)
+    return feeding.batches([FloatInput(stage.params.model.input_name)], stage.params.calibration.batch_size)
 
 
 def _write_correction(stage: Stage, shifts: Shifts, images: ImageSet) -> Optional[str]:

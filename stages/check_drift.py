@@ -7,7 +7,8 @@ from pathlib import Path
 
 from enginewright import drift, manifest
 from enginewright.calibration.cache import read_calibration
-from enginewright.data import ImageSet
+from enginewright.data import Feeding, ImageSet
+from enginewright.feeds import FloatInput
 from enginewright.layout import Layout
 from enginewright.results import Drift
 from enginewright.runtimes.base import Task
@@ -28,16 +29,19 @@ def check_drift(stage: Stage) -> None:
     require_checked(stage.paths)
     cache = read_calibration(stage.paths)
     sets = {name: _at_most(ImageSet.open(folder), settings.images) for name, folder in _folders(stage.paths).items()}
-    reading = stage.params.model.input_name, stage.params.data.preprocessing, stage.params.calibration.batch_size
-    seen = {name: OBSERVER.observe(stage.paths.model, images.feeds(*reading), cache) for name, images in sets.items()}
+    inputs, batch = [FloatInput(stage.params.model.input_name)], stage.params.calibration.batch_size
+    seen = {}
+    for name, images in sets.items():
+        feeds = Feeding(images, stage.params.data.preprocessing).batches(inputs, batch)
+        seen[name] = OBSERVER.observe(stage.paths.model, feeds, cache)
     table = drift.compare(cache, seen["calibration"], seen["validation"], settings)
     with manifest.replacing(stage.paths.drift / "drift.csv") as temporary:
         table.to_csv(temporary, index=False)
     counts = {f"{name}_images": len(images) for name, images in sets.items()}
     found = drift.metrics(table)
     verdict = Drift(drift.verdict(table), drifted_tensors=found["drifted_tensors"])
-    inputs = [stage.paths.model, stage.paths.calibration_cache, *(images.files[0] for images in sets.values())]
-    with stage.output(stage.paths.drift / "report.json", inputs, settings=dataclasses.asdict(settings)) as temporary:
+    made_from = [stage.paths.model, stage.paths.calibration_cache, *(images.files[0] for images in sets.values())]
+    with stage.output(stage.paths.drift / "report.json", made_from, settings=dataclasses.asdict(settings)) as temporary:
         manifest.write_json(temporary, {**verdict.to_json(), **counts, "tensors": table.to_dict(orient="records")})
     stage.write_metrics({"observed": True, **counts, **found})
     drift.show(table, Console())

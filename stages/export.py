@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from enginewright.data import ImageSet
+from enginewright.data import Feeding, ImageSet
+from enginewright.feeds import FloatInput
 from enginewright.importers.pytorch import BATCHES, compare, metrics, require_equal, require_task, to_onnx
 from enginewright.models.code import watching
 from enginewright.models.loading import load_model
@@ -13,9 +14,9 @@ from enginewright.stage import Stage, script
 def export(stage: Stage) -> None:
     """The metrics are written before the tolerance is held, so that a failed stage shows by how much."""
     interface, settings = stage.params.model, stage.params.export
-    images = next(
-        ImageSet.open(stage.paths.calibration_images).batches(stage.params.data.preprocessing, max(BATCHES)), None
-    )
+    feeding = Feeding(ImageSet.open(stage.paths.calibration_images), stage.params.data.preprocessing)
+    fed = next(feeding.batches([FloatInput(interface.input_name)], max(BATCHES)), None)
+    images = fed[interface.input_name] if fed else None
     with watching(interface, stage_reads=True):  # what `forward` imports counts too
         model = load_model(interface)
         require_task(model, interface)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from enginewright import manifest
 from enginewright.benchmark import layers
-from enginewright.data import ImageSet
+from enginewright.data import Feeding, ImageSet
 from enginewright.runtimes import built_engines
 from enginewright.runtimes.checked import require_engines
 from enginewright.stage import Metrics, Stage, script
@@ -24,14 +24,13 @@ def profile_layers(stage: Stage) -> Metrics:
     runtime, engines = built_engines(target, stage.paths)
     require_engines(engines, target)
     images = ImageSet.open(stage.paths.validation)
+    feeding = Feeding(images, stage.params.data.preprocessing)
     profiles, batch = {}, settings.batch_size
     with stage.device(target.device):
         for precision, path in engines.items():
             with runtime.load(path) as engine:
                 batch = min(batch, engine.max_batch)
-                profiles[precision.value] = layers.profile(
-                    engine, images, stage.params.data.preprocessing, batch, settings.runs
-                )
+                profiles[precision.value] = layers.profile(engine, feeding, batch, settings.runs)
 
     table, comparison = layers.layer_table(profiles), layers.side_by_side(profiles)
     for name, content in {"top.csv": layers.top_layers(table), "side_by_side.csv": comparison}.items():

@@ -25,8 +25,7 @@ from enginewright import manifest
 from enginewright.calibration import bias
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Calibration, CalibrationAlgorithm, ChannelOrder, DataSource, Preprocessing, RuntimeName
-from enginewright.data import to_input
-from enginewright.data.preprocessing import to_pixels
+from enginewright.data.preprocessing import cropped, to_input
 from enginewright.data.sources import open_source
 from enginewright.layout import Layout
 from enginewright.runtimes import runtime_named
@@ -47,7 +46,7 @@ def photographs(held_out: bool, count: int) -> npt.NDArray[np.uint8]:
         sample for sample in open_source(DataSource.photographs, Path()).samples() if sample.held_out is held_out
     ]
     chosen = [samples[index] for index in np.linspace(0, len(samples) - 1, count).astype(int)]
-    return np.stack([to_pixels(sample.load(), IMAGENET, sample.name) for sample in chosen])
+    return np.stack([cropped(sample.load(), IMAGENET, sample.name)[0] for sample in chosen])
 
 
 def batches(

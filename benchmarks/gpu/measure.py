@@ -25,7 +25,7 @@ from benchmarks.gpu import resnet50
 from benchmarks.gpu.common import Report, build, host_rss_mib, machine, settings, sqnr_db
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Calibration, CalibrationAlgorithm, ChannelOrder, Precision, PrecisionMode, Preprocessing
-from enginewright.data import to_input
+from enginewright.data.preprocessing import to_input
 from enginewright.runtimes.tensorrt import RUNTIME, memory
 from enginewright.runtimes.tensorrt.engine import LoadOptions, TensorRTEngine, load_engine
 

@@ -24,7 +24,7 @@ from benchmarks.gpu.common import OUT, Report, build, give_timings, machine, set
 from benchmarks.gpu.measure import MADE, WORK, Network, against, curve, drain, forever, gpu_state, open_engine
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, InputType, Precision, PrecisionMode, Profile
-from enginewright.runtimes.base import as_input
+from enginewright.feeds import as_input
 from enginewright.runtimes.tensorrt import RUNTIME, memory
 from enginewright.runtimes.tensorrt.engine import TensorRTEngine
 from enginewright.runtimes.tensorrt.interop import DeviceArray

@@ -22,7 +22,7 @@ from enginewright.benchmark.load import Bench
 from enginewright.benchmark.observer import Observer
 from enginewright.benchmark.telemetry import rss_mib
 from enginewright.config import Benchmark, Driver, ScenarioName
-from enginewright.data import ImageSet
+from enginewright.data import Feeding, ImageSet
 from enginewright.manifest import read
 from enginewright.runtimes.tensorrt import RUNTIME
 
@@ -43,7 +43,8 @@ class Images:
 
 def bench(benchmark: Benchmark, interruption: Interruption, observer: Observer) -> Bench:
     """The stage's own, over the photographs."""
-    return Bench(cast(ImageSet, Images()), PREPROCESSED, benchmark, interruption=interruption, observer=observer)
+    feeding = Feeding(cast(ImageSet, Images()), PREPROCESSED)
+    return Bench(feeding, benchmark, interruption=interruption, observer=observer)
 
 
 def load_options(name: str) -> dict[str, Any]:

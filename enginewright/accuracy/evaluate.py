@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.config import Precision, Preprocessing, answers
-from enginewright.data import ImageSet
+from enginewright.data import Feeding, ImageSet
 from enginewright.errors import DataError, ModelError
-from enginewright.runtimes.base import Engine, as_input
+from enginewright.runtimes.base import Engine
 from enginewright.tasks.base import AccuracyTask, Evaluation, Outputs
 
 IN_MEMORY = 256 * 2**20  # bytes of FP32's outputs; answers by pixel may be larger than the machine's memory
@@ -37,7 +37,7 @@ class Evaluator:
                 " check data.root"
             )
         self.task, self.images, self.targets, self.batch_size = task, images, task.targets(images), batch_size
-        self.preprocessing, self._shows_progress = preprocessing, shows_progress
+        self.feeding, self._shows_progress = Feeding(images, preprocessing), shows_progress
 
     def evaluate(
         self, engine: Engine, precision: Precision, output_name: str, reference: Optional[Outputs] = None
@@ -97,23 +97,22 @@ class Evaluator:
         from rich.console import Console
         from rich.progress import track
 
-        (spec,) = engine.inputs
-        batches = self.images.batches(self.preprocessing, self.batch_size)
+        batches = self.feeding.batches(engine.inputs, self.batch_size)
         total = -(-len(self.images) // self.batch_size)
-        for batch in track(
+        for feeds in track(
             batches,
             f"{precision.value:>4}: {len(self.images)} images",
             total,
             console=Console(stderr=True),
             disable=not self._shows_progress,
         ):
-            answered = engine.infer({spec.name: as_input(batch, spec)})
+            answered, fed = engine.infer(feeds), len(next(iter(feeds.values())))
             judged = answered if self.task.every_output else {output_name: answered[output_name]}
             for name, output in judged.items():
-                if not self.task.accepts(output.shape) or len(output) != len(batch):
+                if not self.task.accepts(output.shape) or len(output) != fed:
                     raise ModelError(
                         f"the output '{name}' of the {precision.value} engine has shape {list(output.shape)} for"
-                        f" {len(batch)} images, " + answers.remedy(self.task.name)
+                        f" {fed} images, " + answers.remedy(self.task.name)
                     )
             yield together(judged) if self.task.every_output else np.asarray(judged[output_name], np.float32)
 

@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from enginewright.benchmark.int8_speed import SLOWER, slower
-from enginewright.config import QUANTIZED, Precision, Preprocessing
-from enginewright.data import ImageSet, to_input
+from enginewright.config import QUANTIZED, Precision
+from enginewright.data import Feeding
 from enginewright.errors import DataError
-from enginewright.runtimes.base import Engine, LayerTime, TensorSpec, as_input
+from enginewright.runtimes.base import Engine, LayerTime
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,25 +29,18 @@ WIDTH = 48  # of names in printed tables and plots
 Profiles = Mapping[str, Sequence[LayerTime]]  # precision of the engine -> its layers
 
 
-def profile(
-    engine: Engine, images: ImageSet, preprocessing: Preprocessing, batch_size: int, runs: int
-) -> list[LayerTime]:
+def profile(engine: Engine, feeding: Feeding, batch_size: int, runs: int) -> list[LayerTime]:
     """Profile an engine on one batch of real images, repeated where there are fewer than `batch_size`.
 
     Raises:
         DataError: there is no image.
     """
-    if len(images) == 0:
+    if len(feeding) == 0:
         raise DataError(
             "the validation set holds no image to profile with; raise data.validation_images, or check data.root"
         )
-    (spec,) = engine.inputs
-    return engine.layer_times({spec.name: _batch(images, preprocessing, spec, min(batch_size, engine.max_batch))}, runs)
-
-
-def _batch(images: ImageSet, preprocessing: Preprocessing, spec: TensorSpec, size: int) -> npt.NDArray[Any]:
-    chosen = np.arange(size) % len(images)
-    return as_input(to_input(np.asarray(images.pixels[chosen]), preprocessing), spec)
+    rows = np.arange(min(batch_size, engine.max_batch)) % len(feeding)
+    return engine.layer_times(feeding.rows(rows, engine.inputs), runs)
 
 
 def layer_table(profiles: Profiles) -> pd.DataFrame:

@@ -19,8 +19,8 @@ from enginewright.benchmark.schedule import Offline, Plan, Scenario, Server, Sin
 from enginewright.benchmark.system import EngineSystem
 from enginewright.benchmark.telemetry import rss_mib
 from enginewright.benchmark.windows import window_table
-from enginewright.config import Benchmark, Driver, Preprocessing, ScenarioName
-from enginewright.data import ImageSet
+from enginewright.config import Benchmark, Driver, ScenarioName
+from enginewright.data import Feeding
 from enginewright.errors import RuntimeUnavailable
 from enginewright.runtimes.base import Engine
 
@@ -91,15 +91,14 @@ class Bench:
 
     def __init__(
         self,
-        images: ImageSet,
-        preprocessing: Preprocessing,
+        feeding: Feeding,
         settings: Benchmark,
         *,
         interruption: Interruption,
         observer: Observer,
     ) -> None:
         """`interruption` and `observer` are entered already."""
-        self._images, self._preprocessing, self._settings = images, preprocessing, settings
+        self._feeding, self._settings = feeding, settings
         self._interruption, self._observer = interruption, observer
 
     def measure(self, engine: Engine, precision: str, resident_before_mib: float) -> Measurement:
@@ -127,8 +126,7 @@ class Bench:
         settings, batch = self._settings, self._batch(name)
         system = EngineSystem(
             engine,
-            self._images,
-            self._preprocessing,
+            self._feeding,
             batch,
             settings.server.max_batch if name is ScenarioName.server else 0,
         )
@@ -192,7 +190,7 @@ class Bench:
         seconds, rows = self._settings.batch_curve_seconds, []
         for batch in self._settings.batch_curve:
             self._observer.phase(precision, f"batch {batch}", 2.1 * seconds)
-            system = EngineSystem(engine, self._images, self._preprocessing, batch)
+            system = EngineSystem(engine, self._feeding, batch)
             self.drive(SingleStream(), system, batch, 0.1 * seconds, LEAST_WARMUP_QUERIES)
             alone = self.drive(SingleStream(), system, batch, seconds, LEAST_CURVE_QUERIES)
             together = self.drive(Offline(), system, batch, seconds, LEAST_CURVE_QUERIES)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 
-from enginewright.config import Preprocessing
-from enginewright.data import ImageSet, to_input
+from enginewright.data import Feeding
 from enginewright.errors import DataError
-from enginewright.runtimes.base import Engine, as_input
-
-Feeds = Mapping[str, npt.NDArray[Any]]
+from enginewright.feeds import Feeds
+from enginewright.runtimes.base import Engine
 
 ROTATION_BYTES = 64 << 20  # of preprocessed images held ready: more than a CPU's caches, little beside a board's memory
 LEAST_BATCHES = 2
@@ -24,40 +20,37 @@ class EngineSystem:
     set in turn.
     """
 
-    def __init__(
-        self, engine: Engine, images: ImageSet, preprocessing: Preprocessing, batch: int, largest: int = 0
-    ) -> None:
+    def __init__(self, engine: Engine, feeding: Feeding, batch: int, largest: int = 0) -> None:
         """Preprocess and lay out the images where the engine copies from fastest.
 
         Args:
-            engine: loaded, with one input.
-            images: in stored order; repeated where there are fewer than a query needs.
-            preprocessing: of `data`.
+            engine: loaded.
+            feeding: of images in stored order; repeated where there are fewer than a query needs.
             batch: images of a query.
             largest: queries that `answer` may be given at once; 0 as many as one.
 
         Raises:
             DataError: there is no image.
         """
-        if len(images) == 0:
+        if len(feeding) == 0:
             raise DataError(
                 "the validation set holds no image to load the engines with; raise data.validation_images, or check"
                 " data.root"
             )
-        (spec,) = engine.inputs
-        one = as_input(to_input(np.asarray(images.pixels[:1]), preprocessing), spec).nbytes
-        self._engine, self._batch, self._name = engine, batch, spec.name
-        self._count = max(LEAST_BATCHES, min(-(-len(images) // batch), ROTATION_BYTES // (one * batch)))
+        one = sum(array.nbytes for array in feeding.rows(slice(1), engine.inputs).values())
+        self._engine, self._batch = engine, batch
+        self._count = max(LEAST_BATCHES, min(-(-len(feeding) // batch), ROTATION_BYTES // (one * batch)))
         rows = batch * (
             self._count + max(largest - 1, 0)
         )  # the first come again at the end, for several queries that begin near it
-        self._pool = engine.pinned_inputs(rows)[spec.name]
+        self._pool = engine.pinned_inputs(rows)
         for row in range(
             min(batch * self._count, rows)
         ):  # one at a time: float32 images of the largest batch need not fit beside the pool
-            pixels = np.asarray(images.pixels[row % len(images)])[None]
-            self._pool[row : row + 1] = as_input(to_input(pixels, preprocessing), spec)
-        self._pool[batch * self._count :] = self._pool[: rows - batch * self._count]
+            for name, array in feeding.rows(np.array([row % len(feeding)]), engine.inputs).items():
+                self._pool[name][row : row + 1] = array
+        for pool in self._pool.values():
+            pool[batch * self._count :] = pool[: rows - batch * self._count]
         self._feeds = [self._slice(number, 1) for number in range(self._count)]
 
     @property
@@ -80,4 +73,5 @@ class EngineSystem:
         return self._engine.infer_many(feeds[number % count] for number in numbers)
 
     def _slice(self, position: int, count: int) -> Feeds:
-        return {self._name: self._pool[position * self._batch : (position + count) * self._batch]}
+        rows = slice(position * self._batch, (position + count) * self._batch)
+        return {name: pool[rows] for name, pool in self._pool.items()}

@@ -20,12 +20,8 @@ def contradictions(params: Params) -> Iterator[Fault]:
     yield from _gated(params)
     yield from _batches(params)
     yield from _scenarios(params.benchmark)
-    preprocessing = params.data.preprocessing
-    if len(preprocessing.crop) != 2:
-        yield "data.preprocessing.crop", f"{preprocessing.crop} is not [height, width] in pixels"
-    else:
-        yield from _channels(preprocessing)
-        yield from _shape(preprocessing, params.model.input_shape)
+    if params.data.preprocessing.recipe == "crop":  # another recipe says itself what it makes
+        yield from _crop(params.data.preprocessing, params.model.input_shape)
 
 
 def _pool(data: Data) -> Iterator[Fault]:
@@ -72,6 +68,14 @@ def _scenarios(benchmark: Benchmark) -> Iterator[Fault]:
     if not 0 < len(set(benchmark.scenarios)) == len(benchmark.scenarios):
         named = [scenario.name for scenario in benchmark.scenarios]
         yield "benchmark.scenarios", f"[{', '.join(named)}] must name one scenario at least, and none twice"
+
+
+def _crop(preprocessing: Preprocessing, declared: list[int]) -> Iterator[Fault]:
+    if len(preprocessing.crop) != 2:
+        yield "data.preprocessing.crop", f"{preprocessing.crop} is not [height, width] in pixels"
+    else:
+        yield from _channels(preprocessing)
+        yield from _shape(preprocessing, declared)
 
 
 def _channels(preprocessing: Preprocessing) -> Iterator[Fault]:

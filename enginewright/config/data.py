@@ -7,12 +7,14 @@ from typing import Optional
 
 from enginewright.config.choices import ChannelOrder, DataSource, Layout, Selection
 from enginewright.config.setting import setting
+from enginewright.registry import RECIPES
 
 
 @dataclass
 class Preprocessing:
     """Image file to model input; one declaration for calibration, validation, benchmark and the application."""
 
+    recipe: str = setting("crop", choices=RECIPES, help="how a sample becomes what the model is fed")
     resize: Optional[int] = setting(
         None, minimum=1, help="shorter side in pixels, bilinear with antialiasing; null keeps the size"
     )

@@ -5,7 +5,8 @@ Importable on a target without PIL: only what decodes or resizes an image file n
 
 from __future__ import annotations
 
+from enginewright.data.feeding import Feeding
 from enginewright.data.imageset import ImageSet
-from enginewright.data.preprocessing import preprocess, to_input, to_pixels
+from enginewright.data.recipes import preprocess
 
-__all__ = ["ImageSet", "preprocess", "to_input", "to_pixels"]
+__all__ = ["Feeding", "ImageSet", "preprocess"]

@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from enginewright.data.imageset import UNLABELLED
-from enginewright.data.samples import Sample, Source
+from enginewright.data.samples import UNLABELLED, Sample, Source
 from enginewright.data.tracked import Seen, seen_by_dvc, unseen
 from enginewright.errors import DataError
 

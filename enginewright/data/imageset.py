@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,14 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright import manifest
-from enginewright.config import Preprocessing
-from enginewright.data.preprocessing import Batch, Pixels, to_input
+from enginewright.data.preprocessing import Pixels
 from enginewright.errors import DataError, StaleArtifact
 from enginewright.manifest import Manifest
 
 IMAGES, LABELS, CLASSES, TARGETS = "images.npy", "labels.csv", "classes.json", "targets.npy"
 ORIGIN = ("set", "source", "root", "seed")  # settings in the sidecars that are the same for all files of a set
-UNLABELLED = -1
 IGNORED = 255  # a pixel whose class is unknown or shall not count, as in PASCAL VOC
 
 
@@ -74,16 +72,6 @@ class ImageSet:
             )
         labels = table["label"].to_numpy(np.int64)
         return cls(pixels, labels if classes else None, classes, tuple(table["name"]), files, targets)
-
-    def batches(self, preprocessing: Preprocessing, batch_size: int) -> Iterator[Batch]:
-        """Yield float32 [n, C, H, W] (or nhwc), n = `batch_size` but in the last one, in stored order."""
-        for start in range(0, len(self), batch_size):
-            yield to_input(np.asarray(self.pixels[start : start + batch_size]), preprocessing)
-
-    def feeds(self, input_name: str, preprocessing: Preprocessing, batch_size: int) -> Iterator[dict[str, Batch]]:
-        """The same as what a model with this one input is fed."""
-        for batch in self.batches(preprocessing, batch_size):
-            yield {input_name: batch}
 
 
 def _require_one_set(folder: Path, made: Mapping[Path, Manifest]) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Optional
 import numpy as np
 import numpy.typing as npt
 
-from enginewright.config import Data, Preprocessing
+from enginewright.config import Data
 from enginewright.data.imageset import (
     CLASSES,
     IMAGES,
@@ -30,7 +30,8 @@ from enginewright.data.imageset import (
     write_classes,
     write_labels,
 )
-from enginewright.data.preprocessing import Pixels, pixel_shape, to_pixels, to_target
+from enginewright.data.preprocessing import Pixels
+from enginewright.data.recipes import IMAGES as STORED, Recipe, recipe_of
 from enginewright.data.samples import Sample, Source
 from enginewright.data.selection import Embedding, Rows, coverage_radius, interleave, select, thumbnail
 from enginewright.errors import DataError
@@ -61,13 +62,13 @@ class Split:
     validation: Rows
 
 
-def index_source(source: Source, preprocessing: Preprocessing) -> Index:
+def index_source(source: Source, recipe: Recipe) -> Index:
     """First pass: decode every image once, keep a digest of its pixels. Raises DataError on a damaged image."""
     labels, held_out, digests = array("q"), bytearray(), bytearray()
     for sample in _progress(source.samples(), "reading"):
         labels.append(sample.label)
         held_out.append(sample.held_out)
-        digests += blake2b(_pixels(sample, preprocessing).tobytes(), digest_size=DIGEST_BYTES).digest()
+        digests += blake2b(_pixels(sample, recipe).tobytes(), digest_size=DIGEST_BYTES).digest()
     label_array = np.frombuffer(labels, np.int64) if labels else np.empty(0, np.int64)
     keys = np.frombuffer(bytes(digests), f"V{DIGEST_BYTES}")
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
@@ -142,11 +143,12 @@ def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], out
     Raises:
         DataError: too few images, or a damaged one.
     """
-    index = index_source(source, data.preprocessing)
+    recipe = recipe_of(data.preprocessing)
+    index = index_source(source, recipe)
     split = split_source(index, data, seed, source.where)
     apart = {"training": split.training, "sensitivity": split.sensitivity, "validation": split.validation}
     embedding = _write_sets(
-        source, data, {folders[name]: rows for name, rows in apart.items()}, output, watch=split.pool
+        source, recipe, {folders[name]: rows for name, rows in apart.items()}, output, watch=split.pool
     )
     chosen = select(
         data.selection,
@@ -156,7 +158,7 @@ def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], out
         seed if data.selection_seed is None else data.selection_seed,
     )
     calibration = split.pool[chosen]
-    _write_sets(source, data, {folders["calibration"]: calibration}, output)
+    _write_sets(source, recipe, {folders["calibration"]: calibration}, output)
     return {
         "source_images": len(index.labels),
         "ignored_files": source.ignored,
@@ -185,7 +187,7 @@ def _counts(labels: Rows, source: Source, occurring: Rows) -> dict[str, int]:
 
 
 def _write_sets(
-    source: Source, data: Data, sets: dict[Path, Rows], output: Output, watch: Optional[Rows] = None
+    source: Source, recipe: Recipe, sets: dict[Path, Rows], output: Output, watch: Optional[Rows] = None
 ) -> Embedding:
     """One pass over the source that writes each set's rows to its folder; returns the thumbnails of the rows to
     `watch`, [N, D].
@@ -207,18 +209,18 @@ def _write_sets(
             def writer(folder: Path, name: str, shape: Sequence[int]) -> RowWriter:
                 return stack.enter_context(RowWriter(paths[folder][name], len(names[folder]), shape))
 
-            shape = pixel_shape(data.preprocessing)
+            shape = recipe.shapes[STORED]
             writers = {folder: writer(folder, IMAGES, shape) for folder in sets}
             target_writers = {folder: writer(folder, TARGETS, shape[:2]) for folder in sets if source.by_pixel}
             for position, sample in enumerate(_progress(source.samples(), "writing")):
                 if position in place:
                     folder, row = place[position]
                     names[folder][row], labels[folder][row] = sample.name, sample.label
-                    writers[folder].write(row, _pixels(sample, data.preprocessing))
+                    writers[folder].write(row, _pixels(sample, recipe))
                     if sample.target is not None:
-                        target_writers[folder].write(row, to_target(sample.target(), data.preprocessing, sample.name))
+                        target_writers[folder].write(row, recipe.target(sample))
                 elif position in watched:
-                    thumbnails[watched[position]] = thumbnail(_pixels(sample, data.preprocessing))
+                    thumbnails[watched[position]] = thumbnail(_pixels(sample, recipe))
         for folder, written in paths.items():
             write_labels(written[LABELS], names[folder], labels[folder])
             write_classes(written[CLASSES], source.classes)
@@ -226,9 +228,8 @@ def _write_sets(
     return np.array([thumbnails[row] for row in range(len(thumbnails))])
 
 
-def _pixels(sample: Sample, preprocessing: Preprocessing) -> Pixels:
-    image = sample.load()
-    return to_pixels(image, preprocessing, str(image) if isinstance(image, Path) else sample.name)
+def _pixels(sample: Sample, recipe: Recipe) -> Pixels:
+    return recipe.store(sample)[0][STORED]
 
 
 def _progress(samples: Iterable[Sample], doing: str) -> Iterable[Sample]:

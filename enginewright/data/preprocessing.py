@@ -1,20 +1,17 @@
-"""Image to model input, in two steps that meet in uint8 pixels.
-
-`to_pixels` decodes, resizes, crops and orders the channels: on the host, with PIL, once. `to_input` scales and
-normalizes: anywhere, with numpy alone. The image sets hold what lies between, so a target needs no PIL and sees the
-same bytes as the host.
+"""What recipes for images are made of: decode, resize, crop and order the channels, with PIL; scale and normalize, with
+NumPy alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
 
 from enginewright.config import ChannelOrder, Layout, Preprocessing
+from enginewright.data.geometry import Geometry
 from enginewright.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,36 +32,9 @@ def channel_count(preprocessing: Preprocessing) -> int:
 
 
 def pixel_shape(preprocessing: Preprocessing) -> tuple[int, int, int]:
-    """Height, width, channels of what `to_pixels` returns."""
+    """Height, width, channels of what `cropped` returns."""
     height, width = preprocessing.crop
     return height, width, channel_count(preprocessing)
-
-
-def preprocess(images: Union[AnyImage, Iterable[AnyImage]], preprocessing: Preprocessing) -> Batch:
-    """Make a batch for the engine from what an application has at hand.
-
-    Args:
-        images: one or several of: path of an image file, PIL image, uint8 array [H, W] (gray) or [H, W, 3] (RGB;
-            OpenCV's BGR must be turned round first: `image[..., ::-1]`). A uint8 array [N, H, W, C] counts as N images.
-        preprocessing: the one declaration, `params.data.preprocessing`.
-
-    Returns:
-        float32 [N, C, H, W], or [N, H, W, C] for layout nhwc; equal to what calibration and validation fed for the same
-        files.
-
-    Raises:
-        DataError: an image cannot be read, is smaller than the crop, or is no image.
-    """
-    one = (
-        isinstance(images, (str, Path))
-        or not isinstance(images, Iterable)
-        or (isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype == np.uint8)
-    )
-    many: Iterable[AnyImage] = [images] if one else images  # type: ignore[list-item,assignment]
-    pixels = [to_pixels(image, preprocessing) for image in many]
-    if not pixels:
-        raise DataError("there is no image to preprocess; give at least one")
-    return to_input(np.stack(pixels), preprocessing)
 
 
 def to_input(pixels: Pixels, preprocessing: Preprocessing) -> Batch:
@@ -96,7 +66,7 @@ def to_input(pixels: Pixels, preprocessing: Preprocessing) -> Batch:
     return np.stack(planes, axis=1 if preprocessing.layout is Layout.nchw else 3)
 
 
-def to_pixels(image: AnyImage, preprocessing: Preprocessing, name: str = "") -> Pixels:
+def cropped(image: AnyImage, preprocessing: Preprocessing, name: str) -> tuple[Pixels, Geometry]:
     """Decode, resize the shorter side, take the centre crop, order the channels.
 
     Rounding as in torchvision's Resize (the longer side is cut down to whole pixels) and CenterCrop; bilinear with
@@ -106,16 +76,15 @@ def to_pixels(image: AnyImage, preprocessing: Preprocessing, name: str = "") -> 
     Args:
         image: path, PIL image, or uint8 array [H, W], [H, W, 1] or [H, W, 3] in RGB.
         preprocessing: resize, crop and channels are used.
-        name: what to call the image in an error; a path names itself.
+        name: what to call the image in an error.
 
     Returns:
-        uint8 [H, W, C] as `pixel_shape` says.
+        uint8 [H, W, C] as `pixel_shape` says, and where the image lies in it.
 
     Raises:
         DataError: the image cannot be read, or is smaller than the crop (nothing is padded: borders would shift the
             calibration).
     """
-    name = name or (str(image) if isinstance(image, (str, Path)) else "the image")
     if isinstance(image, np.ndarray):
         ready = _array_pixels(image, preprocessing, name)
         if ready is not None:
@@ -131,7 +100,7 @@ def to_pixels(image: AnyImage, preprocessing: Preprocessing, name: str = "") -> 
 
 
 def to_target(mask: Pixels, preprocessing: Preprocessing, name: str) -> Pixels:
-    """Cut the classes of an image's pixels as `to_pixels` cuts the image.
+    """Cut the classes of an image's pixels as `cropped` cuts the image.
 
     Args:
         mask: uint8 [H, W], of the size of the image.
@@ -157,7 +126,7 @@ def to_target(mask: Pixels, preprocessing: Preprocessing, name: str) -> Pixels:
     return np.ascontiguousarray(mask[top : top + height, left : left + width])
 
 
-def _array_pixels(array: Pixels, preprocessing: Preprocessing, name: str) -> Union[Pixels, None]:
+def _array_pixels(array: Pixels, preprocessing: Preprocessing, name: str) -> Optional[tuple[Pixels, Geometry]]:
     """Crop an array with numpy alone, so that a target without PIL can feed frames; None if it needs a resize or
     another colour space.
     """
@@ -168,8 +137,9 @@ def _array_pixels(array: Pixels, preprocessing: Preprocessing, name: str) -> Uni
         return None
     top, left = _crop_corner(array.shape[1], array.shape[0], preprocessing, name)
     height, width = preprocessing.crop
-    cropped = array[top : top + height, left : left + width]
-    return np.ascontiguousarray(cropped[..., ::-1] if preprocessing.channels is ChannelOrder.bgr else cropped)
+    pixels = array[top : top + height, left : left + width]
+    ordered = np.ascontiguousarray(pixels[..., ::-1] if preprocessing.channels is ChannelOrder.bgr else pixels)
+    return ordered, Geometry((array.shape[0], array.shape[1]), offset=(-top, -left))
 
 
 def _open(image: AnyImage, name: str) -> Image:
@@ -218,10 +188,10 @@ def _eight_bits(image: Image, preprocessing: Preprocessing, name: str) -> Image:
     return image.convert("L" if preprocessing.channels is ChannelOrder.gray else "RGB")
 
 
-def _resize_and_crop(image: Image, preprocessing: Preprocessing, name: str) -> Pixels:
+def _resize_and_crop(image: Image, preprocessing: Preprocessing, name: str) -> tuple[Pixels, Geometry]:
     from PIL import Image as pil  # noqa: N813
 
-    side = preprocessing.resize
+    side, (image_width, image_height) = preprocessing.resize, image.size
     if side is not None and min(image.size) != side:
         short = min(image.size)
         width, height = (int(side * edge / short) for edge in image.size)
@@ -229,9 +199,12 @@ def _resize_and_crop(image: Image, preprocessing: Preprocessing, name: str) -> P
     top, left = _crop_corner(image.width, image.height, preprocessing, name)
     height, width = preprocessing.crop
     pixels = np.asarray(image.crop((left, top, left + width, top + height)))
+    geometry = Geometry(
+        (image_height, image_width), (image.height / image_height, image.width / image_width), (-top, -left)
+    )
     if pixels.ndim == 2:
-        return pixels[..., None].copy()
-    return np.ascontiguousarray(pixels[..., ::-1] if preprocessing.channels is ChannelOrder.bgr else pixels)
+        return pixels[..., None].copy(), geometry
+    return np.ascontiguousarray(pixels[..., ::-1] if preprocessing.channels is ChannelOrder.bgr else pixels), geometry
 
 
 def _crop_corner(width: int, height: int, preprocessing: Preprocessing, name: str) -> tuple[int, int]:

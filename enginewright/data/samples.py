@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+UNLABELLED = -1
+
+
 class Sample(NamedTuple):
     """One image of a source. `load` is called only for images that are needed, so skipping costs nothing."""
 

@@ -20,9 +20,8 @@ import numpy.typing as npt
 from enginewright.config import DataSource
 from enginewright.data import pins, tracked
 from enginewright.data.folders import image_folder
-from enginewright.data.imageset import UNLABELLED
 from enginewright.data.preprocessing import Pixels
-from enginewright.data.samples import Sample, Source
+from enginewright.data.samples import UNLABELLED, Sample, Source
 from enginewright.errors import DataError
 
 if TYPE_CHECKING:

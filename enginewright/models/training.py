@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from enginewright.config import Layout, Preprocessing, Train
-from enginewright.data import ImageSet, to_input
-from enginewright.data.preprocessing import Pixels
+from enginewright.data import Feeding, ImageSet
 from enginewright.errors import DataError, ModelError
+from enginewright.feeds import FloatInput
 from enginewright.models.objectives import Evaluation, Objective
 
 # One thread: sums are cut up by thread, so their number decides the last bits; a second one gains a third for a model
@@ -30,6 +30,8 @@ EVALUATION_BATCH = 250
 ROTATION_RADIANS = 0.26  # 15 degrees
 SHIFT = 0.14  # of half the width: 2 of 28 pixels
 ZOOM = 0.1
+
+INPUT = FloatInput("images")
 
 
 @contextmanager
@@ -82,12 +84,14 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=max(settings.epochs * steps, 2), pct_start=0.25
     )
+    feeding = Feeding(images, replace(preprocessing, layout=Layout.nchw))
     network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPUs
     for _ in track(range(settings.epochs), description="training", console=Console(stderr=True), transient=True):
         order = torch.randperm(len(images))
         for step in range(steps):
             rows = order[step * settings.batch_size : (step + 1) * settings.batch_size]
-            batch, wanted = _augmented(images.pixels[rows.numpy()], targets[rows.numpy()], preprocessing)
+            planes = feeding.rows(rows.numpy(), [INPUT])[INPUT.name]
+            batch, wanted = _augmented(planes, targets[rows.numpy()], preprocessing.layout)
             loss = objective.loss(network(batch), wanted)
             if not torch.isfinite(loss):
                 raise ModelError(
@@ -101,11 +105,13 @@ def train(
     network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def _augmented(pixels: Pixels, targets: npt.NDArray[Any], preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
-    """Rotated, shifted and zoomed images, each by its own draw: float32 [n, C, H, W] (or nhwc); and their targets,
-    moved along where they are by pixel.
+def _augmented(images: npt.NDArray[Any], targets: npt.NDArray[Any], layout: Layout) -> tuple[Tensor, Tensor]:
+    """Rotate, shift and zoom images float32 [n, C, H, W], each by its own draw, and move along their targets by pixel.
+
+    Returns:
+        The images in `layout`, and the targets int64.
     """
-    planes, wanted = torch.from_numpy(to_input(pixels, replace(preprocessing, layout=Layout.nchw))), _int64(targets)
+    planes, wanted = torch.from_numpy(images), _int64(targets)
     count = len(planes)
     angle = (torch.rand(count) * 2 - 1) * ROTATION_RADIANS
     zoom = 1 + (torch.rand(count) * 2 - 1) * ZOOM
@@ -120,7 +126,7 @@ def _augmented(pixels: Pixels, targets: npt.NDArray[Any], preprocessing: Preproc
         wanted = functional.grid_sample(
             wanted[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False
         )[:, 0].long()
-    return moved if preprocessing.layout is Layout.nchw else moved.permute(0, 2, 3, 1).contiguous(), wanted
+    return moved if layout is Layout.nchw else moved.permute(0, 2, 3, 1).contiguous(), wanted
 
 
 @torch.no_grad()
@@ -131,9 +137,9 @@ def evaluate(network: nn.Module, images: ImageSet, preprocessing: Preprocessing,
         raise DataError("the validation set is empty: raise data.validation_images")
 
     def answers() -> Iterator[tuple[Tensor, Tensor]]:
-        for index, batch in enumerate(images.batches(preprocessing, EVALUATION_BATCH)):
-            logits = network(torch.from_numpy(batch))
-            yield logits, _int64(targets[index * EVALUATION_BATCH :][: len(batch)])
+        for index, feeds in enumerate(Feeding(images, preprocessing).batches([INPUT], EVALUATION_BATCH)):
+            logits = network(torch.from_numpy(feeds[INPUT.name]))
+            yield logits, _int64(targets[index * EVALUATION_BATCH :][:EVALUATION_BATCH])
 
     return objective.evaluate(answers())
 

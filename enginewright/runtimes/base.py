@@ -16,11 +16,9 @@ import numpy.typing as npt
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import EngineInputError, nearest
-from enginewright.runtimes.feeds import refuse_nan, require_iterable, require_mapping, require_plain_array, wrong_dtype
+from enginewright.feeds import Array, Feeds, require_iterable, require_mapping, require_plain_array, wrong_dtype
 from enginewright.target import TargetFingerprint
 
-Array = npt.NDArray[Any]
-Feeds = Mapping[str, Array]  # input name -> [N, ...]
 Under = TypeVar("Under")  # a batch under way
 
 
@@ -165,35 +163,6 @@ class Runtime(Protocol):
 
     def load(self, engine: Path) -> Engine:
         """Verify the sidecar, then deserialize. Raises StaleArtifact before any device memory is taken."""
-
-
-def as_input(values: npt.NDArray[np.float32], spec: TensorSpec) -> Array:
-    """Preprocessed images in the type that an engine's input wants.
-
-    Args:
-        values: float32 [N, ...], as `enginewright.data.to_input` makes them.
-        spec: of the input. int8 with a scale: round(value / scale), halves to even, clipped to -128..127, as
-            QuantizeLinear does.
-
-    Returns:
-        The array itself if it is of that type already.
-
-    Raises:
-        EngineInputError: the values are pixels that were not preprocessed; the input is int8 and they hold NaN; it
-            takes integers without a scale.
-    """
-    if values.dtype.kind != "f":
-        raise wrong_dtype(spec.name, np.dtype(np.float32), values.dtype)
-    if spec.dtype.kind == "f":
-        return values.astype(spec.dtype, copy=False)
-    if spec.dtype != np.int8 or spec.scale is None:
-        raise EngineInputError(
-            f"the input '{spec.name}' takes {spec.dtype} without a scale, which says nothing of preprocessed values;"
-            " feed it yourself"
-        )
-    refuse_nan({spec.name: values})
-    integers: Array = np.clip(np.rint(values / np.float32(spec.scale)), -128, 127).astype(np.int8)
-    return integers
 
 
 def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> int:

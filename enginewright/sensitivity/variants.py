@@ -65,7 +65,7 @@ class Variants:
         )  # of which a search may choose: the others are in float already
         self.reused = 0
         with OnnxRuntimeEngine(onnx_model, open_session(str(onnx_model)), evaluator.batch_size) as engine:
-            self._input = engine.inputs[0].name
+            self._inputs = engine.inputs
             self.evaluated = evaluator.evaluate(engine, Precision.fp32, output_name)
         self.fp32 = self.task.summary(self.evaluated.rows, self.evaluated.classes)
 
@@ -98,7 +98,7 @@ class Variants:
             node.name: [tensor for tensor in (*node.input, *node.output) if tensor and graph.constant(tensor) is None]
             for node in layers
         }
-        feeds = self.images.feeds(self._input, self._evaluator.preprocessing, 1)
+        feeds = self._evaluator.feeding.batches(self._inputs, 1)
         values = next(tensor_values(self._model, sorted(set().union(*moved.values())), feeds))
         return {name: sum(values[tensor].size for tensor in tensors) for name, tensors in moved.items()}
 

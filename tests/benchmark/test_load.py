@@ -17,9 +17,10 @@ from enginewright.benchmark.clock import Interruption
 from enginewright.benchmark.load import Bench, Measurement
 from enginewright.benchmark.observer import Observer
 from enginewright.config import Benchmark, Driver, Preprocessing, ScenarioName
-from enginewright.data import ImageSet
+from enginewright.data import Feeding, ImageSet
+from enginewright.feeds import Array
 from enginewright.manifest import Manifest
-from enginewright.runtimes.base import Array, TensorSpec
+from enginewright.runtimes.base import TensorSpec
 from enginewright.runtimes.null import NullEngine
 from enginewright.target import TargetFingerprint
 from support.neighbours import competing, observed
@@ -64,7 +65,7 @@ def measure(observer: Observer, at_query: Callable[[], None], seconds: float) ->
     )
     images = ImageSet(np.zeros((4, 28, 28, 1), np.uint8), None, (), tuple("abcd"), [])
     with Interruption() as interruption:
-        bench = Bench(images, Preprocessing(), settings, interruption=interruption, observer=observer)
+        bench = Bench(Feeding(images, Preprocessing()), settings, interruption=interruption, observer=observer)
         return settings, bench.measure(Disturbed(at_query), "fp32", 1.0)
 
 

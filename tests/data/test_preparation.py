@@ -19,9 +19,8 @@ from PIL import Image
 from enginewright import manifest
 from enginewright.config import ChannelOrder, Data, DataSource, Preprocessing, Selection
 from enginewright.data import ImageSet
-from enginewright.data.imageset import UNLABELLED
 from enginewright.data.preparation import prepare
-from enginewright.data.samples import Sample, Source
+from enginewright.data.samples import UNLABELLED, Sample, Source
 from enginewright.data.sources import open_source
 from enginewright.errors import DataError, StaleArtifact
 
@@ -195,14 +194,6 @@ def test_a_set_with_a_changed_label_is_not_opened(images: Path) -> None:
     labels.write_text(labels.read_text().replace(",1", ",0"))
     with pytest.raises(StaleArtifact, match=r"labels\.csv cannot be used"):
         ImageSet.open(Path("out/training"))
-
-
-def test_batches_are_in_order_and_the_last_one_is_smaller(images: Path) -> None:
-    run(settings())
-    found = ImageSet.open(Path("out/training"))
-    batches = list(found.batches(Preprocessing(crop=[6, 6], scale=1.0), 8))
-    assert [batch.shape for batch in batches] == [(8, 1, 6, 6), (8, 1, 6, 6), (4, 1, 6, 6)]
-    np.testing.assert_array_equal(np.concatenate(batches)[:, 0], found.pixels[..., 0])
 
 
 def peak_bytes(count: int, out: str) -> int:

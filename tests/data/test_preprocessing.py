@@ -13,13 +13,17 @@ import pytest
 from PIL import Image
 
 from enginewright.config import ChannelOrder, Layout, Preprocessing
-from enginewright.data import preprocess, to_input, to_pixels
-from enginewright.data.preprocessing import to_target
+from enginewright.data import preprocess
+from enginewright.data.preprocessing import AnyImage, Pixels, cropped, to_input, to_target
 from enginewright.errors import DataError
 
 GRAY = Preprocessing(crop=[4, 6])
 RGB = Preprocessing(crop=[4, 6], channels=ChannelOrder.rgb, mean=[0.0] * 3, std=[1.0] * 3)
 BGR = Preprocessing(crop=[4, 6], channels=ChannelOrder.bgr, mean=[0.0] * 3, std=[1.0] * 3)
+
+
+def to_pixels(image: AnyImage, preprocessing: Preprocessing) -> Pixels:
+    return cropped(image, preprocessing, str(image) if isinstance(image, (str, Path)) else "the image")[0]
 
 
 def test_scale_mean_std_and_layout() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from enginewright.errors import EngineInputError
-from enginewright.runtimes.base import Array, TensorSpec, check_feeds, in_batches
+from enginewright.feeds import Array
+from enginewright.runtimes.base import TensorSpec, check_feeds, in_batches
 
 IMAGE = TensorSpec("input", np.dtype(np.float32), (None, 1, 28, 28))
 MASK = TensorSpec("mask", np.dtype(np.bool_), (None,))

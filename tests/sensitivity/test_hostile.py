@@ -16,7 +16,9 @@ from sensitivity.hostile import HOSTILE_LAYER, Hostile
 
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing, TaskName
-from enginewright.data import ImageSet, to_input
+from enginewright.data import Feeding, ImageSet
+from enginewright.data.preprocessing import to_input
+from enginewright.feeds import FloatInput
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.sensitivity.analysis import analyze, ranked
 from enginewright.sensitivity.journal import Journal
@@ -64,7 +66,7 @@ def _inputs(images: ImageSet) -> npt.NDArray[np.float32]:
 def _variants(model: Path, images: ImageSet, sets: Sets, journal: Optional[Path] = None) -> Variants:
     cache = RUNTIME.calibrate(
         model,
-        sets["calibration"].feeds("input", Preprocessing(), 50),
+        Feeding(sets["calibration"], Preprocessing()).batches([FloatInput("input")], 50),
         Calibration(algorithm=CalibrationAlgorithm.minmax),
     )
     evaluator = Evaluator(CLASSIFICATION, images, Preprocessing(), 100, shows_progress=False)

@@ -11,7 +11,8 @@ from onnx import helper
 
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing, TaskName
-from enginewright.data import ImageSet
+from enginewright.data import Feeding, ImageSet
+from enginewright.feeds import FloatInput
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.sensitivity.analysis import analyze
 from enginewright.sensitivity.rehearsal import Rehearsal
@@ -33,7 +34,9 @@ def two_outputs(path: Path) -> None:
 
 def variants_of(path: Path, task: TaskName, output: str = "logits") -> Variants:
     cache = RUNTIME.calibrate(
-        path, IMAGES.feeds("input", Preprocessing(), 20), Calibration(algorithm=CalibrationAlgorithm.minmax)
+        path,
+        Feeding(IMAGES, Preprocessing()).batches([FloatInput("input")], 20),
+        Calibration(algorithm=CalibrationAlgorithm.minmax),
     )
     return Variants(path, cache, Evaluator(get_task(task), IMAGES, Preprocessing(), 20, shows_progress=False), output)
 

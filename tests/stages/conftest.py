@@ -18,8 +18,9 @@ import pytest
 
 from enginewright import config, manifest
 from enginewright.config import Precision
-from enginewright.data import to_input
-from enginewright.runtimes.base import Array, Feeds, Task, TensorSpec, check_feeds, overlapped, plain_inputs
+from enginewright.data.preprocessing import to_input
+from enginewright.feeds import Array, Feeds
+from enginewright.runtimes.base import Task, TensorSpec, check_feeds, overlapped, plain_inputs
 from enginewright.target import TargetFingerprint
 from support.project import PATHS
 

@@ -15,7 +15,8 @@ import onnx
 from enginewright.check_onnx import inspect
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision, Profile
 from enginewright.errors import EnginewrightError
-from enginewright.runtimes.base import Task, as_input
+from enginewright.feeds import as_input
+from enginewright.runtimes.base import Task
 from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session
 from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
 from support.fuzz_draft import Array

@@ -17,9 +17,9 @@ from enginewright._version import __version__
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import RuntimeUnavailable
-from enginewright.runtimes.base import Array, BuiltEngine, Feeds, LayerTime, Task, TensorSpec, check_feeds, plain_inputs
+from enginewright.feeds import Array, Feeds, engine_closed, require_iterable
+from enginewright.runtimes.base import BuiltEngine, LayerTime, Task, TensorSpec, check_feeds, plain_inputs
 from enginewright.runtimes.checked import require_engine
-from enginewright.runtimes.feeds import engine_closed, require_iterable
 from enginewright.target import TargetFingerprint, cpu_name
 
 

@@ -17,10 +17,9 @@ import numpy.typing as npt
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import QUANTIZED, Build, Calibration, InputType, Placement, Precision
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
+from enginewright.feeds import Array, Feeds, engine_closed, joined, refuse_nan
 from enginewright.runtimes.base import (
-    Array,
     BuiltEngine,
-    Feeds,
     LayerTime,
     Task,
     TensorSpec,
@@ -30,7 +29,6 @@ from enginewright.runtimes.base import (
     plain_inputs,
 )
 from enginewright.runtimes.checked import require_engine
-from enginewright.runtimes.feeds import engine_closed, joined, refuse_nan
 from enginewright.runtimes.int8 import FLOAT, INT8, UNKNOWN, Int8Share, findings, int8_share, refusal
 from enginewright.runtimes.onnxruntime.simplify import WRONG_FUSIONS
 from enginewright.target import TargetFingerprint, cpu_name, has_int8_dot_product, instruction_sets

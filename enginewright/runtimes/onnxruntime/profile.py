@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 import onnx
 
-from enginewright.runtimes.base import Array, LayerTime
+from enginewright.feeds import Array
+from enginewright.runtimes.base import LayerTime
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from enginewright.config import QUANTIZED
 from enginewright.errors import EngineInputError, StaleArtifact
-from enginewright.runtimes.base import Array, LayerTime, TensorSpec, check_shapes, in_batches, in_order
+from enginewright.feeds import Array, engine_closed, joined, refuse_nan, require_mapping
+from enginewright.runtimes.base import LayerTime, TensorSpec, check_shapes, in_batches, in_order
 from enginewright.runtimes.checked import require_engine
-from enginewright.runtimes.feeds import engine_closed, joined, refuse_nan, require_mapping
 from enginewright.runtimes.tensorrt import cuda_graph, memory
 from enginewright.runtimes.tensorrt.bindings import Bindings
 from enginewright.runtimes.tensorrt.contexts import Program, Worker, largest_batch

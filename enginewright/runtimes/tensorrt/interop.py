@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.errors import EngineInputError
-from enginewright.runtimes.feeds import not_an_array, refuse_unusual, require_plain_array
+from enginewright.feeds import not_an_array, refuse_unusual, require_plain_array
 
 DLPACK_CUDA = 2  # DLDeviceType.kDLCUDA
 DLPACK_ON_GPU = (DLPACK_CUDA, 13)  # kDLCUDAManaged: the GPU reads it at the same address

@@ -19,7 +19,8 @@ from enginewright import manifest
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Build, CalibrationAlgorithm, InputType, Precision, PrecisionMode, Profile
 from enginewright.errors import ConfigError
-from enginewright.runtimes.base import Task, TensorSpec, as_input
+from enginewright.feeds import as_input
+from enginewright.runtimes.base import Task, TensorSpec
 from enginewright.runtimes.onnxruntime import RUNTIME as ONNX_RUNTIME
 from enginewright.runtimes.tensorrt.build_plan import make_plan
 from enginewright.runtimes.tensorrt.builder import Job, build_engine

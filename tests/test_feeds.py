@@ -18,9 +18,9 @@ from enginewright import load, manifest
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision, Profile
 from enginewright.data import preprocess
 from enginewright.errors import EngineInputError
+from enginewright.feeds import as_input, joined
 from enginewright.runtimes import null, onnxruntime
-from enginewright.runtimes.base import TensorSpec, as_input, overlapped
-from enginewright.runtimes.feeds import joined
+from enginewright.runtimes.base import TensorSpec, overlapped
 from enginewright.runtimes.tensorrt.engine import LoadOptions, load_engine
 from enginewright.target import TargetFingerprint
 from support import fake_cuda, fake_tensorrt

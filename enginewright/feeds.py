@@ -1,5 +1,7 @@
-"""What every engine refuses before it looks at shapes: one sentence for each thing that people feed and that is not a
-batch.
+"""What engines are fed: arrays by the names of the inputs, in the types that these want.
+
+What every engine refuses before it looks at shapes stands here too: one sentence for each thing that people feed and
+that is not a batch.
 """
 
 from __future__ import annotations
@@ -7,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Optional, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,61 @@ import numpy.typing as npt
 from enginewright.errors import EngineInputError
 
 Array = npt.NDArray[Any]
+Feeds = Mapping[str, Array]  # input name -> [N, ...]
 NOT_IN_NUMPY = re.compile(r"bfloat16|float[468]_")  # not float64
+
+
+class Input(Protocol):
+    """What is known of an input before anything is fed."""
+
+    @property
+    def name(self) -> str:
+        """Of the model's input."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What the engine takes."""
+
+    @property
+    def scale(self) -> Optional[float]:
+        """Of an int8 input that stands for real numbers: real = scale * integer."""
+
+
+class FloatInput(NamedTuple):
+    """An input of the model itself, as PyTorch has it and calibration feeds it."""
+
+    name: str
+    dtype: np.dtype[Any] = np.dtype(np.float32)
+    scale: Optional[float] = None
+
+
+def as_input(values: npt.NDArray[np.float32], spec: Input) -> Array:
+    """Preprocessed images in the type that an engine's input wants.
+
+    Args:
+        values: float32 [N, ...], as a recipe makes them (`enginewright.data.recipes`).
+        spec: of the input. int8 with a scale: round(value / scale), halves to even, clipped to -128..127, as
+            QuantizeLinear does.
+
+    Returns:
+        The array itself if it is of that type already.
+
+    Raises:
+        EngineInputError: the values are pixels that were not preprocessed; the input is int8 and they hold NaN; it
+            takes integers without a scale.
+    """
+    if values.dtype.kind != "f":
+        raise wrong_dtype(spec.name, np.dtype(np.float32), values.dtype)
+    if spec.dtype.kind == "f":
+        return values.astype(spec.dtype, copy=False)
+    if spec.dtype != np.int8 or spec.scale is None:
+        raise EngineInputError(
+            f"the input '{spec.name}' takes {spec.dtype} without a scale, which says nothing of preprocessed values;"
+            " feed it yourself"
+        )
+    refuse_nan({spec.name: values})
+    integers: Array = np.clip(np.rint(values / np.float32(spec.scale)), -128, 127).astype(np.int8)
+    return integers
 
 
 def engine_closed(path: Path) -> EngineInputError:
@@ -106,9 +162,9 @@ def wrong_dtype(name: str, want: np.dtype[Any], have: np.dtype[Any], scaled: boo
             "these look like pixels as they are: use preprocess() of enginewright.data, which scales and normalizes"
             " them"
         )
-        remedy += ", and as_input() of enginewright.runtimes.base" if scaled else ""
+        remedy += ", and as_input() of enginewright.feeds" if scaled else ""
     elif scaled:
-        remedy = "use as_input() of enginewright.runtimes.base, which divides by the input's scale"
+        remedy = "use as_input() of enginewright.feeds, which divides by the input's scale"
     return EngineInputError(f"the input '{name}' must be {want} and is {have}; {remedy}")
 
 

@@ -1,0 +1,57 @@
+"""The one road: rows of an image set to what each input takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from enginewright.config import Preprocessing
+from enginewright.data import Feeding, ImageSet
+from enginewright.errors import ConfigError, DataError
+from enginewright.feeds import FloatInput, Input
+from enginewright.runtimes.base import TensorSpec
+
+PIXELS = np.arange(20 * 6 * 6, dtype=np.int64).reshape(20, 6, 6, 1).astype(np.uint8)
+IMAGES = ImageSet(PIXELS, None, (), tuple(map(str, range(20))), [])
+SETTINGS = Preprocessing(crop=[6, 6], scale=1.0)
+PLAIN = FloatInput("pixels")
+
+
+def test_batches_are_in_order_and_the_last_one_is_smaller() -> None:
+    batches = [feeds["pixels"] for feeds in Feeding(IMAGES, SETTINGS).batches([PLAIN], 8)]
+    assert [batch.shape for batch in batches] == [(8, 1, 6, 6), (8, 1, 6, 6), (4, 1, 6, 6)]
+    np.testing.assert_array_equal(np.concatenate(batches)[:, 0], PIXELS[..., 0])
+
+
+def test_any_rows_in_any_order() -> None:
+    found = Feeding(IMAGES, SETTINGS).rows(np.array([3, 0, 3]), [PLAIN])["pixels"]
+    np.testing.assert_array_equal(found[:, 0], PIXELS[[3, 0, 3], ..., 0])
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        pytest.param(PLAIN, np.arange(4, dtype=np.float32), id="float32"),
+        pytest.param(
+            TensorSpec("half", np.dtype(np.float16), (None, 1, 6, 6)), np.arange(4, dtype=np.float16), id="float16"
+        ),
+        pytest.param(
+            TensorSpec("int8", np.dtype(np.int8), (None, 1, 6, 6), 0.5), np.array([0, 2, 4, 6], np.int8), id="int8"
+        ),
+    ],
+)
+def test_an_input_is_fed_in_its_own_dtype(spec: Input, expected: np.ndarray) -> None:
+    found = Feeding(IMAGES, SETTINGS).rows(slice(1), [spec])[spec.name]
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found[0, 0, 0, :4], expected)
+
+
+def test_an_image_is_one_input() -> None:
+    sentence = r"recipe crop makes one input of an image, and the model has 2 \(left, right\); choose a recipe"
+    with pytest.raises(DataError, match=sentence):
+        Feeding(IMAGES, SETTINGS).rows(slice(1), [FloatInput("left"), FloatInput("right")])
+
+
+def test_a_recipe_that_nobody_has() -> None:
+    with pytest.raises(ConfigError, match="there is no recipe 'corp'; did you mean 'crop'\\?"):
+        Feeding(IMAGES, Preprocessing(recipe="corp"))
