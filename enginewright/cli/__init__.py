@@ -1,6 +1,4 @@
-"""The command line: `enginewright calibrations | compare | configure | doctor | inspect | verify`. A command is a
-module here, loaded when it is called for.
-"""
+"""The command line. A command is a module here that COMMANDS names, loaded when it is called for."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from typing import Optional
 from enginewright import __version__
 from enginewright.errors import EnginewrightError
 
-COMMANDS = ("calibrations", "compare", "configure", "doctor", "inspect", "verify")
+COMMANDS = ("calibrations", "compare", "configure", "doctor", "inspect", "settings", "verify")
 EXIT_CODES = (
     "exit codes: 0 done, 1 a bug of ours (traceback), 2 a fault that you can repair (one sentence), 130 interrupted"
 )

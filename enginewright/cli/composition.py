@@ -116,12 +116,7 @@ def _explain(reason: str, overrides: list[str], conf: Path) -> str:
         if group in choices and f"Could not find '{group}/{value}'" in reason:
             return f"{conf}/{group}/ has no option '{value}'{nearest(value, choices[group])}"
         if group in choices and value not in choices[group]:
-            hint = (
-                "; for the null runtime use debug=null_runtime"
-                if override == "runtime=null"
-                else nearest(value, choices[group])
-            )
-            return f"the override {override} does not name an option of {conf}/{group}/{hint}"
+            return f"the override {override} does not name an option of {conf}/{group}/{nearest(value, choices[group])}"
         if f"Could not override '{key}'" in reason:
             return f"the override {override}: {key} is not a setting{_nearest_key(key, choices)}"
     return (
@@ -149,9 +144,9 @@ def _nearest_key(key: str, choices: Iterable[str]) -> str:
 
 
 def groups(conf: Path = CONF) -> dict[str, list[str]]:
-    """The config groups and the options of each, by file name."""
+    """The config groups and the options of each, by file name; base.yaml holds the defaults and is not an option."""
     return {
-        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+        folder.name: sorted(file.stem for file in folder.glob("*.yaml") if file.stem != "base")
         for folder in sorted({file.parent for file in conf.glob("*/*.yaml")})
     }
 

@@ -25,9 +25,12 @@ class Build:
     profile: Profile = field(default_factory=Profile)
     precision_mode: PrecisionMode = setting(
         PrecisionMode.auto,
-        help="precisions by builder flags and a calibrator (implicit), or in the ONNX (explicit)",
+        help="implicit: precisions by builder flags and a calibrator; explicit: in the ONNX itself",
     )
-    input_type: InputType = setting(InputType.float32, help="float32, or the type that the engine computes in (native)")
+    input_type: InputType = setting(
+        InputType.float32,
+        help="native: the type that the engine computes in, which is a half or a quarter of the bytes to copy",
+    )
     optimization_level: int = setting(3, minimum=0, maximum=5, help="TensorRT's builder_optimization_level")
     workspace_mib: int = setting(4096, minimum=1, help="memory pool WORKSPACE, in MiB")
     tf32: bool = setting(False, help="let FP32 engines compute in TF32")

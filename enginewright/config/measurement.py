@@ -52,7 +52,7 @@ class Benchmark:
         [ScenarioName.single_stream, ScenarioName.offline], help="how queries arrive, by MLPerf Inference's names"
     )
     driver: Driver = setting(
-        Driver.auto, help="who issues the queries: MLPerf LoadGen, this project (own), or LoadGen where it is installed"
+        Driver.auto, help="who issues the queries; auto takes MLPerf LoadGen where it is installed"
     )
     seconds: float = setting(10.0, above=0, help="of steady load for each precision and scenario")
     warmup_seconds: float = setting(1.0, minimum=0, help="before each load")

@@ -22,7 +22,7 @@ class Params:
 
     seed: int = setting(0, minimum=0, maximum=2**64 - 1, help="of everything that is drawn: images, weights, arrivals")
     runtime: RuntimeName = setting(
-        RuntimeName.auto, help="which backend builds and runs the engines; auto takes the first that works here"
+        RuntimeName.auto, help="what builds and runs the engines; auto takes the first that works here"
     )
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)

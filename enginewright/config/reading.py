@@ -66,6 +66,9 @@ def _reason(fault: OmegaConfBaseException) -> str:
     value = re.match(r"Invalid value '(.*?)'", reason)
     if choices and value:
         return f"'{value.group(1)}' is not a choice{nearest(value.group(1), choices.group(1).split(', '))}"
+    if reason.startswith("Incompatible value 'None'"):
+        what = "; for the null runtime use debug=null_runtime" if fault.full_key == "runtime" else ""
+        return f"null is not a value of it{what}"
     return reason
 
 

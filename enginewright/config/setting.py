@@ -40,6 +40,7 @@ class Setting:
     choices: Optional[Choices] = None
     like: Optional[str] = None  # a text that `pattern` matches
     pattern: Optional[str] = None
+    composed: Optional[str] = None  # what conf/ holds instead of the default
 
     def fault(self, value: object, shown: Optional[object] = None) -> Optional[str]:
         """Say what is wrong with a value, or return None.
@@ -94,6 +95,7 @@ def setting(
     below: Optional[Number] = None,
     choices: Optional[Choices] = None,
     like: Optional[tuple[str, str]] = None,
+    composed: Optional[str] = None,
 ) -> Any:
     """Declare a field of the schema with its range and its help.
 
@@ -106,9 +108,10 @@ def setting(
         below: the value must be smaller than this.
         choices: texts to choose from, or what returns them, asked for when a value is checked.
         like: an example of the text, and the regular expression that the whole text must match.
+        composed: what conf/base.yaml holds instead of the default, such as an interpolation.
     """
     example, pattern = like or (None, None)
-    carried = {KEY: Setting(help, minimum, maximum, above, below, choices, example, pattern)}
+    carried = {KEY: Setting(help, minimum, maximum, above, below, choices, example, pattern, composed)}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: copy.deepcopy(default), metadata=carried)
     return field(default=default, metadata=carried)

@@ -44,7 +44,7 @@ def test_the_schema_alone_is_valid() -> None:
         ),
         pytest.param("data.train_images=many", "data.train_images: Value 'many'", id="word-for-a-number"),
         pytest.param("train.epochs=1.5", "train.epochs: Value '1.5'", id="fraction-for-a-count"),
-        pytest.param("seed=null", "seed: ", id="null-for-a-number"),
+        pytest.param("seed=null", "seed: null is not a value of it", id="null-for-a-number"),
         pytest.param(
             "build.profile=3", "build.profile is 3 and must be a section with min, opt, max", id="number-for-a-section"
         ),
