@@ -90,7 +90,7 @@ def test_check_compares_with_conf(configured: Path, capsys: pytest.CaptureFixtur
     assert call("configure", "--check") == 0
     assert call("configure", "--check", "seed=7") == 2
     assert "seed is 0, conf/ has 7); write it with `enginewright configure seed=7`" in capsys.readouterr().err
-    conf = configured / "conf/benchmark/quick.yaml"
+    conf = configured / "conf/benchmark/base.yaml"
     conf.write_text(conf.read_text().replace("\nseconds: 10.0", "\nseconds: 30.0"))
     assert call("configure", "--check") == 2
     assert "benchmark.seconds is 10.0, conf/ has 30.0" in capsys.readouterr().err
