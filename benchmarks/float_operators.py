@@ -35,7 +35,6 @@ from enginewright.config import (
     Placement,
     Precision,
     Preprocessing,
-    TaskName,
 )
 from enginewright.data import Feeding, ImageSet
 from enginewright.data.preprocessing import to_input
@@ -162,7 +161,7 @@ def engines(path: Path, cache: CalibrationCache) -> dict[str, OnnxRuntimeEngine]
 def judge(name: str, seed: int, sets: dict[str, ImageSet]) -> list[dict[str, Any]]:
     """Train one network; a row a rule."""
     torch.manual_seed(seed)
-    network, task = NETWORKS[name](), get_task(TaskName.classification)
+    network, task = NETWORKS[name](), get_task("classification")
     train(network, _inputs(sets["training"]), np.asarray(sets["training"].labels), seed)
     evaluator = Evaluator(task, sets["judged"], Preprocessing(), SPEED_BATCH, shows_progress=False)
     with tempfile.TemporaryDirectory() as folder:

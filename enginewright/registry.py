@@ -71,4 +71,8 @@ class Registry(Generic[T]):
         return {entry.name: entry for entry in chosen}
 
 
+# Names only: whoever reads the configuration imports none of what they stand for.
 RECIPES: Registry[object] = Registry("recipes", {"crop": "enginewright.data.recipes.crop:RECIPE"})
+TASKS: Registry[object] = Registry(
+    "tasks", {name: f"enginewright.tasks.{name}:TASK" for name in ("classification", "segmentation", "outputs")}
+)

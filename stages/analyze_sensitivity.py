@@ -31,7 +31,7 @@ def analyze_sensitivity(stage: Stage) -> Metrics:
         "blocks": len(table),
         "noise_of_all": noise_of(whole),
         "share_of_noise_of_first": float(table["share_of_noise"].iloc[0]),
-        **{f"int8_{name}": whole[name] for name in (variants.task.figure, "agreement", "sqnr_db") if name in whole},
+        **{f"int8_{name}": whole[name] for name in (variants.task.metric, "agreement", "sqnr_db") if name in whole},
     }
 
 

@@ -45,7 +45,7 @@ def _train(stage: Stage) -> Metrics:
             train(network, training, preprocessing, params.train, objective)
             result = evaluate(network, validation, preprocessing, objective)
     metrics = {
-        objective.figure: result.figure,
+        objective.metric: result.metric,
         "loss": result.loss,
         "epochs": params.train.epochs,
         "training_images": len(training),
@@ -53,10 +53,10 @@ def _train(stage: Stage) -> Metrics:
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "seconds": round(time.perf_counter() - started, 3),
     }
-    if result.figure < params.train.minimum_figure:
+    if result.metric < params.train.minimum_figure:
         stage.write_metrics(metrics)
         raise GateFailed(
-            f"{objective.title} {result.figure:.4f} on {len(validation)} validation images is under"
+            f"{objective.title} {result.metric:.4f} on {len(validation)} validation images is under"
             f" train.minimum_figure {params.train.minimum_figure}; raise train.epochs or data.train_images, or lower"
             f" the bound (figures in {stage.paths.metrics_of(stage.name)})"
         )

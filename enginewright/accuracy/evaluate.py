@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Optional
 
 import numpy as np
 import numpy.typing as npt
 
-from enginewright.config import Precision, Preprocessing, answers
+from enginewright.config import Precision, Preprocessing
 from enginewright.data import Feeding, ImageSet
 from enginewright.errors import DataError, ModelError
 from enginewright.runtimes.base import Engine
-from enginewright.tasks.base import AccuracyTask, Evaluation, Outputs
+from enginewright.tasks.base import Evaluation, Outputs, Task, interface_of, mean_of
 
 IN_MEMORY = 256 * 2**20  # bytes of FP32's outputs; answers by pixel may be larger than the machine's memory
 
@@ -24,7 +24,7 @@ class Evaluator:
 
     def __init__(
         self,
-        task: AccuracyTask,
+        task: Task,
         images: ImageSet,
         preprocessing: Preprocessing,
         batch_size: int,
@@ -72,8 +72,8 @@ class Evaluator:
                 continue  # count them all, judge none
             targets = None if self.targets is None else np.asarray(self.targets[piece])
             if targets is not None or reference is None:
-                self.task.check(outputs, targets, self.images.names[piece])
-            rows.append(self.task.per_image(outputs, targets, None if reference is None else reference[piece], mean))
+                self.task.check_batch(outputs, targets, self.images.names[piece])
+            rows.append(self.task.score(outputs, targets, None if reference is None else reference[piece], mean))
             if reference is None:
                 kept = _room((len(self.images), *outputs.shape[1:]), outputs.dtype) if kept is None else kept
                 kept[piece] = outputs
@@ -90,7 +90,7 @@ class Evaluator:
         for start in range(0, len(reference), self.batch_size):
             piece = slice(start, start + self.batch_size)
             targets = None if self.targets is None else np.asarray(self.targets[piece])
-            rows.append(self.task.per_image(reference[piece], targets, reference[piece], mean))
+            rows.append(self.task.score(reference[piece], targets, reference[piece], mean))
         return Evaluation(pd.concat(rows, ignore_index=True), reference.shape[1] if reference.ndim > 1 else 0)
 
     def _outputs(self, engine: Engine, precision: Precision, output_name: str) -> Iterator[Outputs]:
@@ -108,31 +108,14 @@ class Evaluator:
         ):
             answered, fed = engine.infer(feeds), len(next(iter(feeds.values())))
             judged = answered if self.task.every_output else {output_name: answered[output_name]}
+            self.task.check(interface_of(judged), f"the {precision.value} engine")
             for name, output in judged.items():
-                if not self.task.accepts(output.shape) or len(output) != fed:
+                if len(output) != fed:
                     raise ModelError(
-                        f"the output '{name}' of the {precision.value} engine has shape {list(output.shape)} for"
-                        f" {fed} images, " + answers.remedy(self.task.name)
+                        f"the output '{name}' of the {precision.value} engine has shape {list(output.shape)} for {fed}"
+                        " images; the first axis of an output must be the batch"
                     )
-            yield together(judged) if self.task.every_output else np.asarray(judged[output_name], np.float32)
-
-
-def together(outputs: Mapping[str, npt.NDArray[Any]]) -> Outputs:
-    """Outputs [n, ...] of the same images as one structured array, [n], with a float32 field for each."""
-    first = next(iter(outputs.values()))
-    found = np.empty(len(first), [(name, np.float32, output.shape[1:]) for name, output in outputs.items()])
-    for name, output in outputs.items():
-        found[name] = output
-    return found
-
-
-def mean_of(outputs: Outputs) -> Outputs:
-    """The mean over the images of every field of a structured array, as one of a single image, in float64."""
-    fields = outputs.dtype.names or ()
-    found = np.empty(1, [(name, np.float64, outputs.dtype[name].shape) for name in fields])
-    for name in fields:
-        found[name] = outputs[name].mean(axis=0, dtype=np.float64)
-    return found
+            yield self.task.decode(judged, ())
 
 
 def _finite(outputs: Outputs) -> npt.NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from enginewright.errors import DataError
 from enginewright.layout import Layout
 from enginewright.results import NOT_GATED, Judgement, Outcome
 from enginewright.statistics import Estimate
-from enginewright.tasks.base import AGREEMENT, FP32, AccuracyTask, Evaluation, Targets
+from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Targets, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,9 +68,7 @@ class Verdict:
         return self.outcome is Outcome.passed
 
 
-def judge_all(
-    task: AccuracyTask, evaluations: Mapping[Precision, Evaluation], settings: Accuracy
-) -> dict[Precision, Verdict]:
+def judge_all(task: Task, evaluations: Mapping[Precision, Evaluation], settings: Accuracy) -> dict[Precision, Verdict]:
     """Judge every engine but FP32's, in the order of `evaluations`."""
     fp32 = evaluations[Precision.fp32]
     return {
@@ -81,7 +79,7 @@ def judge_all(
 
 
 def judge(
-    task: AccuracyTask,
+    task: Task,
     candidate: Evaluation,
     fp32: Evaluation,
     settings: Accuracy,
@@ -104,7 +102,7 @@ def judge(
         margin: what the bound is raised by.
     """
     reference = task.summary(fp32.rows, fp32.classes)
-    figure = task.figure if task.figure in reference else task.without_targets
+    figure = task.metric if task.metric in reference else task.without_targets
     of_fp32 = float(reference.get(figure, 1.0))
     relative = settings.gate is GateMode.relative
     difference = task.estimate(candidate.rows, fp32.rows, settings.minimum_ratio if relative else 1.0)
@@ -123,7 +121,7 @@ def judge(
     return Verdict(metric, _held(SQNR, noise, settings.minimum_sqnr_db, settings.confidence, images))
 
 
-def require_signal(task: AccuracyTask, fp32: Evaluation, targets: Optional[Targets], confidence: float) -> None:
+def require_signal(task: Task, fp32: Evaluation, targets: Optional[Targets], confidence: float) -> None:
     """Refuse to hold anything against an FP32 that knows no more than the commonest answer.
 
     Raises:
@@ -202,7 +200,7 @@ def sections(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def judgement(
-    task: AccuracyTask, verdicts: Mapping[Precision, Verdict], classes: Optional[pd.DataFrame], settings: Accuracy
+    task: Task, verdicts: Mapping[Precision, Verdict], classes: Optional[pd.DataFrame], settings: Accuracy
 ) -> Judgement:
     """The verdicts for the stage `gate`, with the sentence of each gated engine that stops the pipeline.
 
@@ -230,13 +228,13 @@ def stops(verdicts: Mapping[Precision, Verdict], settings: Accuracy) -> dict[Pre
     }
 
 
-def sentence(task: AccuracyTask, verdict: Verdict, precision: str) -> str:
+def sentence(task: Task, verdict: Verdict, precision: str) -> str:
     """What the gate found of an engine, and what would decide it, in one line."""
     return "; ".join(_words(task, held, precision) for held in verdict.held)
 
 
 def failure(
-    task: AccuracyTask, verdict: Verdict, precision: Precision, classes: Optional[pd.DataFrame], settings: Accuracy
+    task: Task, verdict: Verdict, precision: Precision, classes: Optional[pd.DataFrame], settings: Accuracy
 ) -> str:
     """The sentence of GateFailed.
 
@@ -301,7 +299,7 @@ def _needed(estimate: Estimate, bound: float, confidence: float) -> Optional[int
     return many
 
 
-def _words(task: AccuracyTask, held: Held, precision: str) -> str:
+def _words(task: Task, held: Held, precision: str) -> str:
     form = ".1f" if held.figure == SQNR else ".4f"
     value, low, high, bound = (format(number, form) for number in (held.value, held.low, held.high, held.bound))
     unit = " dB" if held.figure == SQNR else ""
@@ -323,18 +321,18 @@ def _words(task: AccuracyTask, held: Held, precision: str) -> str:
     return f"{text}: about {held.needed:,} images like these {held.images:,} would decide"
 
 
-def name_of(task: AccuracyTask, figure: str) -> str:
+def name_of(task: Task, figure: str) -> str:
     """A metric of the gate for people."""
     return {AGREEMENT: f"agreement with {FP32}", SQNR: "SQNR"}.get(figure, task.title)
 
 
-def _lost_most(task: AccuracyTask, figure: str, precision: str, classes: pd.DataFrame) -> str:
+def _lost_most(task: Task, figure: str, precision: str, classes: pd.DataFrame) -> str:
     what, many = ("output", "outputs") if task.every_output else ("class", "classes")
     against_fp32 = figure == task.without_targets  # which has 1 of it, so the table holds no difference
     column = (
-        f"{task.class_figure if task.every_output else AGREEMENT}_{precision}"
+        f"{task.class_metric if task.every_output else AGREEMENT}_{precision}"
         if against_fp32
-        else f"{task.class_figure}_delta_{precision}"
+        else f"{task.class_metric}_delta_{precision}"
     )
     worst = classes.sort_values(column, kind="stable").head(WORST_CLASSES)
     losses = worst[column] - 1 if against_fp32 else worst[column]

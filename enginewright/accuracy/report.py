@@ -9,13 +9,13 @@ from enginewright.accuracy import gate
 from enginewright.accuracy.gate import Verdict
 from enginewright.config import Precision
 from enginewright.manifest import Manifest
-from enginewright.tasks.base import AccuracyTask, Evaluation
+from enginewright.tasks.base import Evaluation, Task
 
 DIGEST = 12  # hex digits of a sha256 that people see
 
 
 def precision_metrics(
-    task: AccuracyTask,
+    task: Task,
     evaluations: Mapping[Precision, Evaluation],
     manifests: Mapping[Precision, Manifest],
     confidence: float,
@@ -40,7 +40,7 @@ def findings(made: Manifest) -> list[str]:
 
 
 def show(
-    task: AccuracyTask,
+    task: Task,
     metrics: Mapping[str, Any],
     manifests: Mapping[Precision, Manifest],
     verdicts: Mapping[Precision, Verdict],
@@ -73,7 +73,7 @@ def show(
     if labelled:
         name = f"{task.title} difference, {metrics['confidence']:.0%} interval"
         table.add_row(
-            name, *(_difference(metrics[precision.value], f"{task.figure}_difference") for precision in manifests)
+            name, *(_difference(metrics[precision.value], f"{task.metric}_difference") for precision in manifests)
         )
     table.add_row("engine sha256", *(made.sha256[:DIGEST] for made in manifests.values()))
     console.print(table)

@@ -14,10 +14,11 @@ from typing import Any, Optional
 from rich.console import Console
 from rich.table import Table
 
+from enginewright import registry
 from enginewright.accuracy.gate import sections
 from enginewright.benchmark.int8_speed import slower_under_load
 from enginewright.cli.records import left_out, of_other_artifacts, sift
-from enginewright.config import Precision, TaskName
+from enginewright.config import Precision
 from enginewright.errors import StaleArtifact
 from enginewright.layout import Layout
 from enginewright.manifest import MODEL_SHA256
@@ -35,7 +36,7 @@ RATE = ".4g"  # below 1000; whole numbers above
 PRECISIONS = tuple(precision.value for precision in Precision)
 MEASURED = ("validate_accuracy", "benchmark_sustained")  # their metrics hold the target and figures of every precision
 BUILDS = tuple(f"build_{precision}" for precision in PRECISIONS)
-TASKS = {task.figure: task for task in map(get_task, TaskName)}  # metrics name the figure, and so the task
+TASKS = {task.metric: task for task in map(get_task, registry.TASKS.names())}  # by what their metrics name
 
 Metrics = Mapping[str, Mapping[str, Any]]  # stage -> what it wrote to artifacts/metrics/<stage>.json
 
@@ -64,7 +65,7 @@ def _of_task(figure: str, title: str) -> tuple[Figure, Figure]:
 
 
 FIGURES = (
-    *(figure for task in TASKS.values() for figure in _of_task(task.figure, task.title)),
+    *(figure for task in TASKS.values() for figure in _of_task(task.metric, task.title)),
     Figure("agreement", "agreement with fp32", "validate_accuracy", "{p}.agreement", ".4f", "absolute"),
     Figure("sqnr_db", "SQNR (dB)", "validate_accuracy", "{p}.sqnr_db", ".1f", "absolute"),
     Figure(

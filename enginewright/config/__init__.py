@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from enginewright.config import answers as answers
 from enginewright.config.choices import (
     QUANTIZED as QUANTIZED,
     CalibrationAlgorithm as CalibrationAlgorithm,
@@ -27,7 +26,6 @@ from enginewright.config.choices import (
     ScenarioName as ScenarioName,
     Selection as Selection,
     Sparing as Sparing,
-    TaskName as TaskName,
     Undecided as Undecided,
     WeightsFrom as WeightsFrom,
 )

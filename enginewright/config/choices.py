@@ -84,16 +84,6 @@ class CalibrationAlgorithm(Enum):
     percentile = "percentile"
 
 
-class TaskName(Enum):
-    """What the model answers, by the module in `enginewright.tasks` that judges it."""
-
-    classification = "classification"
-    segmentation = "segmentation"
-    # any numbers: every output is held against FP32's; for embeddings, regressions, random weights, and what has no
-    # task of its own
-    outputs = "outputs"
-
-
 class DataSource(Enum):
     """Where labelled images come from; `enginewright.data.sources` has one function for each."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from enginewright.config.choices import TaskName, WeightsFrom
+from enginewright.config.choices import WeightsFrom
 from enginewright.config.setting import setting
+from enginewright.registry import TASKS
 
 
 @dataclass
@@ -14,8 +15,8 @@ class Model:
     """A PyTorch model: a factory that returns an `nn.Module`, and a state dict for it."""
 
     name: str = setting("resnet_reference", help="what reports call the model")
-    task: TaskName = setting(
-        TaskName.classification, help="what the output means: who judges it, and what it is trained for"
+    task: str = setting(
+        "classification", choices=TASKS, help="what the output means: who judges it, and what it is trained for"
     )
     _target_: str = setting(
         "enginewright.models.resnet.ResNet", help="class or function that returns a torch.nn.Module"

@@ -19,9 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from enginewright.config import Export, Model, TaskName, answers
+from enginewright.config import Export, Model
 from enginewright.errors import ModelError
 from enginewright.runtimes.onnxruntime.simplify import WRONG_FUSIONS, simplified
+from enginewright.tasks import get_task
+from enginewright.tasks.base import interface_of
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -245,13 +247,8 @@ def require_task(model: torch.nn.Module, interface: Model) -> None:
         ModelError: naming both shapes, and the task that takes any.
     """
     answered = _run_torch(model.eval(), _random_batch(TRACED_BATCH, interface.input_shape, seed=0), interface)
-    for name, output in zip(output_names(interface, len(answered)), answered):
-        if not answers.accepts(interface.task, output.shape):
-            shape = ", ".join(["N", *map(str, output.shape[1:])])
-            raise ModelError(
-                f"the output '{name}' of {interface.name} ({interface.code}) is [{shape}],"
-                f" {answers.remedy(interface.task)}"
-            )
+    outputs = dict(zip(output_names(interface, len(answered)), answered))
+    get_task(interface.task).check(interface_of(outputs), f"{interface.name} ({interface.code})")
 
 
 def metrics(exported: bytes, comparison: Comparison) -> dict[str, Any]:
@@ -345,7 +342,7 @@ def _run_torch(model: torch.nn.Module, images: Batch, interface: Model) -> Answe
             f"{what} cannot run on a float32 input {list(images.shape)}: {_first_line(fault)}; model.input_shape must"
             " be what the model takes"
         ) from fault
-    several = interface.task is TaskName.outputs
+    several = get_task(interface.task).every_output
     tensors = _tensors(output) if several else (output,)
     if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
         alone = "return a tensor, or a tuple of tensors" if several else "return one tensor"

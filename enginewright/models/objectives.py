@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from enginewright.config import TaskName
 from enginewright.data import ImageSet
 from enginewright.data.imageset import IGNORED
 from enginewright.errors import DataError, ModelError
@@ -26,7 +25,7 @@ Answers = Iterable[tuple[Tensor, Tensor]]  # batches of logits [n, classes, ...]
 class Evaluation:
     """Figures of a model on a whole set."""
 
-    figure: float  # the objective's: a fraction
+    metric: float  # the objective's: a fraction
     loss: float  # mean cross-entropy, nats
 
 
@@ -34,7 +33,7 @@ class Evaluation:
 class Objective:
     """How a model is trained for a task, and how it did."""
 
-    figure: str  # in the metrics, as in those of validate_accuracy
+    metric: str  # in the metrics, as in those of validate_accuracy
     title: str
     of_set: Callable[[ImageSet], Optional[npt.NDArray[Any]]]  # integer targets [N, ...], None where the set has none
     remedy: str  # where the set has none
@@ -51,11 +50,11 @@ class Objective:
         return found
 
 
-def objective_of(task: TaskName) -> Objective:
+def objective_of(task: str) -> Objective:
     """Raises ModelError for a task that train_reference cannot train."""
     if task not in OBJECTIVES:
         raise ModelError(
-            f"train_reference has no objective for model.task {task.name}; add one to {__name__}, or bring weights"
+            f"train_reference has no objective for model.task {task}; add one to {__name__}, or bring weights"
             " (model.weights_from file)"
         )
     return OBJECTIVES[task]
@@ -95,7 +94,7 @@ def _mean_iou(answers: Answers) -> Evaluation:
 
 
 OBJECTIVES = {
-    TaskName.classification: Objective(
+    "classification": Objective(
         "top1",
         "top-1",
         lambda images: images.labels,
@@ -103,7 +102,7 @@ OBJECTIVES = {
         _label_loss,
         _top1,
     ),
-    TaskName.segmentation: Objective(
+    "segmentation": Objective(
         "mean_iou",
         "mean IoU",
         lambda images: images.targets,

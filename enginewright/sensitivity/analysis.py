@@ -53,7 +53,7 @@ def analyze(
     """
     import pandas as pd
 
-    whole, shown, traffic = variants.figures(()), (*FIGURES, variants.task.figure), variants.traffic()
+    whole, shown, traffic = variants.figures(()), (*FIGURES, variants.task.metric), variants.traffic()
     rows: list[dict[str, Any]] = []
     for block in track(blocks(variants.layers, evaluations)):
         alone = variants.figures([layer for layer in variants.layers if layer not in block])

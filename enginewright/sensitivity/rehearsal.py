@@ -15,7 +15,7 @@ from enginewright.accuracy import gate
 from enginewright.accuracy.gate import Verdict
 from enginewright.config import Accuracy
 from enginewright.results import Outcome
-from enginewright.tasks.base import AccuracyTask, Evaluation, Figures
+from enginewright.tasks.base import Evaluation, Figures, Task
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Rehearsal:
     images: int  # that validate_accuracy will have
     margin: float = 0.0  # what the bound is raised by
 
-    def verdict(self, task: AccuracyTask, candidate: Evaluation, fp32: Evaluation) -> Verdict:
+    def verdict(self, task: Task, candidate: Evaluation, fp32: Evaluation) -> Verdict:
         """What the gate says of an engine, as on `images` images."""
         return gate.judge(task, candidate, fp32, self.accuracy, images=self.images, margin=self.margin)
 
-    def figures(self, task: AccuracyTask, candidate: Evaluation, fp32: Evaluation) -> dict[str, Any]:
+    def figures(self, task: Task, candidate: Evaluation, fp32: Evaluation) -> dict[str, Any]:
         """The verdict as metrics of a variant: `verdict`, `reaches` (the points do), `value`, `low`, `bound` and
         `figure` of the gate.
         """

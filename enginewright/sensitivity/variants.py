@@ -25,7 +25,7 @@ from enginewright.runtimes.onnxruntime.calibrator import tensor_values
 from enginewright.runtimes.onnxruntime.prepare import prepared
 from enginewright.sensitivity.journal import Journal
 from enginewright.sensitivity.rehearsal import Rehearsal
-from enginewright.tasks.base import AccuracyTask, Evaluation, Figures, Targets
+from enginewright.tasks.base import Evaluation, Figures, Targets, Task
 
 
 class Variants:
@@ -70,7 +70,7 @@ class Variants:
         self.fp32 = self.task.summary(self.evaluated.rows, self.evaluated.classes)
 
     @property
-    def task(self) -> AccuracyTask:
+    def task(self) -> Task:
         """What the answers are judged by."""
         return self._evaluator.task
 

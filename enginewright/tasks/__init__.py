@@ -1,14 +1,13 @@
-"""The tasks that engines are judged on: one module each, found by the name that `model.task` has."""
+"""What engines are judged on: one module for each task, found by the name that `model.task` has."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import cast
 
-from enginewright.config import TaskName
-from enginewright.tasks.base import AccuracyTask
+from enginewright.registry import TASKS
+from enginewright.tasks.base import Task
 
 
-def get_task(name: TaskName) -> AccuracyTask:
-    """The task of this name: the module here that is called so, and what it calls TASK."""
-    return cast(AccuracyTask, import_module(f"{__name__}.{name.value}").TASK)
+def get_task(name: str) -> Task:
+    """Return the task of this name. Raises ConfigError if there is none."""
+    return cast(Task, TASKS.get(name))

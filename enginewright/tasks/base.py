@@ -11,10 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
-from enginewright.config import TaskName
 from enginewright.data import ImageSet
+from enginewright.data.geometry import Geometry
+from enginewright.errors import ModelError
+from enginewright.feeds import Array
+from enginewright.interface import BATCH, Interface, TensorSpec
 from enginewright.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -50,30 +54,48 @@ class Shown(NamedTuple):
     of_targets: bool = False  # it is absent where there are none
 
 
-class AccuracyTask(Protocol):
+class Task(Protocol):
     """One module of this package, and its `TASK`."""
 
-    figure: str  # what training reaches and the gate holds where there are targets, a fraction: a key of `summary`
+    metric: str  # what training reaches and the gate holds where there are targets, a fraction: a key of `summary`
     title: str  # the same for people
-    name: TaskName
+    name: str
+    judges: str  # the shape of its outputs, in words
     shown: Sequence[Shown]
-    # of a class: classes.csv has <class_figure>_<precision> and <class_figure>_delta_<precision>, or
+    # of a class: classes.csv has <class_metric>_<precision> and <class_metric>_delta_<precision>, or
     # agreement_<precision>
-    class_figure: str
+    class_metric: str
     without_targets: (
         str  # what the gate holds where there are none, a metric that FP32 has at 1: AGREEMENT, or the task's own
     )
     every_output: bool  # whether all outputs of an engine are judged, and not model.output_name alone
 
-    def accepts(self, shape: Sequence[int]) -> bool:
-        """Whether an output of this shape is what the task expects; the first axis is the batch, the second the
-        classes.
+    def check(self, interface: Interface, of: str) -> None:
+        """Refuse a model or engine, called `of`, whose outputs the task cannot judge; `export` asks first.
+
+        Args:
+            interface: with the outputs that are judged: all of them, or model.output_name alone.
+            of: what to call it in the sentence.
+
+        Raises:
+            ModelError: naming the output, its shape, what the task judges, and what to do.
+        """
+
+    def decode(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry]) -> Outputs:
+        """Make what is judged of the outputs for a batch.
+
+        Args:
+            outputs: those that are judged, [n, ...] each.
+            geometry: of each image, to map what was found back to it; empty where the image set keeps none.
+
+        Returns:
+            [n, ...]: what `score` takes, and what is kept of FP32.
         """
 
     def targets(self, images: ImageSet) -> Optional[Targets]:
         """What the images should be answered with, [N, ...] in their order; None where that is unknown."""
 
-    def check(self, outputs: Outputs, targets: Optional[Targets], names: Sequence[str]) -> None:
+    def check_batch(self, outputs: Outputs, targets: Optional[Targets], names: Sequence[str]) -> None:
         """Raises DataError naming the first image of the batch whose target cannot be an answer of this model,
         ModelError if nothing can.
         """
@@ -84,7 +106,7 @@ class AccuracyTask(Protocol):
     def answers_alike(self, fp32: Evaluation) -> bool:
         """Whether FP32 gives all images the same answer, of which any engine could keep all and have kept nothing."""
 
-    def per_image(
+    def score(
         self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None
     ) -> pd.DataFrame:
         """Judge a batch of finite outputs against the targets and FP32's outputs, as far as there are any: a row an
@@ -101,7 +123,7 @@ class AccuracyTask(Protocol):
     def compare(self, rows: pd.DataFrame, fp32: pd.DataFrame, confidence: float) -> dict[str, Any]:
         """Paired comparison of an engine with FP32 on the same images.
 
-        With a reference <without_targets>_low and _high; with targets <figure>_difference, its interval _low and _high,
+        With a reference <without_targets>_low and _high; with targets <metric>_difference, its interval _low and _high,
         and what else the task counts.
         """
 
@@ -119,3 +141,47 @@ class AccuracyTask(Protocol):
         """Tables of all precisions, `fp32` first: classes.csv, recall.csv, changed.csv, confusion_<precision>.csv and
         predictions.csv.
         """
+
+
+def require_outputs(task: Task, interface: Interface, of: str, rank: int = 0) -> None:
+    """Raise ModelError unless each output has a batch and, with a `rank`, so many axes, of which the second is classes.
+
+    The largest of one class is always the same one, and would always agree: there must be two.
+    """
+    for spec in interface.outputs:
+        shape = spec.shape
+        classes = len(shape) == rank and (isinstance(shape[1], str) or shape[1] > 1) if rank else True
+        if not (shape and classes):
+            axes = ["N" if axis == BATCH else str(axis) for axis in shape]
+            raise ModelError(
+                f"the output '{spec.name}' of {of} is [{', '.join(axes)}], and model.task {task.name} judges"
+                f" {task.judges}; set model.task to what the model does (outputs, where it answers neither classes nor"
+                " pixels), or model.output_name to the right output"
+            )
+
+
+def interface_of(outputs: Mapping[str, Array]) -> Interface:
+    """Describe the outputs for a batch, [n, ...] each; the first axis is the batch."""
+    specs = [
+        TensorSpec(name, array.dtype, (BATCH, *array.shape[1:]) if array.shape else ())
+        for name, array in outputs.items()
+    ]
+    return Interface((), tuple(specs))
+
+
+def together(outputs: Mapping[str, Array]) -> Outputs:
+    """Outputs [n, ...] of the same images as one structured array, [n], with a float32 field for each."""
+    first = next(iter(outputs.values()))
+    found = np.empty(len(first), [(name, np.float32, output.shape[1:]) for name, output in outputs.items()])
+    for name, output in outputs.items():
+        found[name] = output
+    return found
+
+
+def mean_of(outputs: Outputs) -> Outputs:
+    """The mean over the images of every field of a structured array, as one of a single image, in float64."""
+    fields = outputs.dtype.names or ()
+    found = np.empty(1, [(name, np.float64, outputs.dtype[name].shape) for name in fields])
+    for name in fields:
+        found[name] = outputs[name].mean(axis=0, dtype=np.float64)
+    return found

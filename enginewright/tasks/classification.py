@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from enginewright import statistics
-from enginewright.config import TaskName, answers
 from enginewright.data import ImageSet
+from enginewright.data.geometry import Geometry
 from enginewright.errors import DataError, ModelError
+from enginewright.feeds import Array
+from enginewright.interface import Interface
 from enginewright.statistics import Estimate, PairedCounts, proportion
 from enginewright.tasks import metrics, tables
-from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Outputs, Shown, Tables, Targets
+from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Outputs, Shown, Tables, Targets, require_outputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,10 +30,11 @@ UNIT = 1e-3  # how far from 1 the length of a vector may be that FP16 or FP32 ha
 class Classification:
     """Outputs are logits [n, classes], targets int64 [n], indices of outputs."""
 
-    figure = "top1"
+    metric = "top1"
     title = "top-1"
-    name = TaskName.classification
-    class_figure = "recall"
+    name = "classification"
+    judges = "[N, classes], two classes at least"
+    class_metric = "recall"
     without_targets = AGREEMENT
     every_output = False
     shown: Sequence[Shown] = (
@@ -44,15 +47,21 @@ class Classification:
         Shown("kl_divergence_mean", "KL divergence", ".2e"),
     )
 
-    def accepts(self, shape: Sequence[int]) -> bool:
-        """See `answers.accepts`."""
-        return answers.accepts(self.name, shape)
+    def check(self, interface: Interface, of: str) -> None:
+        """See `base.require_outputs`."""
+        require_outputs(self, interface, of, rank=2)
+
+    def decode(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry]) -> Outputs:
+        """The one output, float32."""
+        del geometry
+        (output,) = outputs.values()
+        return np.asarray(output, np.float32)
 
     def targets(self, images: ImageSet) -> Optional[Targets]:
         """The labels."""
         return images.labels
 
-    def check(self, outputs: Outputs, targets: Optional[Targets], names: Sequence[str]) -> None:
+    def check_batch(self, outputs: Outputs, targets: Optional[Targets], names: Sequence[str]) -> None:
         """A label is the index of an output, and outputs of length 1 that are partly negative are an embedding."""
         if (outputs < 0).any() and np.allclose(
             np.linalg.norm(np.asarray(outputs, np.float64), axis=1), 1, rtol=0, atol=UNIT
@@ -80,7 +89,7 @@ class Classification:
         """Whether one class is the answer to all images."""
         return int(fp32.rows["prediction"].nunique()) == 1
 
-    def per_image(
+    def score(
         self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None
     ) -> pd.DataFrame:
         """See `metrics.per_image`."""

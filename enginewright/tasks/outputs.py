@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 import numpy.typing as npt
 
-from enginewright.config import TaskName, answers
 from enginewright.data import ImageSet
+from enginewright.data.geometry import Geometry
+from enginewright.feeds import Array
+from enginewright.interface import Interface
 from enginewright.statistics import Estimate, Lowest, Resampled, resampled
-from enginewright.tasks.base import FP32, Evaluation, Outputs, Shown, Tables, Targets
+from enginewright.tasks.base import FP32, Evaluation, Outputs, Shown, Tables, Targets, require_outputs, together
 from enginewright.tasks.metrics import decibel, noise_estimate
 
 if TYPE_CHECKING:
@@ -39,10 +41,11 @@ Floats = npt.NDArray[np.float64]
 class AllOutputs:
     """Outputs are structured arrays, [n] with a field for each output, [...]; there are no targets."""
 
-    figure = "lowest_cosine"
+    metric = "lowest_cosine"
     title = "cosine of the worst output"
-    name = TaskName.outputs
-    class_figure = "cosine"
+    name = "outputs"
+    judges = "[N, ...]"
+    class_metric = "cosine"
     without_targets = "lowest_cosine"
     every_output = True
     shown: Sequence[Shown] = (
@@ -50,16 +53,21 @@ class AllOutputs:
         Shown("sqnr_db", "SQNR of the worst output (dB)", ".1f"),
     )
 
-    def accepts(self, shape: Sequence[int]) -> bool:
-        """See `answers.accepts`."""
-        return answers.accepts(self.name, shape)
+    def check(self, interface: Interface, of: str) -> None:
+        """See `base.require_outputs`."""
+        require_outputs(self, interface, of)
+
+    def decode(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry]) -> Outputs:
+        """All outputs together, [n], a field for each."""
+        del geometry
+        return together(outputs)
 
     def targets(self, images: ImageSet) -> Optional[Targets]:
         """None: labels say nothing of numbers."""
         del images
         return None
 
-    def check(self, outputs: Outputs, targets: Optional[Targets], names: Sequence[str]) -> None:
+    def check_batch(self, outputs: Outputs, targets: Optional[Targets], names: Sequence[str]) -> None:
         """There are no targets to check."""
         del outputs, targets, names
 
@@ -75,7 +83,7 @@ class AllOutputs:
             bool((outputs[name] == outputs[name][:1]).all()) for name in outputs.dtype.names or ()
         )
 
-    def per_image(
+    def score(
         self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None
     ) -> pd.DataFrame:
         """Judge a batch of finite outputs.

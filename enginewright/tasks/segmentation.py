@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 import numpy.typing as npt
 
-from enginewright.config import TaskName, answers
 from enginewright.data import ImageSet
+from enginewright.data.geometry import Geometry
 from enginewright.data.imageset import IGNORED
 from enginewright.errors import DataError
+from enginewright.feeds import Array
+from enginewright.interface import Interface
 from enginewright.statistics import Estimate, resampled
-from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Outputs, Shown, Tables, Targets
+from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Outputs, Shown, Tables, Targets, require_outputs
 from enginewright.tasks.metrics import noise_estimate, noise_figures
 from enginewright.tasks.tables import CONFUSION_CLASSES, OTHER, class_names, recall_series
 
@@ -32,10 +34,11 @@ Counts = npt.NDArray[np.int64]
 class Segmentation:
     """Outputs are logits [n, classes, H, W], targets uint8 [n, H, W], indices of outputs or IGNORED."""
 
-    figure = "mean_iou"
+    metric = "mean_iou"
     title = "mean IoU"
-    name = TaskName.segmentation
-    class_figure = "iou"
+    name = "segmentation"
+    judges = "[N, classes, H, W], two classes at least"
+    class_metric = "iou"
     without_targets = AGREEMENT
     every_output = False
     shown: Sequence[Shown] = (
@@ -45,15 +48,21 @@ class Segmentation:
         Shown("sqnr_db", "SQNR (dB)", ".1f"),
     )
 
-    def accepts(self, shape: Sequence[int]) -> bool:
-        """See `answers.accepts`."""
-        return answers.accepts(self.name, shape)
+    def check(self, interface: Interface, of: str) -> None:
+        """See `base.require_outputs`."""
+        require_outputs(self, interface, of, rank=4)
+
+    def decode(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry]) -> Outputs:
+        """The one output, float32."""
+        del geometry
+        (output,) = outputs.values()
+        return np.asarray(output, np.float32)
 
     def targets(self, images: ImageSet) -> Optional[Targets]:
         """The targets by pixel. Labels of whole images say nothing of pixels."""
         return images.targets
 
-    def check(self, outputs: Outputs, targets: Optional[Targets], names: Sequence[str]) -> None:
+    def check_batch(self, outputs: Outputs, targets: Optional[Targets], names: Sequence[str]) -> None:
         """A target is of the size of the output, and each of its pixels the index of an output."""
         if targets is None:
             return
@@ -82,7 +91,7 @@ class Segmentation:
         """Whether one class is the answer to all pixels of all images."""
         return len({int(answered) for cells in fp32.rows["cells"] for answered in cells[:, 1]}) == 1
 
-    def per_image(
+    def score(
         self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None
     ) -> pd.DataFrame:
         """Judge a batch of finite outputs.

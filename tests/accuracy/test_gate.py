@@ -10,15 +10,14 @@ import pandas as pd
 import pytest
 
 from enginewright.accuracy import gate
-from enginewright.accuracy.evaluate import together
 from enginewright.accuracy.gate import Verdict, failure, judge, metrics, require_signal, sentence, stops
-from enginewright.config import Accuracy, GateMode, Precision, TaskName, Undecided
+from enginewright.config import Accuracy, GateMode, Precision, Undecided
 from enginewright.errors import DataError
 from enginewright.results import Outcome
 from enginewright.tasks import get_task
-from enginewright.tasks.base import AccuracyTask, Evaluation, Outputs
+from enginewright.tasks.base import Evaluation, Outputs, Task, together
 
-CLASSIFICATION, SEGMENTATION = get_task(TaskName.classification), get_task(TaskName.segmentation)
+CLASSIFICATION, SEGMENTATION = get_task("classification"), get_task("segmentation")
 RELATIVE, ABSOLUTE = GateMode.relative, GateMode.absolute
 PASSED, UNDECIDED, FAILED = Outcome.passed, Outcome.undecided, Outcome.failed
 
@@ -34,15 +33,15 @@ def paired(both: int, gained: int, lost: int, neither: int) -> tuple[Evaluation,
     engine = one_hot([0] * (both + gained) + [1] * (lost + neither))
     fp32 = one_hot([0] * both + [1] * gained + [0] * lost + [2] * neither)
     labels = np.zeros(len(engine), np.int64)
-    rows = CLASSIFICATION.per_image(engine, labels, fp32)
-    return Evaluation(rows, 3), Evaluation(CLASSIFICATION.per_image(fp32, labels, None), 3)
+    rows = CLASSIFICATION.score(engine, labels, fp32)
+    return Evaluation(rows, 3), Evaluation(CLASSIFICATION.score(fp32, labels, None), 3)
 
 
 def agreeing(same: int, others: int) -> tuple[Evaluation, Evaluation]:
     """Without labels."""
     engine, fp32 = one_hot([0] * same + [1] * others), one_hot([0] * (same + others))
-    return Evaluation(CLASSIFICATION.per_image(engine, None, fp32), 3), Evaluation(
-        CLASSIFICATION.per_image(fp32, None, None), 3
+    return Evaluation(CLASSIFICATION.score(engine, None, fp32), 3), Evaluation(
+        CLASSIFICATION.score(fp32, None, None), 3
     )
 
 
@@ -138,11 +137,11 @@ def test_noise_fails_an_engine_whose_answers_happen_to_agree(
         + random.normal(size=(600, 4)).astype(np.float32) * 0.1
     )
     shift = np.float32(np.linalg.norm(fp32[0]) * noise / 2)  # the same for all four, so no answer changes
-    rows = CLASSIFICATION.per_image(fp32 + shift * random.choice([-1, 1], (600, 1)).astype(np.float32), None, fp32)
+    rows = CLASSIFICATION.score(fp32 + shift * random.choice([-1, 1], (600, 1)).astype(np.float32), None, fp32)
     verdict = judge(
         CLASSIFICATION,
         Evaluation(rows, 4),
-        Evaluation(CLASSIFICATION.per_image(fp32, None, None), 4),
+        Evaluation(CLASSIFICATION.score(fp32, None, None), 4),
         settings(floor=floor),
     )
     assert rows["agrees"].all()
@@ -157,11 +156,11 @@ def test_noise_fails_an_engine_whose_answers_happen_to_agree(
 
 def test_noise_upon_nothing_fails_and_an_equal_engine_has_no_noise() -> None:
     fp32, other = np.zeros((50, 3), np.float32), np.full((50, 3), 0.5, np.float32)
-    reference = Evaluation(CLASSIFICATION.per_image(fp32, None, None), 3)
+    reference = Evaluation(CLASSIFICATION.score(fp32, None, None), 3)
     assert (
         judge(
             CLASSIFICATION,
-            Evaluation(CLASSIFICATION.per_image(other, None, fp32), 3),
+            Evaluation(CLASSIFICATION.score(other, None, fp32), 3),
             reference,
             settings(ratio=0.5, floor=10.0),
         ).outcome
@@ -170,7 +169,7 @@ def test_noise_upon_nothing_fails_and_an_equal_engine_has_no_noise() -> None:
     assert (
         judge(
             CLASSIFICATION,
-            Evaluation(CLASSIFICATION.per_image(fp32, None, fp32), 3),
+            Evaluation(CLASSIFICATION.score(fp32, None, fp32), 3),
             reference,
             settings(ratio=0.5, floor=10.0),
         ).noise
@@ -232,8 +231,8 @@ def pixels(answers: list[int], targets: list[int], fp32: list[int]) -> tuple[Eva
         np.repeat(np.repeat(one_hot(values)[:, :, None, None], 2, 2), 2, 3) for values in (answers, fp32)
     )
     wanted = np.repeat(np.repeat(np.array(targets, np.uint8)[:, None, None], 2, 1), 2, 2)
-    return Evaluation(SEGMENTATION.per_image(engine, wanted, reference), 3), Evaluation(
-        SEGMENTATION.per_image(reference, wanted, None), 3
+    return Evaluation(SEGMENTATION.score(engine, wanted, reference), 3), Evaluation(
+        SEGMENTATION.score(reference, wanted, None), 3
     )
 
 
@@ -254,8 +253,8 @@ def test_equal_masks_on_few_images_pass_nothing(images: int, outcome: Outcome) -
     assert judge(SEGMENTATION, *pixels(targets, targets, targets), settings()).outcome is outcome
 
 
-def signal(task: AccuracyTask, outputs: Outputs, targets: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> None:
-    require_signal(task, Evaluation(task.per_image(outputs, targets, None), outputs.shape[1]), targets, 0.95)
+def signal(task: Task, outputs: Outputs, targets: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> None:
+    require_signal(task, Evaluation(task.score(outputs, targets, None), outputs.shape[1]), targets, 0.95)
 
 
 def test_labels_that_fp32_does_not_know_are_refused() -> None:
@@ -308,9 +307,9 @@ def test_a_segmentation_must_know_more_than_the_background(knows: bool, refused:
         require_signal(SEGMENTATION, fp32, wanted, 0.95)
 
 
-def one_set(task: AccuracyTask, outputs: Outputs) -> Evaluation:
+def one_set(task: Task, outputs: Outputs) -> Evaluation:
     """FP32's, without labels, as validate_accuracy has it."""
-    return Evaluation(task.per_image(outputs, None, None), outputs.shape[1] if outputs.ndim > 1 else 0, outputs)
+    return Evaluation(task.score(outputs, None, None), outputs.shape[1] if outputs.ndim > 1 else 0, outputs)
 
 
 VARIED = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
@@ -333,19 +332,15 @@ DEAD = np.full((20, 3), 0.1, np.float32)
             SEGMENTATION, np.repeat(one_hot([1] * 20)[:, :, None, None], 2, 3), True, id="one class of pixels"
         ),
         pytest.param(
-            get_task(TaskName.outputs),
+            get_task("outputs"),
             together({"a": VARIED, "anchors": DEAD}),
             False,
             id="one output of two is constant",
         ),
-        pytest.param(
-            get_task(TaskName.outputs), together({"a": DEAD, "b": DEAD * 0}), True, id="all outputs are constant"
-        ),
+        pytest.param(get_task("outputs"), together({"a": DEAD, "b": DEAD * 0}), True, id="all outputs are constant"),
     ],
 )
-def test_without_labels_fp32_must_not_answer_all_images_alike(
-    task: AccuracyTask, outputs: Outputs, refused: bool
-) -> None:
+def test_without_labels_fp32_must_not_answer_all_images_alike(task: Task, outputs: Outputs, refused: bool) -> None:
     if not refused:
         require_signal(task, one_set(task, outputs), None, 0.95)
         return
@@ -367,7 +362,7 @@ def test_nothing_passed_where_nothing_is_gated(engine: tuple[Evaluation, Evaluat
 @pytest.mark.parametrize("scale", [1.0, 1e-35, 1e30])
 def test_the_scale_of_the_outputs_does_not_move_sqnr(scale: float) -> None:
     noisy = VARIED + np.random.default_rng(1).normal(size=VARIED.shape).astype(np.float32)
-    rows = CLASSIFICATION.per_image((noisy.astype(np.float64) * scale), None, VARIED.astype(np.float64) * scale)
+    rows = CLASSIFICATION.score((noisy.astype(np.float64) * scale), None, VARIED.astype(np.float64) * scale)
     estimate = CLASSIFICATION.noise(rows)
     assert estimate is not None
     assert -3 < estimate.value < 3

@@ -216,7 +216,7 @@ def test_nan_in_pytorch_itself_is_one_sentence(images: Optional[npt.NDArray[np.f
 
 
 def test_several_outputs_are_exported_for_the_task_that_judges_them_all() -> None:
-    interface = config.Model(**{**vars(INTERFACE), "task": config.TaskName.outputs})
+    interface = config.Model(**{**vars(INTERFACE), "task": "outputs"})
     model = TwoOutputs()
     exported = to_onnx(model, interface, config.Export())
     assert [value.name for value in onnx.load_model_from_string(exported).graph.output] == ["scores", "scores_2"]
@@ -236,7 +236,7 @@ def test_an_output_that_is_small_is_compared_by_its_own_size() -> None:
             scores = super().forward(x)
             return 1e3 * scores, self.scale * scores  # type: ignore[return-value]
 
-    interface = config.Model(**{**vars(INTERFACE), "task": config.TaskName.outputs})
+    interface = config.Model(**{**vars(INTERFACE), "task": "outputs"})
     exported = to_onnx(Scaled(1e-3), interface, config.Export())
     assert compare(Scaled(1.1e-3), exported, interface, seed=0).largest > 0.01
 
@@ -263,7 +263,7 @@ def test_an_output_that_is_small_is_compared_by_its_own_size() -> None:
 def test_what_the_task_does_not_judge_is_refused_before_anything_is_built(
     task: str, outputs: int, refused: str
 ) -> None:
-    interface = config.Model(**{**vars(INTERFACE), "task": config.TaskName[task]})
+    interface = config.Model(**{**vars(INTERFACE), "task": task})
     model = Tiny()
     model.head = nn.Linear(4, outputs)
     if not refused:

