@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from pathlib import Path
 from typing import Any, Optional
@@ -13,6 +12,7 @@ from enginewright.calibration.mixture import Mixture
 from enginewright.config import QUANTIZED, Precision, RuntimeName
 from enginewright.errors import StaleArtifact
 from enginewright.layout import Layout
+from enginewright.manifest import Usage
 from enginewright.runtimes import runtime_named
 from enginewright.runtimes.base import BuiltEngine, Runtime, Task
 from enginewright.runtimes.checked import require_checked
@@ -38,7 +38,7 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
     paths = stage.paths
     where = target.read_target(paths.target)
     runtime = _runtime_for(where, stage)
-    require_checked(paths)
+    model = require_checked(paths)
     inputs = [paths.model]
     calibration: Optional[CalibrationCache] = None
     floats: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
     for path, digest in before.items():
         if manifest.sha256(path) != digest:
             raise StaleArtifact(f"{path} changed while {stage.name} ran; run `dvc repro` again")
-    _write(stage, paths.engine(precision.name, runtime.engine_file), built, (inputs, where))
+    _write(stage, paths.engine(precision.name, runtime.engine_file), built, (inputs, where, model.usage))
     return {
         "seconds": seconds,
         "size_mib": len(built.plan) / 2**20,
@@ -101,7 +101,7 @@ def _float_nodes(paths: Layout) -> tuple[str, ...]:
     return mixture.nodes(model)
 
 
-def _write(stage: Stage, engine: Path, built: BuiltEngine, origin: tuple[list[Path], TargetFingerprint]) -> None:
+def _write(stage: Stage, engine: Path, built: BuiltEngine, origin: tuple[list[Path], TargetFingerprint, Usage]) -> None:
     """The builder's files first, then the engine, whose manifest holds their hashes."""
     for name, content in built.files.items():
         with manifest.replacing(engine.with_name(name)) as temporary:
@@ -114,8 +114,8 @@ def _write(stage: Stage, engine: Path, built: BuiltEngine, origin: tuple[list[Pa
         **({"int8": dict(built.int8)} if built.int8 else {}),
         "findings": list(built.findings),
         "warnings": list(built.warnings),
-        "files": {name: hashlib.sha256(content).hexdigest() for name, content in built.files.items()},
     }
-    inputs, where = origin
-    with stage.output(engine, inputs, where, settings) as temporary:
+    inputs, where, usage = origin
+    roles = {name: Path(name).stem for name in built.files}
+    with stage.output(engine, inputs, where, settings, files=roles, usage=usage) as temporary:
         temporary.write_bytes(built.plan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 ARTIFACTS = "artifacts"  # the name of the folder, in every project
 
@@ -148,6 +149,45 @@ class Layout:
             return absolute.relative_to(base).as_posix()
         count = len(self.root.parts)
         return Path(*path.parts[count:]).as_posix() if path.parts[:count] == self.root.parts else path.as_posix()
+
+
+MAKERS = {
+    "target": "probe_target",
+    "data": "prepare_data",
+    "reference": "train_reference",
+    "onnx": "export",
+    "checks": "check_onnx",
+    "calibration": "calibrate",
+    "sensitivity": "analyze_sensitivity",
+    "mixed": "search_mixed",
+    "drift": "check_drift",
+    "accuracy": "validate_accuracy",
+    "profile": "profile_layers",
+    "benchmark": "benchmark_sustained",
+    "pareto": "pareto",
+    "gate": "gate",
+}  # folder below artifacts/ -> the stage that fills it; dvc.yaml says it too, and a target may lack that
+
+
+def place_of(path: Path) -> Optional[Path]:
+    """The path from artifacts/ on, in whatever project it lies; None if it lies in no folder of that name."""
+    parts = Path(os.path.abspath(path)).parts
+    if ARTIFACTS not in parts[:-1]:
+        return None
+    return Path(*parts[len(parts) - 1 - parts[::-1].index(ARTIFACTS) :])
+
+
+def stage_of(path: Path) -> Optional[str]:
+    """The stage that makes a file, by the folder that it lies in; None if no stage does."""
+    place = place_of(path)
+    if place is None:
+        return None
+    _, folder, *below = place.parts
+    if folder == "engines" and below:
+        return f"build_{below[0]}"
+    if folder == "metrics" and below:
+        return Path(below[0]).stem
+    return MAKERS.get(folder)
 
 
 # What has a sidecar wherever it lies: without one it is half-written, however whole it looks.

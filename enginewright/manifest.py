@@ -4,6 +4,9 @@ The chain image folder -> ONNX -> calib.cache -> engine -> metrics can be checke
 sha256 of its inputs. Paths are relative to the project's root, that of the artifact included: an artifact that lies
 elsewhere than where it was made, such as the INT8 engine in the folder of the FP32 one, is told from the right one, and
 inputs are looked for in the artifact's own project.
+
+A model's and an engine's manifest also says how to use it: its interface, its preprocessing and its classes. Whoever
+receives the two files needs nothing of the project. `schemas/manifest-1.json` describes the format for other programs.
 """
 
 from __future__ import annotations
@@ -20,15 +23,37 @@ from pathlib import Path
 from typing import Any, Optional
 
 from enginewright.errors import EnginewrightError, StaleArtifact
-from enginewright.layout import Layout
+from enginewright.interface import Interface
+from enginewright.layout import Layout, stage_of
 from enginewright.target import TargetFingerprint
 
+FORMAT = 1  # of the sidecars that this version writes and reads
 HERE = Layout()
 
 
 @dataclass(frozen=True)
+class FileRecord:
+    """A file that was written beside an artifact and belongs to it."""
+
+    sha256: str
+    size: int  # bytes
+    role: str  # what it is to the artifact, in a word or two: "table", "layers", "build log"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an application needs to know of a model or an engine."""
+
+    interface: Optional[Interface] = None
+    preprocessing: Optional[Mapping[str, Any]] = None  # `data.preprocessing`, as params.yaml holds it
+    classes: tuple[str, ...] = ()  # names in the order of the output's classes; empty without labels
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """Sidecar `<artifact>.json`: the artifact's hash, what it was made from, by which stage, for which target."""
+    """Sidecar `<artifact>.json`: the artifact's hash, what it was made from, by which stage, for which target, and how
+    to use it.
+    """
 
     sha256: str
     made_by: str  # stage name
@@ -36,12 +61,60 @@ class Manifest:
     target: Optional[TargetFingerprint]  # None for portable artifacts (ONNX, calib.cache)
     settings: Mapping[str, Any] = field(default_factory=dict)  # versions, profile shapes, precision, ...
     path: str = ""  # where the artifact was made, relative to the project's root
+    files: Mapping[str, FileRecord] = field(default_factory=dict)  # beside the artifact: name -> record
+    usage: Usage = field(default_factory=Usage)
 
-    @property
-    def files(self) -> Mapping[str, str]:
-        """Files that were written beside the artifact and belong to it: name -> sha256."""
-        found = self.settings.get("files", {})
-        return found if isinstance(found, Mapping) else {}
+    def setting(self, name: str) -> Any:
+        """Return a setting that this kind of artifact has. Raises StaleArtifact if the sidecar does not say it."""
+        if name not in self.settings:
+            raise StaleArtifact(f"the sidecar of {self.path} does not hold settings.{name}; {_again(self)}")
+        return self.settings[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        interface = self.usage.interface
+        return {
+            "format": FORMAT,
+            "sha256": self.sha256,
+            "made_by": self.made_by,
+            "inputs": dict(self.inputs),
+            "files": {name: asdict(record) for name, record in self.files.items()},
+            "target": self.target.to_dict() if self.target else None,
+            "interface": interface.to_dict() if interface else None,
+            "preprocessing": dict(self.usage.preprocessing) if self.usage.preprocessing is not None else None,
+            "classes": list(self.usage.classes),
+            "settings": dict(self.settings),
+            "path": self.path,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
+        """Inverse of `to_dict`. Raises KeyError, TypeError or ValueError on anything else."""
+        target, interface, preprocessing = values["target"], values["interface"], values["preprocessing"]
+        manifest = cls(
+            sha256=values["sha256"],
+            made_by=values["made_by"],
+            inputs=values["inputs"],
+            target=TargetFingerprint.from_dict(target) if target else None,
+            settings=values["settings"],
+            path=values["path"],
+            files={name: FileRecord(**record) for name, record in values["files"].items()},
+            usage=Usage(Interface.from_dict(interface) if interface else None, preprocessing, tuple(values["classes"])),
+        )
+        if not manifest._is_typed() or set(values) != set(manifest.to_dict()) or values["format"] != FORMAT:
+            raise TypeError("a field has another type, or is not known")
+        return manifest
+
+    def _is_typed(self) -> bool:
+        texts = [self.sha256, self.made_by, self.path, *self.inputs, *self.inputs.values(), *self.usage.classes]
+        texts += [text for record in self.files.values() for text in (record.sha256, record.role)]
+        return (
+            all(isinstance(text, str) for text in texts)
+            and isinstance(self.settings, dict)
+            and isinstance(self.usage.preprocessing, (dict, type(None)))
+            and all(type(record.size) is int for record in self.files.values())
+            and not any("/" in name for name in self.files)
+        )
 
 
 MODEL_SHA256, IMAGES_SHA256 = "model_sha256", "images_sha256"  # in metrics: what they are of
@@ -108,22 +181,45 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         temporary.write_text(text)
 
 
-def seal(
+def seal(  # noqa: PLR0913  each is a field of the sidecar
     artifact: Path,
     made_by: str,
     inputs: Iterable[Path],
     target: Optional[TargetFingerprint] = None,
     settings: Optional[Mapping[str, Any]] = None,
+    *,
+    files: Optional[Mapping[str, str]] = None,
+    usage: Optional[Usage] = None,
     project: Layout = HERE,
 ) -> Manifest:
-    """Hash artifact and inputs, write the sidecar last: a sidecar that exists means a whole artifact.
+    """Hash an artifact and what belongs to it, and write the sidecar last: if it exists, the artifact is whole.
 
-    Paths in it are relative to `project`.
+    Args:
+        artifact: the file.
+        made_by: the stage.
+        inputs: what it was made from.
+        target: the machine that it is for, None if it runs anywhere.
+        settings: what else decided it, JSON-ready.
+        files: name -> role of the files beside it that belong to it.
+        usage: how to use it.
+        project: paths in the sidecar are relative to its root.
     """
-    made_from = {project.name(path): sha256(path) for path in inputs}
-    manifest = Manifest(sha256(artifact), made_by, made_from, target, dict(settings or {}), _place(artifact, project))
-    write_json(sidecar(artifact), {**asdict(manifest), "target": target.to_dict() if target else None})
+    manifest = Manifest(
+        sha256(artifact),
+        made_by,
+        {project.name(path): sha256(path) for path in inputs},
+        target,
+        dict(settings or {}),
+        _place(artifact, project),
+        {name: _recorded(artifact.with_name(name), role) for name, role in (files or {}).items()},
+        usage or Usage(),
+    )
+    write_json(sidecar(artifact), manifest.to_dict())
     return manifest
+
+
+def _recorded(path: Path, role: str) -> FileRecord:
+    return FileRecord(sha256(path), path.stat().st_size, role)
 
 
 def _place(artifact: Path, project: Layout) -> str:
@@ -144,46 +240,48 @@ def read(artifact: Path) -> Manifest:
     """Read an artifact's sidecar without looking at the artifact's bytes.
 
     Raises:
-        StaleArtifact: the sidecar is missing or is no manifest.
+        StaleArtifact: the sidecar is missing, is not a manifest, or has a format that this version does not read.
     """
     try:
-        manifest = _parsed(sidecar(artifact).read_text())
+        values = json.loads(sidecar(artifact).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        missing = (
-            "it does not exist"
-            if not artifact.exists()
-            else f"its sidecar {sidecar(artifact).name} is missing, so it may be half-written"
-        )
-        raise StaleArtifact(f"{artifact} cannot be used: {missing}; run `dvc repro` to make it again") from None
+        raise StaleArtifact(f"{artifact} cannot be used: {_absent(artifact)}") from None
+    except ValueError:
+        values = None
+    try:
+        if isinstance(values, dict) and {"sha256", "made_by", "inputs"} <= set(values) and _is_another_format(values):
+            raise StaleArtifact(_of_another_format(artifact, values))
+        return Manifest.from_dict(values)
     except (ValueError, TypeError, KeyError, AttributeError):
-        manifest = None
-    if manifest is None:
         raise StaleArtifact(
             f"{sidecar(artifact)} is not a manifest; remove it and run `dvc repro` to make {artifact.name} again"
+        ) from None
+
+
+def _absent(artifact: Path) -> str:
+    stage = stage_of(artifact)
+    if artifact.exists():
+        again = f"`dvc repro {stage}`" if stage else "`dvc repro`"
+        return (
+            f"its sidecar {sidecar(artifact).name} is missing, so it may be half-written; run {again} to make it again"
         )
-    return manifest
+    if stage is None:
+        return "it does not exist; check the path, or run `dvc repro` in its project"
+    return f"it was not built yet; run `dvc repro {stage}`"
 
 
-def _parsed(text: str) -> Optional[Manifest]:
-    content = json.loads(text)
-    target = content.pop("target")
-    manifest = Manifest(**content, target=TargetFingerprint.from_dict(target) if target else None)
-    texts = (manifest.path, manifest.sha256, manifest.made_by)
-    typed = all(isinstance(value, str) for value in texts) and all(
-        isinstance(value, dict) for value in (manifest.inputs, manifest.settings)
-    )
+def _is_another_format(values: Mapping[str, Any]) -> bool:
+    return "format" not in values or (type(values["format"]) is int and values["format"] != FORMAT)
+
+
+def _of_another_format(artifact: Path, values: Mapping[str, Any]) -> str:
+    again = f"run `dvc repro -f {values['made_by']}` to make {artifact.name} again"
+    if "format" not in values:
+        return f"{sidecar(artifact)} is of an earlier version of Enginewright, which wrote no format; {again}"
     return (
-        manifest
-        if typed
-        and _named(manifest.inputs)
-        and _named(manifest.files)
-        and not any("/" in name for name in manifest.files)
-        else None
+        f"{sidecar(artifact)} has format {values['format']}, and this version of Enginewright reads format {FORMAT};"
+        f" update Enginewright, or {again}"
     )
-
-
-def _named(digests: Mapping[str, Any]) -> bool:
-    return all(isinstance(value, str) for pair in digests.items() for value in pair)
 
 
 def verify(artifact: Path, here: Optional[TargetFingerprint] = None) -> Manifest:
@@ -201,12 +299,9 @@ def verify(artifact: Path, here: Optional[TargetFingerprint] = None) -> Manifest
     manifest = verify_alone(artifact, here)
     root = root_of(artifact, manifest)
     if root is None:
-        made_as = (
-            f"that of {manifest.path}" if manifest.path else "of an earlier version and does not say where it was made"
-        )
         raise StaleArtifact(
-            f"{artifact} cannot be used: its sidecar is {made_as}; run `dvc repro` to put the right one there (`dvc"
-            " repro -f` if DVC calls it up to date)"
+            f"{artifact} cannot be used: its sidecar is that of {manifest.path}; run `dvc repro` to put the right one"
+            " there (`dvc repro -f` if DVC calls it up to date)"
         )
     for name in manifest.files:
         if not artifact.with_name(name).is_file():
@@ -232,8 +327,8 @@ def verify_alone(artifact: Path, here: Optional[TargetFingerprint] = None) -> Ma
             f"{artifact} cannot be used: its bytes differ from the sha256 in {sidecar(artifact).name};"
             f" {_again(manifest)}"
         )
-    for name, digest in manifest.files.items():
-        if artifact.with_name(name).is_file() and sha256(artifact.with_name(name)) != digest:
+    for name, record in manifest.files.items():
+        if artifact.with_name(name).is_file() and sha256(artifact.with_name(name)) != record.sha256:
             raise StaleArtifact(f"{artifact} cannot be used: {name} beside it was changed; {_again(manifest)}")
     if here and manifest.target and (differences := manifest.target.differences(here)):
         raise StaleArtifact(f"{artifact} cannot be used on this machine: {', '.join(differences)}; {_again(manifest)}")

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Optional, cast
+from typing import TYPE_CHECKING, Any, Optional, cast
 
 import yaml
 
@@ -28,7 +28,11 @@ from enginewright import config, manifest
 from enginewright.config import Params
 from enginewright.errors import ConfigError, EnginewrightError
 from enginewright.layout import Layout
+from enginewright.manifest import Usage
 from enginewright.target import TargetFingerprint
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PIPELINE_FILE = Path("dvc.yaml")
 
@@ -65,15 +69,51 @@ class Stage:
         inputs: Iterable[Path] = (),
         target: Optional[TargetFingerprint] = None,
         settings: Optional[dict[str, Any]] = None,
+        *,
+        files: Optional[Mapping[str, str]] = None,
+        usage: Optional[Usage] = None,
     ) -> Iterator[Path]:
         """Yield a temporary path; on success rename it to `artifact` and seal that with a sidecar, on failure leave
         nothing.
 
-        `settings` is read when the block ends, so the block may still fill it.
+        Args:
+            artifact: the file.
+            inputs: what it is made from.
+            target: see `manifest.seal`.
+            settings: read when the block ends, so the block may still fill it.
+            files: see `manifest.seal`; they lie beside the artifact already.
+            usage: see `manifest.seal`.
         """
         with manifest.replacing(artifact) as temporary:
             yield temporary
-        manifest.seal(artifact, self.name, inputs, target, settings, self.paths)
+        manifest.seal(artifact, self.name, inputs, target, settings, files=files, usage=usage, project=self.paths)
+
+    def tables(
+        self,
+        folder: Path,
+        tables: Mapping[str, pd.DataFrame],
+        inputs: Iterable[Path],
+        *,
+        sealed: Optional[str],
+        target: Optional[TargetFingerprint] = None,
+    ) -> None:
+        """Write tables as CSV files that belong together.
+
+        Args:
+            folder: where to.
+            tables: file name -> table.
+            inputs: what they are made from.
+            target: see `manifest.seal`.
+            sealed: the file name of the one that is written last and sealed; its sidecar holds the hashes of the others
+                and the inputs that all come from. None for what is not whole.
+        """
+        beside = {name: table for name, table in tables.items() if name != sealed}
+        for name, table in beside.items():
+            with manifest.replacing(folder / name) as temporary:
+                table.to_csv(temporary, index=False)
+        if sealed is not None:
+            with self.output(folder / sealed, inputs, target, files=dict.fromkeys(beside, "table")) as temporary:
+                tables[sealed].to_csv(temporary, index=False)
 
     def write_metrics(self, metrics: Metrics) -> None:
         """Write artifacts/metrics/<stage>.json now; a stage that may still fail calls this before it raises."""

@@ -43,19 +43,13 @@ def benchmark_sustained(stage: Stage) -> None:
     found = report.metrics(measured, manifests, telemetry, settings, target)
     record = manifest.record(manifests["fp32"], images.files)
     metrics = {**found, **record, "device_state": observer.device_state, "complete": complete}
-    *others, (last, windows) = report.tables(measured, telemetry).items()
-    for name, table in others:
-        with manifest.replacing(stage.paths.benchmark / name) as temporary:
-            table.to_csv(temporary, index=False)
+    tables, made_from = report.tables(measured, telemetry), [*engines.values(), *images.files]
     report.show(metrics, measured, observer.absent)
+    stage.tables(stage.paths.benchmark, tables, made_from, target=target, sealed="windows.csv" if complete else None)
     if not complete:
-        windows.to_csv(stage.paths.benchmark / last, index=False)
         manifest.write_json(stage.paths.benchmark / "incomplete.json", metrics)
         raise KeyboardInterrupt
-    # Last, and sealed: its sidecar names the engines and the images that all the series come from.
-    with stage.output(stage.paths.benchmark / last, [*engines.values(), *images.files], target) as temporary:
-        windows.to_csv(temporary, index=False)
-    stage.seal_metrics(stage.paths.benchmark / "metrics.json", metrics, [*engines.values(), *images.files], target)
+    stage.seal_metrics(stage.paths.benchmark / "metrics.json", metrics, made_from, target)
     stage.write_metrics(metrics)
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 from enginewright.data import Feeding, ImageSet
 from enginewright.feeds import FloatInput
 from enginewright.importers.pytorch import BATCHES, compare, metrics, require_equal, require_task, to_onnx
+from enginewright.interface import Interface
+from enginewright.manifest import Usage
 from enginewright.models.code import watching
 from enginewright.models.loading import load_model
 from enginewright.stage import Stage, script
@@ -13,6 +15,8 @@ from enginewright.stage import Stage, script
 @script
 def export(stage: Stage) -> None:
     """The metrics are written before the tolerance is held, so that a failed stage shows by how much."""
+    import onnx
+
     interface, settings = stage.params.model, stage.params.export
     feeding = Feeding(ImageSet.open(stage.paths.calibration_images), stage.params.data.preprocessing)
     fed = next(feeding.batches([FloatInput(interface.input_name)], max(BATCHES)), None)
@@ -25,7 +29,10 @@ def export(stage: Stage) -> None:
     stage.write_metrics(metrics(exported, comparison))
     require_equal(comparison, interface, settings.tolerance)
     inputs = [Path(interface.code), Path(interface.weights)]
-    with stage.output(stage.paths.model, inputs, settings={"opset_version": settings.opset_version}) as path:
+    found = Interface.from_onnx(onnx.load_from_string(exported)).with_batch()
+    usage = Usage(found, feeding.preprocessing.to_dict(), feeding.images.classes)
+    origin = {"opset_version": settings.opset_version}
+    with stage.output(stage.paths.model, inputs, settings=origin, usage=usage) as path:
         path.write_bytes(exported)
 
 

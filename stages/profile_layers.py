@@ -4,7 +4,6 @@ it fell back.
 
 from __future__ import annotations
 
-from enginewright import manifest
 from enginewright.benchmark import layers
 from enginewright.data import Feeding, ImageSet
 from enginewright.runtimes import built_engines
@@ -33,12 +32,9 @@ def profile_layers(stage: Stage) -> Metrics:
                 profiles[precision.value] = layers.profile(engine, feeding, batch, settings.runs)
 
     table, comparison = layers.layer_table(profiles), layers.side_by_side(profiles)
-    for name, content in {"top.csv": layers.top_layers(table), "side_by_side.csv": comparison}.items():
-        with manifest.replacing(stage.paths.profile / name) as temporary:
-            content.to_csv(temporary, index=False)
-    # Last, and sealed: its sidecar names the engines and the images that all the tables come from.
-    with stage.output(stage.paths.profile / "layers.csv", [*engines.values(), *images.files], target) as temporary:
-        table.to_csv(temporary, index=False)
+    tables = {"layers.csv": table, "top.csv": layers.top_layers(table), "side_by_side.csv": comparison}
+    made_from = [*engines.values(), *images.files]
+    stage.tables(stage.paths.profile, tables, made_from, target=target, sealed="layers.csv")
     layers.show(table, comparison, Console(stderr=True), layers.findings(profiles, batch))
     return layers.metrics(profiles, comparison, batch)
 

@@ -73,13 +73,7 @@ def _write_tables(
     """Write every table, and return that of the classes."""
     rows = {precision.value: evaluation.rows for precision, evaluation in evaluations.items()}
     tables = evaluator.task.tables(evaluator.images, rows, evaluations[Precision.fp32].classes)
-    predictions = tables.pop("predictions.csv")
-    for name, table in tables.items():
-        with manifest.replacing(stage.paths.accuracy / name) as temporary:
-            table.to_csv(temporary, index=False)
-    # Last, and sealed: its sidecar names the engines and the images that all the tables come from.
-    with stage.output(stage.paths.accuracy / "predictions.csv", inputs, target) as temporary:
-        predictions.to_csv(temporary, index=False)
+    stage.tables(stage.paths.accuracy, tables, inputs, target=target, sealed="predictions.csv")
     return tables["classes.csv"]
 
 

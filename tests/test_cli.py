@@ -179,6 +179,25 @@ def test_verify_of_nothing_is_a_fault(here: Path, capsys: pytest.CaptureFixture[
     assert "no/such/engine.trt does not exist" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("artifacts/accuracy/metrics.json", " was not built yet; run `dvc repro validate_accuracy`"),
+        ("artifacts/engines/int8/engine.trt", " does not exist; did you mean 'artifacts/engines/int8/engine.onnx'?"),
+    ],
+)
+def test_inspect_of_what_is_not_there_says_what_to_run_or_to_name(
+    chain: Path, capsys: pytest.CaptureFixture[str], path: str, sentence: str
+) -> None:
+    assert call("inspect", path) == 2
+    assert capsys.readouterr().err == f"error: {path}{sentence}\n"
+
+
+def test_inspect_in_a_fresh_clone_says_what_to_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("inspect", ENGINE) == 2
+    assert capsys.readouterr().err == f"error: {ENGINE} was not built yet; run `dvc repro build_int8`\n"
+
+
 @pytest.mark.parametrize("named", [ENGINE, manifest.sidecar(ENGINE)], ids=["engine", "sidecar"])
 def test_inspect_shows_an_engine_with_its_chain(chain: Path, capsys: pytest.CaptureFixture[str], named: Path) -> None:
     assert call("inspect", named) == 0

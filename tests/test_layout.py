@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
 from enginewright import manifest
-from enginewright.layout import SEALED, Layout
+from enginewright.layout import MAKERS, SEALED, Layout, stage_of
+from support.project import stages
 
 
 def test_paths_are_relative_in_the_current_folder_and_below_the_root_elsewhere(tmp_path: Path) -> None:
@@ -53,3 +55,27 @@ def test_sidecars_of_two_projects_say_the_same_whatever_the_current_folder(tmp_p
         made = manifest.verify(project.calibration_cache)
         assert (made.path, list(made.inputs)) == ("artifacts/calibration/calib.cache", ["artifacts/onnx/model.onnx"])
     assert sidecars[0] == sidecars[1]
+
+
+def test_each_folder_is_said_to_be_made_by_the_stage_that_dvc_yaml_has() -> None:
+    makers = {
+        next(iter(out)) if isinstance(out, dict) else str(out): name
+        for name, stage in stages().items()
+        for out in stage.get("outs", [])
+    }
+    assert {out: stage_of(Path(out) / "file") for out in makers} == makers
+    assert set(MAKERS) == {Path(out).parts[1] for out in makers} - {"engines"}
+
+
+@pytest.mark.parametrize(
+    ("path", "stage"),
+    [
+        ("/a/car/artifacts/engines/int8/engine.trt", "build_int8"),
+        ("artifacts/metrics/pareto.json", "pareto"),
+        ("artifacts/of_mine/table.csv", None),
+        ("engine.trt", None),
+        ("artifacts", None),
+    ],
+)
+def test_the_stage_that_makes_a_file_is_known_by_its_folder(path: str, stage: Optional[str]) -> None:
+    assert stage_of(Path(path)) == stage

@@ -12,12 +12,17 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Optional
 
+import numpy as np
 import pytest
 
 from enginewright import load, manifest
 from enginewright.errors import EnginewrightError, StaleArtifact
+from enginewright.interface import Interface, TensorSpec
+from enginewright.manifest import FileRecord, Manifest, Usage
 from enginewright.target import TargetFingerprint
+from support.json_schema import faults
 from support.project import ROOT
 
 CPU = TargetFingerprint("EPYC", None, "onnxruntime", "1.32.0", instruction_sets=("avx2",))
@@ -56,13 +61,13 @@ def cut_the_sidecar(engine: Path) -> None:
 
 def strange_sidecar(engine: Path) -> None:
     manifest.sidecar(engine).write_text(
-        '{"sha256": "0", "made_by": "x", "inputs": {}, "target": {"colour": "red"}, "settings": {}}'
+        '{"format": 1, "sha256": "0", "made_by": "x", "inputs": {}, "target": {"colour": "red"}, "settings": {}}'
     )
 
 
 def strange_types(engine: Path) -> None:
     manifest.sidecar(engine).write_text(
-        '{"sha256": 1, "made_by": "x", "inputs": [], "target": null, "settings": null, "path": 3}'
+        '{"format": 1, "sha256": 1, "made_by": "x", "inputs": [], "target": null, "settings": null, "path": 3}'
     )
 
 
@@ -76,17 +81,51 @@ def says(**changes: object) -> object:
     return spoil
 
 
+def lacks(name: str) -> object:
+    """Takes a key out of the sidecar."""
+
+    def spoil(engine: Path) -> None:
+        sidecar = manifest.sidecar(engine)
+        content = json.loads(sidecar.read_text())
+        del content[name]
+        sidecar.write_text(json.dumps(content))
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
+        *(
+            pytest.param(lacks(name), "engine.onnx.json is not a manifest", id=f"without {name}")
+            for name in ("sha256", "made_by", "inputs", "files", "target", "interface", "classes", "settings", "path")
+        ),
         pytest.param(
-            says(settings={"files": {"../model.onnx": "0"}}),
+            says(files={"../model.onnx": {"sha256": "0", "size": 1, "role": "table"}}),
             "engine.onnx.json is not a manifest",
             id="a file elsewhere",
         ),
         pytest.param(
-            says(settings={"files": {"build.log": 3}}), "engine.onnx.json is not a manifest", id="a number for a hash"
+            says(files={"build.log": {"sha256": 3, "size": 1, "role": "log"}}),
+            "engine.onnx.json is not a manifest",
+            id="a number for a hash",
         ),
+        pytest.param(says(interface={"inputs": 3}), "engine.onnx.json is not a manifest", id="no interface"),
+        pytest.param(says(preprocessing="crop"), "engine.onnx.json is not a manifest", id="a word for preprocessing"),
+        pytest.param(says(colour="red"), "engine.onnx.json is not a manifest", id="an unknown key"),
+        pytest.param(
+            lacks("format"),
+            "engine.onnx.json is of an earlier version of Enginewright, which wrote no format; run `dvc repro -f"
+            " build_int8` to make engine.onnx again",
+            id="no format",
+        ),
+        pytest.param(
+            says(format=2),
+            "engine.onnx.json has format 2, and this version of Enginewright reads format 1; update Enginewright, or"
+            " run `dvc repro -f build_int8` to make engine.onnx again",
+            id="a format of tomorrow",
+        ),
+        pytest.param(says(format="1"), "engine.onnx.json is not a manifest", id="a word for a format"),
         pytest.param(
             says(inputs={"model.onnx": 3}), "engine.onnx.json is not a manifest", id="a number for the hash of an input"
         ),
@@ -142,9 +181,19 @@ def test_an_engine_for_another_machine_is_refused_with_both_values(engine: Path)
     assert manifest.verify(engine)  # without a target, only bytes and inputs count
 
 
-def test_nothing_at_all_says_how_to_make_it(here: Path) -> None:
-    with pytest.raises(StaleArtifact, match="it does not exist; run `dvc repro`"):
-        manifest.verify(here / "engine.trt")
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("artifacts/engines/int8/engine.trt", "it was not built yet; run `dvc repro build_int8`"),
+        ("artifacts/calibration/calib.cache", "it was not built yet; run `dvc repro calibrate`"),
+        ("artifacts/data/validation/images.npy", "it was not built yet; run `dvc repro prepare_data`"),
+        ("engine.trt", "it does not exist; check the path, or run `dvc repro` in its project"),
+    ],
+)
+def test_a_fresh_clone_is_told_what_to_run(here: Path, path: str, sentence: str) -> None:
+    with pytest.raises(StaleArtifact) as fault:
+        manifest.verify(Path(path))
+    assert str(fault.value) == f"{path} cannot be used: {sentence}"
 
 
 def test_equal_content_seals_to_equal_bytes(engine: Path) -> None:
@@ -271,15 +320,6 @@ def test_an_artifact_that_lies_where_another_was_made_is_refused(engine: Path) -
     assert manifest.verify_alone(other, CPU).made_by == "build_int8"
 
 
-def test_a_sidecar_that_names_no_place_is_of_an_earlier_version(engine: Path) -> None:
-    content = json.loads(manifest.sidecar(engine).read_text())
-    del content["path"]
-    manifest.sidecar(engine).write_text(json.dumps(content))
-    with pytest.raises(StaleArtifact, match="of an earlier version"):
-        manifest.verify(engine)
-    assert manifest.verify_alone(engine)
-
-
 def test_inputs_are_those_of_the_artifacts_own_project(
     engine: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,12 +336,80 @@ def test_inputs_are_those_of_the_artifacts_own_project(
 def test_a_file_that_belongs_to_an_artifact_is_verified_with_it(engine: Path) -> None:
     beside = engine.with_name("layers.json")
     beside.write_text("[]")
-    manifest.seal(engine, "build_int8", [], CPU, {"files": {"layers.json": manifest.sha256(beside)}})
-    assert manifest.verify(engine)
+    manifest.seal(engine, "build_int8", [], CPU, files={"layers.json": "layers"})
+    assert manifest.verify(engine).files == {"layers.json": FileRecord(manifest.sha256(beside), 2, "layers")}
     beside.write_text("[1]")
     with pytest.raises(StaleArtifact, match=r"layers\.json beside it was changed"):
         manifest.verify_alone(engine)
+    with pytest.raises(StaleArtifact, match=r"layers\.json beside it was changed"):
+        manifest.verify(engine)
     beside.unlink()
     assert manifest.verify_alone(engine)  # carried without it
     with pytest.raises(StaleArtifact, match=r"layers\.json is missing beside it"):
         manifest.verify(engine)
+
+
+USAGE = Usage(
+    Interface(
+        (TensorSpec("images", np.dtype(np.int8), ("batch", 3, 32, 32), scale=0.5),),
+        (TensorSpec("logits", np.dtype(np.float32), ("batch", 2)),),
+    ),
+    {"crop": [32, 32], "channels": "rgb"},
+    ("cat", "dog"),
+)
+SCHEMA = json.loads((ROOT / "enginewright/schemas/manifest-1.json").read_text())
+
+
+def test_what_an_application_needs_travels_with_the_engine(engine: Path, tmp_path: Path) -> None:
+    manifest.seal(engine, "build_int8", [], CPU, usage=USAGE)
+    carried = tmp_path / "elsewhere" / "engine.onnx"
+    carried.parent.mkdir()
+    for path in (engine, manifest.sidecar(engine)):
+        carried.with_name(path.name).write_bytes(path.read_bytes())
+    assert manifest.verify_alone(carried, CPU).usage == USAGE
+
+
+def test_a_manifest_goes_to_json_and_comes_back(engine: Path) -> None:
+    made = manifest.seal(engine, "build_int8", [Path("model.onnx")], CPU, {"precision": "int8"}, usage=USAGE)
+    assert Manifest.from_dict(json.loads(json.dumps(made.to_dict()))) == made == manifest.read(engine)
+
+
+def test_a_setting_that_the_sidecar_lacks_is_one_sentence(engine: Path) -> None:
+    made = manifest.read(engine)
+    assert made.setting("precision") == "int8"
+    with pytest.raises(
+        StaleArtifact,
+        match=r"the sidecar of engines/int8/engine\.onnx does not hold settings\.profile; run `dvc repro build_int8`",
+    ):
+        made.setting("profile")
+
+
+@pytest.mark.parametrize(
+    ("usage", "target"), [pytest.param(USAGE, CPU, id="an engine"), pytest.param(None, None, id="a table")]
+)
+def test_the_published_schema_describes_what_is_written(
+    engine: Path, usage: Optional[Usage], target: Optional[TargetFingerprint]
+) -> None:
+    engine.with_name("layers.json").write_text("[]")
+    manifest.seal(engine, "build_int8", [Path("model.onnx")], target, files={"layers.json": "layers"}, usage=usage)
+    content = json.loads(manifest.sidecar(engine).read_text())
+    assert list(faults(content, SCHEMA, SCHEMA)) == []
+    assert set(content) == set(SCHEMA["required"]) == set(SCHEMA["properties"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"format": 2}, ".format: 2 is not 1"),
+        ({"sha256": "0"}, ".sha256: '0' does not match ^[0-9a-f]{64}$"),
+        ({"colour": "red"}, ".colour: not allowed"),
+        ({"files": {"a/b": {}}}, ".files.a/b (its name): 'a/b' does not match ^[^/]+$"),
+        ({"interface": {"inputs": []}}, ".interface: {'inputs': []} is not one of 2 forms"),
+        ({"classes": [1]}, ".classes[0]: 1 is not string"),
+    ],
+)
+def test_the_published_schema_refuses_what_is_not_a_manifest(
+    engine: Path, changes: dict[str, object], fault: str
+) -> None:
+    content = json.loads(manifest.sidecar(engine).read_text())
+    assert fault in list(faults({**content, **changes}, SCHEMA, SCHEMA))

@@ -12,13 +12,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 import yaml
 
 from enginewright import manifest, stage
 from enginewright.config import Params
-from enginewright.errors import ConfigError
+from enginewright.errors import ConfigError, StaleArtifact
 from enginewright.layout import Layout
 from enginewright.stage import Declared, Stage, UndeclaredParam
 from support.project import ROOT
@@ -194,6 +195,28 @@ def test_an_output_is_whole_and_sealed_or_absent(here: Path) -> None:
     write(fail=False)
     assert manifest.verify(Path("engine.trt")).settings == {"layers": 3}
     assert files(here) == {"model.onnx", "engine.trt", "engine.trt.json"}
+
+
+def test_tables_that_belong_together_are_sealed_by_one(here: Path) -> None:
+    running = Stage("profile_layers", Params(), Layout())
+    Path("engine.trt").write_bytes(b"engine")
+    tables = {"layers.csv": pd.DataFrame({"layer": ["conv"]}), "top.csv": pd.DataFrame({"ms": [1.5]})}
+    running.tables(Path("profile"), tables, [Path("engine.trt")], sealed="layers.csv")
+    assert files(here / "profile") == {"layers.csv", "layers.csv.json", "top.csv"}
+    made = manifest.verify(Path("profile/layers.csv"))
+    assert (list(made.inputs), {name: record.role for name, record in made.files.items()}) == (
+        ["engine.trt"],
+        {"top.csv": "table"},
+    )
+    Path("profile/top.csv").write_text("ms\n0.1\n")
+    with pytest.raises(StaleArtifact, match=r"top\.csv beside it was changed"):
+        manifest.verify(Path("profile/layers.csv"))
+
+
+def test_tables_of_an_interrupted_run_have_no_sidecar(here: Path) -> None:
+    running = Stage("benchmark_sustained", Params(), Layout())
+    running.tables(Path("benchmark"), {"windows.csv": pd.DataFrame({"queries": [3]})}, [], sealed=None)
+    assert files(here / "benchmark") == {"windows.csv"}
 
 
 def test_two_stages_take_turns_on_a_device(project: Path) -> None:

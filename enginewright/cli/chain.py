@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 from enginewright import manifest
-from enginewright.errors import StaleArtifact
-from enginewright.layout import ARTIFACTS, SEALED
+from enginewright.errors import StaleArtifact, nearest
+from enginewright.layout import SEALED, Layout, place_of, stage_of
 from enginewright.manifest import Manifest
 
 
@@ -38,10 +37,19 @@ def artifact_of(path: Path) -> Path:
     if path.suffix == ".json" and is_manifest(path) and (path.with_suffix("").exists() or not path.exists()):
         return path.with_suffix("")
     if not path.exists() and not manifest.sidecar(path).exists():
-        raise StaleArtifact(
-            f"{path} does not exist; `dvc repro` makes the pipeline's artifacts, `enginewright verify` lists them"
-        )
+        raise StaleArtifact(_absent(path))
     return path
+
+
+def _absent(path: Path) -> str:
+    stage = stage_of(path)
+    folder = Layout().artifacts
+    known = sealed([folder]) if folder.is_dir() else []
+    if stage and not any(stage_of(artifact) == stage for artifact in known):
+        return f"{path} was not built yet; run `dvc repro {stage}`"
+    if not known:
+        return f"{path} does not exist, and nothing lies under {folder}; run `dvc repro`"
+    return f"{path} does not exist{nearest(path.as_posix(), [artifact.as_posix() for artifact in known])}"
 
 
 def is_manifest(path: Path) -> bool:
@@ -70,10 +78,9 @@ def _sealed(roots: Iterable[Path]) -> Iterator[Path]:
 def _due(folder: Path) -> Iterator[Path]:
     """The files below a folder that the pipeline seals, in whatever project they lie."""
     for path in folder.rglob("*"):
-        parts = Path(os.path.abspath(path)).parts
-        if ARTIFACTS in parts and path.is_file() and not (path.suffix == ".json" and _is_sidecar(path)):
-            place = Path(*parts[len(parts) - 1 - parts[::-1].index(ARTIFACTS) :])
-            if any(place.match(pattern) for pattern in SEALED):
+        if path.is_file() and not (path.suffix == ".json" and _is_sidecar(path)):
+            place = place_of(path)
+            if place is not None and any(place.match(pattern) for pattern in SEALED):
                 yield path
 
 

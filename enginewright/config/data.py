@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Optional
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any, Optional
 
 from enginewright.config.choices import ChannelOrder, DataSource, Layout, Selection
 from enginewright.config.setting import setting
@@ -26,6 +28,23 @@ class Preprocessing:
     mean: list[float] = setting([0.0], help="of each channel, in units of the scaled values")
     std: list[float] = setting([1.0], above=0, help="of each channel, in units of the scaled values")
     layout: Layout = setting(Layout.nchw, help="order of the axes of a batch")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, as params.yaml holds it."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {
+            name: value.name if isinstance(value, Enum) else list(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """Inverse of `to_dict`. Raises KeyError or TypeError on anything else."""
+        choices = {one.name: type(one.default) for one in fields(cls) if isinstance(one.default, Enum)}
+        read: dict[str, Any] = {
+            name: choices[name][value] if name in choices else value for name, value in values.items()
+        }
+        return cls(**read)
 
 
 @dataclass

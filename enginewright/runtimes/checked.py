@@ -17,8 +17,13 @@ from enginewright.manifest import Manifest
 from enginewright.target import TargetFingerprint
 
 
-def require_checked(paths: Layout) -> None:
-    """Check that a project's model is whole and that check_onnx passed this one. Raises StaleArtifact, ModelError."""
+def require_checked(paths: Layout) -> Manifest:
+    """Check that a project's model is whole and that check_onnx passed this one, and return its manifest.
+
+    Raises:
+        StaleArtifact: the model or the report is missing or changed.
+        ModelError: the model did not pass.
+    """
     made, report = manifest.verify(paths.model), manifest.verify(paths.check_report)
     if report.inputs.get(paths.name(paths.model)) != made.sha256:
         raise StaleArtifact(f"{paths.check_report} is not the report on {paths.model}; run `dvc repro -f check_onnx`")
@@ -31,6 +36,7 @@ def require_checked(paths: Layout) -> None:
             f"{paths.model} did not pass check_onnx; read {paths.check_report}, mend the model or its export, and run"
             " `dvc repro`"
         )
+    return made
 
 
 def require_engine(engine: Path, here: Optional[TargetFingerprint]) -> Manifest:

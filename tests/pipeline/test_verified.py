@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from enginewright import manifest
+from enginewright import config, manifest
 from enginewright.cli import chain, main
-from support.project import PATHS, Project, stages
+from support.json_schema import faults
+from support.project import PATHS, ROOT, Project, stages
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("reruns")]
 
@@ -201,6 +202,23 @@ def test_the_tables_above_name_all_that_stages_read() -> None:
 def test_the_tables_above_name_all_that_is_sealed(inside: Path) -> None:
     found = {path.relative_to(PATHS.artifacts).as_posix() for path in chain.sealed([PATHS.artifacts])}
     assert found == {*READERS, *FOR_PEOPLE}
+
+
+def test_every_sidecar_is_what_the_published_schema_says(inside: Path) -> None:
+    schema = json.loads((ROOT / "enginewright/schemas/manifest-1.json").read_text())
+    for artifact in chain.sealed([PATHS.artifacts]):
+        content = json.loads(manifest.sidecar(artifact).read_text())
+        assert list(faults(content, schema, schema)) == [], artifact
+
+
+def test_a_model_and_its_engines_say_how_to_use_them(inside: Path) -> None:
+    model = manifest.verify(PATHS.model).usage
+    assert model.interface is not None
+    assert [spec.name for spec in model.interface.inputs] == ["input"]
+    assert model.preprocessing == config.read().data.preprocessing.to_dict()
+    assert model.classes == tuple("0123456789")
+    for engine in PATHS.engines.glob("*/engine.onnx"):
+        assert manifest.verify(engine).usage == model
 
 
 def test_verify_misses_no_deleted_sidecar(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:

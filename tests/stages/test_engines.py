@@ -81,7 +81,7 @@ def flipped() -> None:
         ),
         pytest.param(
             lambda: shutil.rmtree(PATHS.engines / "int8_mixed"),
-            "int8_mixed/engine.npy cannot be used: it does not exist",
+            "int8_mixed/engine.npy cannot be used: it was not built yet; run `dvc repro build_int8_mixed`",
             id="no engine",
         ),
     ],
