@@ -29,7 +29,7 @@ TEST := $(call stamp,test)
 # `cmd: exec python -m stages...` in dvc.yaml takes the first python of the PATH.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: repro test-fast test test-full check fix rtx bench plots clean help
+.PHONY: repro test-fast test test-full check fix sync rtx bench plots clean help
 
 repro: $(HOST) ## run whatever is stale of the pipeline, then what differs from the committed metrics and the precisions side by side
 	$(BIN)/dvc repro
@@ -57,6 +57,9 @@ check: $(CHECK) ## ruff, mypy --strict, the import direction, params.yaml agains
 fix: $(CHECK) ## let ruff repair and format what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+sync: $(HOST) ## write toolchain.yaml after an edit of the library, and say what it makes stale
+	$(BIN)/enginewright lock
 
 plots: $(HOST) ## write the page of plots, dvc_plots/index.html
 	$(BIN)/dvc plots show

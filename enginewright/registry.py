@@ -71,8 +71,14 @@ class Registry(Generic[T]):
         return {entry.name: entry for entry in chosen}
 
 
-# Names only: whoever reads the configuration imports none of what they stand for.
+# Names only: whoever reads the configuration imports none of what they stand for. Literals, because the import graph is
+# read off the source (enginewright/toolchain/imports.py).
 RECIPES: Registry[object] = Registry("recipes", {"crop": "enginewright.data.recipes.crop:RECIPE"})
 TASKS: Registry[object] = Registry(
-    "tasks", {name: f"enginewright.tasks.{name}:TASK" for name in ("classification", "segmentation", "outputs")}
+    "tasks",
+    {
+        "classification": "enginewright.tasks.classification:TASK",
+        "segmentation": "enginewright.tasks.segmentation:TASK",
+        "outputs": "enginewright.tasks.outputs:TASK",
+    },
 )

@@ -30,6 +30,8 @@ from enginewright.errors import ConfigError, EnginewrightError
 from enginewright.layout import Layout
 from enginewright.manifest import Usage
 from enginewright.target import TargetFingerprint
+from enginewright.toolchain.lockfile import locked_packages
+from enginewright.toolchain.packages import require_locked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,11 +58,14 @@ class UndeclaredParam(Exception):
 class Stage:
     """What a stage's body gets: its parameters and its outputs."""
 
-    def __init__(self, name: str, params: Params, paths: Layout) -> None:
-        """`params` refuses what dvc.yaml does not declare for `name`; `paths` are the project's."""
+    def __init__(self, name: str, params: Params, paths: Layout, packages: Optional[Mapping[str, str]] = None) -> None:
+        """`params` refuses what dvc.yaml does not declare for `name`; `paths` are the project's; `packages` are the
+        versions that run, of a portable stage.
+        """
         self.name = name
         self.params = params
         self.paths = paths
+        self.packages = packages or {}
 
     @contextlib.contextmanager
     def output(
@@ -86,7 +91,9 @@ class Stage:
         """
         with manifest.replacing(artifact) as temporary:
             yield temporary
-        manifest.seal(artifact, self.name, inputs, target, settings, files=files, usage=usage, project=self.paths)
+        ran = {"packages": dict(self.packages)} if self.packages else {}
+        said = {**(settings or {}), **ran}
+        manifest.seal(artifact, self.name, inputs, target, said, files=files, usage=usage, project=self.paths)
 
     def tables(
         self,
@@ -167,7 +174,7 @@ def _run(name: str, body: Callable[[Stage], Optional[Metrics]]) -> int:
         params = _declared_params(name)
 
         def task() -> None:
-            stage = Stage(name, params, Layout())
+            stage = Stage(name, params, Layout(), require_locked(locked_packages(Path(), name)))
             metrics = body(stage)
             if metrics is not None:
                 stage.write_metrics(metrics)

@@ -39,8 +39,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def configured(here: Path) -> Path:
-    """The same with the project's conf/, params.yaml and dvc.yaml."""
+    """The same with the project's conf/, params.yaml, dvc.yaml and toolchain.yaml."""
     shutil.copytree(ROOT / "conf", here / "conf")
-    for name in ("params.yaml", "dvc.yaml"):
+    for name in ("params.yaml", "dvc.yaml", "toolchain.yaml"):
         shutil.copy2(ROOT / name, here / name)
     return here

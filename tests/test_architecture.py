@@ -17,14 +17,16 @@ import yaml
 
 from enginewright.cli.composition import compose, groups, to_text
 from enginewright.stage import PIPELINE_FILE
-from support.imports import closure, library
+from enginewright.toolchain.imports import ALWAYS_RUN, DECIDE_NO_BYTES, Library
+from enginewright.toolchain.lockfile import CHOICES, expected_keys
+from enginewright.toolchain.pipeline import filled, keys_of
+from stages.check_toolchain import CHECKED as CHECKED_FILE
 from support.project import ROOT
 
 DVC_YAML: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 STAGES = sorted(DVC_YAML)
-# What decides no bytes of an artifact: the tree of errors, the list of paths, the harness, and the door for
-# applications.
-DECIDE_NO_BYTES = {"enginewright", "enginewright.errors", "enginewright.layout", "enginewright.stage"}
+LIBRARY = Library(ROOT / "enginewright")
+CHECKED = str(CHECKED_FILE)
 HEAVY = (
     "torch",
     "tensorrt",
@@ -42,18 +44,6 @@ OWN_TORCH = tuple(
     f"enginewright.models.{name}" for name in ("resnet", "segmenter", "efficientnet_lite0", "objectives", "training")
 )  # classes and decorators of it
 SLOW = ("torch", "pandas", "scipy", "onnxruntime", "hydra", "dvc", "rich")  # a tenth of a second to three seconds each
-ON_TARGET = (
-    "probe_target",
-    "calibrate",
-    "build_fp32",
-    "build_fp16",
-    "build_int8",
-    "build_int8_mixed",
-    "validate_accuracy",
-    "profile_layers",
-    "benchmark_sustained",
-    "pareto",
-)
 
 
 def script(name: str) -> Path:
@@ -68,22 +58,55 @@ def entry(item: object) -> str:
 # -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in STAGES if not DVC_YAML[name].get("always_changed")])
-def test_the_library_modules_among_the_deps_are_those_that_the_script_imports(name: str) -> None:
-    modules = {path.relative_to(ROOT).as_posix(): module for module, path in library().items()}
-    needed = closure(script(name)) - DECIDE_NO_BYTES
-    imported = {file for file, module in modules.items() if module in needed}
-    listed = [entry(dep) for dep in DVC_YAML[name]["deps"] if entry(dep).startswith("enginewright")]
-    covered = {dep: {file for file in modules if file == dep or file.startswith(f"{dep}/")} for dep in listed}
-    faults = [
-        f"imports {file}, which is not among its deps" for file in sorted(imported - set().union(*covered.values()))
-    ]
-    faults += [
-        f"lists {dep} among its deps and imports nothing of it"
-        for dep, files in covered.items()
-        if not files & imported
-    ]
-    assert not faults, f"dvc.yaml: stage {name} " + "; ".join(faults)
+@pytest.mark.parametrize("name", [name for name in STAGES if name not in ALWAYS_RUN])
+def test_a_stage_lists_the_keys_of_what_it_executes(name: str) -> None:
+    listed = keys_of(DVC_YAML[name], "toolchain.yaml")
+    expected = expected_keys(LIBRARY, name)
+    assert listed == expected, f"dvc.yaml: stage {name} must list of toolchain.yaml: {expected}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_no_stage_lists_source_of_the_library_among_its_deps(name: str) -> None:
+    """A wheel has none in the project: toolchain.yaml counts it."""
+    assert not [dep for dep in DVC_YAML[name].get("deps", []) if str(dep).startswith(("enginewright", "stages"))]
+
+
+def test_what_runs_always_is_always_checked_first() -> None:
+    assert {name for name in STAGES if DVC_YAML[name].get("always_changed")} == set(ALWAYS_RUN)
+    first = {name for name in STAGES if CHECKED in DVC_YAML[name].get("deps", [])}
+    assert {"prepare_data", "export", "probe_target"} <= first
+    assert all(first & upstream(name) for name in STAGES if name != "check_toolchain")
+
+
+def upstream(name: str) -> set[str]:
+    """A stage, and what it hangs on."""
+    found, waiting = set[str](), {name}
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        deps = [str(dep) for dep in DVC_YAML[name].get("deps", [])]
+        waiting |= {
+            other
+            for other in STAGES
+            for out in map(entry, DVC_YAML[other].get("outs", []))
+            if any(dep == out or dep.startswith(f"{out}/") for dep in deps)
+        } - found
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(DECIDE_NO_BYTES))
+def test_what_decides_no_bytes_says_why(name: str) -> None:
+    assert DECIDE_NO_BYTES[name], f"{name} is left out of every hash without a reason"
+    planned = {"enginewright.conf", "enginewright.views"}
+    assert name in planned or name in LIBRARY.modules, f"{name} is left out of every hash and does not exist"
+
+
+def test_every_kind_of_member_says_which_setting_chooses_it() -> None:
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for kind in LIBRARY.registries:
+        assert kind in CHOICES, f"enginewright/toolchain/lockfile.py: CHOICES has no setting that chooses {kind}"
+        for setting in CHOICES[kind].values():
+            assert filled("${" + setting + "}", settings)
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -91,15 +114,15 @@ def test_a_stage_has_one_name_everywhere(name: str) -> None:
     stage = DVC_YAML[name]
     assert stage["desc"]
     assert stage["cmd"] == f"exec python -m stages.{name}"
-    assert f"stages/{name}.py" in stage["deps"]
     functions = {
         node.name: [ast.unparse(decorator) for decorator in node.decorator_list]
         for node in ast.parse(script(name).read_text()).body
         if isinstance(node, ast.FunctionDef)
     }
-    assert functions.get(name) == ["script"], f"stages/{name}.py must define @script def {name}"
+    decorators = [] if name == "check_toolchain" else ["script"]  # which runs without the harness
+    assert functions.get(name) == decorators, f"stages/{name}.py must define @script def {name}"
     assert [entry(metric) for metric in stage.get("metrics", [])] == (
-        [] if name == "probe_target" else [f"artifacts/metrics/{name}.json"]
+        [] if name in ALWAYS_RUN else [f"artifacts/metrics/{name}.json"]
     )
 
 
@@ -112,7 +135,7 @@ def test_outputs_lie_under_artifacts_and_deps_are_sorted_out(name: str) -> None:
     outs = [entry(out) for section in ("outs", "metrics", "plots") for out in DVC_YAML[name].get(section, [])]
     assert outs
     assert all(out.startswith("artifacts/") for out in outs), outs
-    deps = [entry(dep) for dep in DVC_YAML[name]["deps"]]
+    deps = [entry(dep) for dep in DVC_YAML[name].get("deps", [])]
     assert len(deps) == len(set(deps)), f"{name} lists a dep twice"
 
 
@@ -121,7 +144,7 @@ def test_declared_params_exist(name: str) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for key in DVC_YAML[name].get("params", []):
         node = params
-        for part in str(key).split("."):
+        for part in key.split(".") if isinstance(key, str) else ():
             assert part in node, f"{PIPELINE_FILE}: stage {name} declares {key}, which params.yaml does not have"
             node = node[part]
 
@@ -131,7 +154,7 @@ def test_declared_params_exist(name: str) -> None:
 
 
 def test_the_library_imports_without_heavy_packages() -> None:
-    modules = [name for name in library() if not name.startswith(OWN_TORCH) and not name.endswith("__main__")]
+    modules = [name for name in LIBRARY.modules if not name.startswith(OWN_TORCH) and not name.endswith("__main__")]
     # A finder, because a None in sys.modules would count as "torch is there" for scipy.
     program = f"""
 import importlib, sys
@@ -197,9 +220,7 @@ def test_imports_point_one_way() -> None:
 
 
 def target_side() -> list[Path]:
-    known = library()
-    modules = set().union(*(closure(script(name)) for name in ON_TARGET if script(name).exists()))
-    return sorted({known[module] for module in modules} | {script(name) for name in ON_TARGET if script(name).exists()})
+    return [*LIBRARY.modules.values(), *sorted((ROOT / "stages").glob("*.py"))]
 
 
 @pytest.mark.parametrize("path", target_side(), ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -310,7 +331,7 @@ def test_every_runtime_of_the_schema_is_a_module_and_reverse() -> None:
 
     prefix = "enginewright.runtimes."
     modules = {
-        name.removeprefix(prefix): path.read_text() for name, path in library().items() if name.startswith(prefix)
+        name.removeprefix(prefix): path.read_text() for name, path in LIBRARY.modules.items() if name.startswith(prefix)
     }
     runtimes = {
         name
@@ -336,6 +357,6 @@ TOO_LONG = {
 
 
 def test_modules_stay_short() -> None:
-    files = {path.relative_to(ROOT).as_posix(): path for path in library().values()}
+    files = {path.relative_to(ROOT).as_posix(): path for path in LIBRARY.modules.values()}
     long = {name: lines for name, path in files.items() if (lines := len(path.read_text().splitlines())) > 400}
     assert set(long) <= TOO_LONG, f"split them by what changes together: {long}"

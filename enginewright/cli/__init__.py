@@ -13,7 +13,7 @@ from typing import Optional
 from enginewright import __version__
 from enginewright.errors import EnginewrightError
 
-COMMANDS = ("calibrations", "compare", "configure", "doctor", "inspect", "settings", "verify")
+COMMANDS = ("calibrations", "compare", "configure", "doctor", "inspect", "lock", "settings", "verify")
 EXIT_CODES = (
     "exit codes: 0 done, 1 a bug of ours (traceback), 2 a fault that you can repair (one sentence), 130 interrupted"
 )

@@ -227,7 +227,12 @@ def stale_stages(changed: Sequence[str], pipeline: Path, params: Mapping[str, An
 
 
 def _used_keys(stage: Mapping[str, Any]) -> list[str]:
-    templated = re.findall(r"\$\{([\w.]+)\}", " ".join(dep for dep in stage.get("deps", []) if isinstance(dep, str)))
+    """Those among its params, and those that its deps and its keys of other files are spelt with."""
+    others = [
+        key for entry in stage.get("params", []) if isinstance(entry, dict) for keys in entry.values() for key in keys
+    ]
+    deps = [dep for dep in stage.get("deps", []) if isinstance(dep, str)]
+    templated = re.findall(r"\$\{([\w.]+)\}", " ".join([*deps, *others]))
     return [*(key for key in stage.get("params", []) if isinstance(key, str)), *templated]
 
 

@@ -11,24 +11,24 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from support.imports import closure, is_empty, library
-from support.project import ROOT, SITE, Project, downstream, readers, stages
+from enginewright.toolchain.imports import Library, decides_nothing
+from support.project import ROOT, SITE, Project, downstream, readers
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("reruns")]
 PROBE = "probe_target"
+ALWAYS = {PROBE, "check_toolchain"}  # what runs in each `dvc repro`
 KEPT_ON_ANOTHER_TARGET = {
     "calibrate",
     "check_drift",
     "analyze_sensitivity",
     "search_mixed",
 }  # a new machine keeps the scales, and what was found with them
-DECIDE_NO_BYTES = {"enginewright", "enginewright.errors", "enginewright.layout", "enginewright.stage"}
 
 
-def test_second_repro_runs_the_probe_alone(project: Project) -> None:
+def test_second_repro_runs_the_probe_and_the_check_alone(project: Project) -> None:
     before = project.bytes_of("artifacts")
     run = project.repro()
-    assert (run.code, run.ran) == (0, {PROBE}), run.output
+    assert (run.code, run.ran) == (0, ALWAYS), run.output
     assert project.bytes_of("artifacts") == before
 
 
@@ -37,14 +37,14 @@ def test_calibration_algorithm_reruns_only_what_hangs_on_the_cache(project: Proj
     project.configure("calibration=minmax")
     run = project.repro()
     assert run.code == 0, run.output
-    assert run.ran == downstream({"calibrate"}) | {PROBE}, run.output
+    assert run.ran == downstream({"calibrate"}) | ALWAYS, run.output
     assert engines == (project.bytes_of("artifacts/engines/fp32"), project.bytes_of("artifacts/engines/fp16"))
 
 
 def test_another_target_rebuilds_and_the_first_one_comes_back_without_a_build(project: Project) -> None:
     engines = project.bytes_of("artifacts/engines")
     metrics = project.bytes_of("artifacts/metrics")
-    on_target = downstream({PROBE}) - KEPT_ON_ANOTHER_TARGET
+    on_target = downstream({PROBE}) - KEPT_ON_ANOTHER_TARGET | ALWAYS
 
     project.environment = {"PYTHONPATH": str(SITE), "OTHER_CPU": "Another CPU @ 1.0 GHz"}
     there = project.repro()
@@ -56,7 +56,7 @@ def test_another_target_rebuilds_and_the_first_one_comes_back_without_a_build(pr
 
     project.environment = {}
     back = project.repro()
-    assert (back.code, back.ran, back.restored) == (0, {PROBE}, on_target - {PROBE}), back.output
+    assert (back.code, back.ran, back.restored) == (0, ALWAYS, on_target - ALWAYS), back.output
     assert project.bytes_of("artifacts/engines") == engines
     assert project.bytes_of("artifacts/metrics") == metrics
 
@@ -65,7 +65,7 @@ def test_null_runtime_goes_through_the_whole_graph_and_says_that_it_computes_not
     params = project.root / "params.yaml"
     params.write_text(params.read_text().replace("runtime: auto\n", "runtime: 'null'\n"))
     run = project.repro()
-    assert (run.code, run.ran) == (0, downstream({PROBE}) - KEPT_ON_ANOTHER_TARGET), run.output
+    assert (run.code, run.ran) == (0, downstream({PROBE}) - KEPT_ON_ANOTHER_TARGET | ALWAYS), run.output
     assert "The null runtime computes nothing: these are the figures of zeros" in run.output
     accuracy = json.loads((project.root / "artifacts/metrics/validate_accuracy.json").read_text())
     assert {accuracy[precision]["top1"] for precision in ("fp32", "fp16", "int8")} == {0.1}  # of ten balanced classes
@@ -101,8 +101,9 @@ def test_a_change_in_a_library_module_reruns_the_stages_that_import_it(
     project: Project, module: str, stale: set[str]
 ) -> None:
     _append_a_comment(project.root / module)
+    project.lock()
     run = project.repro()
-    assert (run.code, run.ran) == (0, stale | {PROBE}), run.output
+    assert (run.code, run.ran) == (0, stale | ALWAYS), run.output
 
 
 def _append_a_comment(path: Path) -> None:
@@ -116,29 +117,39 @@ SLOWLY = settings(
     derandomize=True,
     database=None,
 )
-MODULES = {
-    module: path.relative_to(ROOT)
-    for module, path in library().items()
-    if module not in DECIDE_NO_BYTES and not is_empty(path)
-}
+LIBRARY = Library(ROOT / "enginewright")
+MODULES = sorted(
+    name for name, path in LIBRARY.modules.items() if not decides_nothing(name) and not LIBRARY.is_empty(path)
+)
 
 
 @SLOWLY
-@given(module=st.sampled_from(sorted(MODULES)))
-def test_dvc_calls_stale_every_stage_that_imports_a_changed_module(reproduced: Project, module: str) -> None:
-    path = reproduced.root / MODULES[module]
-    before = path.read_text()
+@given(module=st.sampled_from(MODULES))
+def test_dvc_calls_stale_every_stage_that_executes_a_changed_module(reproduced: Project, module: str) -> None:
+    path = reproduced.root / LIBRARY.path(module)
+    before, locked = path.read_text(), (reproduced.root / "toolchain.yaml").read_text()
     try:
         _append_a_comment(path)
-        stale = _changed_deps(reproduced, lambda dep: path.is_relative_to(reproduced.root / dep))
+        refused = reproduced.repro()
+        assert refused.code != 0
+        assert f"{LIBRARY.path(module)} changed: run `make sync`, which makes " in refused.output
+        assert not refused.ran - {"check_toolchain"}, refused.output
+        reproduced.lock()
+        stale = _changed_deps(reproduced, lambda dep: dep == "toolchain.yaml")
     finally:
         path.write_text(before)
-    importing = {name for name in stages() if module in closure(ROOT / "stages" / f"{name}.py")} - {
-        PROBE
-    }  # which always runs
-    assert importing <= stale, f"{importing - stale} import {module} and would not run"
-    beside = {name for name in stale - importing if str(MODULES[module]) in map(str, stages()[name]["deps"])}
-    assert not beside, f"{beside} list {module} and do not import it"
+        (reproduced.root / "toolchain.yaml").write_text(locked)
+    assert stale == {name for name in LIBRARY.scripts if module in executed(name)}
+
+
+def executed(stage: str) -> set[str]:
+    """The modules that a stage of the default configuration may execute: `auto` may come to any runtime but null."""
+    reach = LIBRARY.reach(f"stages.{stage}")
+    members = [("tasks", "classification")] if "tasks" in reach.kinds else []
+    if "runtimes" in reach.kinds:
+        names = ("onnxruntime",) if stage == "calibrate" else ("onnxruntime", "tensorrt", "tensorrt_rtx")
+        members += [("runtimes", name) for name in names]
+    return reach.modules.union(*(LIBRARY.reach(LIBRARY.members(kind)[name]).modules for kind, name in members))
 
 
 def _changed_deps(project: Project, concerns: Callable[[str], bool]) -> set[str]:
@@ -221,5 +232,5 @@ def test_what_runs_after_an_edit_follows_the_graph(project: Project, keys: list[
         run = project.repro()
         assert run.code == 0, run.output
         # A stage below may be skipped where what it reads came out byte-identical, and none beside the graph may run.
-        assert edited | {PROBE} <= run.ran | run.restored <= downstream(edited) | {PROBE}, run.output
+        assert edited | ALWAYS <= run.ran | run.restored <= downstream(edited) | ALWAYS, run.output
         before = [key]

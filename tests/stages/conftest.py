@@ -107,7 +107,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
         module = types.ModuleType("enginewright.runtimes.null")
         module.RUNTIME = LinearRuntime()  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "enginewright.runtimes.null", module)
-        shutil.copy(ROOT / "dvc.yaml", tmp_path)
+        for name in ("dvc.yaml", "toolchain.yaml"):
+            shutil.copy(ROOT / name, tmp_path)
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
         params["accuracy"]["minimum_ratio"] = 0.9  # 60 images can show no more: equal answers on all of them reach 0.94
         for section, values in changes.items():

@@ -4,6 +4,7 @@ import json
 import struct
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,8 @@ def test_it_writes_a_sealed_cache_a_report_and_metrics(ready: Path, run: Run) ->
     made = manifest.verify(PATHS.calibration_cache)
     assert made.target is None
     assert set(made.inputs) == {str(PATHS.model), str(PATHS.calibration_images / "images.npy")}
-    assert made.settings == {"algorithm": "entropy", "images": COUNT, "runtime": "onnxruntime"}
+    ran = {"packages": {"onnxruntime": version("onnxruntime")}}
+    assert made.settings == {"algorithm": "entropy", "images": COUNT, "runtime": "onnxruntime", **ran}
     header, *lines = PATHS.calibration_cache.read_text().splitlines()
     scales = {
         name: struct.unpack(">f", bytes.fromhex(digits))[0] for name, digits in (line.rsplit(": ", 1) for line in lines)

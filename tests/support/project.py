@@ -110,6 +110,12 @@ class Project:
         run = self.call("python", "-m", "enginewright.cli", "configure", "debug=smoke", *overrides)
         assert run.code == 0, run.output
 
+    def lock(self) -> str:
+        """`enginewright lock`: what it says."""
+        run = self.call("python", "-m", "enginewright.cli", "lock")
+        assert run.code == 0, run.output
+        return run.output
+
     def bytes_of(self, folder: str) -> dict[str, bytes]:
         """Content of every file below a folder."""
         return {
@@ -136,6 +142,7 @@ def checkout(destination: Path) -> None:
         if (ROOT / name).is_file() and not name.startswith(("artifacts/", "tests/", "docs/")) and name != "dvc.lock":
             (destination / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, destination / name)
+    Project(destination).lock()  # the checkout may be in the middle of an edit
 
 
 def stages() -> dict[str, dict[str, list[object]]]:
@@ -165,11 +172,13 @@ def downstream(names: set[str]) -> set[str]:
 
 
 def readers(key: str) -> set[str]:
-    """The stages whose params name the key, or a section around it, or a key inside it."""
+    """The stages whose params name the key, or a section around it, or a key inside it, or are spelt with it."""
     return {
         name
         for name, stage in stages().items()
         if any(
-            key == own or key.startswith(f"{own}.") or str(own).startswith(f"{key}.") for own in stage.get("params", [])
+            key == own or key.startswith(f"{own}.") or own.startswith(f"{key}.")
+            for param in stage.get("params", [])
+            for own in ([param] if isinstance(param, str) else re.findall(r"\$\{([\w.]+)\}", str(param)))
         )
     }
