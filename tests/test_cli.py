@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from enginewright import manifest
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.cli import COMMANDS, main
+from enginewright.cli import COMMANDS, PIPELINE, main
 from enginewright.config import CalibrationAlgorithm
 from enginewright.target import TargetFingerprint
+from support.lean import run_without
 from support.project import ROOT
 
 CPU = TargetFingerprint("EPYC", None, "onnxruntime", "1.32.0", instruction_sets=("avx2",))
@@ -292,6 +294,18 @@ def test_a_wrong_command_is_answered_with_the_right_ones(capsys: pytest.CaptureF
     assert all(command in capsys.readouterr().err for command in ["configure"])
 
 
+@pytest.mark.parametrize("command", ["configure", "compare", "--help"])
+def test_without_the_pipeline_a_command_names_the_extra(command: str, tmp_path: Path) -> None:
+    answer = run_without(PIPELINE, f"from enginewright.cli import main; main([{command!r}])", tmp_path)
+    assert answer.returncode == 2
+    assert re.fullmatch(r"error: \w+ is not installed; pip install 'enginewright\[pipeline\]'\n", answer.stderr)
+
+
+def test_without_the_pipeline_an_engine_can_be_verified(tmp_path: Path) -> None:
+    answer = run_without(PIPELINE, "from enginewright.cli import main; main(['verify', 'engine.trt'])", tmp_path)
+    assert answer.stderr.startswith("error: engine.trt does not exist")
+
+
 def test_a_reader_that_leaves_is_no_bug(chain: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     writer = f"{sys.executable} -m enginewright.cli verify"
@@ -304,8 +318,8 @@ def test_a_reader_that_leaves_is_no_bug(chain: Path) -> None:
 
 def test_the_command_line_starts_lean() -> None:
     program = (
-        "import sys, enginewright.cli as c; c._parser(); print([n for n in ('dvc', 'hydra', 'onnx', 'torch', 'scipy',"
-        " 'pandas') if n in sys.modules])"
+        "import sys, enginewright.cli as c; c._parser(c.COMMANDS);"
+        " print([n for n in ('dvc', 'hydra', 'onnx', 'torch', 'scipy', 'pandas') if n in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout == "[]\n"

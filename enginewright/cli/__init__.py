@@ -13,7 +13,9 @@ from typing import Optional
 from enginewright import __version__
 from enginewright.errors import EnginewrightError
 
-COMMANDS = ("calibrations", "compare", "configure", "doctor", "inspect", "lock", "settings", "verify")
+COMMANDS = ("calibrations", "compare", "configure", "doctor", "init", "inspect", "lock", "settings", "verify")
+# Modules of the extra: an application that runs engines alone has `enginewright` too, without them.
+PIPELINE = ("dvc", "hydra", "omegaconf", "onnx", "pandas", "psutil", "rich", "scipy", "yaml")
 EXIT_CODES = (
     "exit codes: 0 done, 1 a bug of ours (traceback), 2 a fault that you can repair (one sentence), 130 interrupted"
 )
@@ -24,7 +26,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of these commands alone: others need not be importable here, nor cost their imports."""
     parser = argparse.ArgumentParser(
         prog="enginewright",
         description=(
@@ -35,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"enginewright {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(COMMANDS) + "}")
-    for name in COMMANDS:
+    for name in names:
         module = importlib.import_module(f"enginewright.cli.{name}")
         command = commands.add_parser(
             name,
@@ -50,8 +53,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: list[str]) -> int:
-    parsed = _parser().parse_args(arguments)
     try:
+        called = [name for name in arguments[:1] if name in COMMANDS]
+        parsed = _parser(called or COMMANDS).parse_args(arguments)
         code: int = parsed.run(parsed)
         sys.stdout.flush()
     except EnginewrightError as fault:
@@ -59,6 +63,11 @@ def _run(arguments: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except ModuleNotFoundError as fault:
+        if str(fault.name).partition(".")[0] not in PIPELINE:
+            raise
+        print(f"error: {fault.name} is not installed; pip install 'enginewright[pipeline]'", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # `enginewright inspect ... | head`
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()

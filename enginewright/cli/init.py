@@ -1,0 +1,179 @@
+"""`enginewright init`: a project of a few small files that runs the stages of the installed library."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Optional
+
+import enginewright
+from enginewright.errors import ConfigError
+
+SUMMARY = "make a project: a few small files, ready for `dvc repro`"
+EXAMPLES = """examples:
+  enginewright init my_model                       a project of its own, with git and DVC
+  enginewright init models/detector                one of several in a repository; their caches are shared
+
+One project is one model. docs/projects.md shows several in one repository."""
+
+PACKAGE = Path(enginewright.__file__).parent
+SHARED_CACHE = ".dvc-cache"  # at the root of a repository with several projects
+STAGES = "exec python -m stages."  # how dvc.yaml starts them in the library's own repository
+
+SEARCH_PATH = """\
+hydra:
+  searchpath: [pkg://enginewright.conf]  # every group and option that this folder does not hold
+"""
+DVC_CONFIG = """\
+[hydra]
+    enabled = true
+    config_dir = conf
+    config_name = config
+[core]
+    autostage = false
+    analytics = false
+[cache]
+    type = "reflink,copy"
+"""
+IGNORED = """\
+# Hand-written: after a failed `dvc repro` DVC has not added its own entries yet, and `git add -A` would take engines.
+/artifacts/*
+!/artifacts/metrics/
+/.cache/
+/.venv/
+/dvc_plots/
+/multirun/
+/outputs/
+__pycache__/
+*.partial
+"""
+README = """\
+# {name}
+
+A model on its way to calibrated engines, by Enginewright {version}. `dvc repro` runs what is stale.
+
+| file | what it is |
+|---|---|
+| `conf/config.yaml` | settings of this project; options of your own go to `conf/<group>/` |
+| `conf/selected.yaml` | what `enginewright configure` chose |
+| `params.yaml` | all settings, written by `enginewright configure`; the stages read it |
+| `dvc.yaml`, `dvc.lock` | the pipeline, and what was run |
+| `toolchain.yaml` | the code and versions that the results depend on, written by `enginewright lock` |
+| `layers/search.yaml` | which layers stay in FP16: searched, or pinned by you |
+| `data/` | images, or a note where they come from |
+
+    enginewright configure model=own data=image_folder    your own model and images: copy conf/model/own.yaml first
+    dvc repro                                              everything that is stale, then the gate
+    enginewright compare                                   the precisions side by side
+    enginewright doctor                                    what this machine can do, and what to install
+
+Commit all of this, `dvc.lock` and `artifacts/metrics/`.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("folder", type=Path, help="where to make it; it must not exist yet, or be empty")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the files, prepare git and DVC, and say what to do next."""
+    folder: Path = arguments.folder
+    _refuse_occupied(folder)
+    if shutil.which("git") is None:
+        raise ConfigError("git is not installed, and DVC needs it; install git and run this again")
+    folder.mkdir(parents=True, exist_ok=True)
+    repository = _repository(folder)
+    _write_files(folder)
+    _init(folder, repository)
+    _settle(folder)
+    print(f"{folder} is a project; next: cd {folder} && dvc repro")
+    return 0
+
+
+def _refuse_occupied(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder that does not exist yet")
+    held = sorted(path.name for path in folder.iterdir() if path.name != ".git") if folder.exists() else []
+    if held:
+        more = f" and {len(held) - 1} more" if len(held) > 1 else ""
+        raise ConfigError(f"{folder} is not empty: it holds {held[0]}{more}; name a folder that does not exist yet")
+
+
+def _repository(folder: Path) -> Optional[Path]:
+    """The root of the git repository around a folder, or None."""
+    answer = subprocess.run(
+        ["git", "rev-parse", "--show-toplevel"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    return Path(answer.stdout.strip()) if answer.returncode == 0 else None
+
+
+def library_files() -> Path:
+    """The folder that holds dvc.yaml and what else a project begins with: inside the wheel, or the library's
+    checkout.
+    """
+    return PACKAGE / "project" if (PACKAGE / "project").is_dir() else PACKAGE.parent
+
+
+def library_conf() -> Path:
+    """The folder of `enginewright.conf`: inside the wheel, or beside the package in a checkout."""
+    return PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+
+
+def _write_files(folder: Path) -> None:
+    source = library_files()
+    pipeline = (source / "dvc.yaml").read_text(encoding="utf-8")
+    texts = {
+        "dvc.yaml": pipeline.replace(STAGES, "exec python -m enginewright.stages."),
+        "conf/config.yaml": SEARCH_PATH + (library_conf() / "config.yaml").read_text(encoding="utf-8"),
+        ".gitignore": IGNORED,
+        "README.md": README.format(name=folder.resolve().name, version=enginewright.__version__),
+    }
+    for name in ("layers/search.yaml", "data/digits/README.md"):
+        texts[name] = (source / name).read_text(encoding="utf-8")
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _init(folder: Path, repository: Optional[Path]) -> None:
+    """Make the folder a DVC project, in a repository of its own or in the one around it."""
+    within = repository is not None and repository.resolve() != folder.resolve()
+    if repository is None:
+        _call(folder, "git", "init", "--quiet")
+    _call(folder, sys.executable, "-m", "dvc", "init", "--quiet", *(["--subdir"] if within else []))
+    config = folder / ".dvc" / "config"
+    config.write_text(DVC_CONFIG)
+    if within and repository is not None:
+        _share_cache(folder, repository)
+    shutil.copytree(library_files() / ".dvc" / "plots", folder / ".dvc" / "plots", dirs_exist_ok=True)
+
+
+def _share_cache(folder: Path, repository: Path) -> None:
+    """Let the projects of a repository restore each other's results: one cache, at its root."""
+    own = repository / ".dvc"
+    if not own.is_dir():
+        ignored = repository / ".gitignore"
+        lines = ignored.read_text(encoding="utf-8").splitlines() if ignored.exists() else []
+        if f"/{SHARED_CACHE}/" not in lines:
+            ignored.write_text("\n".join([*lines, f"/{SHARED_CACHE}/"]) + "\n", encoding="utf-8")
+    cache = own / "cache" if own.is_dir() else repository / SHARED_CACHE
+    relative = os.path.relpath(cache.resolve(), folder.resolve())
+    _call(folder, sys.executable, "-m", "dvc", "cache", "dir", "--quiet", relative)
+
+
+def _settle(folder: Path) -> None:
+    """Write params.yaml and toolchain.yaml as the commands do that the user will run later."""
+    for command in ("configure", "lock"):
+        _call(folder, sys.executable, "-m", "enginewright.cli", command)
+
+
+def _call(folder: Path, *command: str) -> None:
+    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        said = " ".join((answer.stderr or answer.stdout).split())
+        raise ConfigError(f"`{' '.join(command)}` failed in {folder}: {said}")
