@@ -149,9 +149,9 @@ def engines(path: Path, cache: CalibrationCache) -> dict[str, OnnxRuntimeEngine]
     """INT8 under each rule; a rule that leaves the model as it is under an earlier one is not there."""
     model, found, seen = simplified(onnx.load(str(path))), {}, set()
     for rule, operators in RULES.items():
-        plan = insert_qdq(model, cache, Placement.onnxruntime, float_nodes(model, (), operators)).SerializeToString(
-            deterministic=True
-        )
+        plan = insert_qdq(
+            model, cache.scales, Placement.onnxruntime, float_nodes(model, (), operators)
+        ).SerializeToString(deterministic=True)
         if plan not in seen:
             found[rule] = OnnxRuntimeEngine(path, open_session(plan), SPEED_BATCH)
             seen.add(plan)

@@ -117,7 +117,8 @@ def cases(fuzz: int) -> Iterator[Case]:
         yield "models", name, exported(name), dict(batches(name)[0]), 50.0
     for name in SMALL_MODELS:
         model, images = exported(name), dict(batches(name)[0])
-        yield "models with Q/DQ", name, insert_qdq(model, scales(model, images), Placement.tensorrt), images, 25.0
+        quantized = insert_qdq(model, scales(model, images).scales, Placement.tensorrt)
+        yield "models with Q/DQ", name, quantized, images, 25.0
     for name in HALF_GRAPHS:
         model = half_graph(name)
         yield "graphs", name, model, feeds(model), 40.0

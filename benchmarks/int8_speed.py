@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 
 from enginewright import manifest
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Export, Model, Precision
 from enginewright.importers.pytorch import to_onnx
 from enginewright.models.efficientnet_lite0 import efficientnet_lite0, packaged_weights
@@ -48,10 +49,11 @@ def engines(network: torch.nn.Module, shape: list[int], folder: Path) -> dict[Pr
     onnx_model = folder / "model.onnx"
     onnx_model.write_bytes(to_onnx(network.eval(), Model(input_shape=shape), Export()))
     noise = np.random.default_rng(0).normal(size=(8, *shape)).astype(np.float32)
-    cache = RUNTIME.calibrate(onnx_model, [{"input": noise}], Calibration(algorithm=CalibrationAlgorithm.minmax))
+    settings = Calibration(algorithm=CalibrationAlgorithm.minmax)
+    recipe = QuantizationRecipe(RUNTIME.calibrate(onnx_model, [{"input": noise}], settings))
     loaded = {}
     for precision in (Precision.fp32, Precision.fp16, Precision.int8):
-        built = RUNTIME.build(onnx_model, precision, Build(), cache if precision is Precision.int8 else None)
+        built = RUNTIME.build(onnx_model, precision, Build(), recipe if precision is Precision.int8 else None)
         path = folder / f"{precision.name}.onnx"
         path.write_bytes(built.plan)
         manifest.seal(path, "benchmark", [onnx_model], RUNTIME.fingerprint(Build()), built.settings)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from enginewright import manifest, target
-from enginewright.calibration.cache import CalibrationCache, calibration_files, read_calibration
 from enginewright.calibration.mixture import Mixture
+from enginewright.calibration.recipe import QuantizationRecipe, read_recipe, recipe_files
 from enginewright.config import QUANTIZED, Precision, RuntimeName
 from enginewright.errors import StaleArtifact
 from enginewright.layout import Layout
@@ -40,18 +40,18 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
     runtime = _runtime_for(where, stage)
     model = require_checked(paths)
     inputs = [paths.model]
-    calibration: Optional[CalibrationCache] = None
+    recipe: Optional[QuantizationRecipe] = None
     floats: tuple[str, ...] = ()
     if precision in QUANTIZED:
-        calibration = read_calibration(paths)
-        inputs += calibration_files(paths)
+        recipe = read_recipe(paths)
+        inputs += recipe_files(paths)
     if precision is Precision.int8_mixed:
         floats = _float_nodes(paths)
         inputs.append(paths.mixed_layers)
     before = {path: manifest.sha256(path) for path in inputs}
     with stage.device(where.device):
         start = time.perf_counter()
-        built = runtime.build(paths.model, precision, stage.params.build, calibration, floats)
+        built = runtime.build(paths.model, precision, stage.params.build, recipe, floats)
         seconds = time.perf_counter() - start
     for path, digest in before.items():
         if manifest.sha256(path) != digest:

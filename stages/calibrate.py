@@ -8,8 +8,9 @@ from typing import Optional
 
 from enginewright import manifest
 from enginewright.calibration import ranges
-from enginewright.calibration.bias import Shifts, to_text
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.correction import BiasCorrection
+from enginewright.calibration.recipe import CORRECTED_BY
 from enginewright.config import RuntimeName
 from enginewright.data import Feeding, ImageSet
 from enginewright.errors import RuntimeUnavailable, StaleArtifact
@@ -35,15 +36,17 @@ def calibrate(stage: Stage) -> Metrics:
         )
     start = time.perf_counter()
     cache = runtime.calibrate(stage.paths.model, _feeds(stage, images), settings)
-    shifts = OBSERVER.bias_shifts(stage.paths.model, _feeds(stage, images)) if settings.bias_correction else {}
+    correction = BiasCorrection({})
+    if settings.bias_correction:
+        correction = OBSERVER.bias_correction(stage.paths.model, _feeds(stage, images))
     seconds = time.perf_counter() - start
-    _write(stage, cache, images, runtime, _write_correction(stage, shifts, images))
+    _write(stage, cache, images, runtime, _write_correction(stage, correction, images))
     seen = {} if absent else OBSERVER.observe(stage.paths.model, _feeds(stage, images), cache)
     table = ranges.table(cache, seen)
     for sentence in ranges.outlier_sentences(table):
         print(f"calibrate: {sentence}")
-    report = ranges.write_report(stage.paths.calibration_cache.parent, cache.algorithm, table)
-    return {"images": len(images), "seconds": seconds, "corrected_layers": len(shifts), **report}
+    report = ranges.write_report(stage.paths.calibration_cache.parent, settings.algorithm, table)
+    return {"images": len(images), "seconds": seconds, "corrected_layers": len(correction.layers), **report}
 
 
 def _calibrator(wanted: RuntimeName, described: Path) -> Runtime:
@@ -69,18 +72,18 @@ def _feeds(stage: Stage, images: ImageSet) -> Iterator[Feeds]:
     return feeding.batches([FloatInput(stage.params.model.input_name)], stage.params.calibration.batch_size)
 
 
-def _write_correction(stage: Stage, shifts: Shifts, images: ImageSet) -> Optional[str]:
+def _write_correction(stage: Stage, correction: BiasCorrection, images: ImageSet) -> Optional[str]:
     """Write the file and return its sha256; that of an earlier run goes if there is nothing to correct."""
-    if not shifts:
+    if not correction.layers:
         for path in (stage.paths.bias_correction, manifest.sidecar(stage.paths.bias_correction)):
             path.unlink(missing_ok=True)
         return None
     with stage.output(
         stage.paths.bias_correction,
         [stage.paths.model, images.files[0]],
-        settings={"images": len(images), "layers": len(shifts)},
+        settings={"images": len(images), "layers": len(correction.layers)},
     ) as temporary:
-        temporary.write_text(to_text(shifts))
+        temporary.write_bytes(correction.to_bytes())
     return manifest.sha256(stage.paths.bias_correction)
 
 
@@ -88,13 +91,13 @@ def _write(
     stage: Stage, cache: CalibrationCache, images: ImageSet, runtime: Runtime, correction: Optional[str]
 ) -> None:
     settings = {
-        "algorithm": cache.algorithm.name,
+        "algorithm": stage.params.calibration.algorithm.name,
         "images": len(images),
         "runtime": runtime.name,
         **runtime.calibrator(),
     }
     if correction:
-        settings["bias_correction"] = correction
+        settings[CORRECTED_BY] = correction
     with stage.output(
         stage.paths.calibration_cache, [stage.paths.model, images.files[0]], settings=settings
     ) as temporary:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from enginewright import drift, manifest
-from enginewright.calibration.cache import read_calibration
+from enginewright.calibration.recipe import read_recipe
 from enginewright.data import Feeding, ImageSet
 from enginewright.feeds import FloatInput
 from enginewright.layout import Layout
@@ -27,7 +27,7 @@ def check_drift(stage: Stage) -> None:
         _not_observed(stage, why)
         return
     require_checked(stage.paths)
-    cache = read_calibration(stage.paths)
+    cache = read_recipe(stage.paths).scales
     sets = {name: _at_most(ImageSet.open(folder), settings.images) for name, folder in _folders(stage.paths).items()}
     inputs, batch = [FloatInput(stage.params.model.input_name)], stage.params.calibration.batch_size
     seen = {}

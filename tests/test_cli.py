@@ -16,9 +16,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from enginewright import manifest
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.cli import COMMANDS, PIPELINE, main
-from enginewright.config import CalibrationAlgorithm
 from enginewright.target import TargetFingerprint
 from support.lean import run_without
 from support.project import ROOT
@@ -121,7 +120,7 @@ def chain(here: Path) -> Path:
         [weight],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), MODEL)
-    CalibrationCache(CalibrationAlgorithm.entropy, {"input": 0.5, "logits": 0.25}).write(CACHE)
+    CalibrationCache(Header.entropy, {"input": 0.5, "logits": 0.25}).write(CACHE)
     shutil.copy(MODEL, ENGINE)
     manifest.seal(IMAGES, "prepare_data", [])
     manifest.seal(MODEL, "export", [])

@@ -10,9 +10,9 @@ from rich.console import Console
 from scipy.spatial.distance import jensenshannon
 
 from enginewright import drift
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.calibration.ranges import TensorRange
-from enginewright.config import CalibrationAlgorithm, CheckDrift
+from enginewright.config import CheckDrift
 
 RANGE = 4.0
 
@@ -29,7 +29,7 @@ def normal(seed: int, count: int = 20000, scale: float = 1.0) -> np.ndarray[tupl
 
 
 def cache(*tensors: str) -> CalibrationCache:
-    return CalibrationCache(CalibrationAlgorithm.minmax, dict.fromkeys(tensors, RANGE / 127))
+    return CalibrationCache(Header.minmax, dict.fromkeys(tensors, RANGE / 127))
 
 
 def test_the_distance_is_scipys_on_a_histogram_of_numpys() -> None:

@@ -21,7 +21,7 @@ def quantized(folder: Path, placement: Placement) -> ModelProto:
     path = folder / "model.onnx"
     onnx.save(residual_network(), path)
     cache = calibrate(path, [{"input": images()}], Calibration(algorithm=CalibrationAlgorithm.minmax))
-    return insert_qdq(residual_network(), cache, placement)
+    return insert_qdq(residual_network(), cache.scales, placement)
 
 
 @pytest.mark.parametrize("placement", [pytest.param(each, id=each.name) for each in Placement])

@@ -5,7 +5,6 @@ with its reason.
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.quantize import quantize
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.check_onnx import inspect
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision, Profile
-from enginewright.graph.qdq import insert_qdq
 from enginewright.graph.reasons import is_quantizable, left_in_float
 from enginewright.runtimes.base import Task
 from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session
@@ -37,9 +36,9 @@ def written(name: str, folder: Path, hand_made: bool = False) -> Path:
     return path
 
 
-def calibrated(name: str, path: Path) -> CalibrationCache:
+def calibrated(name: str, path: Path) -> QuantizationRecipe:
     cache = RUNTIME.calibrate(path, batches(name), Calibration(algorithm=CalibrationAlgorithm.minmax))
-    return replace(cache, shifts=RUNTIME.bias_shifts(path, batches(name))) if name in CORRECTED else cache
+    return QuantizationRecipe(cache, RUNTIME.bias_correction(path, batches(name)) if name in CORRECTED else None)
 
 
 def fed(name: str) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
@@ -60,8 +59,8 @@ def test_a_placement_is_as_near_as_its_simulation(
     name: str, placement: Placement, hand_made: bool, tmp_path: Path
 ) -> None:
     path, output = written(name, tmp_path, hand_made), SMALL_MODELS[name].output_name
-    model, cache = onnx.load(path), calibrated(name, path)
-    quantized = insert_qdq(model, cache, placement)
+    model = onnx.load(path)
+    quantized = quantize(model, calibrated(name, path), placement).model
     onnx.checker.check_model(quantized, full_check=True)
     exact = simulated(model, fed(name))[output]
     simulation = sqnr_db(exact, simulated(quantized, fed(name))[output])
@@ -79,8 +78,8 @@ def test_a_placement_is_as_near_as_its_simulation(
 @pytest.mark.parametrize("name", SMALL_MODELS)
 def test_every_layer_runs_in_int8_or_says_why_not(name: str, tmp_path: Path) -> None:
     path, output = written(name, tmp_path), SMALL_MODELS[name].output_name
-    cache = calibrated(name, path)
-    built = RUNTIME.build(path, Precision.int8, SETTINGS, cache)
+    recipe = calibrated(name, path)
+    built = RUNTIME.build(path, Precision.int8, SETTINGS, recipe)
     exact = simulated(exported(name), fed(name))[output]
     expected = sqnr_db(exact, simulated(onnx.load_model_from_string(built.plan), fed(name))[output])
     answer = OnnxRuntimeEngine(path, open_session(built.plan), 8).infer(fed(name))[output]
@@ -96,12 +95,12 @@ def test_every_layer_runs_in_int8_or_says_why_not(name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", SMALL_MODELS)
 def test_tensorrt_builds_its_placement_of_a_small_model(name: str, tmp_path: Path) -> None:
     path = written(name, tmp_path)
-    cache = calibrated(name, path)
+    recipe = calibrated(name, path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        built = RTX.build(path, Precision.int8, SETTINGS, cache)
+        built = RTX.build(path, Precision.int8, SETTINGS, recipe)
     layers = [node for node in exported(name).graph.node if is_quantizable(node)]
-    reasons = left_in_float(exported(name), cache, Placement.tensorrt)
+    reasons = left_in_float(exported(name), recipe.scales.scales, Placement.tensorrt)
     assert built.quantizable == len(layers)
     assert len(built.plan) > 1000
     assert all(reasons.get(node, "no reason") for node in built.left_in_float)

@@ -19,7 +19,7 @@ from typing import Any, Optional
 import numpy as np
 
 from enginewright import manifest
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Precision, PrecisionMode, Profile
 from enginewright.runtimes.tensorrt import RUNTIME
 
@@ -103,12 +103,12 @@ def build(
     precision: Precision,
     folder: Path,
     build_settings: Build,
-    cache: Optional[CalibrationCache] = None,
+    recipe: Optional[QuantizationRecipe] = None,
     floats: Collection[str] = (),
 ) -> tuple[Path, dict[str, Any]]:
     """Build and seal an engine; returns its path and what the build says of itself."""
     begun = time.monotonic()
-    built = RUNTIME.build(onnx_model, precision, build_settings, cache, floats)
+    built = RUNTIME.build(onnx_model, precision, build_settings, recipe, floats)
     seconds = time.monotonic() - begun
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / RUNTIME.engine_file

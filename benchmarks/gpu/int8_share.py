@@ -36,6 +36,7 @@ from benchmarks.gpu.common import OUT, Report, machine, settings, sqnr_db
 from enginewright import manifest
 from enginewright.benchmark.int8_speed import slower
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Precision, PrecisionMode
 from enginewright.runtimes.base import BuiltEngine
 from enginewright.runtimes.int8 import Int8Share, refusal
@@ -188,13 +189,15 @@ def make(name: str, key: str) -> dict[str, Any]:
     way, model, folder = ALL[key], WORK / f"{name}.onnx", WORK / f"{name}_{key}"
     if not model.exists():
         write_model(name, model)
-    cache = CalibrationCache.read(MADE / f"{name}.cache") if way.precision is Precision.int8 else None
+    recipe = None
+    if way.precision is Precision.int8:
+        recipe = QuantizationRecipe(CalibrationCache.read(MADE / f"{name}.cache"))
     chosen, log = build_settings(name, way), list[str]()
     folder.mkdir(parents=True, exist_ok=True)
     half = [node.name for node in onnx.load(str(model)).graph.node if node.op_type in way.half]
     try:
         with asked(way, log):
-            built = RUNTIME.build(model, way.precision, chosen, cache, half)
+            built = RUNTIME.build(model, way.precision, chosen, recipe, half)
     finally:
         (folder / "myelin.log").write_text("\n".join(log))
         (folder / "end.log").write_text("\n".join(LAST))

@@ -22,7 +22,6 @@ import numpy.typing as npt
 
 from benchmarks.gpu import resnet50
 from enginewright import manifest
-from enginewright.calibration import bias
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Calibration, CalibrationAlgorithm, ChannelOrder, DataSource, Preprocessing, RuntimeName
 from enginewright.data.preprocessing import cropped, to_input
@@ -74,7 +73,7 @@ def efficientnet(out: Path, project: Path, validation: npt.NDArray[np.uint8]) ->
     made = {
         Layout().model: "onnx",
         Layout().calibration_cache: "cache",
-        Layout().bias_correction: bias.FILE,
+        Layout().bias_correction: "bias_correction.json",
         Layout().mixed_layers: "layers.yaml",
     }
     for source, name in made.items():

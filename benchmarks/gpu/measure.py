@@ -24,6 +24,7 @@ import numpy.typing as npt
 from benchmarks.gpu import resnet50
 from benchmarks.gpu.common import Report, build, host_rss_mib, machine, settings, sqnr_db
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Calibration, CalibrationAlgorithm, ChannelOrder, Precision, PrecisionMode, Preprocessing
 from enginewright.data.preprocessing import to_input
 from enginewright.runtimes.tensorrt import RUNTIME, memory
@@ -215,8 +216,8 @@ def precisions(report: Report, name: str, largest: int) -> None:
         changed = settings(
             largest, precision_mode=mode, timing_cache=str(WORK / "timing" / (timing or f"{name}_{key}"))
         )
-        cache = network.cache if precision is Precision.int8 else None
-        engines[key + suffix], built = build(network.onnx, precision, WORK / f"{name}_{key}{suffix}", changed, cache)
+        recipe = QuantizationRecipe(network.cache) if precision is Precision.int8 else None
+        engines[key + suffix], built = build(network.onnx, precision, WORK / f"{name}_{key}{suffix}", changed, recipe)
         said[key + suffix] = built
         return built
 
@@ -297,7 +298,9 @@ def calibrators(network: Network, fp32: Path, portable: Path) -> dict[str, Any]:
         [own.scales[tensor] / network.cache.scales[tensor] for tensor in shared if network.cache.scales[tensor] > 0]
     )
     changed = settings(128, timing_cache=str(WORK / "timing" / f"{network.name}_int8"))
-    path, built = build(network.onnx, Precision.int8, WORK / f"{network.name}_own_cache", changed, own)
+    path, built = build(
+        network.onnx, Precision.int8, WORK / f"{network.name}_own_cache", changed, QuantizationRecipe(own)
+    )
     reference = outputs(fp32, network)
     return {
         "seconds_tensorrt_calibrator": seconds,
@@ -317,9 +320,9 @@ def rest(report: Report) -> None:
     def need(key: str, precision: Precision) -> Path:
         path = WORK / f"resnet50_{key}" / RUNTIME.engine_file
         if not path.exists():
-            cache = network.cache if precision is Precision.int8 else None
+            recipe = QuantizationRecipe(network.cache) if precision is Precision.int8 else None
             changed = settings(256, timing_cache=str(WORK / "timing" / f"resnet50_{key}"))
-            build(network.onnx, precision, path.parent, changed, cache)
+            build(network.onnx, precision, path.parent, changed, recipe)
         engines[key] = path
         return path
 
@@ -330,9 +333,9 @@ def rest(report: Report) -> None:
     big = Network("resnet50", 640)
 
     def at_640(key: str, precision: Precision) -> dict[str, Any]:
-        cache = big.cache if precision is Precision.int8 else None
+        recipe = QuantizationRecipe(big.cache) if precision is Precision.int8 else None
         changed = settings(8, timing_cache=str(WORK / "timing" / f"resnet50_640_{key}"))
-        path, built = build(big.onnx, precision, WORK / f"resnet50_640_{key}", changed, cache)
+        path, built = build(big.onnx, precision, WORK / f"resnet50_640_{key}", changed, recipe)
         return {**built, **curve(path, big, 8)}
 
     for key, precision, seconds in (

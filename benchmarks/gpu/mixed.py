@@ -16,7 +16,6 @@ import contextlib
 import sys
 import unittest.mock
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Optional
@@ -37,8 +36,9 @@ from benchmarks.gpu.measure import (
     open_engine,
     outputs,
 )
-from enginewright.calibration import bias
+from enginewright.calibration.correction import BiasCorrection
 from enginewright.calibration.mixture import Mixture
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import QUANTIZED, Precision, PrecisionMode
 from enginewright.graph.qdq import quantizable
 from enginewright.runtimes.tensorrt import builder, layers
@@ -85,13 +85,13 @@ def make(key: str, network: Network) -> dict[str, Any]:
     mixture = Mixture.read(chosen_in) if chosen_in else Mixture(())
     mixture.require(model, str(chosen_in))
     timing = str(WORK / "timing" / f"{NAME}_mixed")
-    shifts = {} if key == "int8" else bias.read(MADE / f"{NAME}.{bias.FILE}")
-    cache = replace(network.cache, shifts=shifts) if precision in QUANTIZED else None
+    correction = None if key == "int8" else BiasCorrection.read(MADE / f"{NAME}.bias_correction.json")
+    recipe = QuantizationRecipe(network.cache, correction) if precision in QUANTIZED else None
     names = [node.name for node in quantizable(model)]
     chosen_settings = settings(LARGEST, precision_mode=mode, timing_cache=timing)
     with obliged(names) if key.endswith("_obliged") else contextlib.nullcontext():
         path, said = build(
-            network.onnx, precision, WORK / f"{NAME}_{key}", chosen_settings, cache, mixture.nodes(model)
+            network.onnx, precision, WORK / f"{NAME}_{key}", chosen_settings, recipe, mixture.nodes(model)
         )
     if precision not in QUANTIZED:
         return said

@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.gpu.common import OUT, Report, build, give_timings, machine, settings, take_timings
 from benchmarks.gpu.measure import MADE, WORK, Network, against, curve, drain, forever, gpu_state, open_engine
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, InputType, Precision, PrecisionMode, Profile
 from enginewright.feeds import as_input
 from enginewright.runtimes.tensorrt import RUNTIME, memory
@@ -53,8 +54,8 @@ def make(
     name: str, network: Network, key: str, cache: Optional[CalibrationCache] = None, **changed: Any
 ) -> dict[str, Any]:
     """Build, seal, and say how it went."""
-    scales = (cache or network.cache) if PRECISIONS[key] is Precision.int8 else None
-    return build(network.onnx, PRECISIONS[key], engine_path(name).parent, build_settings(key, **changed), scales)[1]
+    recipe = QuantizationRecipe(cache or network.cache) if PRECISIONS[key] is Precision.int8 else None
+    return build(network.onnx, PRECISIONS[key], engine_path(name).parent, build_settings(key, **changed), recipe)[1]
 
 
 def rates(name: str, network: Network, batch: int = 256, contexts: int = 1, seconds: float = 1.5) -> dict[str, Any]:
@@ -166,9 +167,9 @@ def large(report: Report) -> None:
     ):
 
         def measured(key: str = key, precision: Precision = precision) -> dict[str, Any]:
-            cache = network.cache if precision is Precision.int8 else None
+            recipe = QuantizationRecipe(network.cache) if precision is Precision.int8 else None
             changed = settings(8, timing_cache=str(WORK / "timing" / f"resnet50_640_{key}"))
-            path, built = build(network.onnx, precision, WORK / f"resnet50_640_{key}", changed, cache)
+            path, built = build(network.onnx, precision, WORK / f"resnet50_640_{key}", changed, recipe)
             return {**built, **curve(path, network, 8)}
 
         report.step(f"640 {key}", measured, seconds)

@@ -21,7 +21,8 @@ from onnx.reference import ReferenceEvaluator
 
 from benchmarks.gpu.common import Report, build, host_rss_mib, machine, settings, sqnr_db
 from enginewright import load, manifest
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.cache import CalibrationCache, Header
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Calibration, CalibrationAlgorithm, Precision, PrecisionMode
 from enginewright.errors import EngineInputError, EnginewrightError
 from enginewright.runtimes.tensorrt import RUNTIME, memory
@@ -120,7 +121,7 @@ def scales_of(model: onnx.ModelProto, feeds: dict[str, Any]) -> CalibrationCache
     found = dict(zip(named, ReferenceEvaluator(wide).run(None, feeds)))
     found.update(feeds)
     return CalibrationCache(
-        CalibrationAlgorithm.entropy,
+        Header.entropy,
         {name: float(np.float32(np.abs(array).max() / 127)) for name, array in found.items()},
     )
 
@@ -139,13 +140,13 @@ ENGINES: dict[str, Path] = {}
 
 def build_tiny(key: str, precision: Precision, mode: PrecisionMode) -> dict[str, Any]:
     """Build, then compare with the reference at batch 1, 5, 16 (the profile's largest) and 40 (split)."""
-    cache = CACHE if precision is Precision.int8 else None
+    recipe = QuantizationRecipe(CACHE) if precision is Precision.int8 else None
     path, said = build(
         WORK / "tiny.onnx",
         precision,
         WORK / key,
         settings(16, precision_mode=mode, timing_cache=str(WORK / "timing")),
-        cache,
+        recipe,
     )
     ENGINES[key] = path
     with load(path) as engine:
@@ -266,12 +267,9 @@ def several_tensors() -> dict[str, Any]:
     ):
         try:
             model = maker(WORK / f"{name}.onnx")
-            cache = (
-                CalibrationCache(CalibrationAlgorithm.entropy, {"x": 0.02, "xf": 0.02, "c": 0.03, "y": 0.03})
-                if precision is Precision.int8
-                else None
-            )
-            path, _ = build(WORK / f"{name}.onnx", precision, WORK / name, settings(4, precision_mode=mode), cache)
+            cache = CalibrationCache(Header.entropy, {"x": 0.02, "xf": 0.02, "c": 0.03, "y": 0.03})
+            recipe = QuantizationRecipe(cache) if precision is Precision.int8 else None
+            path, _ = build(WORK / f"{name}.onnx", precision, WORK / name, settings(4, precision_mode=mode), recipe)
             with load(path) as engine:
                 got = engine.infer({"x": data})["y"]
                 said[name] = [
@@ -422,7 +420,8 @@ def calibrate() -> dict[str, Any]:
             "tensors": len(cache.scales),
             "over_minmax": ratios,
         }
-        path, built = build(WORK / "tiny.onnx", Precision.int8, WORK / f"int8_{algorithm.name}", settings(16), cache)
+        folder, recipe = WORK / f"int8_{algorithm.name}", QuantizationRecipe(cache)
+        path, built = build(WORK / "tiny.onnx", Precision.int8, folder, settings(16), recipe)
         with load(path) as engine:
             said[algorithm.name]["sqnr_db"] = sqnr_db(WANT, engine.infer({"x": X})["y"])
         said[algorithm.name]["quantized"] = [built["quantized"], built["quantizable"]]

@@ -15,29 +15,35 @@ import json
 import math
 import re
 import struct
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
 
-from enginewright import manifest
-from enginewright.calibration import bias
-from enginewright.calibration.bias import Shifts
 from enginewright.config import CalibrationAlgorithm
-from enginewright.errors import CalibrationMismatch, StaleArtifact
-from enginewright.layout import Layout
+from enginewright.errors import CalibrationMismatch
 from enginewright.manifest import replacing
 
-# TensorRT refuses a cache whose header names another algorithm or version. It knows no percentile; to its MinMax
-# calibrator any scale is a range, so that is what such a cache is called. (The Legacy calibrator of 8.6 writes a format
-# of its own, without a header.)
-HEADER_NAMES = {
-    CalibrationAlgorithm.entropy: "EntropyCalibration2",
-    CalibrationAlgorithm.minmax: "MinMaxCalibration",
-    CalibrationAlgorithm.percentile: "MinMaxCalibration",
-}
-ALGORITHMS = {"EntropyCalibration2": CalibrationAlgorithm.entropy, "MinMaxCalibration": CalibrationAlgorithm.minmax}
+
+class Header(Enum):
+    """What the first line says of the algorithm: which of TensorRT's calibrators takes the file.
+
+    TensorRT refuses a cache whose header names another algorithm or version. It knows no percentile; to its MinMax
+    calibrator any scale is a range, so that is what such a cache is called. Which algorithm chose the scales is in the
+    sidecar's settings. (The Legacy calibrator of 8.6 writes a format of its own, without a header.)
+    """
+
+    entropy = "EntropyCalibration2"
+    minmax = "MinMaxCalibration"
+
+    @classmethod
+    def of(cls, algorithm: CalibrationAlgorithm) -> Header:
+        """The header of a cache whose scales this algorithm chose."""
+        return cls.entropy if algorithm is CalibrationAlgorithm.entropy else cls.minmax
+
+
 PORTABLE_VERSION = "8600"  # what a cache of ours is stamped with; `stamped` writes the version that builds
 
 # A tensor that was zero in every image gets the range 1: zeros stay exact, and a value that does come is not cut to
@@ -47,27 +53,22 @@ RANGE_OF_ZEROS = 1.0
 
 @dataclass(frozen=True)
 class CalibrationCache:
-    """INT8 scales of activation tensors in TensorRT's text format, and the bias correction that lies beside the
-    file.
-    """
+    """INT8 scales of activation tensors, all that TensorRT's text format holds: what is written comes back equal."""
 
-    algorithm: CalibrationAlgorithm  # percentile is read back as minmax; the sidecar's settings keep the name
+    header: Header
     scales: Mapping[str, float]  # tensor name -> scale, a float32 value
     version: str = PORTABLE_VERSION
-    shifts: Shifts = field(
-        default_factory=dict, compare=False
-    )  # bias.py: subtracted from the biases of layers that run in INT8
 
     @classmethod
     def read(cls, path: Path) -> CalibrationCache:
-        """Read a cache written by TensorRT or by us, with the bias correction beside it if there is one.
+        """Read a cache written by TensorRT or by us.
 
         Raises:
-            CalibrationMismatch: with file and line number if a line is not `tensor: 1 to 8 hex digits`, or the
-                correction is not understood.
+            CalibrationMismatch: it does not exist; or with file and line number if a line is not `tensor: 1 to 8 hex
+                digits`.
         """
         try:
-            return replace(cls.parse(path.read_bytes(), str(path)), shifts=bias.read(path.with_name(bias.FILE)))
+            return cls.parse(path.read_bytes(), str(path))
         except FileNotFoundError:
             raise CalibrationMismatch(f"{path} does not exist; run `dvc repro calibrate`") from None
 
@@ -78,7 +79,7 @@ class CalibrationCache:
             "\n"
         )  # not by splitlines, which knows line breaks that a name may hold
         header = re.fullmatch(r"TRT-(\d+)-(\w+)", lines[0].strip()) if lines else None
-        if header is None or header.group(2) not in ALGORITHMS:
+        if header is None or header.group(2) not in {each.value for each in Header}:
             found = lines[0][:60] if lines else "nothing"
             raise CalibrationMismatch(
                 f"{where}, line 1: {found!r} is no header like TRT-8600-EntropyCalibration2; run `dvc repro calibrate`"
@@ -99,11 +100,11 @@ class CalibrationCache:
                     f"{where}, line {number}: the scale of {tensor} is {scale}; run `dvc repro calibrate`"
                 )
             scales[_unquoted(tensor)] = scale
-        return cls(ALGORITHMS[header.group(2)], scales, header.group(1))
+        return cls(Header(header.group(2)), scales, header.group(1))
 
     def to_bytes(self) -> bytes:
         """The file's content; equal scales give equal bytes."""
-        lines = [f"TRT-{self.version}-{HEADER_NAMES[self.algorithm]}"]
+        lines = [f"TRT-{self.version}-{self.header.value}"]
         lines += [f"{_quoted(tensor)}: {struct.pack('!f', scale).hex()}" for tensor, scale in self.scales.items()]
         return ("\n".join(lines) + "\n").encode()
 
@@ -113,31 +114,14 @@ class CalibrationCache:
             temporary.write_bytes(self.to_bytes())
 
     def stamped(self, version: str) -> CalibrationCache:
-        """The same scales under another TensorRT version's header: TensorRT calibrates anew when its own is not
+        """The same scales under another TensorRT version's header: TensorRT calibrates again when its own is not
         there.
         """
         return replace(self, version=version)
 
     def renamed(self, names: Mapping[str, str]) -> CalibrationCache:
-        """The same for a model some of whose tensors and layers are called otherwise: old name -> new."""
-        scales = {names.get(tensor, tensor): scale for tensor, scale in self.scales.items()}
-        return replace(
-            self, scales=scales, shifts={names.get(layer, layer): shift for layer, shift in self.shifts.items()}
-        )
-
-    def require(self, tensors: Iterable[str], model: str) -> None:
-        """Check that this cache has a scale for each of the tensors.
-
-        Raises:
-            CalibrationMismatch: naming the tensors of `model` that have none.
-        """
-        missing = [tensor for tensor in tensors if tensor not in self.scales]
-        if missing:
-            shown = ", ".join(map(_quoted, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-            raise CalibrationMismatch(
-                f"the calibration cache has no scale for {shown} of {model}: it belongs to another model; run `dvc"
-                " repro calibrate`"
-            )
+        """The same for a model some of whose tensors are called otherwise: old name -> new."""
+        return replace(self, scales={names.get(tensor, tensor): scale for tensor, scale in self.scales.items()})
 
 
 def _quoted(tensor: str) -> str:
@@ -152,35 +136,6 @@ def _unquoted(written: str) -> str:
     except ValueError:
         return written
     return tensor if isinstance(tensor, str) and _quoted(tensor) == written else written
-
-
-def calibration_files(paths: Layout) -> list[Path]:
-    """calib.cache, and the bias correction beside it if `calibrate` made one."""
-    return [paths.calibration_cache, *(path for path in [paths.bias_correction] if path.exists())]
-
-
-def read_calibration(paths: Layout) -> CalibrationCache:
-    """The scales and the bias correction, from files that are whole, belong together, and were made from the model.
-
-    Raises:
-        StaleArtifact: one is missing, changed, or made from something else.
-        CalibrationMismatch: one does not say which model it was made from, or cannot be read.
-    """
-    made = {path: manifest.verify(path) for path in calibration_files(paths)}
-    for path, found in made.items():
-        if paths.name(paths.model) not in found.inputs:
-            raise CalibrationMismatch(f"{path} does not say which model it was made from; run `dvc repro -f calibrate`")
-    corrected, correction = (
-        made[paths.calibration_cache].settings.get("bias_correction"),
-        made.get(paths.bias_correction),
-    )
-    if corrected != (correction.sha256 if correction else None):
-        said = "another bias correction than lies beside it" if correction else "a bias correction, which is missing"
-        raise StaleArtifact(
-            f"{paths.calibration_cache} was made with {said if corrected else 'none, and one lies beside it'}; run"
-            " `dvc repro -f calibrate`"
-        )
-    return CalibrationCache.read(paths.calibration_cache)
 
 
 def scale_of(tensor: str, amax: float) -> float:

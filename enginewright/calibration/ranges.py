@@ -1,5 +1,5 @@
-"""What calibration saw of a tensor's values, and what its scale does to them; written beside calib.cache as report.json
-and ranges.csv.
+"""The range that is chosen for a tensor, what calibration saw of its values, and what its scale does to them; written
+beside calib.cache as report.json and ranges.csv.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.config import CalibrationAlgorithm
+from enginewright.calibration.entropy import entropy_range
+from enginewright.calibration.histogram import Magnitudes
+from enginewright.config import Calibration, CalibrationAlgorithm
 from enginewright.manifest import replacing, write_json
 
 if TYPE_CHECKING:
@@ -26,6 +28,13 @@ BINS = 1 << 15
 OUTLIER_RATIO = 4.0
 REPORT_PERCENTILE = 99.99
 MOST_NAMED = 5  # outlier tensors on the terminal
+
+
+def chosen_range(seen: Magnitudes, settings: Calibration) -> float:
+    """The amax that an algorithm chooses."""
+    if settings.algorithm is CalibrationAlgorithm.entropy:
+        return entropy_range(seen.counts, seen.edges())
+    return seen.amax if settings.algorithm is CalibrationAlgorithm.minmax else seen.percentile(settings.percentile)
 
 
 class TensorRange:

@@ -101,7 +101,7 @@ def _scales(cache: CalibrationCache) -> Table:
         "tensor",
         "scale",
         "range of the real values",
-        title=f"{len(cache.scales)} tensors, {cache.algorithm.name}",
+        title=f"{len(cache.scales)} tensors, {cache.header.value}",
         title_justify="left",
     )
     for tensor, scale in cache.scales.items():

@@ -26,14 +26,20 @@ PARAMETERS = ("scale", "shift", "mean", "variance")
 
 def fold_batch_normalization(model: ModelProto) -> ModelProto:
     """Return a copy of a float model without those BatchNormalization nodes that `why_unfoldable` finds nothing
-    against.
+    against. Folding the copy again changes nothing.
 
-    The layer takes over the name of the normalized tensor, so that a scale of calib.cache for it still has its place.
-    Computed in float64 and stored in the type of the weights; the answers differ by rounding alone.
+    The layer takes over the name of the normalized tensor, so that a scale for it still has its place. Computed in
+    float64 and stored in the type of the weights; the answers differ by rounding alone.
     """
     result = ModelProto()
     result.CopyFrom(model)
-    graph = Graph(result)
+    while _fold_all(Graph(result)):  # a BatchNormalization behind another one has a layer before it now
+        pass
+    return result
+
+
+def _fold_all(graph: Graph) -> bool:
+    """Fold each BatchNormalization that stands behind a layer; whether there was one."""
     folded = [
         node for node in graph.nodes if node.op_type == BATCH_NORMALIZATION and why_unfoldable(graph, node) is None
     ]
@@ -45,7 +51,7 @@ def fold_batch_normalization(model: ModelProto) -> ModelProto:
         kept = [node for node in graph.nodes if not (node.op_type == BATCH_NORMALIZATION and node.output[0] in gone)]
         graph.replace_nodes(kept)
         graph.drop_unused_initializers()
-    return result
+    return bool(folded)
 
 
 def why_unfoldable(graph: Graph, node: NodeProto) -> Optional[str]:

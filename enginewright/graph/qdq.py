@@ -1,4 +1,4 @@
-"""Scales of calib.cache as QuantizeLinear/DequantizeLinear nodes in an ONNX graph, in the two placements that backends
+"""Scales of activations as QuantizeLinear/DequantizeLinear nodes in an ONNX graph, in the two placements that backends
 really execute.
 
 One file cannot serve both (docs/decisions/0007-two-qdq-files.md). Both hold the same scales, so one calibration feeds
@@ -8,9 +8,10 @@ selectors in onnxruntime/core/optimizer/qdq_transformer/selectors_actions.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -18,8 +19,6 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, helper
 
-from enginewright.calibration.bias import corrected
-from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Placement
 from enginewright.errors import CalibrationMismatch, ModelError, nearest
 from enginewright.graph.constants import operator
@@ -52,46 +51,42 @@ def quantizable(model: ModelProto) -> list[NodeProto]:
 
 
 def insert_qdq(
-    model: ModelProto, cache: CalibrationCache, placement: Placement, exclude: Collection[str] = ()
+    model: ModelProto, scales: Mapping[str, float], placement: Placement, exclude: Collection[str] = ()
 ) -> ModelProto:
-    """Return a copy of a float model with the cache's scales as Q/DQ nodes; the opset stays, inputs and outputs stay
-    float32.
+    """Return a copy of a float model with scales as Q/DQ nodes; the opset stays, inputs and outputs stay float32.
 
-    BatchNormalization is folded first where it can be, so that weights have the scales of the folded layer; then the
-    cache's bias correction is made. Activations get one scale a tensor, weights one an output channel: max |w| / 127
-    (Conv: axis 0; ConvTranspose: axis 1, in groups one for all; Gemm: axis 0 if transB, else 1; MatMul: the last, and
-    one for all of a factor on the left, of a vector and of a stack of matrices).
+    BatchNormalization is folded first where it can be, so that weights have the scales of the folded layer. Activations
+    get one scale a tensor, weights one an output channel: max |w| / 127 (Conv: axis 0; ConvTranspose: axis 1, in groups
+    one for all; Gemm: axis 0 if transB, else 1; MatMul: the last, and one for all of a factor on the left, of a vector
+    and of a stack of matrices). A bias correction is made before (`enginewright.graph.bias`).
 
     Args:
         model: FP32, opset 13 or later, without Q/DQ nodes.
-        cache: scales by the names of the model's tensors; further names are left alone, TensorRT writes some that ONNX
-            does not know.
+        scales: tensor -> amax / 127, by the names of the model's tensors; further names are left alone, TensorRT writes
+            some that ONNX does not know.
         placement: which backend's.
         exclude: names of nodes that stay float; one without a name of its own goes by its first output. Others stay
             float for the reasons that `enginewright.graph.reasons.left_in_float` gives for the same arguments.
 
     Raises:
-        CalibrationMismatch: the cache lacks a tensor that needs a scale: it belongs to another model.
+        CalibrationMismatch: a tensor that needs a scale has none: they belong to another model.
         ModelError: the opset is too old, the model carries Q/DQ nodes already, or `exclude` names a node that is not
             there.
     """
     _refuse(model, exclude)
-    case = Case(model, cache, placement)
-    left = reasons(case, exclude)
+    case = Case(model, scales, placement)
     chosen = case.excluded(exclude)
-    floats = chosen | set(left)
-    result = corrected(case.model, cache.shifts, {*exclude, *left})
+    floats = chosen | set(reasons(case, exclude))
+    result = case.model
     result.ir_version = max(result.ir_version, MINIMUM_IR)
-    graph = Graph(result)
+    graph = case.graph
     keys = {id(node): case.key(node) for node in graph.nodes}  # before any of them gives its output another name
     layers = [node for node in graph.nodes if is_quantizable(node) and keys[id(node)] not in floats]
     where = pairs(graph, Choice(layers, lambda node: keys[id(node)] in floats, case.why_no_scale), placement)
     if placement is Placement.tensorrt:
-        _leave_clipping_to_saturation(graph, where, cache, lambda node: keys[id(node)] in chosen)
-    cache.require(sorted(set(where.sources.values())), model.graph.name or "the model")
-    formats = {
-        tensor: _format(graph, source, cache.scales[source], placement) for tensor, source in where.sources.items()
-    }
+        _leave_clipping_to_saturation(graph, where, scales, lambda node: keys[id(node)] in chosen)
+    require_scales(scales, sorted(set(where.sources.values())), model.graph.name or "the model")
+    formats = {tensor: _format(graph, source, scales[source], placement) for tensor, source in where.sources.items()}
     for node in layers:
         if operator(node) == "Gemm" and placement is Placement.onnxruntime:
             fold_factors(graph, node)
@@ -111,6 +106,21 @@ def insert_qdq(
     return result
 
 
+def require_scales(scales: Collection[str], tensors: Iterable[str], model: str) -> None:
+    """Check that each of the tensors has a scale.
+
+    Raises:
+        CalibrationMismatch: naming the tensors of `model` that have none.
+    """
+    missing = [json.dumps(tensor) if "\n" in tensor else tensor for tensor in tensors if tensor not in scales]
+    if missing:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise CalibrationMismatch(
+            f"the calibration cache has no scale for {shown} of {model}: it belongs to another model; run `dvc"
+            " repro calibrate`"
+        )
+
+
 def _refuse(model: ModelProto, exclude: Collection[str]) -> None:
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset < MINIMUM_OPSET:
@@ -128,7 +138,7 @@ def _refuse(model: ModelProto, exclude: Collection[str]) -> None:
 
 
 def _leave_clipping_to_saturation(
-    graph: Graph, where: Pairs, cache: CalibrationCache, stays_float: Callable[[NodeProto], bool]
+    graph: Graph, where: Pairs, scales: Mapping[str, float], stays_float: Callable[[NodeProto], bool]
 ) -> None:
     """Make a Clip from 0 behind a float layer that INT8 alone reads a Relu, where the INT8 range ends no later: the
     same numbers.
@@ -149,7 +159,7 @@ def _leave_clipping_to_saturation(
         if (
             limit is not None
             and not read_otherwise
-            and 127 * cache.scales.get(tensor, math.inf) <= limit * (1 + np.finfo(np.float32).eps * 4)
+            and 127 * scales.get(tensor, math.inf) <= limit * (1 + np.finfo(np.float32).eps * 4)
         ):
             clip.op_type = "Relu"
             del clip.input[1:]

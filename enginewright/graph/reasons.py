@@ -12,7 +12,6 @@ from typing import Optional
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto
 
-from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Placement
 from enginewright.graph.constants import operator
 from enginewright.graph.fold import BATCH_NORMALIZATION, fold_batch_normalization
@@ -32,11 +31,11 @@ IN_FUNCTION = "it lies inside a function of the model's own"
 class Case:
     """A model to be quantized, BatchNormalization folded, and all that a rule may look at beside the node."""
 
-    def __init__(self, model: ModelProto, cache: Optional[CalibrationCache], placement: Placement) -> None:
-        """`cache` is None where every tensor shall count as one that has a scale: before there is one."""
+    def __init__(self, model: ModelProto, scales: Optional[Collection[str]], placement: Placement) -> None:
+        """`scales`: the tensors that have one; None where every tensor shall count as one of them."""
         self.model = fold_batch_normalization(model)
         self.graph = Graph(self.model)
-        self.cache, self.placement = cache, placement
+        self.scales, self.placement = scales, placement
         self.values = Values(self.graph)
         self._original = Graph(model)
 
@@ -46,7 +45,7 @@ class Case:
         """
         output = next(filter(None, node.output), "")
         maker = self._original.producer(output)
-        if maker is not None and operator(maker) == BATCH_NORMALIZATION != operator(node):
+        while maker is not None and operator(maker) == BATCH_NORMALIZATION != operator(node):
             maker = self._original.producer(maker.input[0])
         return self._original.key(node if maker is None else maker)
 
@@ -57,9 +56,16 @@ class Case:
             key for node in self.graph.nodes for key in [self.key(node)] if node.name in named or key in named
         )
 
+    def folded_names(self, names: Collection[str]) -> tuple[str, ...]:
+        """What `Graph.key` calls the nodes of these keys once BatchNormalization is folded; those folded away are left
+        out.
+        """
+        named = self.excluded(names)
+        return tuple(self.graph.key(node) for node in self.graph.nodes if self.key(node) in named)
+
     def why_no_scale(self, tensor: str) -> Optional[str]:
-        """Why a tensor rightly has no scale; None if it has one, or if a cache of this model would."""
-        if self.cache is None or tensor in self.cache.scales:
+        """Why a tensor rightly has no scale; None if it has one, or if scales of this model would hold it."""
+        if self.scales is None or tensor in self.scales:
             return None
         return self.values.why_no_range(tensor)
 
@@ -97,13 +103,13 @@ def reasons(case: Case, exclude: Collection[str] = ()) -> dict[str, str]:
 
 
 def left_in_float(
-    model: ModelProto, cache: CalibrationCache, placement: Placement, exclude: Collection[str] = ()
+    model: ModelProto, scales: Collection[str], placement: Placement, exclude: Collection[str] = ()
 ) -> dict[str, str]:
     """Which nodes of a float model `insert_qdq` leaves in float of itself, and why.
 
     Args:
         model: FP32, as `insert_qdq` takes it.
-        cache: its scales.
+        scales: the tensors that have one.
         placement: which backend's.
         exclude: names of nodes that stay float because the user, or the search, chose so; they are not among the
         result.
@@ -112,7 +118,7 @@ def left_in_float(
         A node's name (its first output where it has no name of its own, or shares it) -> the reason in one short
         clause that follows "runs in float:".
     """
-    return reasons(Case(model, cache, placement), exclude)
+    return reasons(Case(model, scales, placement), exclude)
 
 
 def explained(warning: str, name: str, left: Mapping[str, str]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import EngineInputError, nearest
 from enginewright.feeds import Array, Feeds, require_iterable, require_mapping, require_plain_array, wrong_dtype
@@ -152,12 +153,12 @@ class Runtime(Protocol):
         onnx_model: Path,
         precision: Precision,
         settings: Build,
-        calibration: Optional[CalibrationCache],
+        recipe: Optional[QuantizationRecipe],
         floats: Collection[str] = (),
     ) -> BuiltEngine:
         """Return the serialized engine.
 
-        INT8 needs `calibration`; `floats` are the ONNX nodes that INT8 leaves in FP16
+        INT8 needs `recipe`; `floats` are the ONNX nodes that INT8 leaves in FP16
         (`enginewright.calibration.mixture`). Raises CalibrationMismatch, ModelError, RuntimeUnavailable.
         """
 

@@ -14,7 +14,7 @@ from enginewright import manifest
 from enginewright._version import __version__
 from enginewright.accuracy import gate
 from enginewright.accuracy.evaluate import Evaluator
-from enginewright.calibration.cache import calibration_files, read_calibration
+from enginewright.calibration.recipe import read_recipe, recipe_files
 from enginewright.data import ImageSet
 from enginewright.layout import Layout
 from enginewright.runtimes.checked import require_checked
@@ -30,6 +30,7 @@ MEASURING = (
     "calibration",
     "config",
     "data",
+    "graph",
     "manifest.py",
     "results.py",
     "runtimes",
@@ -40,7 +41,7 @@ MEASURING = (
 
 def inputs(images: ImageSet, paths: Layout) -> list[Path]:
     """The artifacts that the figures hang on, for manifests."""
-    return [paths.model, *calibration_files(paths), *images.files]
+    return [paths.model, *recipe_files(paths), *images.files]
 
 
 def _measured_with() -> list[str]:
@@ -80,7 +81,7 @@ def open_variants(stage: Stage, rehearsal: Optional[Rehearsal] = None) -> tuple[
     """
     paths = stage.paths
     require_checked(paths)
-    cache = read_calibration(paths)
+    recipe = read_recipe(paths)
     images = ImageSet.open(paths.sensitivity_images)
     preprocessing, model, settings = (
         stage.params.data.preprocessing,
@@ -109,7 +110,7 @@ def open_variants(stage: Stage, rehearsal: Optional[Rehearsal] = None) -> tuple[
             " measured again",
             flush=True,
         )
-    variants = Variants(paths.model, cache, evaluator, model.output_name, journal, settings.placement)
+    variants = Variants(paths.model, recipe, evaluator, model.output_name, journal, settings.placement)
     variants.rehearsal = rehearsal
     if stage.params.accuracy.require_signal:
         gate.require_signal(variants.task, variants.evaluated, variants.targets, stage.params.accuracy.confidence)

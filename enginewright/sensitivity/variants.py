@@ -12,13 +12,14 @@ from typing import Optional
 import onnx
 
 from enginewright.accuracy.evaluate import Evaluator
-from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.mixture import float_nodes
+from enginewright.calibration.quantize import quantize
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Placement, Precision
 from enginewright.data import ImageSet
 from enginewright.errors import ModelError
 from enginewright.graph.index import Graph
-from enginewright.graph.qdq import insert_qdq, quantizable
+from enginewright.graph.qdq import quantizable
 from enginewright.graph.reasons import left_in_float
 from enginewright.runtimes.onnxruntime import OnnxRuntimeEngine, open_session
 from enginewright.runtimes.onnxruntime.calibrator import tensor_values
@@ -29,12 +30,12 @@ from enginewright.tasks.base import Evaluation, Figures, Targets, Task
 
 
 class Variants:
-    """The Q/DQ models of one ONNX and one calib.cache, differing in the layers that stay in float."""
+    """The Q/DQ models of one ONNX and one recipe, differing in the layers that stay in float."""
 
     def __init__(
         self,
         onnx_model: Path,
-        cache: CalibrationCache,
+        recipe: QuantizationRecipe,
         evaluator: Evaluator,
         output_name: str,
         journal: Optional[Journal] = None,
@@ -47,10 +48,10 @@ class Variants:
         Raises:
             ModelError: ONNX Runtime cannot run the model, or a Conv, ConvTranspose, Gemm or MatMul has no name of its
                 own.
-            CalibrationMismatch: the cache is of another model.
+            CalibrationMismatch: the recipe is of another model.
         """
         self._path, self._evaluator, self._output = onnx_model, evaluator, output_name
-        self._model, self._cache = prepared(onnx.load(str(onnx_model)), cache)
+        self._model, self._recipe = prepared(onnx.load(str(onnx_model)), recipe)
         self._journal, self._placement = journal, placement
         self.rehearsal: Optional[Rehearsal] = None  # the gate that judges each variant, if one is to
         names = [node.name for node in quantizable(self._model)]
@@ -59,7 +60,7 @@ class Variants:
                 f"{onnx_model} has Conv, ConvTranspose, Gemm or MatMul nodes without a name of their own, so none can"
                 " be told apart; name the nodes"
             )
-        left = left_in_float(self._model, self._cache, placement)
+        left = left_in_float(self._model, self._recipe.scales.scales, placement)
         self.layers = tuple(
             name for name in names if name not in left
         )  # of which a search may choose: the others are in float already
@@ -111,7 +112,8 @@ class Variants:
             operators: types of nodes that stay in float wherever they stand.
         """
         nodes = float_nodes(self._model, floats, tuple(operators))
-        plan = insert_qdq(self._model, self._cache, self._placement, nodes).SerializeToString(deterministic=True)
+        quantized = quantize(self._model, self._recipe, self._placement, nodes).model
+        plan = quantized.SerializeToString(deterministic=True)
         digest = hashlib.sha256(plan).hexdigest()
         if self._journal is not None and (known := self._journal.get(digest)) is not None:
             self.reused += 1

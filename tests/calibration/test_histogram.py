@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 
+from enginewright.calibration.entropy import entropy_range
 from enginewright.calibration.histogram import SMALLEST_EXPONENT, Magnitudes
-from enginewright.runtimes.onnxruntime.calibrator import entropy_range
 
 FLOATS = arrays.arrays(np.float32, st.integers(0, 40), elements=st.floats(-(2.0**100), 2.0**100, width=32))
 

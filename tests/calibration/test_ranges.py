@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.calibration.ranges import TensorRange, outlier_sentences, table, write_report
 from enginewright.config import CalibrationAlgorithm
 
@@ -29,11 +29,11 @@ def test_what_rounds_to_the_last_level_does_not_saturate() -> None:
 
 
 def test_the_report_names_outliers_and_leaves_out_what_was_not_observed(tmp_path: Path) -> None:
-    cache = CalibrationCache(CalibrationAlgorithm.entropy, {"calm": 6 / 127, "wild": 1 / 127, "unseen": 1.0})
+    cache = CalibrationCache(Header.entropy, {"calm": 6 / 127, "wild": 1 / 127, "unseen": 1.0})
     calm, wild = TensorRange(6.0), TensorRange(1.0)
     calm.add(np.random.default_rng(0).normal(size=20000).astype(np.float32))
     wild.add(np.append(np.full(29999, 0.5, np.float32), np.float32(100)))
-    metrics = write_report(tmp_path, cache.algorithm, table(cache, {"calm": calm, "wild": wild}))
+    metrics = write_report(tmp_path, CalibrationAlgorithm.entropy, table(cache, {"calm": calm, "wild": wild}))
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["outlier_tensors"] == ["wild"]
     assert report["tensors"][2] == {"tensor": "unseen", "scale": 1.0, "range": 127.0}
@@ -61,7 +61,7 @@ def outlying(chosen: float, largest: float = 100.0) -> TensorRange:
 
 
 def test_outliers_are_told_with_their_ratio_and_what_to_do() -> None:
-    cache = CalibrationCache(CalibrationAlgorithm.minmax, {"calm": 0.5 / 127, "wide": 100 / 127, "cut": 1 / 127})
+    cache = CalibrationCache(Header.minmax, {"calm": 0.5 / 127, "wide": 100 / 127, "cut": 1 / 127})
     calm = TensorRange(0.5)
     calm.add(np.full(10000, 0.5, np.float32))
     wide, cut = outlier_sentences(table(cache, {"calm": calm, "wide": outlying(100.0), "cut": outlying(1.0, 90.0)}))
@@ -75,12 +75,10 @@ def test_outliers_are_told_with_their_ratio_and_what_to_do() -> None:
 
 def test_the_worst_outliers_are_told_and_the_rest_counted() -> None:
     seen = {f"t{number}": outlying(100.0, 10.0 + number) for number in range(8)}
-    sentences = outlier_sentences(
-        table(CalibrationCache(CalibrationAlgorithm.minmax, dict.fromkeys(seen, 100 / 127)), seen)
-    )
+    sentences = outlier_sentences(table(CalibrationCache(Header.minmax, dict.fromkeys(seen, 100 / 127)), seen))
     assert [sentence.split()[0] for sentence in sentences] == ["t7", "t6", "t5", "t4", "t3", "3"]
     assert "outlier_tensors in artifacts/calibration/report.json" in sentences[-1]
 
 
 def test_what_was_not_observed_has_no_outliers() -> None:
-    assert outlier_sentences(table(CalibrationCache(CalibrationAlgorithm.minmax, {"unseen": 1.0}), {})) == []
+    assert outlier_sentences(table(CalibrationCache(Header.minmax, {"unseen": 1.0}), {})) == []

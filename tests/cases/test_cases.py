@@ -21,6 +21,8 @@ pytest.importorskip("torch")
 from cases.models import Subject, subject
 
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.quantize import quantize
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.check_onnx import inspect
 from enginewright.config import Build, Calibration, Placement, Precision, Profile
 from enginewright.errors import CalibrationMismatch
@@ -47,14 +49,11 @@ class Prepared:
     held: Mapping[str, Array]
 
     @functools.cached_property
-    def cache(self) -> CalibrationCache:
+    def recipe(self) -> QuantizationRecipe:
         """Calibrated as the stage does it."""
         cache = RUNTIME.calibrate(self.path, self.subject.feeds(), Calibration(algorithm=self.subject.algorithm))
-        return (
-            replace(cache, shifts=RUNTIME.bias_shifts(self.path, self.subject.feeds()))
-            if self.subject.corrects
-            else cache
-        )
+        corrects = self.subject.corrects
+        return QuantizationRecipe(cache, RUNTIME.bias_correction(self.path, self.subject.feeds()) if corrects else None)
 
     @property
     def feeds(self) -> dict[str, Array]:
@@ -90,9 +89,9 @@ def int8_right(row: Row, made: Prepared) -> None:
     """The graph means the float model, and what runs is as near as its simulation."""
     what = row["what"]
     if what == "build":
-        plan = RUNTIME.build(made.path, Precision.int8, SETTINGS, made.cache).plan
+        plan = RUNTIME.build(made.path, Precision.int8, SETTINGS, made.recipe).plan
     else:
-        plan = insert_qdq(made.subject.model, made.cache, Placement[what]).SerializeToString()
+        plan = quantize(made.subject.model, made.recipe, Placement[what]).model.SerializeToString()
     graph = onnx.load_model_from_string(plan)
     stripped = made.worst(simulated(without_pairs(graph), made.feeds))
     assert stripped >= (25 if made.subject.corrects else FAITHFUL_DB[what])
@@ -102,7 +101,7 @@ def int8_right(row: Row, made: Prepared) -> None:
     assert made.worst(answers) >= min(expected, 60.0) - float(row["bound"])
     assert expected > 20  # of these well-scaled models; the reports' wrong answers were at 0 to 28 dB
     if made.subject.corrects:
-        plain = insert_qdq(made.subject.model, replace(made.cache, shifts={}), Placement.onnxruntime)
+        plain = insert_qdq(made.subject.model, made.recipe.scales.scales, Placement.onnxruntime)
         assert expected >= made.worst(simulated(plain, made.feeds)) - float(row["bound"])
 
 
@@ -118,13 +117,13 @@ def passes(_: Row, made: Prepared) -> None:
 
 
 def valid(row: Row, made: Prepared) -> None:
-    onnx.checker.check_model(insert_qdq(made.subject.model, made.cache, Placement[row["what"]]), full_check=True)
+    onnx.checker.check_model(quantize(made.subject.model, made.recipe, Placement[row["what"]]).model, full_check=True)
 
 
 def read_back(_: Row, made: Prepared) -> None:
     file = made.path.with_name("calib.cache")
-    made.cache.write(file)
-    assert CalibrationCache.read(file).scales == dict(made.cache.scales)
+    made.recipe.scales.write(file)
+    assert CalibrationCache.read(file) == made.recipe.scales
 
 
 def within_memory(row: Row, made: Prepared) -> None:
@@ -147,7 +146,8 @@ def shift_is_the_mean(row: Row, made: Prepared) -> None:
         next(tensor for tensor in model.graph.initializer if tensor.name == layer.input[1])
     )
     true = (made.held[layer.input[0]] @ rounding_error(layer, weight).astype(np.float64).T).mean(axis=0)
-    assert np.median(made.cache.shifts[layer.name] / true) == pytest.approx(1, abs=float(row["bound"]))
+    assert made.recipe.bias_correction is not None
+    assert np.median(made.recipe.bias_correction.layers[layer.name] / true) == pytest.approx(1, abs=float(row["bound"]))
 
 
 def int8_right_or_named(row: Row, made: Prepared) -> None:

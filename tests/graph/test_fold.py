@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision
 from enginewright.graph.fold import fold_batch_normalization, why_unfoldable
 from enginewright.graph.index import Graph
@@ -220,7 +221,7 @@ def test_weights_are_quantized_with_the_scales_of_the_folded_layer(placement: Pl
     cache = calibrate(
         tmp_path / "model.onnx", [{"input": feed_of(model)}], Calibration(algorithm=CalibrationAlgorithm.minmax)
     )
-    quantized = insert_qdq(model, cache, placement)
+    quantized = insert_qdq(model, cache.scales, placement)
     onnx.checker.check_model(quantized, full_check=True)
     assert "BatchNormalization" not in {node.op_type for node in quantized.graph.node}
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
@@ -240,7 +241,7 @@ def test_the_int8_engine_of_onnx_runtime_holds_no_batch_normalization(tmp_path: 
         path = tmp_path / f"{name}.onnx"
         onnx.save(model, path)
         cache = calibrate(path, [{"input": feed_of(model)}], Calibration(algorithm=CalibrationAlgorithm.minmax))
-        built = RUNTIME.build(path, Precision.int8, Build(), cache)
+        built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
         plan = onnx.load_model_from_string(built.plan)
         assert "BatchNormalization" not in {node.op_type for node in plan.graph.node}
         assert built.quantized == built.quantizable == 1

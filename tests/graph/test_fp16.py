@@ -21,6 +21,7 @@ from enginewright.graph.qdq import insert_qdq
 from enginewright.runtimes.base import Task
 from enginewright.runtimes.onnxruntime import open_session
 from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
+from support.calibrated import plain_recipe
 from support.fuzz import sample
 from support.half_graphs import HALF_GRAPHS, feeds, half_graph
 from support.half_judge import faults, products, run, scales, sqnr
@@ -116,7 +117,7 @@ def test_random_graphs_are_right(first: int) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_model_with_q_and_dq_keeps_float32_scales_and_the_rest_in_fp16(name: str) -> None:
     model, images = small(name)
-    quantized = insert_qdq(model, scales(model, images), Placement.tensorrt)
+    quantized = insert_qdq(model, scales(model, images).scales, Placement.tensorrt)
     half = to_fp16(quantized)
     assert faults(quantized, half, images, least_db=25) == []  # a value at the edge of a step goes to the next one
     types = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
@@ -133,7 +134,9 @@ def test_tensorrt_rtx_builds_every_small_model(name: str, precision: Precision, 
     path = tmp_path / "model.onnx"
     onnx.save(model, str(path))
     cache = scales(model, images) if precision is Precision.int8_mixed else None
-    built = RTX.build(path, precision, Build(profile=Profile(1, 4, 8), compute_capabilities=["8.6"]), cache)
+    built = RTX.build(
+        path, precision, Build(profile=Profile(1, 4, 8), compute_capabilities=["8.6"]), plain_recipe(cache)
+    )
     if precision is Precision.fp16:
         assert built.layers["FP16"] > built.layers.get("FP32", 0)
     else:

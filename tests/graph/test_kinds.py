@@ -19,6 +19,7 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision
 from enginewright.graph.names import inner_graphs
 from enginewright.graph.qdq import insert_qdq, quantizable
@@ -457,7 +458,7 @@ def made_names(graph: Any) -> list[str]:
 @EACH
 def test_a_quantized_graph_is_valid_and_right(kind: Kind, placement: Placement, tmp_path: Path) -> None:
     model, (_, cache) = kind.model(), calibrated(kind, tmp_path)
-    quantized = insert_qdq(model, cache, placement)
+    quantized = insert_qdq(model, cache.scales, placement)
     onnx.checker.check_model(quantized, full_check=True)
     before, names = Counter(made_names(model.graph)), Counter(made_names(quantized.graph))
     assert sorted(name for name, times in names.items() if times > max(before[name], 1)) == []
@@ -477,12 +478,12 @@ def test_a_quantized_graph_is_valid_and_right(kind: Kind, placement: Placement, 
 @EACH
 def test_what_stays_in_float_says_why(kind: Kind, placement: Placement, tmp_path: Path) -> None:
     model, (_, cache) = kind.model(), calibrated(kind, tmp_path)
-    left = left_in_float(model, cache, placement)
+    left = left_in_float(model, cache.scales, placement)
     cache.write(tmp_path / "calib.cache")
     assert dict(CalibrationCache.read(tmp_path / "calib.cache").scales) == dict(cache.scales)
     assert left.keys() == kind.left.keys()
     assert [name for name in left if kind.left[name] not in left[name]] == []
-    nodes = insert_qdq(model, cache, placement).graph.node
+    nodes = insert_qdq(model, cache.scales, placement).graph.node
     dequantized = {each.output[0] for each in nodes if each.op_type == "DequantizeLinear"}
     for layer in (each for each in nodes if each.op_type in ("Conv", "Gemm", "MatMul")):
         assert (set(layer.input[:2]) <= dequantized) == (layer.name not in left), layer.name
@@ -491,7 +492,7 @@ def test_what_stays_in_float_says_why(kind: Kind, placement: Placement, tmp_path
 @EACH
 def test_an_engine_of_onnx_runtime_is_right(kind: Kind, tmp_path: Path) -> None:
     path, cache = calibrated(kind, tmp_path)
-    built = RUNTIME.build(path, Precision.int8, Build(), cache)
+    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
     session = open_session(built.plan)
     assert [value.name for value in session.get_inputs()] == ["x"]
     feeds = {"x": kind.images()}
@@ -508,7 +509,7 @@ def test_tensorrt_rtx_takes_it(kind: Kind, tmp_path: Path) -> None:
     model = kind.model()
     if len(model.graph.output) > 1 or any(each.op_type == "Compress" for each in model.graph.node):
         pytest.skip("TensorRT wants other names for inputs and outputs, and has no Compress")
-    assert RTX.build(path, Precision.int8, Build(), cache).plan
+    assert RTX.build(path, Precision.int8, Build(), QuantizationRecipe(cache)).plan
 
 
 def test_what_an_operator_of_another_domain_makes_is_calibrated_as_what_it_turns_out_to_be(tmp_path: Path) -> None:
@@ -526,7 +527,7 @@ def test_what_an_operator_of_another_domain_makes_is_calibrated_as_what_it_turns
     )
     path, cache = calibrated(kind, tmp_path)
     assert list(cache.scales) == ["x", "m", "g", "y"]
-    built = RUNTIME.build(path, Precision.int8, Build(), cache)
+    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
     assert (built.quantized, dict(built.left_in_float)) == (2, {})
     feeds = {"x": kind.images()}
     assert sqnr_db(open_session(str(path)).run(["y"], feeds)[0], open_session(built.plan).run(["y"], feeds)[0]) > 30
@@ -543,12 +544,15 @@ def test_sparse_weights_are_weights(tmp_path: Path) -> None:
     path, cache = calibrated(kind, tmp_path)
     feeds = {"x": kind.images()}
     reference = open_session(str(path)).run(["y"], feeds)[0]
-    built = RUNTIME.build(path, Precision.int8, Build(), cache)
+    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
     assert (built.quantized, dict(built.left_in_float)) == (2, {})
-    plans = [built.plan, *(insert_qdq(kind.model(), cache, placement).SerializeToString() for placement in Placement)]
+    plans = [
+        built.plan,
+        *(insert_qdq(kind.model(), cache.scales, placement).SerializeToString() for placement in Placement),
+    ]
     assert min(sqnr_db(reference, open_session(plan).run(["y"], feeds)[0]) for plan in plans) > 30
     if RTX.why_not(Task.build) is None:  # its parser knows none, and is given none
-        assert RTX.build(path, Precision.int8, Build(), cache).quantized == 2
+        assert RTX.build(path, Precision.int8, Build(), QuantizationRecipe(cache)).quantized == 2
 
 
 def test_a_file_that_onnx_refuses_and_onnx_runtime_runs_is_built(tmp_path: Path) -> None:
@@ -560,7 +564,7 @@ def test_a_file_that_onnx_refuses_and_onnx_runtime_runs_is_built(tmp_path: Path)
     onnx.save(model, tmp_path / "model.onnx")
     images = {"x": np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)}
     cache = calibrate(tmp_path / "model.onnx", [images], Calibration(algorithm=CalibrationAlgorithm.minmax))
-    built = RUNTIME.build(tmp_path / "model.onnx", Precision.int8, Build(), cache)
+    built = RUNTIME.build(tmp_path / "model.onnx", Precision.int8, Build(), QuantizationRecipe(cache))
     (exact,), (found,) = (open_session(each).run(None, images) for each in (model.SerializeToString(), built.plan))
     assert built.quantized == 1
     assert sqnr_db(exact, found) > 30

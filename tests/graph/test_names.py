@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from enginewright.calibration.cache import CalibrationCache
-from enginewright.config import CalibrationAlgorithm, Placement
+from enginewright.calibration.cache import CalibrationCache, Header
+from enginewright.config import Placement
 from enginewright.graph.names import Names, inner_graphs, printable
 from enginewright.graph.qdq import insert_qdq
 from support.networks import PLACEMENTS, residual_network, run, sqnr
@@ -88,10 +88,10 @@ def test_names_of_the_model_are_never_taken(cache: CalibrationCache, placement: 
     """A tensor `input_scale` of the model was taken for the quantizer's: top-1 fell from 0.967 to 0.319."""
     crowded = _crowded()
     more = CalibrationCache(
-        cache.algorithm,
+        cache.header,
         {**cache.scales, "sums": cache.scales["logits"], **{f"product{number}": 1.0 for number in range(100)}},
     )
-    quantized = insert_qdq(crowded, more, placement)
+    quantized = insert_qdq(crowded, more.scales, placement)
     onnx.checker.check_model(quantized, full_check=True)
     names = _every_name(quantized.graph)
     assert sorted(name for name in set(names) if names.count(name) > 1) == []
@@ -143,7 +143,7 @@ def test_unnamed_layers_are_told_apart(
     for node in network.graph.node:
         if node.name != "Conv_1" or exclude == ["conv1"]:
             node.name = ""
-    quantized = insert_qdq(network, cache, placement, [name for name in exclude if name])
+    quantized = insert_qdq(network, cache.scales, placement, [name for name in exclude if name])
     floats = [
         node.input[1]
         for node in quantized.graph.node
@@ -176,14 +176,14 @@ def test_layers_of_one_name_are_told_apart_by_their_outputs(
 ) -> None:
     for node in network.graph.node:
         node.name = "same"
-    quantized = insert_qdq(network, cache, placement, ["conv1"])
+    quantized = insert_qdq(network, cache.scales, placement, ["conv1"])
     floats = [
         node.input[1]
         for node in quantized.graph.node
         if node.op_type in ("Conv", "Gemm") and node.input[1].startswith("w") and len(node.input[1]) == 2
     ]
     assert floats == ["w1"]
-    everything = insert_qdq(network, cache, placement, ["same"])
+    everything = insert_qdq(network, cache.scales, placement, ["same"])
     assert "QuantizeLinear" not in {node.op_type for node in everything.graph.node}
 
 
@@ -195,6 +195,8 @@ def test_a_layer_that_batch_normalization_is_folded_into_keeps_its_key(placement
         2, 1, 1] w = {1, 2, 3, 4}, float[2] one = {1, 1}, float[2] nought = {0, 0}> { made = Conv (input, w) normal =
         BatchNormalization (made, one, nought, nought, one) y = Conv (normal, w) }
         """)
-    cache = CalibrationCache(CalibrationAlgorithm.minmax, dict.fromkeys(["input", "made", "normal", "y"], 0.1))
-    layers = [node for node in insert_qdq(model, cache, placement, ["made"]).graph.node if node.op_type == "Conv"]
+    cache = CalibrationCache(Header.minmax, dict.fromkeys(["input", "made", "normal", "y"], 0.1))
+    layers = [
+        node for node in insert_qdq(model, cache.scales, placement, ["made"]).graph.node if node.op_type == "Conv"
+    ]
     assert [layer.input[1].endswith("_dequantized") for layer in layers] == [False, True]

@@ -5,7 +5,6 @@ all the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ import pytest
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision
 from enginewright.graph.qdq import insert_qdq, quantizable
 from enginewright.graph.reasons import left_in_float
 from enginewright.runtimes.onnxruntime import RUNTIME, open_session, session_options
-from enginewright.runtimes.onnxruntime.calibrator import bias_shifts, calibrate
+from enginewright.runtimes.onnxruntime.calibrator import bias_correction, calibrate
 from enginewright.target import instruction_sets
 from support.operator_net import RELU, SIGNED, Net
 from support.operator_truth import truth
@@ -70,9 +70,9 @@ def test_an_average_that_integers_get_wrong_is_taken_in_float(name: str, source:
     net = between_convolutions("AveragePool", source, opset, then, kernel_shape=[3, 3], strides=[2, 2], **attributes)
     path, cache = measured(net, tmp_path)
     (pool,) = (node.name for node in net.nodes if node.op_type == "AveragePool")
-    assert left_in_float(net.model(), cache, Placement.onnxruntime) == {pool: why}
-    assert left_in_float(net.model(), cache, Placement.tensorrt) == {}
-    built = RUNTIME.build(path, Precision.int8, Build(), cache)
+    assert left_in_float(net.model(), cache.scales, Placement.onnxruntime) == {pool: why}
+    assert left_in_float(net.model(), cache.scales, Placement.tensorrt) == {}
+    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
     assert dict(built.left_in_float) == {pool: why}
     assert built.quantized == built.quantizable == 2
     used = kernels(onnx.load_model_from_string(built.plan), tmp_path)
@@ -86,7 +86,7 @@ def test_an_average_that_integers_get_right_stays_an_integer_kernel(tmp_path: Pa
     for attributes in chosen:
         net = between_convolutions("AveragePool", kernel_shape=[3, 3], strides=[2, 2], **attributes)
         path, cache = measured(net, tmp_path)
-        built = RUNTIME.build(path, Precision.int8, Build(), cache)
+        built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
         assert not built.left_in_float
         assert "QLinearAveragePool" in kernels(onnx.load_model_from_string(built.plan), tmp_path)
 
@@ -96,8 +96,8 @@ def test_an_operator_that_is_chosen_to_stay_in_float_does(operator: str, tmp_pat
     net = between_convolutions(operator)
     _, cache = measured(net, tmp_path)
     (chosen,) = (node.name for node in net.nodes if node.op_type == operator)
-    assert f"QLinear{operator}" in kernels(insert_qdq(net.model(), cache, Placement.onnxruntime), tmp_path)
-    kept = insert_qdq(net.model(), cache, Placement.onnxruntime, [chosen])
+    assert f"QLinear{operator}" in kernels(insert_qdq(net.model(), cache.scales, Placement.onnxruntime), tmp_path)
+    kept = insert_qdq(net.model(), cache.scales, Placement.onnxruntime, [chosen])
     onnx.checker.check_model(kept, full_check=True)
     used = kernels(kept, tmp_path)
     assert f"QLinear{operator}" not in used
@@ -129,7 +129,7 @@ def test_tensorrt_gets_a_transposed_convolution_quantized(
     net = upsampled(group)
     _, cache = measured(net, tmp_path)
     assert len(quantizable(net.model())) == 3
-    model = insert_qdq(net.model(), cache, Placement.tensorrt)
+    model = insert_qdq(net.model(), cache.scales, Placement.tensorrt)
     onnx.checker.check_model(model, full_check=True)
     made = {node.output[0]: node for node in model.graph.node}
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -148,7 +148,9 @@ def test_onnx_runtime_leaves_a_transposed_convolution_in_float_and_says_so(tmp_p
     net = upsampled()
     path, cache = measured(net, tmp_path)
     layer = transposed(net.model())
-    built = RUNTIME.build(path, Precision.int8, Build(), replace(cache, shifts=bias_shifts(path, [net.feeds()])))
+    built = RUNTIME.build(
+        path, Precision.int8, Build(), QuantizationRecipe(cache, bias_correction(path, [net.feeds()]))
+    )
     why = "ONNX Runtime has no integer kernel for ConvTranspose"
     assert (built.quantized, built.quantizable, dict(built.layers)) == (2, 3, {"INT8": 2, "FP32": 1})
     assert dict(built.left_in_float) == {layer.name: why}
@@ -164,7 +166,7 @@ def test_a_node_that_reads_a_tensor_twice_behind_a_grouped_layer_is_rewired_once
     source = net.source("groups", 4, 6, 6)
     net.read(net.node("Add", [source, source]))
     _, cache = measured(net, tmp_path)
-    model = insert_qdq(net.model(), cache, Placement.tensorrt)
+    model = insert_qdq(net.model(), cache.scales, Placement.tensorrt)
     (add,) = (node for node in model.graph.node if node.op_type == "Add")
     assert add.input[0] == add.input[1] != source
 
@@ -176,7 +178,7 @@ def test_a_resize_between_int8_convolutions_runs(mode: str, tmp_path: Path) -> N
     source = net.source(SIGNED, 4, 6, 8)
     net.read(net.node("Resize", [source, "", net.constant(np.array([1, 1, 1.5, 2], np.float32))], mode=mode))
     path, cache = measured(net, tmp_path)
-    built = RUNTIME.build(path, Precision.int8, Build(), cache)
+    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
     assert (built.quantized, built.quantizable) == (2, 2)
     assert all(found.gap_db < 1 for found in truth(net).values())
 
@@ -200,7 +202,7 @@ def test_a_gemm_whose_rows_have_biases_of_their_own_stays_in_float_on_onnx_runti
     """A column as long as there are channels was taken for a bias of the channels."""
     net = product(bias, beta=0.5)
     path, cache = measured(net, tmp_path)
-    built = RUNTIME.build(path, Precision.int8, Build(), cache)
+    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
     (gemm,) = (node.name for node in net.nodes if node.op_type == "Gemm")
     assert dict(built.left_in_float) == {gemm: "its bias is not one value a channel"}
     assert (built.quantized, built.quantizable) == (1, 2)
@@ -224,7 +226,7 @@ def test_a_gemm_with_any_other_bias_and_with_factors_is_an_integer_kernel(
 ) -> None:
     net = product(bias, **attributes)
     path, cache = measured(net, tmp_path)
-    built = RUNTIME.build(path, Precision.int8, Build(), cache)
+    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
     assert dict(built.left_in_float) == {}
     assert (built.quantized, built.quantizable) == (2, 2)
     assert "QGemm" in kernels(onnx.load_model_from_string(built.plan), tmp_path)
@@ -240,7 +242,7 @@ def test_a_convolution_with_a_computed_bias_stays_in_float_on_onnx_runtime(tmp_p
     bias = net.node("Mul", [net.constant(net.normal(6)), mean])
     net.node("Conv", [source, net.constant(net.normal(6, 4, 1, 1)), bias])
     path, cache = measured(net, tmp_path)
-    built = RUNTIME.build(path, Precision.int8, Build(), cache)
+    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
     assert list(built.left_in_float.values()) == ["its bias is computed in the graph, not stored"]
     assert all(found.gap_db < 1 for found in truth(net).values())
-    assert left_in_float(net.model(), cache, Placement.tensorrt) == {}
+    assert left_in_float(net.model(), cache.scales, Placement.tensorrt) == {}

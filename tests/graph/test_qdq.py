@@ -7,11 +7,11 @@ import onnx
 import pytest
 from onnx import ModelProto, helper, numpy_helper
 
-from enginewright.calibration.cache import CalibrationCache
-from enginewright.config import CalibrationAlgorithm, Placement
+from enginewright.calibration.cache import CalibrationCache, Header
+from enginewright.config import Placement
 from enginewright.errors import CalibrationMismatch, ModelError
 from enginewright.graph.fp16 import to_fp16
-from enginewright.graph.qdq import insert_qdq, quantizable
+from enginewright.graph.qdq import insert_qdq, quantizable, require_scales
 from support.networks import PLACEMENTS, residual_network, run, sqnr
 
 
@@ -30,7 +30,7 @@ def zero_points(model: ModelProto) -> dict[str, tuple[str, int]]:
 def test_a_quantized_model_is_valid_onnx_and_answers_nearly_the_same(
     network: ModelProto, cache: CalibrationCache, placement: Placement
 ) -> None:
-    quantized = insert_qdq(network, cache, placement)
+    quantized = insert_qdq(network, cache.scales, placement)
     onnx.checker.check_model(quantized, full_check=True)
     assert [entry.version for entry in quantized.opset_import] == [17]
     assert sqnr(run(network), run(quantized)) > 25
@@ -41,7 +41,7 @@ def test_the_given_model_is_not_touched_and_the_result_is_deterministic(
     network: ModelProto, cache: CalibrationCache, placement: Placement
 ) -> None:
     before = network.SerializeToString(deterministic=True)
-    twice = [insert_qdq(network, cache, placement).SerializeToString(deterministic=True) for _ in range(2)]
+    twice = [insert_qdq(network, cache.scales, placement).SerializeToString(deterministic=True) for _ in range(2)]
     assert twice[0] == twice[1]
     assert network.SerializeToString(deterministic=True) == before
 
@@ -49,14 +49,14 @@ def test_the_given_model_is_not_touched_and_the_result_is_deterministic(
 def test_tensorrt_gets_symmetric_int8_on_layer_inputs_and_the_skip_alone(
     network: ModelProto, cache: CalibrationCache
 ) -> None:
-    found = zero_points(insert_qdq(network, cache, Placement.tensorrt))
+    found = zero_points(insert_qdq(network, cache.scales, Placement.tensorrt))
     assert found == dict.fromkeys(["input", "relu0", "relu1", "pool", "flat"], ("int8", 0))
 
 
 def test_tensorrt_sees_nothing_between_conv_and_relu_and_the_skip_of_the_add_quantized(
     network: ModelProto, cache: CalibrationCache
 ) -> None:
-    inputs = {node.name: list(node.input) for node in insert_qdq(network, cache, Placement.tensorrt).graph.node}
+    inputs = {node.name: list(node.input) for node in insert_qdq(network, cache.scales, Placement.tensorrt).graph.node}
     assert inputs["Relu_0"] == ["conv0"]
     assert inputs["Add_0"] == ["conv2", "relu0_dequantized"]
 
@@ -64,7 +64,7 @@ def test_tensorrt_sees_nothing_between_conv_and_relu_and_the_skip_of_the_add_qua
 def test_tensorrt_weights_are_float_behind_per_channel_pairs_and_biases_float(
     network: ModelProto, cache: CalibrationCache
 ) -> None:
-    model = insert_qdq(network, cache, Placement.tensorrt)
+    model = insert_qdq(network, cache.scales, Placement.tensorrt)
     nodes = {node.output[0]: node for node in model.graph.node}
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for name, channels in {"Conv_0": 8, "Gemm_0": 5}.items():
@@ -78,7 +78,7 @@ def test_tensorrt_weights_are_float_behind_per_channel_pairs_and_biases_float(
 
 
 def test_onnx_runtime_gets_uint8_with_the_whole_range_after_relu(network: ModelProto, cache: CalibrationCache) -> None:
-    model = insert_qdq(network, cache, Placement.onnxruntime)
+    model = insert_qdq(network, cache.scales, Placement.onnxruntime)
     found = zero_points(model)
     assert {found[tensor] for tensor in ("relu0", "relu1", "relu2", "pool")} == {("uint8", 0)}
     assert {found[tensor] for tensor in ("input", "conv2", "conv3", "mean", "flat")} == {("uint8", 128)}
@@ -94,7 +94,7 @@ def test_onnx_runtime_gets_uint8_with_the_whole_range_after_relu(network: ModelP
 def test_an_excluded_layer_keeps_its_float_weight(
     network: ModelProto, cache: CalibrationCache, placement: Placement
 ) -> None:
-    quantized = insert_qdq(network, cache, placement, exclude=["Conv_1"])
+    quantized = insert_qdq(network, cache.scales, placement, exclude=["Conv_1"])
     layer = next(node for node in quantized.graph.node if node.name == "Conv_1")
     assert layer.input[1:] == ["w1", "b1"]
     onnx.checker.check_model(quantized, full_check=True)
@@ -103,29 +103,35 @@ def test_an_excluded_layer_keeps_its_float_weight(
 
 def test_excluding_an_unknown_node_names_the_nearest(network: ModelProto, cache: CalibrationCache) -> None:
     with pytest.raises(ModelError, match="has no node 'Conv_l' to leave in float; did you mean 'Conv_"):
-        insert_qdq(network, cache, Placement.tensorrt, exclude=["Conv_l"])
+        insert_qdq(network, cache.scales, Placement.tensorrt, exclude=["Conv_l"])
 
 
 @PLACEMENTS
 def test_a_cache_of_another_model_is_refused(cache: CalibrationCache, placement: Placement) -> None:
     with pytest.raises(CalibrationMismatch, match=r"no scale for .*other_.* of residual: it belongs to another model"):
-        insert_qdq(residual_network(prefix="other_"), cache, placement)
+        insert_qdq(residual_network(prefix="other_"), cache.scales, placement)
+
+
+def test_missing_scales_name_the_tensors() -> None:
+    require_scales({"input": 0.1, "logits": 1.0}, ["input", "logits"], "resnet")
+    with pytest.raises(CalibrationMismatch, match="no scale for relu_1, relu_2 of resnet: it belongs to another model"):
+        require_scales({"input": 0.1}, ["input", "relu_1", "relu_2"], "resnet")
 
 
 def test_names_that_only_tensorrt_knows_are_left_alone(network: ModelProto, cache: CalibrationCache) -> None:
-    more = CalibrationCache(cache.algorithm, {**cache.scales, "(Unnamed Layer* 48) [Constant]_output": 0.5})
-    assert insert_qdq(network, more, Placement.tensorrt) == insert_qdq(network, cache, Placement.tensorrt)
+    more = CalibrationCache(cache.header, {**cache.scales, "(Unnamed Layer* 48) [Constant]_output": 0.5})
+    assert insert_qdq(network, more.scales, Placement.tensorrt) == insert_qdq(network, cache.scales, Placement.tensorrt)
 
 
 def test_a_quantized_model_is_not_quantized_again(network: ModelProto, cache: CalibrationCache) -> None:
     with pytest.raises(ModelError, match="carries Q/DQ nodes already"):
-        insert_qdq(insert_qdq(network, cache, Placement.tensorrt), cache, Placement.tensorrt)
+        insert_qdq(insert_qdq(network, cache.scales, Placement.tensorrt), cache.scales, Placement.tensorrt)
 
 
 def test_an_opset_without_per_channel_pairs_is_refused(network: ModelProto, cache: CalibrationCache) -> None:
     network.opset_import[0].version = 12
     with pytest.raises(ModelError, match="opset 12, and per-channel Q/DQ needs 13"):
-        insert_qdq(network, cache, Placement.tensorrt)
+        insert_qdq(network, cache.scales, Placement.tensorrt)
 
 
 @PLACEMENTS
@@ -136,8 +142,8 @@ def test_dead_channels_and_dead_tensors_work(
     values = numpy_helper.to_array(weights).copy()
     values[3] = 0
     weights.CopyFrom(numpy_helper.from_array(values, "w2"))
-    dead = CalibrationCache(CalibrationAlgorithm.minmax, {**cache.scales, "input": 0.0})
-    assert np.isfinite(run(insert_qdq(network, dead, placement))).all()
+    dead = CalibrationCache(Header.minmax, {**cache.scales, "input": 0.0})
+    assert np.isfinite(run(insert_qdq(network, dead.scales, placement))).all()
 
 
 @PLACEMENTS
@@ -146,13 +152,13 @@ def test_a_bias_beyond_int32_steps_is_kept(network: ModelProto, cache: Calibrati
     values = numpy_helper.to_array(weights).copy()
     values[0] = 1e-12
     weights.CopyFrom(numpy_helper.from_array(values, "w0"))
-    assert sqnr(run(network), run(insert_qdq(network, cache, placement))) > 20
+    assert sqnr(run(network), run(insert_qdq(network, cache.scales, placement))) > 20
 
 
 def test_a_shared_weight_is_quantized_for_each_layer(network: ModelProto, cache: CalibrationCache) -> None:
     next(node for node in network.graph.node if node.name == "Conv_2").input[1] = "w1"
     for placement in Placement:
-        quantized = insert_qdq(network, cache, placement)
+        quantized = insert_qdq(network, cache.scales, placement)
         onnx.checker.check_model(quantized, full_check=True)
         names = [output for node in quantized.graph.node for output in node.output]
         assert [name for name, count in collections.Counter(names).items() if count > 1] == []
@@ -171,7 +177,7 @@ def test_fp16_of_a_plain_model(network: ModelProto) -> None:
 
 
 def test_fp16_of_a_quantized_model_keeps_float32_scales(network: ModelProto, cache: CalibrationCache) -> None:
-    quantized = insert_qdq(network, cache, Placement.tensorrt)
+    quantized = insert_qdq(network, cache.scales, Placement.tensorrt)
     half = to_fp16(quantized)
     onnx.checker.check_model(half, full_check=True)
     types = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
@@ -212,13 +218,15 @@ def _depthwise(group: int) -> ModelProto:
 @pytest.mark.parametrize(("group", "quantized"), [(4, {"input", "expanded", "relu"}), (1, {"input", "expanded"})])
 def test_a_depthwise_convolution_in_front_of_a_float_layer_writes_int8(group: int, quantized: set[str]) -> None:
     """TensorRT 8.6.0 has no INT8 kernel for it that writes floating point."""
-    cache = CalibrationCache(
-        CalibrationAlgorithm.entropy, dict.fromkeys(["input", "expanded", "deep", "relu", "output"], 0.02)
-    )
-    model = insert_qdq(_depthwise(group), cache, Placement.tensorrt, exclude=["project"])
+    cache = CalibrationCache(Header.entropy, dict.fromkeys(["input", "expanded", "deep", "relu", "output"], 0.02))
+    model = insert_qdq(_depthwise(group), cache.scales, Placement.tensorrt, exclude=["project"])
     onnx.checker.check_model(model, full_check=True)
     assert set(zero_points(model)) == quantized
-    assert zero_points(insert_qdq(_depthwise(group), cache, Placement.tensorrt)).keys() == {"input", "expanded", "relu"}
+    assert zero_points(insert_qdq(_depthwise(group), cache.scales, Placement.tensorrt)).keys() == {
+        "input",
+        "expanded",
+        "relu",
+    }
 
 
 def _clip(model: ModelProto) -> onnx.NodeProto:
@@ -228,7 +236,7 @@ def _clip(model: ModelProto) -> onnx.NodeProto:
 
 
 def _kept_in_float(network: ModelProto, cache: CalibrationCache) -> ModelProto:
-    return insert_qdq(network, cache, Placement.tensorrt, ["Conv_1"])
+    return insert_qdq(network, cache.scales, Placement.tensorrt, ["Conv_1"])
 
 
 def test_tensorrt_gets_no_clip_between_a_float_layer_and_a_quantizer(
@@ -246,13 +254,13 @@ def test_tensorrt_gets_no_clip_between_a_float_layer_and_a_quantizer(
 
 
 def test_a_clip_behind_a_quantized_layer_stays(network: ModelProto, cache: CalibrationCache) -> None:
-    assert _clip(insert_qdq(network, cache, Placement.tensorrt)).op_type == "Clip"
+    assert _clip(insert_qdq(network, cache.scales, Placement.tensorrt)).op_type == "Clip"
 
 
 def test_a_clip_below_the_int8_range_stays(network: ModelProto, cache: CalibrationCache) -> None:
-    wider = CalibrationCache(cache.algorithm, {**cache.scales, "relu1": 6.1 / 127})
+    wider = CalibrationCache(cache.header, {**cache.scales, "relu1": 6.1 / 127})
     assert _clip(_kept_in_float(network, wider)).op_type == "Clip"
-    exact = CalibrationCache(cache.algorithm, {**cache.scales, "relu1": float(np.float32(6 / 127))})
+    exact = CalibrationCache(cache.header, {**cache.scales, "relu1": float(np.float32(6 / 127))})
     assert _clip(_kept_in_float(network, exact)).op_type == "Relu"
 
 

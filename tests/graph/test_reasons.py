@@ -9,6 +9,7 @@ import pytest
 from onnx import ModelProto, helper
 
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Placement, Precision
 from enginewright.graph.qdq import insert_qdq
 from enginewright.graph.reasons import left_in_float
@@ -39,16 +40,16 @@ def network() -> ModelProto:
 def test_a_layer_with_a_computed_weight_stays_in_float(
     network: ModelProto, cache: CalibrationCache, placement: Placement
 ) -> None:
-    assert left_in_float(network, cache, placement) == {"Conv_1": COMPUTED}
-    assert left_in_float(network, cache, placement, ["Conv_1"]) == {}, "chosen, not found"
-    quantized = insert_qdq(network, cache, placement)
+    assert left_in_float(network, cache.scales, placement) == {"Conv_1": COMPUTED}
+    assert left_in_float(network, cache.scales, placement, ["Conv_1"]) == {}, "chosen, not found"
+    quantized = insert_qdq(network, cache.scales, placement)
     onnx.checker.check_model(quantized, full_check=True)
     (layer,) = (node for node in quantized.graph.node if node.name == "Conv_1")
     assert layer.input[1:] == ["w1_now", "b1"]
 
 
 def test_an_engine_says_it(network: ModelProto, network_file: Path, cache: CalibrationCache) -> None:
-    built = RUNTIME.build(network_file, Precision.int8, Build(), cache)
+    built = RUNTIME.build(network_file, Precision.int8, Build(), QuantizationRecipe(cache))
     assert dict(built.left_in_float) == {"Conv_1": COMPUTED}
     assert f"Conv_1 (Conv) runs in float: {COMPUTED}" in built.warnings
     assert (built.quantized, built.quantizable) == (4, 5)

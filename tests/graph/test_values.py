@@ -16,11 +16,12 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Calibration, CalibrationAlgorithm, Placement
 from enginewright.errors import CalibrationMismatch
+from enginewright.graph.activations import activations
 from enginewright.graph.index import Graph
 from enginewright.graph.qdq import insert_qdq
 from enginewright.graph.reasons import left_in_float
 from enginewright.graph.values import Values
-from enginewright.runtimes.onnxruntime.calibrator import activations, calibrate
+from enginewright.runtimes.onnxruntime.calibrator import calibrate
 from support.networks import PLACEMENTS
 
 ATTENTION = """
@@ -75,7 +76,7 @@ def calibrated(
 def test_a_mask_has_no_scale_and_all_else_has_one(tmp_path: Path, algorithm: CalibrationAlgorithm) -> None:
     cache = calibrated(attention(), tmp_path, algorithm)
     assert list(cache.scales) == ["x", "m", "q", "k", "s", "p", "v", "y"]
-    assert all(left_in_float(attention(), cache, placement) == {} for placement in Placement)
+    assert all(left_in_float(attention(), cache.scales, placement) == {} for placement in Placement)
 
 
 def with_value(name: str, value: float) -> dict[str, Any]:
@@ -117,15 +118,15 @@ def test_a_cache_of_another_model_is_refused(gone: str, placement: Placement, tm
     cache = calibrated(attention(), tmp_path)
     needed = {
         node.input[0]
-        for node in insert_qdq(attention(), cache, placement).graph.node
+        for node in insert_qdq(attention(), cache.scales, placement).graph.node
         if node.op_type == "QuantizeLinear"
     }
     scales = {tensor: scale for tensor, scale in cache.scales.items() if tensor != gone}
     if gone not in needed:
-        assert insert_qdq(attention(), replace(cache, scales=scales), placement).graph.node
+        assert insert_qdq(attention(), replace(cache, scales=scales).scales, placement).graph.node
         return
     with pytest.raises(CalibrationMismatch, match=f"no scale for {gone} of attention: it belongs to another model"):
-        insert_qdq(attention(), replace(cache, scales=scales), placement)
+        insert_qdq(attention(), replace(cache, scales=scales).scales, placement)
 
 
 QUERY = """
@@ -172,10 +173,10 @@ def test_a_calibrator_that_skips_such_tensors_leaves_their_readers_in_float(
     """As TensorRT's own may, and as caches of earlier versions do: calibrating again would not help."""
     cache = calibrated(query(), tmp_path)
     older = replace(cache, scales={tensor: scale for tensor, scale in cache.scales.items() if tensor not in ("e", "q")})
-    left = left_in_float(query(), older, placement)
+    left = left_in_float(query(), older.scales, placement)
     assert left.keys() == {"project", "scores"}
     assert left["project"].startswith("e does not depend on the image, and calib.cache has no scale for it")
-    assert insert_qdq(query(), older, placement).graph.node
+    assert insert_qdq(query(), older.scales, placement).graph.node
 
 
 def test_a_tensor_without_values_has_no_scale_and_its_reader_stays_in_float(tmp_path: Path) -> None:
@@ -201,7 +202,7 @@ def test_a_tensor_without_values_has_no_scale_and_its_reader_stays_in_float(tmp_
     model.graph.initializer.append(numpy_helper.from_array(np.array(100, np.float32), "bound"))
     cache = calibrated(model, tmp_path)
     assert list(cache.scales) == ["x", "y"]
-    assert left_in_float(model, cache, Placement.tensorrt) == {
+    assert left_in_float(model, cache.scales, Placement.tensorrt) == {
         "sometimes": "part had no value on the calibration images"
     }
 

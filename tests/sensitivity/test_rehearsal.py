@@ -10,6 +10,7 @@ import pytest
 from onnx import helper
 
 from enginewright.accuracy.evaluate import Evaluator
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing
 from enginewright.data import Feeding, ImageSet
 from enginewright.feeds import FloatInput
@@ -38,7 +39,12 @@ def variants_of(path: Path, task: str, output: str = "logits") -> Variants:
         Feeding(IMAGES, Preprocessing()).batches([FloatInput("input")], 20),
         Calibration(algorithm=CalibrationAlgorithm.minmax),
     )
-    return Variants(path, cache, Evaluator(get_task(task), IMAGES, Preprocessing(), 20, shows_progress=False), output)
+    return Variants(
+        path,
+        QuantizationRecipe(cache),
+        Evaluator(get_task(task), IMAGES, Preprocessing(), 20, shows_progress=False),
+        output,
+    )
 
 
 def test_every_output_of_every_mixture_is_judged(tmp_path: Path) -> None:

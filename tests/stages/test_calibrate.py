@@ -11,7 +11,7 @@ import pytest
 
 from enginewright import manifest
 from enginewright.calibration import ranges
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.recipe import read_recipe
 from enginewright.runtimes.base import Task
 from enginewright.runtimes.onnxruntime import OnnxRuntime
 from stages.calibrate import calibrate
@@ -82,8 +82,9 @@ def test_bias_correction_is_a_sealed_file_that_goes_when_it_is_turned_off(ready:
         str(PATHS.model),
         str(PATHS.calibration_images / "images.npy"),
     }
-    shifts = CalibrationCache.read(PATHS.calibration_cache).shifts
-    assert {name: shift.size for name, shift in shifts.items()} == {
+    correction = read_recipe(PATHS).bias_correction
+    assert correction is not None
+    assert {name: values.size for name, values in correction.layers.items()} == {
         "Conv_0": 8,
         "Conv_1": 8,
         "Conv_2": 8,
@@ -100,7 +101,7 @@ def test_bias_correction_is_a_sealed_file_that_goes_when_it_is_turned_off(ready:
         "report.json",
         "ranges.csv",
     }
-    assert CalibrationCache.read(PATHS.calibration_cache).shifts == {}
+    assert read_recipe(PATHS).bias_correction is None
 
 
 def test_bias_correction_is_refused_where_nothing_can_measure_it(

@@ -16,12 +16,13 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
-from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.mixture import float_nodes
+from enginewright.calibration.quantize import quantize
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.check_onnx import Severity, inspect
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision, Profile
 from enginewright.errors import EnginewrightError
-from enginewright.graph.qdq import insert_qdq, quantizable
+from enginewright.graph.qdq import quantizable
 from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session
 from support.fuzz import BATCH, BATCHES, Sample
 from support.fuzz_draft import Array
@@ -62,19 +63,19 @@ def trial(drawn: Sample, folder: Path, asks_rtx: bool = False) -> Outcome:
     onnx.save(drawn.model, str(path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cache = _calibrated(outcome, drawn, path) if _passes(outcome, path) else None
-        if cache is None:
+        recipe = _calibrated(outcome, drawn, path) if _passes(outcome, path) else None
+        if recipe is None:
             return outcome
         for placement in Placement:
             with _step(outcome, f"insert_qdq {placement.name}"):
-                quantized = insert_qdq(drawn.model, cache, placement)
-                _placed(outcome, drawn, quantized, placement, bool(cache.shifts))
+                quantized = quantize(drawn.model, recipe, placement).model
+                _placed(outcome, drawn, quantized, placement, recipe.bias_correction is not None)
         for precision in Precision:
             with _step(outcome, f"build {precision.name}"):
-                _built(outcome, drawn, path, precision, cache)
+                _built(outcome, drawn, path, precision, recipe)
         if asks_rtx:
             with _step(outcome, "TensorRT-RTX"):
-                _by_rtx(path, cache)
+                _by_rtx(path, recipe)
     if not outcome.refusals and not outcome.problems:
         outcome.operators = tuple(node.op_type for node in drawn.model.graph.node)
     return outcome
@@ -107,15 +108,15 @@ def _passes(outcome: Outcome, path: Path) -> bool:
     return False
 
 
-def _calibrated(outcome: Outcome, drawn: Sample, path: Path) -> Optional[CalibrationCache]:
+def _calibrated(outcome: Outcome, drawn: Sample, path: Path) -> Optional[QuantizationRecipe]:
     algorithm = ALGORITHMS[drawn.seed % len(ALGORITHMS)]
-    cache = None
+    recipe = None
     with _step(outcome, f"calibrate {algorithm.name}"):
-        cache = RUNTIME.calibrate(path, drawn.batches, Calibration(algorithm=algorithm))
-    if cache is not None and drawn.seed % 4 == 3:
-        with _step(outcome, "bias_shifts"):
-            cache = replace(cache, shifts=RUNTIME.bias_shifts(path, drawn.batches))
-    return cache
+        recipe = QuantizationRecipe(RUNTIME.calibrate(path, drawn.batches, Calibration(algorithm=algorithm)))
+    if recipe is not None and drawn.seed % 4 == 3:
+        with _step(outcome, "bias_correction"):
+            recipe = replace(recipe, bias_correction=RUNTIME.bias_correction(path, drawn.batches))
+    return recipe
 
 
 def _placed(outcome: Outcome, drawn: Sample, quantized: ModelProto, placement: Placement, corrected: bool) -> None:
@@ -156,7 +157,7 @@ def _ranges(quantized: ModelProto, held: Mapping[str, Array], placement: Placeme
     return found
 
 
-def _built(outcome: Outcome, drawn: Sample, path: Path, precision: Precision, cache: CalibrationCache) -> None:
+def _built(outcome: Outcome, drawn: Sample, path: Path, precision: Precision, recipe: QuantizationRecipe) -> None:
     """An engine is built, asks for the model's inputs, and answers as it should."""
     floats: tuple[str, ...] = ()
     if precision is Precision.int8_mixed:
@@ -166,7 +167,11 @@ def _built(outcome: Outcome, drawn: Sample, path: Path, precision: Precision, ca
         names = [node.name for node in quantizable(drawn.model) if node.name and node.name != last]
         floats = float_nodes(drawn.model, [name for name in names if random.random() < 0.4])
     built = RUNTIME.build(
-        path, precision, SETTINGS, cache if precision in (Precision.int8, Precision.int8_mixed) else None, floats
+        path,
+        precision,
+        SETTINGS,
+        recipe if precision in (Precision.int8, Precision.int8_mixed) else None,
+        floats,
     )
     outcome.builds += 1
     engine = OnnxRuntimeEngine(path, open_session(built.plan), SETTINGS.profile.max)
@@ -200,11 +205,11 @@ def _judge_int8(
                 outcome.problems.append(f"int8: {what}: {does:.1f} dB where the simulation has {should:.1f} dB")
 
 
-def _by_rtx(path: Path, cache: CalibrationCache) -> None:
+def _by_rtx(path: Path, recipe: QuantizationRecipe) -> None:
     from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
 
     for precision in (Precision.fp16, Precision.int8):
-        RTX.build(path, precision, SETTINGS, cache if precision is Precision.int8 else None)
+        RTX.build(path, precision, SETTINGS, recipe if precision is Precision.int8 else None)
 
 
 def _worst(drawn: Sample, exact: Mapping[str, Array], got: Mapping[str, Array]) -> float:

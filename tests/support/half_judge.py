@@ -10,8 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 
-from enginewright.calibration.cache import CalibrationCache
-from enginewright.config import CalibrationAlgorithm
+from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.graph.names import inner_graphs
 from enginewright.runtimes.onnxruntime import open_session
 from support.half_execution import run_by_node
@@ -71,7 +70,7 @@ def scales(model: ModelProto, feeds: Mapping[str, Array]) -> CalibrationCache:
     floats = [value for value in shown.graph.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT]
     shown.graph.output.extend(value for value in floats if value.name in made)
     largest = {name: float(np.abs(values).max()) for name, values in {**run(shown, feeds), **feeds}.items()}
-    return CalibrationCache(CalibrationAlgorithm.minmax, {name: value / 127 for name, value in largest.items()})
+    return CalibrationCache(Header.minmax, {name: value / 127 for name, value in largest.items()})
 
 
 def sqnr(expected: Array, got: Array) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Calibration, CalibrationAlgorithm, Placement, Precision
 from enginewright.graph.qdq import insert_qdq
 from enginewright.graph.reasons import left_in_float
@@ -66,10 +67,10 @@ def truth(net: Net, placements: Sequence[Placement] = tuple(Placement)) -> dict[
         found = {}
         for placement in placements:
             if placement is Placement.onnxruntime:
-                quantized, left = in_precision(path, model, Precision.int8, cache)
+                quantized, left = in_precision(path, model, Precision.int8, QuantizationRecipe(cache))
             else:
-                left = left_in_float(model, cache, placement)
-                quantized = insert_qdq(model, cache, placement)
+                left = left_in_float(model, cache.scales, placement)
+                quantized = insert_qdq(model, cache.scales, placement)
             optimized = Path(folder) / "optimized.onnx"
             session = open_session(quantized.SerializeToString(), session_options(instruction_sets(), optimized))
             executed = _joined(dict(zip(names, session.run(names, feeds))), names)

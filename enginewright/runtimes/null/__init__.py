@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from enginewright._version import __version__
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import RuntimeUnavailable
 from enginewright.feeds import Array, Feeds, engine_closed, require_iterable
@@ -58,13 +59,13 @@ class Null:
         onnx_model: Path,
         precision: Precision,
         settings: Build,
-        calibration: Optional[CalibrationCache],
+        recipe: Optional[QuantizationRecipe],
         floats: Collection[str] = (),
     ) -> BuiltEngine:
         """Return names, types and shapes of the model's inputs and outputs as JSON."""
         import onnx
 
-        del calibration, floats
+        del recipe, floats
         model = onnx.load(onnx_model, load_external_data=False)
         weights = {tensor.name for tensor in model.graph.initializer}  # which old exporters list among the inputs
         inputs = [_described(value) for value in model.graph.input if value.name not in weights]

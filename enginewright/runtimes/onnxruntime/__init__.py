@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import QUANTIZED, Build, Calibration, InputType, Placement, Precision
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
 from enginewright.feeds import Array, Feeds, engine_closed, joined, refuse_nan
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
+    from enginewright.calibration.correction import BiasCorrection
     from enginewright.calibration.ranges import TensorRange
 
 INSTALL = "pip install 'enginewright[host]'"
@@ -116,23 +118,21 @@ class OnnxRuntime:
         self._version()
         return observe(onnx_model, batches, cache)
 
-    def bias_shifts(
-        self, onnx_model: Path, batches: Iterable[Mapping[str, Array]]
-    ) -> dict[str, npt.NDArray[np.float32]]:
-        """What INT8 weights add to each layer's output on average (`enginewright.calibration.bias`). Raises
+    def bias_correction(self, onnx_model: Path, batches: Iterable[Mapping[str, Array]]) -> BiasCorrection:
+        """What INT8 weights add to each layer's output on average (`enginewright.graph.bias`). Raises
         CalibrationMismatch, RuntimeUnavailable.
         """
-        from enginewright.runtimes.onnxruntime.calibrator import bias_shifts
+        from enginewright.runtimes.onnxruntime.calibrator import bias_correction
 
         self._version()
-        return bias_shifts(onnx_model, batches)
+        return bias_correction(onnx_model, batches)
 
     def build(
         self,
         onnx_model: Path,
         precision: Precision,
         settings: Build,
-        calibration: Optional[CalibrationCache],
+        recipe: Optional[QuantizationRecipe],
         floats: Collection[str] = (),
     ) -> BuiltEngine:
         """Return an ONNX file that a session turns into kernels at load; what INT8 leaves in float runs in FP32, which
@@ -157,7 +157,7 @@ class OnnxRuntime:
         model = onnx.load(onnx_model)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            result, left = in_precision(onnx_model, model, precision, calibration, floats)
+            result, left = in_precision(onnx_model, model, precision, recipe, floats)
         plan = result.SerializeToString(deterministic=True)
         optimized = _optimized(plan, onnx_model, precision)
         integer = [node for node in optimized.graph.node if node.op_type in INTEGER_KERNELS]
@@ -363,7 +363,7 @@ def in_precision(
     path: Path,
     model: onnx.ModelProto,
     precision: Precision,
-    calibration: Optional[CalibrationCache],
+    recipe: Optional[QuantizationRecipe],
     floats: Collection[str] = (),
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
     """The model of `path`, read as `model`, as a session shall run it, and what of it INT8 leaves in float, with the
@@ -379,17 +379,15 @@ def in_precision(
         from enginewright.graph.fp16 import to_fp16
 
         return to_fp16(model), {}
-    if calibration is None:
+    if recipe is None:
         raise CalibrationMismatch(f"INT8 of {path} needs a calibration cache; run `dvc repro calibrate`")
-    from enginewright.graph.qdq import insert_qdq
-    from enginewright.graph.reasons import left_in_float
+    from enginewright.calibration.quantize import quantize
     from enginewright.runtimes.onnxruntime.prepare import prepared
 
-    ready, scales = prepared(model, calibration)
+    ready, recipe = prepared(model, recipe)
     names = {node.name for node in ready.graph.node}
     kept = [name for name in floats if name in names]
-    left = left_in_float(ready, scales, Placement.onnxruntime, kept)
-    return insert_qdq(ready, scales, Placement.onnxruntime, kept), left
+    return quantize(ready, recipe, Placement.onnxruntime, kept)
 
 
 def _in_float(node: onnx.NodeProto, left: Mapping[str, str]) -> str:

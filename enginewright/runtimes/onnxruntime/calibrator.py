@@ -16,16 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from enginewright.calibration.bias import CORRECTED
-from enginewright.calibration.cache import CalibrationCache, scale_of
+from enginewright.calibration.cache import CalibrationCache, Header, scale_of
+from enginewright.calibration.correction import BiasCorrection
 from enginewright.calibration.histogram import Magnitudes
-from enginewright.calibration.ranges import TensorRange
-from enginewright.config import Calibration, CalibrationAlgorithm
+from enginewright.calibration.ranges import TensorRange, chosen_range
+from enginewright.config import Calibration
 from enginewright.errors import CalibrationMismatch, ModelError
-from enginewright.graph.fold import fold_batch_normalization
+from enginewright.graph.activations import activations, replaces_nan
+from enginewright.graph.bias import watch_rounding
 from enginewright.graph.index import Graph
-from enginewright.graph.placements import needed_tensors
-from enginewright.graph.qdq import quantizable, rounding_error
 from enginewright.graph.values import Values, is_boundless
 from enginewright.runtimes.onnxruntime.simplify import WRONG_FUSIONS
 
@@ -33,11 +32,6 @@ Array = npt.NDArray[Any]
 
 FLOAT_INPUTS = {"tensor(float16)": np.float16, "tensor(double)": np.float64}  # what float32 images are cast to
 NO_IMAGE = "there is no calibration image; set data.calibration_images to at least 1"
-QUANTIZED_BINS = 128  # levels of |x| in INT8
-MOST_CLIPPED = 0.001
-AXES_ARE_AN_INPUT = 18  # the opset from which ReduceMean takes them so
-# thresholds that the entropy search tries over the whole histogram: finer ones change no scale by more than 0.2 %
-CANDIDATES = 512
 
 
 def calibrate(onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration) -> CalibrationCache:
@@ -70,7 +64,7 @@ def calibrate(onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings
             ):  # of an operator whose type ONNX's inference does not know
                 continue
             masks = is_boundless(values) and (tensor in known.infinite or tensor not in known.fed)
-            if masks or (np.isnan(values).any() and _replaces_nan(graph, tensor)):
+            if masks or (np.isnan(values).any() and replaces_nan(graph, tensor)):
                 boundless.add(tensor)
             elif not np.isfinite(values).all():
                 raise CalibrationMismatch(
@@ -83,21 +77,8 @@ def calibrate(onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings
         raise CalibrationMismatch(NO_IMAGE)
     ranged = [tensor for tensor, magnitudes in seen.items() if tensor not in boundless and magnitudes.counts.any()]
     return CalibrationCache(
-        settings.algorithm, {tensor: scale_of(tensor, _range(seen[tensor], settings)) for tensor in ranged}
-    )
-
-
-def _replaces_nan(graph: Graph, tensor: str) -> bool:
-    """Whether the NaN of a tensor end in a Where behind IsNaN: attention whose mask hides a whole row is written so."""
-    readers = graph.consumers(tensor)
-    found = {node.output[0] for node in readers if node.op_type == "IsNaN"}
-    return (
-        bool(found)
-        and not graph.read_elsewhere(tensor)
-        and all(
-            node.op_type == "IsNaN" or (node.op_type == "Where" and node.input[0] in found and node.input[1] != tensor)
-            for node in readers
-        )
+        Header.of(settings.algorithm),
+        {tensor: scale_of(tensor, chosen_range(seen[tensor], settings)) for tensor in ranged},
     )
 
 
@@ -177,13 +158,11 @@ def _run(
         }
 
 
-def bias_shifts(onnx_model: Path, batches: Iterable[Mapping[str, Array]]) -> dict[str, npt.NDArray[np.float32]]:
+def bias_correction(onnx_model: Path, batches: Iterable[Mapping[str, Array]]) -> BiasCorrection:
     """What rounding its weights to INT8 adds to a layer's output on average, one channel at a time
-    (`calibration.bias`).
+    (`enginewright.graph.bias`).
 
-    Beside each layer a second one runs that has the rounding errors for weights and no bias: its mean is the shift,
-    borders and strides included. The mean is over every row and position that the layer gives, however many of them one
-    image has.
+    The mean is over every row and position that the layer gives, however many of them one image has.
 
     Args:
         onnx_model: FP32; layers without a name of their own, and those whose weights are computed in the graph, are
@@ -193,121 +172,21 @@ def bias_shifts(onnx_model: Path, batches: Iterable[Mapping[str, Array]]) -> dic
     Raises:
         CalibrationMismatch: there is no batch.
     """
-    model = fold_batch_normalization(onnx.load(onnx_model))
-    graph = Graph(model)
-    names = Counter(node.name for node in graph.nodes)
-    layers = [node for node in quantizable(model) if node.op_type in CORRECTED and node.name and names[node.name] == 1]
-    watched = {
-        node.name: _watch_errors(model, graph, node)
-        for node in layers
-        if all(graph.constant(name) is not None for name in node.input[1:] if name)
-    }
+    model, watched = watch_rounding(onnx.load(onnx_model))
     sums: dict[str, npt.NDArray[np.float64]] = {}
     counts: Counter[str] = Counter()
     for found in tensor_values(model, [tensor for pair in watched.values() for tensor in pair], batches):
         for name, (mean, shape) in watched.items():
             rows = int(np.prod(found[shape])) // max(int(found[shape][1]), 1)  # of a Conv: images times positions
             if rows:
-                sums[name] = sums.get(name, 0.0) + rows * found[mean].reshape(-1, found[shape][1]).mean(
-                    axis=0, dtype=np.float64
-                )
+                of_batch = found[mean].reshape(-1, found[shape][1]).mean(axis=0, dtype=np.float64)
+                sums[name] = sums.get(name, 0.0) + rows * of_batch
                 counts[name] += rows
     if watched and not sums:
         raise CalibrationMismatch(NO_IMAGE)
-    shifts = {name: (total / counts[name]).astype(np.float32) for name, total in sums.items()}
-    return {
-        name: shift for name, shift in shifts.items() if np.isfinite(shift).all()
-    }  # else the layer reads a mask, and stays in float
-
-
-def _watch_errors(model: onnx.ModelProto, graph: Graph, layer: onnx.NodeProto) -> tuple[str, str]:
-    """Add what computes a layer's output with the rounding errors for weights: the names of its mean, [rows or 1,
-    channels, ...], and of its shape.
-    """
-    weight = graph.constant(layer.input[1])
-    assert weight is not None  # chosen by the caller
-    error = graph.add_constant(
-        graph.unique(f"{layer.input[1]}_error"), rounding_error(layer, weight).astype(weight.dtype)
-    )
-    beside, mean, shape = (graph.unique(f"{layer.output[0]}_{what}") for what in ("error", "error_mean", "error_shape"))
-    attributes = {each.name: onnx.helper.get_attribute_value(each) for each in layer.attribute if each.name != "beta"}
-    model.graph.node.append(onnx.helper.make_node(layer.op_type, [layer.input[0], error], [beside], **attributes))
-    model.graph.node.append(onnx.helper.make_node("Shape", [beside], [shape]))
-    if layer.op_type != "Gemm":
-        average = onnx.helper.make_node("GlobalAveragePool", [beside], [mean])
-    elif next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")) < AXES_ARE_AN_INPUT:
-        average = onnx.helper.make_node("ReduceMean", [beside], [mean], axes=[0])
-    else:
-        average = onnx.helper.make_node(
-            "ReduceMean", [beside, graph.add_constant(graph.unique(f"{mean}_axes"), np.array([0], np.int64))], [mean]
-        )
-    model.graph.node.append(average)
-    return mean, shape
-
-
-def activations(model: onnx.ModelProto) -> list[str]:
-    """The float tensors that want a scale, in the order of the graph: inputs first, then what each node gives.
-
-    They are all that depend on an input; and of what depends on its shape alone, such as a learned query expanded over
-    the batch, or on constants, those that a quantized layer reads.
-    """
-    graph = Graph(model)
-    fed = Values(graph).fed
-    ordered = [value.name for value in model.graph.input if value.name in fed]
-    wanted = fed | needed_tensors(model)
-    ordered += [tensor for node in graph.nodes for tensor in node.output if tensor in wanted]
-    return [
-        tensor
-        for tensor in ordered
-        if graph.element_type(tensor) in (onnx.TensorProto.FLOAT, onnx.TensorProto.UNDEFINED)
-    ]
-
-
-def entropy_range(counts: npt.NDArray[np.int64], edges: npt.NDArray[np.floating[Any]]) -> float:
-    """The amax of least KL divergence between a tensor's magnitudes and their 128 quantized levels.
-
-    Migacz, "8-bit Inference with TensorRT", GTC 2017, in the form of NVIDIA's pytorch-quantization
-    (`calib/histogram.py`): on |x|, and without the bin of zeros, which after Relu would outweigh all others. ONNX
-    Runtime's own search works on x, keeps the zeros and cuts fractions off; efficientnet_lite0 falls to an SQNR of 1 dB
-    with it, against 13 dB (docs/decisions/0008-entropy.md). Beside the slides, at most MOST_CLIPPED of the values lie
-    beyond the threshold: where one value fills a bin (a normalized black background), all the rest clipped onto it
-    costs no divergence, and digits falls to 29 % top-1.
-
-    Args:
-        counts: histogram of |x|, [bins].
-        edges: its edges from 0 to the largest |x|, [bins + 1].
-    """
-    from scipy.stats import entropy
-
-    histogram = counts.astype(np.float64)
-    histogram[0] = histogram[1]
-    largest = int(np.flatnonzero(histogram)[-1]) + 1 if histogram.any() else 0
-    best, width = np.inf, largest
-    first = max(QUANTIZED_BINS, int(np.searchsorted(np.cumsum(counts), (1 - MOST_CLIPPED) * counts.sum())) + 1)
-    for candidate in range(first, largest + 1, max(1, counts.size // CANDIDATES)):
-        reference = histogram[:candidate].copy()
-        reference[-1] += histogram[candidate:].sum()
-        divergence = entropy(reference, _quantized(histogram[:candidate]))
-        if divergence < best:
-            best, width = float(divergence), candidate
-    return float(edges[width])
-
-
-def _quantized(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Counts merged to 128 levels, then spread evenly over the occupied bins of each level."""
-    level = np.arange(counts.size) * QUANTIZED_BINS // counts.size
-    occupied = counts > 0
-    sums = np.bincount(level, weights=counts, minlength=QUANTIZED_BINS)
-    bins = np.bincount(level, weights=occupied, minlength=QUANTIZED_BINS)
-    means = np.divide(sums, bins, out=np.zeros(QUANTIZED_BINS), where=bins > 0)
-    return np.where(occupied, means[level], 0.0)
-
-
-def _range(seen: Magnitudes, settings: Calibration) -> float:
-    """The amax that an algorithm chooses."""
-    if settings.algorithm is CalibrationAlgorithm.entropy:
-        return entropy_range(seen.counts, seen.edges())
-    return seen.amax if settings.algorithm is CalibrationAlgorithm.minmax else seen.percentile(settings.percentile)
+    means = {name: (total / counts[name]).astype(np.float32) for name, total in sums.items()}
+    # What is not finite reads a mask, and stays in float.
+    return BiasCorrection({name: values for name, values in means.items() if np.isfinite(values).all()})
 
 
 def _finite(batches: Iterable[Mapping[str, Array]]) -> Iterator[Mapping[str, Array]]:

@@ -1,25 +1,27 @@
-"""A float model and its calib.cache made ready for INT8 on ONNX Runtime: simplified together, so that they still speak
+"""A float model and its recipe made ready for INT8 on ONNX Runtime: simplified together, so that they still speak
 of the same layers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
-from enginewright.calibration.bias import CORRECTED, Shifts, corrected
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.correction import BiasCorrection
+from enginewright.calibration.recipe import QuantizationRecipe
+from enginewright.graph.bias import CORRECTED, correct_biases
 from enginewright.graph.fold import bias_of
 from enginewright.graph.index import Graph
 from enginewright.graph.reasons import is_quantizable
 from enginewright.runtimes.onnxruntime.simplify import simplified
 
 
-def prepared(model: ModelProto, cache: CalibrationCache) -> tuple[ModelProto, CalibrationCache]:
-    """`simplified(model)`, and the cache for it.
+def prepared(model: ModelProto, recipe: QuantizationRecipe) -> tuple[ModelProto, QuantizationRecipe]:
+    """`simplified(model)`, and the recipe for it.
 
     Simplifying multiplies a constant factor behind a layer into its weights, and the layer's bias correction is to be
     taken times it, too: it is what simplifying makes of the correction, as the difference that it makes to the
@@ -34,12 +36,13 @@ def prepared(model: ModelProto, cache: CalibrationCache) -> tuple[ModelProto, Ca
     """
     result = simplified(model)
     if not _keeps_names(model, result):
-        return model, cache
-    if not cache.shifts:
-        return result, cache
-    exact, lowered = (_biases(simplified(corrected(model, shifts)), cache.shifts) for shifts in ({}, cache.shifts))
-    shifts = {name: _by_channel(exact.get(name, np.zeros(1)) - bias) for name, bias in lowered.items()}
-    return result, replace(cache, shifts=shifts)
+        return model, recipe
+    if recipe.bias_correction is None:
+        return result, recipe
+    layers = recipe.bias_correction.layers
+    exact, lowered = (_biases(simplified(correct_biases(model, each)), layers) for each in ({}, layers))
+    taken = {name: _by_channel(exact.get(name, np.zeros(1)) - bias) for name, bias in lowered.items()}
+    return result, replace(recipe, bias_correction=BiasCorrection(taken))
 
 
 def _keeps_names(model: ModelProto, result: ModelProto) -> bool:
@@ -50,13 +53,13 @@ def _keeps_names(model: ModelProto, result: ModelProto) -> bool:
     )
 
 
-def _biases(model: ModelProto, layers: Shifts) -> dict[str, npt.NDArray[np.float64]]:
+def _biases(model: ModelProto, layers: Collection[str]) -> dict[str, npt.NDArray[np.float64]]:
     graph = Graph(model)
     named = [node for node in graph.nodes if node.op_type in CORRECTED and node.name in layers]
     found = {node.name: bias_of(graph, node) for node in named}
     return {name: bias for name, bias in found.items() if bias is not None}
 
 
-def _by_channel(shift: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def _by_channel(taken: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """[channels], also where a Gemm has a bias for each row, from all of which the same was taken."""
-    return (shift if shift.ndim == 1 else shift.mean(axis=0)).astype(np.float32)
+    return (taken if taken.ndim == 1 else taken.mean(axis=0)).astype(np.float32)

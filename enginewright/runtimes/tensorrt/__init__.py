@@ -14,6 +14,7 @@ from typing import Any, Optional, cast
 import numpy.typing as npt
 
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import RuntimeUnavailable
 from enginewright.runtimes.base import BuiltEngine, Engine, Runtime, Task
@@ -73,7 +74,7 @@ class TensorRt:
         onnx_model: Path,
         precision: Precision,
         settings: Build,
-        calibration: Optional[CalibrationCache],
+        recipe: Optional[QuantizationRecipe],
         floats: Collection[str] = (),
     ) -> BuiltEngine:
         """Build for the GPU that is here, with its timing cache. Raises CalibrationMismatch, ConfigError, ModelError,
@@ -91,7 +92,7 @@ class TensorRt:
             floats=tuple(floats),
             timing_cache=TimingCache(Path(settings.timing_cache), target),
         )
-        return build_engine(import_tensorrt(), job, calibration)
+        return build_engine(import_tensorrt(), job, recipe)
 
     def load(self, engine: Path) -> Engine:
         """Verify the sidecar, then deserialize. Raises StaleArtifact before any device memory is taken,

@@ -16,15 +16,16 @@ from typing import Optional
 import onnx
 from google.protobuf.message import DecodeError
 
-from enginewright.calibration.bias import corrected
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.quantize import Quantized, quantize
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import QUANTIZED, Placement, Precision, PrecisionMode
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError
+from enginewright.graph.bias import correct_biases
 from enginewright.graph.fp16 import to_fp16
 from enginewright.graph.multiplications import multiplications
 from enginewright.graph.names import printable
-from enginewright.graph.qdq import insert_qdq, quantizable
-from enginewright.graph.reasons import left_in_float
+from enginewright.graph.qdq import quantizable, require_scales
 from enginewright.graph.shapes import fold_static_shapes
 from enginewright.runtimes.tensorrt import placing
 from enginewright.runtimes.tensorrt.bindings import Bindings
@@ -91,7 +92,7 @@ def make_plan(
     onnx_model: Path,
     precision: Precision,
     wanted: PrecisionMode,
-    calibration: Optional[CalibrationCache],
+    recipe: Optional[QuantizationRecipe],
     floats: Collection[str] = (),
 ) -> Plan:
     """Decide on the mode and bring the ONNX and the flags in line with it.
@@ -108,35 +109,34 @@ def make_plan(
     flags = tuple(name for name in FLAGS[precision] if hasattr(trt.BuilderFlag, name))
     plan = Plan(mode, model, flags, None, tuple(map(node_name, layers)), chosen=why)
     if precision not in QUANTIZED:
-        calibration = None
-    elif calibration is None:
+        recipe = None
+    elif recipe is None:
         raise CalibrationMismatch(f"an INT8 engine of {onnx_model} needs calib.cache; run `dvc repro calibrate`")
     else:
-        calibration = calibration.renamed(renamed)
+        recipe = recipe.renamed(renamed)
         weights = {weight.name for weight in model.graph.initializer}
         inputs = [
             value.name
             for value in model.graph.input
             if value.name not in weights and value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
         ]
-        calibration.require(inputs, str(onnx_model))
+        require_scales(recipe.scales.scales, inputs, str(onnx_model))
         counted = multiplications(model)
         plan = replace(plan, multiplications={node_name(node): counted.get(node.output[0]) for node in layers})
     parsed = {node.output[0]: node_name(node) for node in model.graph.node if not node.name}
     if mode is PrecisionMode.implicit:
-        if calibration is not None and calibration.shifts:
-            model = corrected(model, calibration.shifts, floats)
-        return replace(
-            plan, model=model, scales=calibration, constrained=tuple(parsed.get(name, name) for name in floats)
-        )
+        if recipe is not None and recipe.bias_correction is not None:
+            model = correct_biases(model, recipe.bias_correction.layers, floats)
+        scales = None if recipe is None else recipe.scales
+        return replace(plan, model=model, scales=scales, constrained=tuple(parsed.get(name, name) for name in floats))
     kept = (
         {}
-        if calibration is None
+        if recipe is None
         else {name: why for name, why in placing.left_in_float(model).items() if name not in floats}
     )
     floats = [*floats, *kept]
-    left = {} if calibration is None else {**left_in_float(model, calibration, Placement.tensorrt, floats), **kept}
-    converted, warned = _explicit(model, precision, calibration, floats, typed="FP16" not in flags)
+    (converted, left), warned = _explicit(model, precision, recipe, floats, typed="FP16" not in flags)
+    left = {**left, **kept}
     reasons = {parsed.get(name, name): reason for name, reason in left.items()}
     return replace(
         plan, model=converted, warnings=warned, left_in_float=reasons, quantized_inputs=_quantized_inputs(converted)
@@ -155,20 +155,22 @@ def _quantized_inputs(model: onnx.ModelProto) -> frozenset[str]:
 def _explicit(
     model: onnx.ModelProto,
     precision: Precision,
-    calibration: Optional[CalibrationCache],
+    recipe: Optional[QuantizationRecipe],
     floats: Collection[str],
     typed: bool,
-) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+) -> tuple[Quantized, tuple[str, ...]]:
     """The model with its precision written into it, and what the converter warned of; `typed`: no flag lets the library
     choose FP16.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        if calibration is not None:
-            model = placing.placed(insert_qdq(model, calibration, Placement.tensorrt, floats), model, calibration)
+        left: dict[str, str] = {}
+        if recipe is not None:
+            quantized, left = quantize(model, recipe, Placement.tensorrt, floats)
+            model = placing.placed(quantized, model, recipe.scales.scales)
         if precision is Precision.fp16 or (precision is Precision.int8_mixed and typed):
             model = to_fp16(model)
-    return model, tuple(fold(" ".join(str(warning.message).split()) for warning in caught))
+    return Quantized(model, left), tuple(fold(" ".join(str(warning.message).split()) for warning in caught))
 
 
 def read_model(path: Path) -> onnx.ModelProto:

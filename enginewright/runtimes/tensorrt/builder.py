@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Optional, cast
 
 import numpy.typing as npt
 
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.cache import CalibrationCache, Header
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import QUANTIZED, Build, Calibration, CalibrationAlgorithm, Precision, PrecisionMode, Profile
 from enginewright.errors import (
     CalibrationMismatch,
@@ -92,7 +93,7 @@ class Session:
         self.builder = builder
 
 
-def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache]) -> BuiltEngine:
+def build_engine(trt: Bindings, job: Job, recipe: Optional[QuantizationRecipe]) -> BuiltEngine:
     """Parse, configure, build, and read what the engine really does.
 
     Where `build.precision_mode` is auto and an INT8 build fails, or gives no layer in INT8, the other ways are tried
@@ -106,15 +107,15 @@ def build_engine(trt: Bindings, job: Job, calibration: Optional[CalibrationCache
         RuntimeUnavailable: the library does not start.
     """
     wanted = job.settings.precision_mode
-    plan = make_plan(trt, job.onnx_model, job.precision, wanted, calibration, job.floats)
+    plan = make_plan(trt, job.onnx_model, job.precision, wanted, recipe, job.floats)
     if wanted is not PrecisionMode.auto or job.precision not in QUANTIZED:
-        return _build(trt, job, plan, calibration)
+        return _build(trt, job, plan, recipe)
     failures: list[str] = []
     for way in ways(read_model(job.onnx_model), plan.mode, supports_implicit(trt), job.floats):
         if failures:
-            plan = make_plan(trt, job.onnx_model, job.precision, way.mode, calibration, (*job.floats, *way.kept))
+            plan = make_plan(trt, job.onnx_model, job.precision, way.mode, recipe, (*job.floats, *way.kept))
         try:
-            built = _build(trt, replace(job, floats=(*job.floats, *way.kept)), plan, calibration)
+            built = _build(trt, replace(job, floats=(*job.floats, *way.kept)), plan, recipe)
         except ModelError as failed:
             if not (failures or isinstance(failed, BuildFailed)):
                 raise  # nothing that another way could mend
@@ -133,8 +134,8 @@ class BuildFailed(ModelError):
     """The library parsed the model and made no engine of it, or one without INT8."""
 
 
-def _build(trt: Bindings, job: Job, plan: Plan, calibration: Optional[CalibrationCache]) -> BuiltEngine:
-    inputs = native_inputs(plan, job.precision, job.settings.input_type, calibration)
+def _build(trt: Bindings, job: Job, plan: Plan, recipe: Optional[QuantizationRecipe]) -> BuiltEngine:
+    inputs = native_inputs(plan, job.precision, job.settings.input_type, recipe)
     session = Session(trt)
     network = parse(session, plan.model, job.onnx_model)
     inputs.apply(trt, network)
@@ -228,7 +229,7 @@ def calibrate(
             )
         shapes = {name: (array.shape,) * 3 for name, array in source.first.items()}
         add_profile(session, config, shapes, calibrates=True)
-        calibrator = as_calibrator(trt, settings.algorithm, source)
+        calibrator = as_calibrator(trt, Header.of(settings.algorithm), source)
         config.int8_calibrator = calibrator
         with follow(trt, config, session.log, f"calibration of {onnx_model.name}"):
             session.builder.build_serialized_network(network, config)
@@ -372,7 +373,7 @@ def _wire_scales(
     if plan.scales is None:
         return None, None
     source = CacheSource(complete(trt, network, plan.scales, plan.constrained), version_stamp(trt.__version__))
-    calibrator = as_calibrator(trt, plan.scales.algorithm, source)
+    calibrator = as_calibrator(trt, plan.scales.header, source)
     config.int8_calibrator = calibrator
     return source, calibrator
 

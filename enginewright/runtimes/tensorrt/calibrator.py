@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 import numpy.typing as npt
 
-from enginewright.calibration.cache import CalibrationCache
-from enginewright.config import CalibrationAlgorithm
+from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.errors import CalibrationMismatch, RuntimeUnavailable
 from enginewright.runtimes.tensorrt.bindings import Bindings
 
@@ -28,9 +27,8 @@ Feeds = Mapping[str, Array]
 # Scales by percentile are handed over as ranges, which is what the MinMax calibrator reads; see PERCENTILE for making
 # them.
 CLASSES = {
-    CalibrationAlgorithm.entropy: "IInt8EntropyCalibrator2",
-    CalibrationAlgorithm.minmax: "IInt8MinMaxCalibrator",
-    CalibrationAlgorithm.percentile: "IInt8MinMaxCalibrator",
+    Header.entropy: "IInt8EntropyCalibrator2",
+    Header.minmax: "IInt8MinMaxCalibrator",
 }
 # Seen with 8.6.0: IInt8LegacyCalibrator writes another format (cut-off and quantile first, no header), which no other
 # calibrator reads.
@@ -176,13 +174,13 @@ def _whole(batches: Iterable[Feeds]) -> Iterator[Feeds]:
         )
 
 
-def as_calibrator(trt: Bindings, algorithm: CalibrationAlgorithm, source: Source) -> tensorrt.IInt8Calibrator:
-    """A calibrator of this library's class for `algorithm` that asks `source`. It must outlive the build.
+def as_calibrator(trt: Bindings, header: Header, source: Source) -> tensorrt.IInt8Calibrator:
+    """A calibrator of this library's class for caches with this header that asks `source`. It must outlive the build.
 
     Raises:
         RuntimeUnavailable: this TensorRT has no calibrators.
     """
-    base = getattr(trt, CLASSES[algorithm], None)
+    base = getattr(trt, CLASSES[header], None)
     if base is None:
         raise RuntimeUnavailable(GONE)
 

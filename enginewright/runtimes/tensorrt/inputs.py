@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import InputType, Precision, PrecisionMode
 from enginewright.graph.names import Names
 from enginewright.runtimes.tensorrt.bindings import Bindings
@@ -55,9 +55,7 @@ class Inputs:
         return {"input_scales": dict(self.scales)} if self.scales else {}
 
 
-def native_inputs(
-    plan: Plan, precision: Precision, wanted: InputType, calibration: Optional[CalibrationCache]
-) -> Inputs:
+def native_inputs(plan: Plan, precision: Precision, wanted: InputType, recipe: Optional[QuantizationRecipe]) -> Inputs:
     """Decide on the inputs' type; with explicit precision, edit `plan.model` accordingly.
 
     `make_plan` has seen to it that calib.cache has a scale for every input of an INT8 engine.
@@ -70,9 +68,7 @@ def native_inputs(
         for value in plan.model.graph.input
         if value.name not in weights and value.type.tensor_type.elem_type == TensorProto.FLOAT
     ]
-    scales = (
-        {name: calibration.scales[name] for name in floats} if precision is not Precision.fp16 and calibration else {}
-    )
+    scales = {name: recipe.scales.scales[name] for name in floats} if precision is not Precision.fp16 and recipe else {}
     implicit = plan.mode is PrecisionMode.implicit
     if not implicit:
         for name in floats:

@@ -6,12 +6,12 @@ What was measured of them is in docs/decisions/0020-precision-mode.md; convoluti
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
-from enginewright.calibration.cache import CalibrationCache
 from enginewright.graph.index import Graph
 from enginewright.graph.names import Names
 from enginewright.runtimes.tensorrt.mode import features
@@ -39,9 +39,9 @@ def left_in_float(model: ModelProto) -> dict[str, str]:
     return dict.fromkeys(features(model).attention, "a product of attention, which TensorRT computes faster in FP16")
 
 
-def placed(quantized: ModelProto, model: ModelProto, cache: CalibrationCache) -> ModelProto:
+def placed(quantized: ModelProto, model: ModelProto, scales: Mapping[str, float]) -> ModelProto:
     """A model with Q/DQ nodes, made of `model`, with those further ones that the choice asks for."""
-    return quantize_sums(quantized, model, cache) if CHOSEN.sums_in_int8 and features(model).attention else quantized
+    return quantize_sums(quantized, model, scales) if CHOSEN.sums_in_int8 and features(model).attention else quantized
 
 
 def residual_sums(model: ModelProto) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ def _ends_branch(graph: Graph, tensor: str) -> bool:
     return False
 
 
-def quantize_sums(model: ModelProto, original: ModelProto, cache: CalibrationCache) -> ModelProto:
+def quantize_sums(model: ModelProto, original: ModelProto, scales: Mapping[str, float]) -> ModelProto:
     """Return a copy of a Q/DQ model with pairs in front of both inputs of each residual sum of the float model that it
     was made from.
     """
@@ -90,8 +90,8 @@ def quantize_sums(model: ModelProto, original: ModelProto, cache: CalibrationCac
         if graph.key(node) not in wanted:
             continue
         for index, tensor in enumerate(node.input):
-            if cache.scales.get(tensor, 0.0) >= float(np.finfo(np.float32).tiny):
-                pair = added.setdefault(tensor, []) or _pair(graph, tensor, cache.scales[tensor])
+            if scales.get(tensor, 0.0) >= float(np.finfo(np.float32).tiny):
+                pair = added.setdefault(tensor, []) or _pair(graph, tensor, scales[tensor])
                 added[tensor] = pair
                 node.input[index] = pair[-1].output[0]
     graph.insert_after_producers(added)

@@ -8,6 +8,7 @@ for tensor (Unnamed Layer* 27) [Matrix Multiply]_output").
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def complete(
                 _follow(trt, bias, makers, scales)
                 if product in products - set(scales) and {bias, result} <= set(scales):
                     scales[product] = scales[result] + scales[bias]
-    return CalibrationCache(cache.algorithm, scales, cache.version)
+    return replace(cache, scales=scales)
 
 
 def _read(layer: Any) -> list[str]:

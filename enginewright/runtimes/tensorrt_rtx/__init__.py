@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from enginewright import manifest
 from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import RuntimeUnavailable, StaleArtifact
 from enginewright.runtimes.base import BuiltEngine, Engine, Runtime, Task
@@ -77,7 +78,7 @@ class TensorRtRtx:
         onnx_model: Path,
         precision: Precision,
         settings: Build,
-        calibration: Optional[CalibrationCache],
+        recipe: Optional[QuantizationRecipe],
         floats: Collection[str] = (),
     ) -> BuiltEngine:
         """Build for `settings.compute_capabilities`. Raises CalibrationMismatch, ConfigError, ModelError,
@@ -94,7 +95,7 @@ class TensorRtRtx:
             floats=tuple(floats),
             inspect=False,
         )
-        return build_engine(import_rtx(), job, calibration)
+        return build_engine(import_rtx(), job, recipe)
 
     def load(self, engine: Path) -> Engine:
         """Verify the sidecar, that this GPU is one of those that the engine was built for, and deserialize. Raises

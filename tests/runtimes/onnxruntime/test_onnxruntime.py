@@ -8,12 +8,14 @@ import onnx
 import pytest
 
 from enginewright import load, manifest
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.cache import CalibrationCache, Header
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision, Profile
 from enginewright.errors import CalibrationMismatch, EngineInputError, ModelError, StaleArtifact
 from enginewright.runtimes.base import BuiltEngine, Task
 from enginewright.runtimes.onnxruntime import RUNTIME, needs_exact_products, open_session, session_options
 from enginewright.target import TargetFingerprint
+from support.calibrated import plain_recipe
 from support.networks import images, residual_network
 
 SETTINGS = Build(profile=Profile(1, 2, 3))
@@ -31,7 +33,7 @@ def build(model: Path, precision: Precision) -> BuiltEngine:
     cache: Optional[CalibrationCache] = None
     if precision in (Precision.int8, Precision.int8_mixed):
         cache = RUNTIME.calibrate(model, [{"input": images()}], Calibration(algorithm=CalibrationAlgorithm.minmax))
-    return RUNTIME.build(model, precision, SETTINGS, cache)
+    return RUNTIME.build(model, precision, SETTINGS, plain_recipe(cache))
 
 
 def sealed(model: Path, precision: Precision, target: Optional[TargetFingerprint] = None) -> Path:
@@ -77,7 +79,7 @@ def test_a_float_fallback_is_named(model: Path) -> None:
     onnx.save(network, model)
     batch = {"input": images(), "one": np.ones(1, np.float32)}
     cache = RUNTIME.calibrate(model, [batch], Calibration(algorithm=CalibrationAlgorithm.minmax))
-    built = RUNTIME.build(model, Precision.int8, SETTINGS, cache)
+    built = RUNTIME.build(model, Precision.int8, SETTINGS, QuantizationRecipe(cache))
     assert built.quantized < built.quantizable
     assert any("Conv_3" in warning and "runs in float" in warning for warning in built.warnings)
 
@@ -112,7 +114,7 @@ def test_a_cache_of_another_model_is_refused(model: Path) -> None:
     cache = RUNTIME.calibrate(model, [{"input": images()}], Calibration(algorithm=CalibrationAlgorithm.minmax))
     onnx.save(residual_network(prefix="other_"), model)
     with pytest.raises(CalibrationMismatch, match="belongs to another model"):
-        RUNTIME.build(model, Precision.int8, SETTINGS, cache)
+        RUNTIME.build(model, Precision.int8, SETTINGS, QuantizationRecipe(cache))
 
 
 def test_a_model_that_cannot_run_is_one_sentence(model: Path) -> None:
@@ -146,11 +148,11 @@ def test_an_old_opset_is_named_as_it_is(here: Path) -> None:
     model = residual_network()
     model.opset_import[0].version = 9
     onnx.save(model, here / "model.onnx")
-    cache = CalibrationCache(CalibrationAlgorithm.minmax, {"input": 0.1})
+    cache = CalibrationCache(Header.minmax, {"input": 0.1})
     with pytest.raises(
         ModelError, match=r"has opset 9, and per-channel Q/DQ needs 13; raise export.opset_version, or convert"
     ):
-        RUNTIME.build(here / "model.onnx", Precision.int8, SETTINGS, cache)
+        RUNTIME.build(here / "model.onnx", Precision.int8, SETTINGS, QuantizationRecipe(cache))
 
 
 def test_a_conversion_that_fails_is_not_blamed_on_the_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

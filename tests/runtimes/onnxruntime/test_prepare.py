@@ -12,9 +12,10 @@ import numpy as np
 import onnx
 import pytest
 
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision
 from enginewright.runtimes.onnxruntime import RUNTIME, in_precision, open_session
-from enginewright.runtimes.onnxruntime.calibrator import bias_shifts, calibrate
+from enginewright.runtimes.onnxruntime.calibrator import bias_correction, calibrate
 from enginewright.runtimes.onnxruntime.prepare import prepared
 from enginewright.runtimes.onnxruntime.simplify import simplified
 from support.operator_net import RELU, Net
@@ -40,19 +41,21 @@ def test_a_factor_behind_a_layer_is_taken_to_its_bias_correction(
     net.read(net.node("Relu", [scaled]))
     model, feeds = net.model(), net.feeds()
     onnx.save(model, path)
-    plain = calibrate(path, [feeds], MINMAX)
-    cache = replace(plain, shifts=bias_shifts(path, [feeds]))
-    ready, scales = prepared(model, cache)
+    plain = QuantizationRecipe(calibrate(path, [feeds], MINMAX))
+    correction = bias_correction(path, [feeds])
+    recipe = replace(plain, bias_correction=correction)
+    ready, found = prepared(model, recipe)
     (name,) = (node.name for node in net.nodes if layer in node.output)
     assert "Mul" not in {node.op_type for node in ready.graph.node}
+    assert found.bias_correction is not None
     np.testing.assert_allclose(
-        scales.shifts[name], cache.shifts[name] * np.array(factor, np.float32), rtol=1e-3, atol=1e-6
+        found.bias_correction.layers[name], correction.layers[name] * np.array(factor, np.float32), rtol=1e-3, atol=1e-6
     )
     (output,) = (value.name for value in model.graph.output)
     exact = simulated(model, feeds)[output]
 
     def judged(corrects: bool) -> float:
-        quantized, _ = in_precision(path, model, Precision.int8, cache if corrects else plain)
+        quantized, _ = in_precision(path, model, Precision.int8, recipe if corrects else plain)
         return sqnr_db(exact, open_session(quantized.SerializeToString()).run([output], feeds)[0])
 
     assert judged(corrects=True) > judged(corrects=False) - 1
@@ -87,7 +90,7 @@ def test_a_layer_that_takes_up_what_stands_behind_it_keeps_its_name(
     onnx.save(model, path)
     (layer,) = (node.name for node in net.nodes if node.op_type in ("MatMul", "Gemm"))
     assert layer in {node.name for node in simplified(model).graph.node}
-    cache = replace(calibrate(path, [feeds], MINMAX), shifts=bias_shifts(path, [feeds]))
-    every = RUNTIME.build(path, Precision.int8, Build(), cache)
-    kept = RUNTIME.build(path, Precision.int8_mixed, Build(), cache, [layer])
+    recipe = QuantizationRecipe(calibrate(path, [feeds], MINMAX), bias_correction(path, [feeds]))
+    every = RUNTIME.build(path, Precision.int8, Build(), recipe)
+    kept = RUNTIME.build(path, Precision.int8_mixed, Build(), recipe, [layer])
     assert (every.quantized, kept.quantized) == (2, 1)

@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from enginewright.benchmark.layers import side_by_side
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, Precision
 from enginewright.runtimes.base import LayerTime
 from enginewright.runtimes.onnxruntime import OnnxRuntime, session_options
@@ -150,7 +151,7 @@ def test_no_node_of_a_real_engine_is_left_without_a_kernel(tmp_path: Path, preci
     onnx.save(residual_network(), str(source))
     runtime = OnnxRuntime()
     cache = runtime.calibrate(source, [{"input": images()}], Calibration())
-    engine.write_bytes(runtime.build(source, precision, Build(), cache).plan)
+    engine.write_bytes(runtime.build(source, precision, Build(), QuantizationRecipe(cache)).plan)
     layers = layer_times(engine, session_options(instruction_sets()), {"input": images(4)}, runs=1)
     traced = [node for layer in layers for node in layer.operations]
     assert {node.name for node in residual_network().graph.node} <= set(traced)

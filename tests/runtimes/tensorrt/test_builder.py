@@ -18,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from runtimes.tensorrt.networks import resnet
 from runtimes.tensorrt.stand_in import Record, stand_in, surface
 
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.cache import CalibrationCache, Header
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, CalibrationAlgorithm, Precision, PrecisionMode, Profile
 from enginewright.errors import CalibrationMismatch, ConfigError, EnginewrightError, ModelError
 from enginewright.graph.multiplications import multiplications
@@ -28,6 +29,7 @@ from enginewright.runtimes.tensorrt.builder import Job, build_engine
 from enginewright.runtimes.tensorrt.scales import complete
 from enginewright.runtimes.tensorrt.timing_cache import TimingCache
 from enginewright.target import TargetFingerprint
+from support.calibrated import plain_recipe
 
 TARGET = TargetFingerprint("NVIDIA H100 80GB HBM3", "9.0", "tensorrt", "8.6.0")
 VERSIONS = ("8.6.0", "10.3.0", "11.4.0")
@@ -40,9 +42,9 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "model.onnx"
 
 
-def scales(algorithm: CalibrationAlgorithm = CalibrationAlgorithm.entropy) -> CalibrationCache:
+def scales(header: Header = Header.entropy) -> CalibrationCache:
     return CalibrationCache(
-        algorithm, {tensor: 0.03 for node in NETWORK.graph.node for tensor in (*node.input, *node.output)}
+        header, {tensor: 0.03 for node in NETWORK.graph.node for tensor in (*node.input, *node.output)}
     )
 
 
@@ -55,7 +57,9 @@ def build(
     cache: Optional[CalibrationCache] = None,
 ) -> BuiltEngine:
     job = Job(model, precision, settings or Build(profile=Profile(1, 2, 4)), TARGET)
-    return build_engine(stand_in(version, record), job, cache or (scales() if precision is Precision.int8 else None))
+    return build_engine(
+        stand_in(version, record), job, plain_recipe(cache or (scales() if precision is Precision.int8 else None))
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,7 +107,7 @@ def test_the_portable_scales_are_taken_without_asking_for_images(
     model: Path, version: str, algorithm: str, base: str
 ) -> None:
     record = Record()
-    build(version, model, Precision.int8, record, cache=scales(CalibrationAlgorithm[algorithm]))
+    build(version, model, Precision.int8, record, cache=scales(Header.of(CalibrationAlgorithm[algorithm])))
     assert (record.calibrator_class, record.batches) == (base, 0)
 
 
@@ -296,7 +300,7 @@ def test_a_layer_without_qdq_inside_a_fused_node_runs_in_float(model: Path) -> N
     job = Job(
         model, Precision.int8_mixed, Build(precision_mode=PrecisionMode.explicit), TARGET, floats=(second, *others)
     )
-    built = build_engine(stand_in("8.6.0", record), job, scales())
+    built = build_engine(stand_in("8.6.0", record), job, QuantizationRecipe(scales()))
     assert built.int8["layers"] == {"int8": 1, "float": 0, "unknown": 0}  # of the layers that INT8 was asked for
     assert built.findings == []
 
@@ -356,7 +360,7 @@ def upsampling(tmp_path: Path) -> Path:
 
 
 def _upsampling_scales() -> CalibrationCache:
-    return CalibrationCache(CalibrationAlgorithm.entropy, dict.fromkeys(("input", "a", "b", "logits"), 0.03))
+    return CalibrationCache(Header.entropy, dict.fromkeys(("input", "a", "b", "logits"), 0.03))
 
 
 def test_a_transposed_convolution_stays_in_fp16_where_no_engine_can_be_built_with_it_in_int8(upsampling: Path) -> None:
@@ -557,7 +561,7 @@ def test_settings_that_a_version_does_not_know_are_refused(
     [
         pytest.param(None, "needs calib.cache; run `dvc repro calibrate`", id="none"),
         pytest.param(
-            CalibrationCache(CalibrationAlgorithm.entropy, {"other": 1.0}),
+            CalibrationCache(Header.entropy, {"other": 1.0}),
             "no scale for .*: it belongs to another model",
             id="another model's",
         ),
@@ -567,7 +571,7 @@ def test_int8_without_scales_that_fit_is_refused(
     model: Path, version: str, cache: Optional[CalibrationCache], says: str
 ) -> None:
     with pytest.raises(CalibrationMismatch, match=says):
-        build_engine(stand_in(version, Record()), Job(model, Precision.int8, Build(), TARGET), cache)
+        build_engine(stand_in(version, Record()), Job(model, Precision.int8, Build(), TARGET), plain_recipe(cache))
 
 
 def test_a_fixed_batch_must_be_the_profile(tmp_path: Path) -> None:
@@ -652,7 +656,7 @@ def test_the_stand_in_has_only_names_that_rtx_has_where_11_has_them_too() -> Non
 
 def _mixed(version: str, model: Path, record: Record, *floats: str) -> BuiltEngine:
     job = Job(model, Precision.int8_mixed, Build(profile=Profile(1, 2, 4)), TARGET, floats=floats)
-    return build_engine(stand_in(version, record), job, scales())
+    return build_engine(stand_in(version, record), job, QuantizationRecipe(scales()))
 
 
 @pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
@@ -727,7 +731,7 @@ def test_nodes_without_names_can_stay_in_float_too(tmp_path: Path, mode: Precisi
         TARGET,
         floats=(first.output[0],),
     )
-    built = build_engine(stand_in("8.6.0", record), job, scales())
+    built = build_engine(stand_in("8.6.0", record), job, QuantizationRecipe(scales()))
     assert built.int8["layers"] == {"int8": 5, "float": 0, "unknown": 0}
     assert (built.quantized, built.warnings, built.findings) == (5, [], [])
     if mode is PrecisionMode.implicit:

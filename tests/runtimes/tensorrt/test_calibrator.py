@@ -15,7 +15,7 @@ import pytest
 from runtimes.tensorrt.networks import resnet
 from runtimes.tensorrt.stand_in import Record, stand_in
 
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.config import Calibration, CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch, RuntimeUnavailable
 from enginewright.runtimes.tensorrt import memory
@@ -128,7 +128,7 @@ def test_every_image_reaches_the_calibrator_of_the_algorithm(
     cache = calibrate(stand_in(version, record), model, batches(12, 4), Calibration(algorithm=algorithm))
     assert seen == list(range(12))
     assert record.calibrator_class == base
-    assert (cache.algorithm, dict(cache.scales)) == (algorithm, {"input": 0.25})
+    assert (cache.header, dict(cache.scales)) == (Header.of(algorithm), {"input": 0.25})
     assert cache.version == {"8.6.0": "8600", "10.3.0": "100300"}[version]
 
 
@@ -198,6 +198,6 @@ def test_tensorrt_11_has_no_calibrators(model: Path) -> None:
 
 
 def test_only_the_header_of_a_finished_cache_changes_with_the_version() -> None:
-    cache = CalibrationCache(CalibrationAlgorithm.minmax, {"a: b": 0.5, "c": 1.5})
+    cache = CalibrationCache(Header.minmax, {"a: b": 0.5, "c": 1.5})
     content = CacheSource(cache, "101303").cache()
     assert content == b"TRT-101303-MinMaxCalibration\na: b: 3f000000\nc: 3fc00000\n"

@@ -16,8 +16,8 @@ from runtimes.tensorrt.networks import resnet
 from runtimes.tensorrt.stand_in import Record, stand_in
 
 from enginewright import manifest
-from enginewright.calibration.cache import CalibrationCache
-from enginewright.config import Build, CalibrationAlgorithm, InputType, Precision, PrecisionMode, Profile
+from enginewright.calibration.cache import CalibrationCache, Header
+from enginewright.config import Build, InputType, Precision, PrecisionMode, Profile
 from enginewright.errors import ConfigError
 from enginewright.feeds import as_input
 from enginewright.runtimes.base import Task, TensorSpec
@@ -29,12 +29,13 @@ from enginewright.runtimes.tensorrt.inputs import native_inputs
 from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
 from enginewright.target import TargetFingerprint
 from support import fake_cuda, fake_tensorrt
+from support.calibrated import plain_recipe
 
 TARGET = TargetFingerprint("NVIDIA H100 80GB HBM3", "9.0", "tensorrt", "8.6.0")
 SCALE = 0.03
 NETWORK = resnet((1,), 4, 8, 10)
 CACHE = CalibrationCache(
-    CalibrationAlgorithm.entropy,
+    Header.entropy,
     {tensor: SCALE for node in NETWORK.graph.node for tensor in (*node.input, *node.output)},
 )
 LINEAR = 1
@@ -67,7 +68,7 @@ def test_the_builder_is_told_the_type_and_the_sidecar_the_scale(
     built = build_engine(
         stand_in(version, record),
         Job(model, Precision[precision], native(), TARGET),
-        CACHE if precision == "int8" else None,
+        plain_recipe(CACHE if precision == "int8" else None),
     )
     assert record.inputs == {"input": wanted}
     assert built.settings.get("input_scales") == scales
@@ -85,8 +86,8 @@ def answers(model: onnx.ModelProto, batch: npt.NDArray[Any]) -> npt.NDArray[np.f
 def plans(model: Path, precision: Precision) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """The explicit model that takes float32, and the one with its native input."""
     trt, cache = stand_in("11.4.0", Record()), CACHE if precision is Precision.int8 else None
-    usual, edited = (make_plan(trt, model, precision, PrecisionMode.explicit, cache) for _ in range(2))
-    native_inputs(edited, precision, InputType.native, cache)
+    usual, edited = (make_plan(trt, model, precision, PrecisionMode.explicit, plain_recipe(cache)) for _ in range(2))
+    native_inputs(edited, precision, InputType.native, plain_recipe(cache))
     onnx.checker.check_model(edited.model, full_check=True)
     return usual.model, edited.model
 
@@ -147,5 +148,5 @@ def test_onnx_runtime_refuses(model: Path) -> None:
 @pytest.mark.skipif(RTX.why_not(Task.build) is not None, reason=str(RTX.why_not(Task.build)))
 @pytest.mark.parametrize(("precision", "products"), [("fp16", 0), ("int8", 6)])
 def test_rtx_builds_it(model: Path, precision: str, products: int) -> None:
-    built = RTX.build(model, Precision[precision], native(), CACHE if precision == "int8" else None)
+    built = RTX.build(model, Precision[precision], native(), plain_recipe(CACHE if precision == "int8" else None))
     assert (built.quantizable, built.quantized) == (6, products)

@@ -12,7 +12,8 @@ import pytest
 from runtimes.tensorrt.networks import resnet
 from runtimes.tensorrt.stand_in import Record, stand_in
 
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.cache import CalibrationCache, Header
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Calibration, CalibrationAlgorithm, Precision, PrecisionMode
 from enginewright.runtimes.tensorrt import placing
 from enginewright.runtimes.tensorrt.build_plan import Plan, make_plan
@@ -40,7 +41,9 @@ def transformer(
 
 def plan(path: Path, cache: CalibrationCache, chosen: Placing) -> Plan:
     with unittest.mock.patch.object(placing, "CHOSEN", chosen):
-        return make_plan(stand_in("8.6.0", Record()), path, Precision.int8, PrecisionMode.auto, cache)
+        return make_plan(
+            stand_in("8.6.0", Record()), path, Precision.int8, PrecisionMode.auto, QuantizationRecipe(cache)
+        )
 
 
 def sqnr(model: onnx.ModelProto, path: Path, name: str) -> float:
@@ -96,17 +99,25 @@ def test_convolutional_networks_know_none_of_it(tmp_path: Path) -> None:
     network = resnet((1,), 4, 8, 10)
     onnx.save(network, tmp_path / "model.onnx")
     cache = CalibrationCache(
-        CalibrationAlgorithm.minmax,
+        Header.minmax,
         {tensor: 0.03 for node in network.graph.node for tensor in (*node.input, *node.output)},
     )
     everything = Placing(products_in_float=True, sums_in_int8=True)
     with unittest.mock.patch.object(placing, "CHOSEN", everything):
         found = make_plan(
-            stand_in("11.4.0", Record()), tmp_path / "model.onnx", Precision.int8, PrecisionMode.explicit, cache
+            stand_in("11.4.0", Record()),
+            tmp_path / "model.onnx",
+            Precision.int8,
+            PrecisionMode.explicit,
+            QuantizationRecipe(cache),
         )
     with unittest.mock.patch.object(placing, "CHOSEN", Placing()):
         plain = make_plan(
-            stand_in("11.4.0", Record()), tmp_path / "model.onnx", Precision.int8, PrecisionMode.explicit, cache
+            stand_in("11.4.0", Record()),
+            tmp_path / "model.onnx",
+            Precision.int8,
+            PrecisionMode.explicit,
+            QuantizationRecipe(cache),
         )
     assert found.model == plain.model
     assert found.left_in_float == {}

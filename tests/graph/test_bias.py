@@ -4,8 +4,7 @@ keep their biases.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,13 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from runtimes.tensorrt.stand_in import Record, stand_in
 
-from enginewright.calibration import bias
-from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.quantize import quantize
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Calibration, CalibrationAlgorithm, Placement, Precision, PrecisionMode
 from enginewright.errors import CalibrationMismatch
+from enginewright.graph.bias import correct_biases
 from enginewright.graph.fold import fold_batch_normalization
-from enginewright.graph.qdq import insert_qdq
-from enginewright.runtimes.onnxruntime.calibrator import bias_shifts, calibrate
+from enginewright.runtimes.onnxruntime.calibrator import bias_correction, calibrate
 from enginewright.runtimes.tensorrt.build_plan import make_plan
 from support.networks import images, residual_network
 
@@ -82,12 +81,13 @@ def feeds() -> dict[str, Array]:
     return {"input": np.random.default_rng(6).normal(size=(64, CHANNELS, 6, 6)).astype(np.float32)}
 
 
-def measured(model: ModelProto, folder: Path) -> CalibrationCache:
+def measured(model: ModelProto, folder: Path) -> tuple[QuantizationRecipe, Mapping[str, Array]]:
     """Its scales and its correction, from `feeds`."""
     path = folder / "measured.onnx"
     onnx.save(model, path)
     scales = calibrate(path, [feeds()], Calibration(algorithm=CalibrationAlgorithm.minmax))
-    return replace(scales, shifts=bias_shifts(path, [feeds()]))
+    correction = bias_correction(path, [feeds()])
+    return QuantizationRecipe(scales, correction), correction.layers
 
 
 def means(model: ModelProto, tensor: str) -> Array:
@@ -117,7 +117,7 @@ def means(model: ModelProto, tensor: str) -> Array:
 def test_the_mean_of_an_int8_layer_is_that_of_the_float_layer_again(
     model: ModelProto, tmp_path: Path, layer: str, other: str
 ) -> None:
-    cache = measured(model, tmp_path)
+    recipe, _ = measured(model, tmp_path)
     source, tensor = {
         "conv": ("positive", "normal" if len(model.graph.node) > 4 else "conv"),
         "gemm": ("flat", "logits"),
@@ -125,9 +125,8 @@ def test_the_mean_of_an_int8_layer_is_that_of_the_float_layer_again(
     exact = means(model, tensor)
 
     def error(corrects: bool) -> float:
-        quantized = insert_qdq(
-            model, replace(cache, shifts=cache.shifts if corrects else {}), Placement.tensorrt, [other]
-        )
+        chosen = recipe if corrects else QuantizationRecipe(recipe.scales)
+        quantized = quantize(model, chosen, Placement.tensorrt, [other]).model
         reader = next(node for node in quantized.graph.node if node.name == layer)
         assert reader.input[0] == f"{source}_dequantized"
         # weights alone are rounded here: of the rounding of what is read the correction knows nothing
@@ -140,83 +139,51 @@ def test_the_mean_of_an_int8_layer_is_that_of_the_float_layer_again(
 
 def test_layers_that_stay_in_float_keep_their_biases(tmp_path: Path) -> None:
     model = depthwise()
-    cache = measured(model, tmp_path)
-    assert set(cache.shifts) == {"conv", "gemm"}
-    kept = bias.corrected(model, cache.shifts, ["conv", "gemm"])
+    _, correction = measured(model, tmp_path)
+    assert set(correction) == {"conv", "gemm"}
+    kept = correct_biases(model, correction, ["conv", "gemm"])
     assert kept.SerializeToString(deterministic=True) == fold_batch_normalization(model).SerializeToString(
         deterministic=True
     )
-    one = bias.corrected(model, cache.shifts, ["conv"])
+    one = correct_biases(model, correction, ["conv"])
     assert np.array_equal(means(one, "conv"), means(model, "conv"))
-    assert np.allclose(means(one, "logits"), means(model, "logits") - cache.shifts["gemm"], atol=1e-5)
+    assert np.allclose(means(one, "logits"), means(model, "logits") - correction["gemm"], atol=1e-5)
 
 
-def test_the_shifts_are_those_of_the_images_and_of_no_scale(tmp_path: Path) -> None:
+def test_the_correction_is_that_of_the_images_and_of_no_scale(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(residual_network(), path)
     batches = [images(8, seed) for seed in range(3)]
-    together = bias_shifts(path, [{"input": np.concatenate(batches)}])
-    apart = bias_shifts(path, [{"input": batch} for batch in batches])
+    together = bias_correction(path, [{"input": np.concatenate(batches)}]).layers
+    apart = bias_correction(path, [{"input": batch} for batch in batches]).layers
     assert list(together) == ["Conv_0", "Conv_1", "Conv_2", "Conv_3", "Gemm_0"]
-    for name, shift in together.items():
-        assert np.allclose(shift, apart[name], atol=1e-6)
-        assert np.abs(shift).max() > 0
+    for name, values in together.items():
+        assert np.allclose(values, apart[name], atol=1e-6)
+        assert np.abs(values).max() > 0
 
 
 def test_without_an_image_there_is_nothing_to_measure(tmp_path: Path) -> None:
     onnx.save(residual_network(), tmp_path / "model.onnx")
     with pytest.raises(CalibrationMismatch, match=r"set data\.calibration_images"):
-        bias_shifts(tmp_path / "model.onnx", [])
-
-
-def test_every_number_comes_back_from_the_file(tmp_path: Path) -> None:
-    shifts = {
-        "/a/Conv": np.random.default_rng(0).normal(size=100).astype(np.float32),
-        "b": np.array([1e-30, 0.1, -3e8], np.float32),
-    }
-    path = tmp_path / bias.FILE
-    path.write_text(bias.to_text(shifts))
-    read = bias.read(path)
-    assert {name: shift.tobytes() for name, shift in read.items()} == {
-        name: shift.tobytes() for name, shift in shifts.items()
-    }
-    assert bias.read(tmp_path / "absent.json") == {}
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        pytest.param("{", "is no bias correction", id="cut"),
-        pytest.param("[1]", "is no bias correction", id="a list"),
-        pytest.param('{"a": ["x"]}', "is no bias correction", id="words"),
-        pytest.param('{"a": [NaN]}', "no list of finite numbers for 'a'", id="nan"),
-        pytest.param('{"a": 1}', "no list of finite numbers for 'a'", id="a number"),
-    ],
-)
-def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str, text: str) -> None:
-    path = tmp_path / bias.FILE
-    path.write_text(content)
-    with pytest.raises(CalibrationMismatch, match=text) as refused:
-        bias.read(path)
-    assert "run `dvc repro calibrate`" in str(refused.value)
+        bias_correction(tmp_path / "model.onnx", [])
 
 
 def test_a_correction_of_another_model_is_refused() -> None:
     model = depthwise()
     with pytest.raises(CalibrationMismatch, match=r"a layer 'cnv' that the model does not have.*'conv'"):
-        bias.corrected(model, {"cnv": np.zeros(CHANNELS, np.float32)})
+        correct_biases(model, {"cnv": np.zeros(CHANNELS, np.float32)})
     with pytest.raises(CalibrationMismatch, match="has 3 channels for 'conv', which has 4"):
-        bias.corrected(model, {"conv": np.zeros(3, np.float32)})
+        correct_biases(model, {"conv": np.zeros(3, np.float32)})
 
 
 @pytest.mark.parametrize(("mode", "version"), [(PrecisionMode.implicit, "8.6.0"), (PrecisionMode.explicit, "11.4.0")])
 def test_tensorrt_is_given_the_corrected_biases(tmp_path: Path, mode: PrecisionMode, version: str) -> None:
     model, path = depthwise(), tmp_path / "model.onnx"
     onnx.save(model, path)
-    cache = measured(model, tmp_path)
+    recipe, correction = measured(model, tmp_path)
 
     def biases(precision: Precision, floats: Collection[str] = ()) -> dict[str, Array]:
-        given = make_plan(stand_in(version, Record()), path, precision, mode, cache, floats).model
+        given = make_plan(stand_in(version, Record()), path, precision, mode, recipe, floats).model
         values = {initializer.name: numpy_helper.to_array(initializer) for initializer in given.graph.initializer}
         return {
             node.name: values[node.input[2]].astype(np.float32)
@@ -230,8 +197,6 @@ def test_tensorrt_is_given_the_corrected_biases(tmp_path: Path, mode: PrecisionM
         1e-6 if mode is PrecisionMode.implicit else 1e-3
     )  # the explicit mixture is in FP16 but for its Q/DQ nodes
     assert (
-        np.abs(exact["conv"] - cache.shifts["conv"] - mixed["conv"]).max()
-        < tolerance
-        < np.abs(cache.shifts["conv"]).max()
+        np.abs(exact["conv"] - correction["conv"] - mixed["conv"]).max() < tolerance < np.abs(correction["conv"]).max()
     )
     assert np.abs(exact["gemm"] - mixed["gemm"]).max() < tolerance

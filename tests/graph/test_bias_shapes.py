@@ -5,7 +5,7 @@ that ONNX allows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from enginewright.calibration.bias import corrected
 from enginewright.config import Calibration, CalibrationAlgorithm, Placement
+from enginewright.graph.bias import correct_biases
 from enginewright.graph.fold import fold_batch_normalization
 from enginewright.graph.qdq import insert_qdq
-from enginewright.runtimes.onnxruntime.calibrator import bias_shifts, calibrate
+from enginewright.runtimes.onnxruntime.calibrator import bias_correction, calibrate
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 CHANNELS = 6
@@ -137,10 +137,11 @@ def test_the_mean_over_all_rows_is_that_of_the_float_layer_again(name: str, tmp_
     model, feeds = form.model(), form.feeds()
     onnx.save(model, path)
     scales = calibrate(path, feeds, Calibration(algorithm=CalibrationAlgorithm.minmax))
-    shifts = bias_shifts(path, feeds)
+    correction = bias_correction(path, feeds).layers
 
     def quantized(corrects: bool) -> Array:
-        found = insert_qdq(model, replace(scales, shifts=shifts if corrects else {}), Placement.tensorrt)
+        lowered = correct_biases(model, correction if corrects else {})
+        found = insert_qdq(lowered, scales.scales, Placement.tensorrt)
         layer = next(node for node in found.graph.node if node.name == "layer")
         layer.input[0] = layer.input[0].removesuffix("_dequantized")  # the weights alone are rounded
         return means(found, feeds)
@@ -166,11 +167,11 @@ def test_layers_that_share_weights_and_biases_get_biases_of_their_own(tmp_path: 
     model.graph.node.append(twin)
     model.graph.output.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, None))
     onnx.save(model, path)
-    shifts = bias_shifts(path, FORMS["Conv 2-D"].feeds())
-    assert set(shifts) == {"layer", "twin"}
-    assert not np.allclose(shifts["layer"], shifts["twin"])
-    found = corrected(model, shifts, ["twin"])
+    correction = bias_correction(path, FORMS["Conv 2-D"].feeds()).layers
+    assert set(correction) == {"layer", "twin"}
+    assert not np.allclose(correction["layer"], correction["twin"])
+    found = correct_biases(model, correction, ["twin"])
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in found.graph.initializer}
     biases = {node.name: stored[node.input[2]] for node in found.graph.node if node.op_type == "Conv"}
-    np.testing.assert_allclose(biases["layer"], normal(CHANNELS) - shifts["layer"], rtol=1e-6)
+    np.testing.assert_allclose(biases["layer"], normal(CHANNELS) - correction["layer"], rtol=1e-6)
     np.testing.assert_array_equal(biases["twin"], normal(CHANNELS))
