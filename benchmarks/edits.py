@@ -192,7 +192,7 @@ def _image_faults() -> Iterator[str]:
 
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()):
         folders = {set_: Path(name) / set_ for set_ in FOLDERS}
-        prepare(open_source(params.data.source, Path(params.data.root)), params.data, params.seed, folders, output)
+        prepare(open_source(params.data), params.data, params.seed, folders, output)
         for set_, folder in folders.items():
             for file in folder.iterdir():
                 if file.read_bytes() != (FOLDERS[set_] / file.name).read_bytes():

@@ -73,7 +73,17 @@ class Registry(Generic[T]):
 
 # Names only: whoever reads the configuration imports none of what they stand for. Literals, because the import graph is
 # read off the source (enginewright/toolchain/imports.py).
-RECIPES: Registry[object] = Registry("recipes", {"crop": "enginewright.data.recipes.crop:RECIPE"})
+RECIPES: Registry[object] = Registry("recipes", {"crop": "enginewright.data.recipes.crop:Crop"})
+SOURCES: Registry[object] = Registry(
+    "sources",
+    {
+        "digits": "enginewright.data.sources.digits:digits",
+        "digit_strokes": "enginewright.data.sources.digit_strokes:digit_strokes",
+        "fashion_mnist": "enginewright.data.sources.fashion_mnist:fashion_mnist",
+        "photographs": "enginewright.data.sources.photographs:photographs",
+        "image_folder": "enginewright.data.sources.image_folder:image_folder",
+    },
+)
 TASKS: Registry[object] = Registry(
     "tasks",
     {

@@ -18,13 +18,13 @@ def prepare_data(stage: Stage) -> Metrics:
     """The same bytes for the same source, seed and settings."""
     data, seed = stage.params.data, stage.params.seed
     # only what decides every set: the training set must not change with the number of calibration images
-    origin = {"source": data.source.name, "root": data.root, "seed": seed}
+    origin = {"source": data.source, "root": data.root, "seed": seed}
 
     def output(artifact: Path, settings: dict[str, Any]) -> AbstractContextManager[Path]:
         settings.update(origin)
         return stage.output(artifact, settings=settings)
 
-    source = open_source(data.source, Path(data.root))
+    source = open_source(data, stage.paths.root)
     for note in source.notes:
         print(f"prepare_data: {note}")
     folders = {

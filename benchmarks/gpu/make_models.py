@@ -23,7 +23,7 @@ import numpy.typing as npt
 from benchmarks.gpu import resnet50
 from enginewright import manifest
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.config import Calibration, CalibrationAlgorithm, ChannelOrder, DataSource, Preprocessing, RuntimeName
+from enginewright.config import Calibration, CalibrationAlgorithm, ChannelOrder, Data, Preprocessing, RuntimeName
 from enginewright.data.preprocessing import cropped, to_input
 from enginewright.data.sources import open_source
 from enginewright.layout import Layout
@@ -41,9 +41,7 @@ IMAGENET = Preprocessing(
 
 def photographs(held_out: bool, count: int) -> npt.NDArray[np.uint8]:
     """[count, 224, 224, 3] crops of real photographs; no scene is in both sets."""
-    samples = [
-        sample for sample in open_source(DataSource.photographs, Path()).samples() if sample.held_out is held_out
-    ]
+    samples = [sample for sample in open_source(Data(source="photographs")).samples() if sample.held_out is held_out]
     chosen = [samples[index] for index in np.linspace(0, len(samples) - 1, count).astype(int)]
     return np.stack([cropped(sample.load(), IMAGENET, sample.name)[0] for sample in chosen])
 

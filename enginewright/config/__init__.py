@@ -14,7 +14,6 @@ from enginewright.config.choices import (
     QUANTIZED as QUANTIZED,
     CalibrationAlgorithm as CalibrationAlgorithm,
     ChannelOrder as ChannelOrder,
-    DataSource as DataSource,
     Driver as Driver,
     GateMode as GateMode,
     InputType as InputType,

@@ -84,16 +84,6 @@ class CalibrationAlgorithm(Enum):
     percentile = "percentile"
 
 
-class DataSource(Enum):
-    """Where labelled images come from; `enginewright.data.sources` has one function for each."""
-
-    digits = "digits"
-    digit_strokes = "digit_strokes"
-    fashion_mnist = "fashion_mnist"
-    photographs = "photographs"
-    image_folder = "image_folder"
-
-
 class Selection(Enum):
     """How calibration images are picked from their pool."""
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Optional
 
-from enginewright.config.choices import ChannelOrder, DataSource, Layout, Selection
+from enginewright.config.choices import ChannelOrder, Layout, Selection
 from enginewright.config.setting import setting
-from enginewright.registry import RECIPES
+from enginewright.registry import RECIPES, SOURCES
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Preprocessing:
 class Data:
     """Disjoint training, calibration, sensitivity and validation images."""
 
-    source: DataSource = setting(DataSource.digits, help="where the images come from")
+    source: str = setting("digits", choices=SOURCES, help="where the images come from")
     root: str = setting("data/digits", help="the folder that holds the source; DVC hashes it")
     train_images: int = setting(2700, minimum=0, help="none are needed where the weights are your own")
     calibration_pool: int = setting(

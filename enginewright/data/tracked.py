@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from enginewright.errors import DataError
 
@@ -15,13 +15,14 @@ Seen = Callable[
 ]  # folder, its folders, its files -> those that DVC hashes
 
 
-def seen_by_dvc() -> Seen:
-    """A function that says which entries of a folder DVC hashes, by the .dvcignore files of the repository around the
-    current folder.
+def seen_by_dvc(project: Path) -> Seen:
+    """Return what says which entries of a folder DVC hashes, by the .dvcignore files of the repository around a
+    project.
 
     DVC's own filter answers. Where no repository is, nothing is ignored.
     """
-    root = next((folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / ".dvc").is_dir()), None)
+    start = Path(os.path.abspath(project))
+    root = next((folder for folder in (start, *start.parents) if (folder / ".dvc").is_dir()), None)
     ignore = _filter(root) if root else None
 
     def seen(folder: Path, folders: Sequence[str], files: Sequence[str]) -> tuple[set[str], set[str]]:
@@ -45,10 +46,10 @@ def _filter(root: Path) -> Any:
         return DvcIgnoreFilter(LocalFileSystem(), str(root))
 
 
-def require_seen(folder: Path, files: Iterable[str], seen: Optional[Seen] = None) -> None:
+def require_seen(folder: Path, files: Iterable[str], seen: Seen) -> None:
     """Raise DataError naming the first of these files of a folder that DVC does not hash."""
     names = sorted(files)
-    hidden = [name for name in names if name not in (seen or seen_by_dvc())(folder, [], names)[1]]
+    hidden = [name for name in names if name not in seen(folder, [], names)[1]]
     if hidden:
         raise DataError(unseen(folder / hidden[0]))
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from enginewright import manifest
-from enginewright.config import ChannelOrder, Data, DataSource, Preprocessing, Selection
+from enginewright.config import ChannelOrder, Data, Preprocessing, Selection
 from enginewright.data import ImageSet
 from enginewright.data.preparation import prepare
 from enginewright.data.samples import UNLABELLED, Sample, Source
@@ -43,9 +43,7 @@ def settings(**changes: Any) -> Data:
         "validation_images": 8,
         "selection": Selection.stratified,
     }
-    return Data(
-        source=DataSource.image_folder, root="images", preprocessing=Preprocessing(crop=[6, 6]), **{**values, **changes}
-    )
+    return Data(source="image_folder", root="images", preprocessing=Preprocessing(crop=[6, 6]), **{**values, **changes})
 
 
 def write(path: Path, seed: int) -> None:
@@ -63,9 +61,7 @@ def images(here: Path) -> Path:
 
 
 def run(data: Data, out: str = "out", seed: int = 0) -> dict[str, Any]:
-    return prepare(
-        open_source(data.source, Path(data.root)), data, seed, {name: Path(out) / name for name in SETS}, output
-    )
+    return prepare(open_source(data), data, seed, {name: Path(out) / name for name in SETS}, output)
 
 
 def digest(folder: Path) -> str:

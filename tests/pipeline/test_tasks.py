@@ -12,7 +12,7 @@ import onnx
 import pandas as pd
 import pytest
 
-from enginewright.data.sources import STROKE
+from enginewright.data.sources.digit_strokes import STROKE
 from support.project import Project, checkout, stages
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("tasks")]

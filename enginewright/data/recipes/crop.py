@@ -41,6 +41,3 @@ class Crop:
                 f" ({', '.join(inputs)}); choose a recipe that makes them all"
             )
         return {inputs[0]: to_input(stored[IMAGES], self._preprocessing)}
-
-
-RECIPE = Crop

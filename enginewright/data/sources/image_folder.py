@@ -1,6 +1,4 @@
-"""Image files in a folder of the user's: which of them are images, what classes they are of, and that DVC sees every
-one of them.
-"""
+"""The source `image_folder`: which files of a folder are images, of what classes, and that DVC sees every one."""
 
 from __future__ import annotations
 
@@ -13,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from enginewright.config import Data
 from enginewright.data.samples import UNLABELLED, Sample, Source
 from enginewright.data.tracked import Seen, seen_by_dvc, unseen
 from enginewright.errors import DataError
@@ -21,7 +20,7 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif
 MOST_NAMED = 3
 
 
-def image_folder(root: Path) -> Source:
+def image_folder(data: Data, project: Path) -> Source:
     """A folder of image files. With sub-folders, their sorted names are the classes (as torchvision's ImageFolder);
     without, it is unlabelled.
 
@@ -32,11 +31,12 @@ def image_folder(root: Path) -> Source:
         DataError: naming what DVC would not see or follow, what cannot be read, and images beside sub-folders of
             images.
     """
+    root = project / data.root
     if not root.is_dir():
         raise DataError(
             f"data.root {root} is no folder; give one that holds images, or a sub-folder of images for each class"
         )
-    survey, seen = _Survey(), seen_by_dvc()
+    survey, seen = _Survey(), seen_by_dvc(project)
     loose, files = survey.look(root, seen, deep=False), {}
     for name in _listed(root).folders:
         images_before, files_before = survey.images, survey.seen_files
