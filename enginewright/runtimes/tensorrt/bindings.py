@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from enginewright.errors import RuntimeUnavailable
@@ -75,7 +77,7 @@ def import_bindings(package: str, install: str, repair: str) -> Bindings:
         module = importlib.import_module(package)
     except ImportError as fault:
         if fault.name == package:
-            raise RuntimeUnavailable(f"the Python package {package} is not installed; {install}") from None
+            raise RuntimeUnavailable(_missing(package, install)) from None
         raise RuntimeUnavailable(
             f"the Python package {package} is installed and does not import ({fault}); {repair}"
         ) from None
@@ -86,6 +88,18 @@ def import_bindings(package: str, install: str, repair: str) -> Bindings:
     if getattr(module, "Builder", None) is None:  # tensorrt-stubs alone leaves an empty namespace package behind
         raise RuntimeUnavailable(f"the Python package {package} is not installed, only its type stubs; {install}")
     return cast(Bindings, module)
+
+
+def _missing(package: str, install: str) -> str:
+    """JetPack's bindings belong to the system's Python, and a virtual environment sees them only if it was made so."""
+    for prefix in (Path(sys.base_prefix), Path("/usr")):
+        for folder in sorted(prefix.glob("lib/python3*/*-packages")):
+            if sys.prefix != sys.base_prefix and (folder / package / "__init__.py").is_file():
+                return (
+                    f"the Python package {package} is not in this environment but in {folder}; make the environment"
+                    f" with `{folder.parent.name} -m venv --system-site-packages`"
+                )
+    return f"the Python package {package} is not installed; {install}"
 
 
 def version_stamp(version: str) -> str:
