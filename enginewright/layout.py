@@ -26,6 +26,11 @@ class Layout:
         return self.root / ARTIFACTS
 
     @property
+    def cache(self) -> Path:
+        """What may be lost: no DVC out, as DVC removes these before a stage runs."""
+        return self.root / ".cache"
+
+    @property
     def target(self) -> Path:
         """Written by probe_target, read by what builds and what measures."""
         return self.artifacts / "target/target.json"
@@ -138,10 +143,6 @@ class Layout:
         """The engine of a precision; its file name is the runtime's."""
         return self.engines / precision / file_name
 
-    def build_record(self, precision: str) -> Path:
-        """Why there is no engine of a precision; only where there is none."""
-        return self.engine(precision, "build.json")
-
     def file(self, name: str) -> Path:
         """A file that the configuration names, relative to the project."""
         return self.root / name
@@ -156,6 +157,7 @@ class Layout:
 
 
 MAKERS = {
+    "toolchain": "check_toolchain",
     "target": "probe_target",
     "data": "prepare_data",
     "reference": "train_reference",
@@ -199,7 +201,7 @@ def stage_of(path: Path) -> Optional[str]:
 _OF_ANY = Layout()
 SEALED = (
     *(f"{ARTIFACTS}/data/*/{name}" for name in ("images.npy", "labels.csv", "classes.json", "targets.npy")),
-    *(f"{ARTIFACTS}/engines/*/{name}" for name in ("engine.*", "build.json", "reference.onnx")),
+    f"{ARTIFACTS}/engines/*/engine.*",
     *(
         path.as_posix()
         for path in (

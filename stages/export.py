@@ -1,7 +1,5 @@
 """export: PyTorch to one ONNX file with a dynamic batch, compared with PyTorch on 1, 2 and 7 calibration images."""
 
-from pathlib import Path
-
 from enginewright.data import Feeding, ImageSet
 from enginewright.feeds import FloatInput
 from enginewright.importers.pytorch import BATCHES, compare, metrics, require_equal, require_task, to_onnx
@@ -21,14 +19,14 @@ def export(stage: Stage) -> None:
     feeding = Feeding(ImageSet.open(stage.paths.calibration_images), stage.params.data.preprocessing)
     fed = next(feeding.batches([FloatInput(interface.input_name)], max(BATCHES)), None)
     images = fed[interface.input_name] if fed else None
-    with watching(interface, stage_reads=True):  # what `forward` imports counts too
-        model = load_model(interface)
+    with watching(interface, stage.paths, stage_reads=True):  # what `forward` imports counts too
+        model = load_model(interface, stage.paths)
         require_task(model, interface)
         exported = to_onnx(model, interface, settings)
         comparison = compare(model, exported, interface, stage.params.seed, images=images, tolerance=settings.tolerance)
     stage.write_metrics(metrics(exported, comparison))
     require_equal(comparison, interface, settings.tolerance)
-    inputs = [Path(interface.code), Path(interface.weights)]
+    inputs = [stage.paths.file(interface.code), stage.paths.file(interface.weights)]
     found = Interface.from_onnx(onnx.load_from_string(exported)).with_batch()
     usage = Usage(found, feeding.preprocessing.to_dict(), feeding.images.classes)
     origin = {"opset_version": settings.opset_version}

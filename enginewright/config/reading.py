@@ -29,8 +29,8 @@ def read(path: Path = PARAMS_FILE) -> Params:
         loaded = OmegaConf.load(path)
     except FileNotFoundError:
         raise ConfigError(
-            f"{path} does not exist in {Path.cwd()}; run from the project's root, or write it with `enginewright"
-            " configure`"
+            f"{path} does not exist in {path.absolute().parent}; run from the project's root, or write it with"
+            " `enginewright configure`"
         ) from None
     except YAMLError as fault:
         raise ConfigError(

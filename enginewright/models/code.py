@@ -39,39 +39,38 @@ _inside: dict[
 
 
 @contextlib.contextmanager
-def watching(model: Model, stage_reads: bool = False) -> Iterator[None]:
+def watching(model: Model, project: Layout, stage_reads: bool = False) -> Iterator[None]:
     """Run model code in this block; at its end, look at what was imported and read.
 
     Args:
         model: its `code` and `weights` may be read.
+        project: what they are relative to.
         stage_reads: code of ours runs in the block too, and may import modules of ours and read artifacts.
 
     Raises:
         ModelError: naming the first module or file that DVC does not see.
     """
-    root, entered = Path.cwd(), frozenset(sys.modules)
+    root, entered = project.root.absolute(), frozenset(sys.modules)
     try:
-        with recording(Path(model.code)) as opened:
+        with recording(project.file(model.code)) as opened:
             yield
     finally:
         _inside.setdefault(root, set()).update(sys.modules.keys() - entered)
-    _require_known_modules(model, root)
+    _require_known_modules(model, project)
     _require_known_modules_of_ours(model, opened.imported if stage_reads else sys.modules.keys() - entered)
-    _require_known_files(model, root, opened, stage_reads)
+    _require_known_files(model, project, opened, stage_reads)
 
 
-def is_installed(path: Path) -> bool:
+def is_installed(path: Path, root: Path) -> bool:
     """Whether a file is of Python itself or of an installed package, which have versions; an editable install is a
-    folder of the user's.
+    folder of the user's, and so is a folder of the project (`root`) that is called site-packages.
     """
     if any(folder in path.parents for folder in _folders_of_packages()):
         return True
     if not set(INSTALLED) & set(path.parts):
         return False
-    vendored = Path.cwd().resolve() in path.parents and not any(
-        (folder / "pyvenv.cfg").is_file() for folder in path.parents
-    )
-    return not vendored  # a folder of the project that is called site-packages has no versions
+    vendored = root.resolve() in path.parents and not any((folder / "pyvenv.cfg").is_file() for folder in path.parents)
+    return not vendored  # it has no versions
 
 
 @lru_cache(maxsize=1)
@@ -91,9 +90,9 @@ def is_ours(path: Path) -> bool:
     return PACKAGE in path.parents
 
 
-def shown(path: Path, root: Optional[Path] = None) -> str:
+def shown(path: Path, root: Path) -> str:
     """Relative to the project where it lies in it."""
-    root = (root or Path.cwd()).resolve()
+    root = root.resolve()
     return path.relative_to(root).as_posix() if root in path.parents else str(path)
 
 
@@ -119,11 +118,11 @@ def _require_known_modules_of_ours(model: Model, imported: Iterable[str]) -> Non
             )
 
 
-def _require_known_modules(model: Model, root: Path) -> None:
-    code = Path(model.code).resolve()
+def _require_known_modules(model: Model, project: Layout) -> None:
+    code, root = project.file(model.code).resolve(), project.root.absolute()
     for name in sorted(_inside[root] & sys.modules.keys()):
         file = _file_of(sys.modules[name])
-        if file is None or file == code or is_installed(file) or is_ours(file):
+        if file is None or file == code or is_installed(file, root) or is_ours(file):
             continue
         if file in _files_of_others(root):  # the stage's own script under a second name
             continue
@@ -133,13 +132,18 @@ def _require_known_modules(model: Model, root: Path) -> None:
         raise ModelError(_sentence(model, "imports", shown(file, root), remedy))
 
 
-def _require_known_files(model: Model, root: Path, opened: Opened, stage_reads: bool) -> None:
-    known = {Path(model.code).resolve(), Path(model.weights).resolve()}
-    ours = [PACKAGE, *([Layout(root).artifacts.resolve()] if stage_reads else [])]
+def _require_known_files(model: Model, project: Layout, opened: Opened, stage_reads: bool) -> None:
+    known, root = _known(model, project), project.root.absolute()
+    ours = [PACKAGE, *([project.artifacts.resolve()] if stage_reads else [])]
     for name in opened.read:
         path = Path(name)
         real = path.resolve()
-        if real in known or not real.is_file() or is_installed(real) or any(folder in real.parents for folder in ours):
+        if (
+            real in known
+            or not real.is_file()
+            or is_installed(real, root)
+            or any(folder in real.parents for folder in ours)
+        ):
             continue
         if root not in path.parents and real.suffix not in CODE_SUFFIXES and _is_of_the_machine(real, root.resolve()):
             continue
@@ -152,6 +156,10 @@ def _require_known_files(model: Model, root: Path, opened: Opened, stage_reads: 
                     "put what it holds into that file, into the weights, or into model.arguments",
                 )
             )
+
+
+def _known(model: Model, project: Layout) -> set[Path]:
+    return {project.file(model.code).resolve(), project.file(model.weights).resolve()}
 
 
 def _is_of_the_machine(path: Path, root: Path) -> bool:
@@ -195,19 +203,19 @@ def refuse_factories_in_arguments(arguments: Any, where: str = "model.arguments"
             refuse_factories_in_arguments(value, f"{where}[{index}]")
 
 
-def refuse_files_in_arguments(model: Model, arguments: Any, where: str = "model.arguments") -> None:
+def refuse_files_in_arguments(model: Model, project: Layout, arguments: Any, where: str = "model.arguments") -> None:
     """Raise ModelError where an argument names a file: a library that opens it without Python (TorchScript,
     safetensors) would not be noticed.
     """
     if isinstance(arguments, dict):
         for key, value in arguments.items():
-            refuse_files_in_arguments(model, value, f"{where}.{key}")
+            refuse_files_in_arguments(model, project, value, f"{where}.{key}")
     elif isinstance(arguments, (list, tuple)):
         for index, value in enumerate(arguments):
-            refuse_files_in_arguments(model, value, f"{where}[{index}]")
-    elif isinstance(arguments, str) and os.path.isfile(arguments):
-        real = Path(arguments).resolve()
-        if real not in {Path(model.code).resolve(), Path(model.weights).resolve()} and not is_installed(real):
+            refuse_files_in_arguments(model, project, value, f"{where}[{index}]")
+    elif isinstance(arguments, str) and os.path.isfile(project.file(arguments)):
+        real = project.file(arguments).resolve()
+        if real not in _known(model, project) and not is_installed(real, project.root):
             remedy = "put what it holds into model.code, into the weights, or into model.arguments"
             raise ModelError(
                 f"{where} names the file {arguments}, which DVC does not see, so a change of it would rerun nothing;"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Optional, cast
 from enginewright import manifest
 from enginewright.config import Model
 from enginewright.errors import ModelError
-from enginewright.layout import Layout
+from enginewright.layout import Layout, stage_of
 from enginewright.models import code
 
 if TYPE_CHECKING:
@@ -27,19 +27,19 @@ WRAPPERS = (
 )  # keys under which Lightning, timm and the PyTorch tutorials nest the state dict
 
 
-def load_model(model: Model) -> nn.Module:
+def load_model(model: Model, project: Layout) -> nn.Module:
     """Make the model, load its weights, and set it to eval mode, on the CPU.
 
     Raises:
         ModelError: the factory cannot be imported or called, or the weights are missing, damaged, or of another model.
         StaleArtifact: weights that the pipeline made were changed since.
     """
-    network = make_model(model)
-    load_weights(network, Path(model.weights), model)
+    network = make_model(model, project)
+    load_weights(network, project.file(model.weights), model)
     return network.eval()
 
 
-def make_model(model: Model) -> nn.Module:
+def make_model(model: Model, project: Layout) -> nn.Module:
     """Call the factory `model._target_` with `model.arguments`; modules of the project's own folder can be imported.
 
     Raises:
@@ -49,9 +49,9 @@ def make_model(model: Model) -> nn.Module:
     from torch import nn
 
     code.refuse_factories_in_arguments(model.arguments)
-    code.refuse_files_in_arguments(model, model.arguments)
-    factory = find_factory(model)
-    with code.watching(model):
+    code.refuse_files_in_arguments(model, project, model.arguments)
+    factory = find_factory(model, project)
+    with code.watching(model, project):
         try:
             network = factory(**copy.deepcopy(dict(model.arguments)))
         except (TypeError, ValueError) as fault:
@@ -66,34 +66,35 @@ def make_model(model: Model) -> nn.Module:
     return network
 
 
-def find_factory(model: Model) -> Callable[..., Any]:
+def find_factory(model: Model, project: Layout) -> Callable[..., Any]:
     """Import the factory. Raises ModelError if its path leads nowhere, to no callable, or to code that DVC does not
     see.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import get_object
 
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # a stage script has stages/ there, not the project's root
-    with code.watching(model):
+    root = os.path.abspath(project.root)
+    if root not in sys.path:
+        sys.path.insert(0, root)  # a stage script has stages/ there, not the project's root
+    with code.watching(model, project):
         try:
             factory = get_object(model._target_)
         except (ImportError, ValueError, AttributeError, InstantiationException) as fault:
             raise ModelError(
                 f"model._target_ {model._target_} cannot be imported ({_line(fault)}); give package.module.factory as"
-                f" seen from {Path.cwd()}"
+                f" seen from {root}"
             ) from None
         if not callable(factory):
             raise ModelError(
                 f"model._target_ {model._target_} is a {type(factory).__name__}, not a class or function that returns a"
                 " torch.nn.Module"
             )
-        _require_code(factory, model)  # first, as its sentence is the simpler one
+        _require_code(factory, model, project)  # first, as its sentence is the simpler one
     return cast("Callable[..., Any]", factory)
 
 
-def _require_code(factory: Callable[..., Any], model: Model) -> None:
-    source, named = _source_of(factory, model), Path(model.code).resolve()
+def _require_code(factory: Callable[..., Any], model: Model, project: Layout) -> None:
+    source, named, root = _source_of(factory, model), project.file(model.code).resolve(), project.root.resolve()
     if source == named:
         return
     if source is None or code.is_standard(source):
@@ -101,11 +102,11 @@ def _require_code(factory: Callable[..., Any], model: Model) -> None:
             f"model._target_ {model._target_} is of Python's own library and makes no model; name a class or function"
             f" of {model.code}"
         )
-    shadowed = code.is_installed(source) and source.stem == named.stem and named.is_file()
-    inside = Path.cwd().resolve() in source.parents and not code.is_installed(source)
-    if not (code.is_installed(source) or code.is_ours(source)) or inside or shadowed:
+    shadowed = code.is_installed(source, root) and source.stem == named.stem and named.is_file()
+    inside = root in source.parents and not code.is_installed(source, root)
+    if not (code.is_installed(source, root) or code.is_ours(source)) or inside or shadowed:
         raise ModelError(
-            f"model.code is {model.code}, and model._target_ {model._target_} lives in {code.shown(source)}; "
+            f"model.code is {model.code}, and model._target_ {model._target_} lives in {code.shown(source, root)}; "
             "set model.code to that file, else DVC would not see its changes"
         )
 
@@ -131,7 +132,7 @@ def load_weights(network: nn.Module, weights: Path, model: Model) -> None:
         ModelError: the file is missing or damaged, or its keys or shapes are not the model's, naming the first of them.
         StaleArtifact: weights that the pipeline made were changed since.
     """
-    if Layout().reference_weights.parent.absolute() in weights.absolute().parents and weights.exists():
+    if stage_of(weights) == "train_reference" and weights.exists():
         manifest.verify(weights)
     elif manifest.sidecar(weights).exists() and weights.exists():  # made by a pipeline, and carried here
         manifest.verify_alone(weights)

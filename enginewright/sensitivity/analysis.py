@@ -71,6 +71,18 @@ def analyze(
     return whole, table
 
 
+def metrics(variants: Variants, whole: Figures, table: pd.DataFrame) -> dict[str, Any]:
+    """What `dvc metrics show` has of an analysis."""
+    shown = (variants.task.metric, AGREEMENT, "sqnr_db")
+    return {
+        "layers": len(variants.layers),
+        "blocks": len(table),
+        "noise_of_all": noise_of(whole),
+        "share_of_noise_of_first": float(table["share_of_noise"].iloc[0]),
+        **{f"int8_{name}": whole[name] for name in shown if name in whole},
+    }
+
+
 def noise_of(figures: Figures) -> float:
     """Quantization noise over signal, as power: 10^(-SQNR / 10); 0 where the outputs are FP32's."""
     return float(10 ** (-figures["sqnr_db"] / 10)) if "sqnr_db" in figures else 0.0

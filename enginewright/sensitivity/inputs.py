@@ -18,7 +18,7 @@ from enginewright.calibration.recipe import read_recipe, recipe_files
 from enginewright.data import ImageSet
 from enginewright.layout import Layout
 from enginewright.runtimes.checked import require_checked
-from enginewright.sensitivity.journal import FOLDER, Journal
+from enginewright.sensitivity.journal import Journal
 from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.sensitivity.variants import Variants
 from enginewright.stage import Stage
@@ -100,7 +100,9 @@ def open_variants(stage: Stage, rehearsal: Optional[Rehearsal] = None) -> tuple[
     ]
     rest += [manifest.sha256(path) for path in inputs(images, paths)]
     journal = Journal(
-        FOLDER / f"{hashlib.sha256(chr(10).join([*rest, *_measured_with()]).encode()).hexdigest()[:32]}.jsonl"
+        paths.cache
+        / "sensitivity"
+        / f"{hashlib.sha256(chr(10).join([*rest, *_measured_with()]).encode()).hexdigest()[:32]}.jsonl"
     )
     if len(journal):
         print(f"{stage.name}: goes on after {len(journal)} models that an interrupted run measured", flush=True)

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-FOLDER = Path(".cache/sensitivity")  # no DVC out: DVC removes these before a stage runs
-
 
 class Journal:
     """A file with a line for each measured model, appended at once. `finish` removes it: what is done is in the stage's

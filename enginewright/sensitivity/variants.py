@@ -50,7 +50,7 @@ class Variants:
                 own.
             CalibrationMismatch: the recipe is of another model.
         """
-        self._path, self._evaluator, self._output = onnx_model, evaluator, output_name
+        self.path, self._evaluator, self._output = onnx_model, evaluator, output_name
         self._model, self._recipe = prepared(onnx.load(str(onnx_model)), recipe)
         self._journal, self._placement = journal, placement
         self.rehearsal: Optional[Rehearsal] = None  # the gate that judges each variant, if one is to
@@ -119,7 +119,7 @@ class Variants:
             self.reused += 1
             return known
         with OnnxRuntimeEngine(
-            self._path, open_session(plan, simulates=self._placement is Placement.tensorrt), self._evaluator.batch_size
+            self.path, open_session(plan, simulates=self._placement is Placement.tensorrt), self._evaluator.batch_size
         ) as engine:
             evaluation = self._evaluator.evaluate(engine, Precision.int8_mixed, self._output, self.evaluated.outputs)
         found = self.task.summary(evaluation.rows, evaluation.classes)

@@ -20,6 +20,7 @@ from enginewright.errors import ModelError
 from enginewright.importers.pytorch import to_onnx
 from enginewright.models.code import watching
 from enginewright.models.loading import find_factory, load_model, make_model
+from support.project import PATHS
 
 HEAD = """
 import importlib.util, json, os, sys
@@ -67,8 +68,8 @@ def write(above: str = "", made: str = "", ran: str = "", below: str = "", **cha
 
 def export(model: Model) -> None:
     """As the stage does."""
-    with watching(model, stage_reads=True):
-        to_onnx(load_model(model), model, Export())
+    with watching(model, PATHS, stage_reads=True):
+        to_onnx(load_model(model, PATHS), model, Export())
 
 
 @pytest.mark.parametrize("place", ["above", "made", "ran"])
@@ -99,9 +100,9 @@ def test_a_second_load_in_the_same_process_is_refused_again(mine: Path) -> None:
     model = write(above="import NAME_blocks")
     for _ in range(2):
         with pytest.raises(ModelError, match="which DVC does not see"):
-            make_model(model)
+            make_model(model, PATHS)
         with pytest.raises(ModelError, match="which DVC does not see"):
-            find_factory(model)
+            find_factory(model, PATHS)
 
 
 def test_a_module_of_a_folder_of_the_users_is_refused(
@@ -114,7 +115,7 @@ def test_a_module_of_a_folder_of_the_users_is_refused(
     with pytest.raises(
         ModelError, match=rf"imports {elsewhere}/{mine.name}_editable\.py, which DVC does not see.*\(not editable\)"
     ):
-        make_model(write(above="import NAME_editable"))
+        make_model(write(above="import NAME_editable"), PATHS)
 
 
 def test_a_file_in_a_folder_is_fine(mine: Path) -> None:
@@ -123,7 +124,7 @@ def test_a_file_in_a_folder_is_fine(mine: Path) -> None:
     folder.mkdir()
     Path(f"{mine.name}_model.py").rename(folder / "net.py")
     model = Model(_target_=f"{folder}.net.Net", code=f"{folder}/net.py", weights="own.pt", arguments={})
-    make_model(model)  # a folder without such a file
+    make_model(model, PATHS)  # a folder without such a file
 
 
 def test_an_init_file_is_refused_with_its_own_remedy(mine: Path) -> None:
@@ -138,7 +139,7 @@ def test_an_init_file_is_refused_with_its_own_remedy(mine: Path) -> None:
             r"imports .*_package/__init__\.py, which DVC does not see.*remove it, as Python imports a folder without it"
         ),
     ):
-        make_model(Model(_target_=f"{folder}.net.Net", code=f"{folder}/net.py", weights="own.pt", arguments={}))
+        make_model(Model(_target_=f"{folder}.net.Net", code=f"{folder}/net.py", weights="own.pt", arguments={}), PATHS)
 
 
 def test_installed_packages_and_pythons_own_library_are_fine(
@@ -157,7 +158,7 @@ def test_modules_of_ours_that_no_stage_of_the_model_depends_on_are_refused(
     for name in [name for name in sys.modules if name.startswith("enginewright.cli")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ModelError, match=r"imports enginewright\.cli, which no stage of the model depends on"):
-        make_model(write(above="from enginewright.models.resnet import Block\nimport enginewright.cli.chain"))
+        make_model(write(above="from enginewright.models.resnet import Block\nimport enginewright.cli.chain"), PATHS)
 
 
 def test_modules_of_ours_are_refused_where_forward_imports_them_too(
@@ -216,7 +217,7 @@ def test_no_way_to_read_a_file_is_overlooked(mine: Path, monkeypatch: pytest.Mon
     Path("site-packages").mkdir()
     Path(f"site-packages/{mine.name}_vendored.py").write_text("WIDTH = 3\n")
     with pytest.raises(ModelError, match=rf"(reads|imports) \S*{file}\S*, which DVC does not see"):
-        make_model(write(made=line))
+        make_model(write(made=line), PATHS)
 
 
 @pytest.mark.parametrize(
@@ -234,15 +235,15 @@ def test_what_decides_nothing_is_fine(mine: Path, line: str) -> None:
     Path("mine.egg-info").mkdir()
     Path("mine.egg-info/entry_points.txt").write_text("[console_scripts]\n")
     for _ in range(2):
-        make_model(write(made=line))
+        make_model(write(made=line), PATHS)
 
 
 def test_what_a_library_reads_by_itself_is_not_the_models(mine: Path) -> None:
     """PyTorch's exporter looks up entry points, those of an editable install in the project's own folder among them."""
     model = write()
     Path("table.txt").write_text("7")
-    with watching(model):
-        make_model(model)
+    with watching(model, PATHS):
+        make_model(model, PATHS)
         Path("table.txt").read_text()
 
 
@@ -255,7 +256,7 @@ def test_arguments_name_no_file(mine: Path, nested: bool) -> None:
         model = write(arguments={"backbone": {"parts": ["layer1", "scripted.pt"]}})
     where = "model.arguments.backbone.parts[1]" if nested else "model.arguments.f"
     with pytest.raises(ModelError, match=rf"{re.escape(where)} names the file scripted\.pt, which DVC does not see"):
-        make_model(model)
+        make_model(model, PATHS)
 
 
 @pytest.mark.parametrize("place", ["above", "made", "ran"])
@@ -301,14 +302,14 @@ def test_what_model_code_writes_itself_it_may_read(mine: Path) -> None:
 )
 def test_arguments_name_no_factory(mine: Path, arguments: dict[str, Any], where: str) -> None:
     with pytest.raises(ModelError) as fault:
-        make_model(write(arguments=arguments))
+        make_model(write(arguments=arguments), PATHS)
     assert where in str(fault.value)
     assert "model._target_ is the only factory" in str(fault.value)
 
 
 def test_arguments_reach_the_factory_as_plain_values(mine: Path) -> None:
     network = make_model(
-        write(made="self.got = backbone", arguments={"classes": 3, "backbone": {"widths": [1, 2], "name": None}})
+        write(made="self.got = backbone", arguments={"classes": 3, "backbone": {"widths": [1, 2], "name": None}}), PATHS
     )
     assert str(network.got) == "{'widths': [1, 2], 'name': None}"
 
@@ -342,7 +343,7 @@ def test_the_factory_lives_in_model_code(
     monkeypatch.setattr(sys, "path", list(sys.path))
     model = write(arguments={"command": "touch made"}, target=target(mine))
     with pytest.raises(ModelError, match=text):
-        make_model(model)
+        make_model(model, PATHS)
     assert not Path("made").exists()
 
 
@@ -352,9 +353,9 @@ def test_a_factory_that_is_an_instance_or_a_partial_lives_where_target_says(mine
         " Net()\nmake = Make()"
     )
     for name in ("half", "make"):
-        load_model(write(below=below, target=f"NAME_model.{name}"))
+        load_model(write(below=below, target=f"NAME_model.{name}"), PATHS)
 
 
 def test_a_factory_of_an_installed_package_or_of_ours_is_fine(mine: Path) -> None:
-    make_model(Model(_target_="torch.nn.Linear", arguments={"in_features": 4, "out_features": 2}, code="own.pt"))
-    make_model(Model(arguments={"in_channels": 1, "classes": 2}))
+    make_model(Model(_target_="torch.nn.Linear", arguments={"in_features": 4, "out_features": 2}, code="own.pt"), PATHS)
+    make_model(Model(arguments={"in_channels": 1, "classes": 2}), PATHS)

@@ -58,7 +58,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_model_of_ones_own_loads_in_eval_mode(mine: Path, wrapper: str | None) -> None:
     state = torch.load("own.pt")
     torch.save({wrapper: state, "epoch": 3} if wrapper else state, "own.pt")
-    network = load_model(own())
+    network = load_model(own(), PATHS)
     assert not network.training
     assert torch.equal(network.state_dict()["fc.weight"], torch.ones(2, 4))
 
@@ -132,13 +132,13 @@ def data_parallel() -> Model:
 def test_what_is_refused(mine: Path, model: Callable[[], Model], text: str) -> None:
     made = model()
     with pytest.raises(ModelError, match=text) as fault:
-        load_model(made)
+        load_model(made, PATHS)
     assert "\n" not in str(fault.value)
 
 
 def test_a_fault_inside_the_factory_keeps_its_traceback(mine: Path) -> None:
     with pytest.raises(Exception, match="in the factory"):
-        load_model(own("broken", arguments={}))
+        load_model(own("broken", arguments={}), PATHS)
 
 
 def test_weights_of_the_pipeline_with_a_flipped_byte(mine: Path) -> None:
@@ -147,9 +147,9 @@ def test_weights_of_the_pipeline_with_a_flipped_byte(mine: Path) -> None:
     torch.save(ResNet(1, 10).state_dict(), path)
     manifest.seal(path, "train_reference", [])
     model = Model(arguments={"in_channels": 1, "classes": 10})
-    load_model(model)
+    load_model(model, PATHS)
     whole = bytearray(path.read_bytes())
     whole[9000] ^= 1
     path.write_bytes(whole)
     with pytest.raises(StaleArtifact, match=r"weights\.pt cannot be used: its bytes differ"):
-        load_model(model)
+        load_model(model, PATHS)

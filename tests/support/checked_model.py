@@ -8,6 +8,7 @@ import onnx
 from enginewright import manifest
 from enginewright.config import Build, RuntimeName
 from enginewright.data.imageset import write_classes, write_labels
+from enginewright.layout import Layout
 from enginewright.runtimes import runtime_named
 from support.networks import residual_network
 from support.project import PATHS
@@ -15,32 +16,32 @@ from support.project import PATHS
 COUNT = 24
 
 
-def write_model(seed: int = 0, verdict: str = "pass") -> None:
+def write_model(seed: int = 0, verdict: str = "pass", paths: Layout = PATHS) -> None:
     """model.onnx [N, 1, 28, 28] -> [N, 5], sealed, and the report of check_onnx."""
-    PATHS.model.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(residual_network(seed, shape=(1, 28, 28)), PATHS.model)
-    manifest.seal(PATHS.model, "export", [])
-    write_report(verdict)
+    paths.model.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(residual_network(seed, shape=(1, 28, 28)), paths.model)
+    manifest.seal(paths.model, "export", [], project=paths)
+    write_report(verdict, paths)
 
 
-def write_report(verdict: str) -> None:
+def write_report(verdict: str, paths: Layout = PATHS) -> None:
     """The report of check_onnx on the model that lies here, sealed."""
-    manifest.write_json(PATHS.check_report, {"verdict": verdict})
-    manifest.seal(PATHS.check_report, "check_onnx", [PATHS.model])
+    manifest.write_json(paths.check_report, {"verdict": verdict})
+    manifest.seal(paths.check_report, "check_onnx", [paths.model], project=paths)
 
 
-def write_images() -> None:
+def write_images(paths: Layout = PATHS) -> None:
     """Calibration images of noise, sealed."""
-    folder = PATHS.calibration_images
+    folder = paths.calibration_images
     folder.mkdir(parents=True)
     np.save(folder / "images.npy", np.random.default_rng(0).integers(0, 256, (COUNT, 28, 28, 1), dtype=np.uint8))
     write_labels(folder / "labels.csv", [f"{index}.png" for index in range(COUNT)], [-1] * COUNT)
     write_classes(folder / "classes.json", [])
     for path in list(folder.iterdir()):
-        manifest.seal(path, "prepare_data", [])
+        manifest.seal(path, "prepare_data", [], project=paths)
 
 
-def write_target(runtime: RuntimeName = RuntimeName.onnxruntime) -> None:
+def write_target(runtime: RuntimeName = RuntimeName.onnxruntime, paths: Layout = PATHS) -> None:
     """target.json and calibrator.json as probe_target writes them."""
-    manifest.write_json(PATHS.target, runtime_named(runtime).fingerprint(Build()).to_dict())
-    manifest.write_json(PATHS.calibrator, {"runtime": "onnxruntime"})
+    manifest.write_json(paths.target, runtime_named(runtime).fingerprint(Build()).to_dict())
+    manifest.write_json(paths.calibrator, {"runtime": "onnxruntime"})

@@ -1,0 +1,116 @@
+"""Which layers stay in FP16: those of a search, or those that a file names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from enginewright.accuracy.gate import Verdict, name_of
+from enginewright.calibration.mixture import FloatLayer, Mixture
+from enginewright.config import SearchMixed
+from enginewright.sensitivity.analysis import SEPARATOR, ranked, traffic_of
+from enginewright.sensitivity.rehearsal import Rehearsal
+from enginewright.sensitivity.search import Search, most_floats, search, table_rows
+from enginewright.sensitivity.variants import Variants
+from enginewright.tasks.base import Figures
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A mixture, and how it was found."""
+
+    mixture: Mixture
+    search: Search
+    figures: dict[str, Any]  # of the mixture: for metrics and the sidecar
+    warning: str  # why the choice is less sure than it looks; empty if it is not
+
+    def trials(self) -> pd.DataFrame:
+        """A row for each mixture that was measured."""
+        import pandas as pd
+
+        return pd.DataFrame(table_rows(self.search, self.figures["layers"], self.figures["figure"]))
+
+
+def choose(
+    variants: Variants, rehearsal: Rehearsal, asked: Mixture, ranking: pd.DataFrame, settings: SearchMixed
+) -> Choice:
+    """Search for the fewest layers in FP16 that pass the rehearsed gate, or judge the layers that were asked for.
+
+    Args:
+        variants: of the model.
+        rehearsal: the gate, as on the validation images.
+        asked: of the file `search_mixed.layers`.
+        ranking: of analyze_sensitivity.
+        settings: `search_mixed`.
+
+    Raises:
+        ModelError: a layer that was asked for is not in the model.
+    """
+    equal = rehearsal.verdict(variants.task, variants.equal(), variants.evaluated)
+    operators = tuple(dict.fromkeys((*asked.operators, *settings.float_operators)))
+
+    def holds(figures: Figures) -> bool:
+        return rehearsal.holds(figures, decidable=equal.passed)
+
+    if asked.layers is None:
+        most = most_floats(len(variants.layers), settings.minimum_int8_share)
+        found = search(
+            lambda floats: variants.figures(floats, operators),
+            holds,
+            ranked(ranking, settings.spare),
+            settings.evaluations,
+            most,
+        )
+        mixture = Mixture(tuple(FloatLayer(name, _reason(name, ranking)) for name in found.chosen), operators)
+    else:
+        asked.require(_loaded(variants.path), settings.layers)
+        figures = variants.figures(asked.names, operators)
+        found, mixture = Search(asked.names), Mixture(asked.layers, operators)
+        found.holds = found.add("pinned", asked.names, figures, holds(figures)).holds
+    figures_of_choice = {
+        "holds": found.holds,
+        "decidable": equal.passed,
+        **{name: found.last.figures[name] for name in ("verdict", "figure", "value", "low", "bound")},
+        "validation_images": rehearsal.images,
+        "images": len(variants.images),
+        "layers": len(variants.layers),
+        "float_layers": len(found.chosen),
+        "int8_share": 1 - len(found.chosen) / len(variants.layers) if variants.layers else 0.0,
+        "float_traffic": traffic_of(ranking, found.chosen),
+        "evaluations": len(found.trials),
+        "pinned": asked.layers is not None,
+    }
+    return Choice(mixture, found, figures_of_choice, "" if equal.passed else _warning(variants, equal, rehearsal))
+
+
+def _loaded(path: Path) -> Any:
+    import onnx
+
+    return onnx.load(str(path))
+
+
+def _reason(name: str, ranking: pd.DataFrame) -> str:
+    """Why a layer stays in float, in words that stand beside its name."""
+    row: Any = next(row for row in ranking.to_dict(orient="records") if name in str(row["layers"]).split(SEPARATOR))
+    together = f" with the {row['count'] - 1} beside it" if row["count"] > 1 else ""
+    alone = f"; with it alone in INT8 the SQNR is {row['alone_sqnr_db']:.1f} dB" if "alone_sqnr_db" in row else ""
+    noise, moved = (
+        f"{row['share_of_noise']:.1%} of the noise that layers add one by one",
+        f"{row['share_of_traffic']:.1%} of the values moved",
+    )
+    return f"rank {row['rank']} of {len(ranking)}{together}: {noise}, {moved}{alone}"
+
+
+def _warning(variants: Variants, equal: Verdict, rehearsal: Rehearsal) -> str:
+    """Few images: no engine can pass on them."""
+    needed = max((held.needed or 0 for held in equal.held), default=0)
+    ask = f"raise data.validation_images to {needed:,} at least, or move the bound" if needed else "move the bound"
+    return (
+        f"the mixture was searched by point values. On {rehearsal.images} validation images even an"
+        f" engine that answers as fp32 does is undecided ({name_of(variants.task, equal.metric.figure)}, bound"
+        f" {equal.metric.bound:.4f}); {ask}"
+    )

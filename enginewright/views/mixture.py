@@ -1,0 +1,49 @@
+"""search_mixed in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from enginewright.sensitivity.choice import Choice
+
+
+def show(choice: Choice) -> None:
+    """Print the mixture that was chosen, and how sure the choice is."""
+    from rich.console import Console
+
+    console = Console()
+    figures, first = choice.figures, choice.search.trials[0]
+    layers, name = figures["layers"], figures["figure"]
+    if first.step == "int8":
+        console.print(
+            f"{name} on {figures['images']} images, all {layers} layers in INT8: {first.figures[name]:.4f}",
+            highlight=False,
+        )
+    chosen, moved = f"{figures['float_layers']} of {layers}", f"{figures['float_traffic']:.0%} of the values moved"
+    value = (
+        f"{figures['value']:.4f} (lower limit on {figures['validation_images']} images {figures['low']:.4f}), bound"
+        f" {figures['bound']:.4f}"
+    )
+    console.print(
+        f"with {chosen} in float ({moved}): {value}, {figures['verdict']}, after {figures['evaluations']} evaluations",
+        highlight=False,
+    )
+    _remedy(console, choice)
+    for layer in choice.search.chosen:
+        console.print(f"  {layer}", highlight=False)
+    if choice.warning:
+        print(f"search_mixed: {choice.warning}", file=sys.stderr, flush=True)
+
+
+def _remedy(console: Console, choice: Choice) -> None:
+    if not choice.search.holds:
+        console.print(
+            "No mixture that was tried passes the gate; see trials.csv beside layers.yaml, then lower"
+            " search_mixed.minimum_int8_share, raise search_mixed.evaluations, or choose another calibration"
+        )
+    elif choice.search.exhausted:
+        console.print("The budget search_mixed.evaluations ended the search: a smaller mixture may hold")
