@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from enginewright.errors import StaleArtifact
+from enginewright.errors import RuntimeUnavailable, StaleArtifact
 
 CPUINFO = Path("/proc/cpuinfo")
+WHY_NOT = "why_not"  # in place of everything else in target.json: why this machine is no target
 L4T_RELEASE = Path("/etc/nv_tegra_release")
 
 # What changes the kernels that ONNX Runtime and PyTorch pick; the other flags of a CPU change nothing here.
@@ -67,9 +68,17 @@ class TargetFingerprint:
 
 
 def read_target(path: Path) -> TargetFingerprint:
-    """The target that probe_target found. Raises StaleArtifact if it did not run."""
+    """The target that probe_target found.
+
+    Raises:
+        RuntimeUnavailable: it found no runtime.
+        StaleArtifact: it did not run.
+    """
     try:
-        return TargetFingerprint.from_dict(json.loads(path.read_text()))
+        content = json.loads(path.read_text())
+        if WHY_NOT in content:
+            raise RuntimeUnavailable(f"{content[WHY_NOT]}; then run `dvc repro`, which probes again")
+        return TargetFingerprint.from_dict(content)
     except (OSError, ValueError, TypeError):
         raise StaleArtifact(f"{path} is missing or no target description; run `dvc repro probe_target`") from None
 

@@ -20,6 +20,7 @@ from enginewright.runtimes.base import Runtime, Task
 from enginewright.runtimes.checked import require_checked
 from enginewright.runtimes.onnxruntime import RUNTIME as OBSERVER
 from enginewright.stage import Metrics, Stage, script
+from enginewright.target import WHY_NOT
 
 
 @script
@@ -53,6 +54,8 @@ def _calibrator(wanted: RuntimeName, described: Path) -> Runtime:
     """What probe_target found, if that is still what is configured and installed."""
     try:
         found = json.loads(described.read_text())
+        if WHY_NOT in found:
+            raise RuntimeUnavailable(f"{found[WHY_NOT]}; then run `dvc repro`, which probes again")
         name = RuntimeName[found["runtime"]]
     except (OSError, ValueError, KeyError, TypeError):
         raise StaleArtifact(

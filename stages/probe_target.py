@@ -1,24 +1,47 @@
 """probe_target: what would invalidate an engine built elsewhere, and, apart from it, what identifies the calibrator."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from enginewright.config import RuntimeName
+from enginewright.errors import RuntimeUnavailable
 from enginewright.manifest import write_json
 from enginewright.runtimes import get_runtime, runtime_named
 from enginewright.runtimes.base import Task
 from enginewright.stage import Stage, script
+from enginewright.target import WHY_NOT
 
 
 @script
 def probe_target(stage: Stage) -> None:
-    """Always runs; an unchanged file leaves everything behind it alone."""
+    """Always runs; an unchanged file leaves everything behind it alone. A machine without a runtime may still restore
+    and run all that is not bound to a target, so that only what needs one refuses.
+    """
+    write_json(stage.paths.target, _or_why_not(lambda: _target(stage)))
+    write_json(stage.paths.calibrator, _or_why_not(lambda: _calibrator(stage)))
+
+
+def _or_why_not(probe: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    try:
+        return probe()
+    except RuntimeUnavailable as fault:
+        return {WHY_NOT: str(fault)}
+
+
+def _target(stage: Stage) -> Mapping[str, Any]:
+    """A backend that is named may build for another machine; `auto` must be able to measure what it builds."""
     name = stage.params.runtime
-    # A backend that is named may build for another machine; `auto` must be able to measure what it builds.
     runtime = get_runtime(name, Task.build, *([Task.run] if name is RuntimeName.auto else []))
-    write_json(stage.paths.target, runtime.fingerprint(stage.params.build).to_dict())
-    # A calibrator that is named need not be here: on a target the cache may come from where it was made, and only
-    # `calibrate` needs the tool.
-    wanted = stage.params.calibration.runtime
-    calibrator = get_runtime(wanted, Task.calibrate) if wanted is RuntimeName.auto else runtime_named(wanted)
-    write_json(stage.paths.calibrator, {"runtime": calibrator.name, **calibrator.calibrator()})
+    return runtime.fingerprint(stage.params.build).to_dict()
+
+
+def _calibrator(stage: Stage) -> Mapping[str, Any]:
+    """A calibrator that is named need not be here: on a target the cache may come from where it was made, and only
+    `calibrate` needs the tool.
+    """
+    name = stage.params.calibration.runtime
+    calibrator = get_runtime(name, Task.calibrate) if name is RuntimeName.auto else runtime_named(name)
+    return {"runtime": calibrator.name, **calibrator.calibrator()}
 
 
 if __name__ == "__main__":

@@ -462,7 +462,6 @@ def test_a_sound_model_has_no_finding(tmp_path: Path) -> None:
 def test_metrics_count_what_was_found(tmp_path: Path) -> None:
     report = inspected(tmp_path, batch_normalization(behind_conv=True))
     metrics = report.metrics()
-    metrics.pop("parser")
     assert metrics == {
         "verdict": "pass",
         "nodes": 2,

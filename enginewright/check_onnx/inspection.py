@@ -8,14 +8,14 @@ from typing import Optional
 import onnx
 
 from enginewright.check_onnx import operators, reading as graph, structure, weights
-from enginewright.check_onnx.origin import Origin, origin_of
+from enginewright.check_onnx.origin import origin_of
 from enginewright.check_onnx.report import Finding, Report, Severity
 from enginewright.errors import ModelError
-from enginewright.runtimes.parsers import PARSERS, ParserAnswer, parser_answers, session_refusal
+from enginewright.runtimes.parsers import session_refusal
 
 
 def inspect(path: Path, opset_version: Optional[int] = None) -> Report:
-    """Check an ONNX file: its bytes, opset, operators, weights, shapes, and the parsers of this machine.
+    """Check an ONNX file: its bytes, opset, operators, weights and shapes. The report is the same on every machine.
 
     Args:
         path: the ONNX file; external data is looked for beside it.
@@ -64,13 +64,7 @@ def _inspected(path: Path, model: onnx.ModelProto, opset_version: Optional[int])
     found += [*contradictions, *structure.fed(model, origin)]
     if not contradictions:
         found += structure.returned(model, origin)
-    # TensorRT-RTX 1.7's parser was seen to end the whole process on a node with a wrong number of inputs.
     valid = readable and not contradictions and not _fails(refusals)
-    answers = (
-        parser_answers(path)
-        if valid
-        else {name: ParserAnswer(why_not="not asked, as the model is not valid ONNX") for name in PARSERS}
-    )
     if (
         valid and not _fails(found) and (what := session_refusal(path))
     ):  # a kernel that it lacks: a convolution of float64
@@ -79,17 +73,14 @@ def _inspected(path: Path, model: onnx.ModelProto, opset_version: Optional[int])
             + ", or cast to float32 before it"
         )
         found.append(Finding(Severity.fail, what, remedy))
-    found += _refusals(answers, {finding.node for finding in found if finding.severity is Severity.fail}, origin)
-    return _report(model, inferred, found, answers)
+    return _report(model, inferred, found, valid)
 
 
 def _fails(found: list[Finding]) -> bool:
     return any(finding.severity is Severity.fail for finding in found)
 
 
-def _report(
-    model: onnx.ModelProto, inferred: onnx.ModelProto, found: list[Finding], answers: dict[str, ParserAnswer]
-) -> Report:
+def _report(model: onnx.ModelProto, inferred: onnx.ModelProto, found: list[Finding], valid: bool) -> Report:
     order = list(Severity)
     return Report(
         findings=tuple(sorted(found, key=lambda finding: order.index(finding.severity))),
@@ -100,27 +91,6 @@ def _report(
         operators=graph.inventory(model.graph),
         parameters=graph.parameters(model.graph),
         batch_normalizations=tuple(operators.batch_normalizations(model)),
-        parsers=answers,
+        valid=valid,
         graph=graph.printable(inferred),
     )
-
-
-def _refusals(answers: dict[str, ParserAnswer], known: set[Optional[str]], origin: Origin) -> list[Finding]:
-    """What a parser refuses beyond what is known to fail already, so that the report says the same where no parser is
-    installed.
-    """
-    return [
-        Finding(
-            Severity.fail,
-            f"the parser of {package} {answer.version} refuses"
-            f" {f'node {error.node!r} ({error.operator})' if error.operator else 'the model'}: {error.message}",
-            origin.says(
-                "replace that operation in `forward`, or try another opset",
-                "make the file without that operation, or at another opset",
-            ),
-            error.node,
-        )
-        for package, answer in answers.items()
-        for error in answer.errors
-        if error.node is None or error.node not in known
-    ]

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Optional
 
-from enginewright.runtimes.parsers import ParserAnswer
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -60,9 +58,7 @@ class BatchNormalization:
 
 @dataclass(frozen=True)
 class Report:
-    """What is known about a model after the check. `to_dict` is the same on every machine, unless a parser of that
-    machine refuses the model.
-    """
+    """What is known about a model after the check, the same on every machine."""
 
     findings: tuple[Finding, ...]
     opset_version: Optional[int] = None
@@ -72,7 +68,7 @@ class Report:
     operators: Mapping[str, int] = field(default_factory=dict)  # operator -> nodes
     parameters: int = 0
     batch_normalizations: tuple[BatchNormalization, ...] = ()
-    parsers: Mapping[str, ParserAnswer] = field(default_factory=dict)
+    valid: bool = False  # so far sound ONNX that a parser can be asked: TensorRT-RTX 1.7's ends the process on others
     graph: str = ""  # a printable table: node, operator, shape, dtype
 
     @property
@@ -85,9 +81,7 @@ class Report:
         return sum(finding.severity is severity for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """What report.json holds: verdict, findings and the model's figures, without what is true of this machine
-        only.
-        """
+        """What report.json holds: verdict, findings and the model's figures."""
         return {
             "verdict": self.verdict,
             "findings": [{**asdict(finding), "severity": finding.severity.value} for finding in self.findings],
@@ -99,10 +93,6 @@ class Report:
             "parameters": self.parameters,
             "batch_normalization": [asdict(found) for found in self.batch_normalizations],
         }
-
-    def parsers_to_dict(self) -> dict[str, Any]:
-        """What parsers.json holds: each parser of this machine, its version, its verdict and every error."""
-        return {name: {**asdict(answer), "verdict": answer.verdict} for name, answer in self.parsers.items()}
 
     def metrics(self) -> dict[str, Any]:
         """Counts for `dvc metrics show`."""
@@ -118,7 +108,6 @@ class Report:
                 "foldable": foldable,
                 "unfoldable": len(self.batch_normalizations) - foldable,
             },
-            "parser": {name: answer.verdict for name, answer in self.parsers.items()},
         }
 
     def failure(self) -> str:
@@ -128,7 +117,7 @@ class Report:
         return "; ".join(finding.sentence() for finding in failed[:MOST_NAMED]) + more
 
     def print(self, console: Console) -> None:
-        """Print findings and parsers as a table."""
+        """Print the findings as a table."""
         from rich.markup import escape
         from rich.table import Table
 
@@ -141,7 +130,4 @@ class Report:
             table.add_row(
                 finding.severity.value, escape(finding.what), escape(finding.remedy), style=styles[finding.severity]
             )
-        for name, answer in self.parsers.items():
-            version = f" {answer.version}" if answer.version else ""
-            table.add_row("parser", escape(f"{name}{version}: {answer.verdict}"), "")
         console.print(table)

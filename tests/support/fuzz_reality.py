@@ -33,10 +33,7 @@ def disagreements(path: Path) -> list[str]:
     """Where the verdict on a file and what becomes of it differ; and every traceback."""
     report = inspect(path)
     # TensorRT-RTX 1.7's parser was seen to end the process on what onnx.checker refuses.
-    reality = what_happens(
-        path,
-        asks_rtx="not asked" not in report.parsers_to_dict().get("tensorrt_rtx", {"verdict": "not asked"})["verdict"],
-    )
+    reality = what_happens(path, asks_rtx=report.valid)
     found = [
         f"traceback: {step}: {outcome}"
         for step, outcome in reality.items()

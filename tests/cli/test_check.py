@@ -1,0 +1,57 @@
+"""`enginewright check`: the report of check_onnx, and what the parsers of this machine add to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from enginewright.check_onnx import inspect
+from enginewright.check_onnx.machine import ask_parsers, refusals
+from enginewright.cli import main
+from enginewright.runtimes.parsers import PARSERS, ParserAnswer, ParserError
+from support.networks import residual_network
+
+
+@pytest.fixture
+def model(here: Path) -> Path:
+    onnx.save(residual_network(), here / "model.onnx")
+    return here / "model.onnx"
+
+
+def test_a_sound_model_passes_and_every_parser_is_named(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(model)])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert "check_onnx: pass" in printed
+    assert all(f"{package}" in printed for package in PARSERS)
+
+
+def test_a_model_that_is_no_onnx_is_shown_to_no_parser(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "model.onnx").write_bytes(b"\x08\x01")
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "model.onnx"])
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert "not asked, as the model is not valid ONNX" in printed.out
+    assert printed.err.startswith("error: model.onnx fails its check: ")
+
+
+def test_a_parser_adds_the_nodes_that_it_refuses(model: Path) -> None:
+    report = inspect(model)
+    answers = {"tensorrt": ParserAnswer(version="10.3", errors=(ParserError("relu", "Relu", "no"),))}
+    (finding,) = refusals(answers, report)
+    assert finding.sentence() == (
+        "the parser of tensorrt 10.3 refuses node 'relu' (Relu): no; replace that operation, or try another opset"
+    )
+
+
+def test_what_the_report_holds_does_not_depend_on_what_is_installed(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = inspect(model)
+    monkeypatch.setattr("enginewright.runtimes.parsers.PARSERS", ("tensorrt_other",))
+    assert inspect(model) == before
+    assert ask_parsers(model, before) == {"tensorrt_other": ParserAnswer(why_not="not installed")}
