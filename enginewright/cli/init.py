@@ -22,7 +22,7 @@ One project is one model. docs/projects.md shows several in one repository."""
 
 PACKAGE = Path(enginewright.__file__).parent
 SHARED_CACHE = ".dvc-cache"  # at the root of a repository with several projects
-STAGES = "exec python -m stages."  # how dvc.yaml starts them in the library's own repository
+STAGES = "python -m stages."  # how dvc.yaml starts them in the library's own repository
 
 SEARCH_PATH = """\
 hydra:
@@ -128,7 +128,7 @@ def _write_files(folder: Path) -> None:
     source = library_files()
     pipeline = (source / "dvc.yaml").read_text(encoding="utf-8")
     texts = {
-        "dvc.yaml": pipeline.replace(STAGES, "exec python -m enginewright.stages."),
+        "dvc.yaml": pipeline.replace(STAGES, "python -m enginewright.stages."),
         "conf/config.yaml": SEARCH_PATH + (library_conf() / "config.yaml").read_text(encoding="utf-8"),
         ".gitignore": IGNORED,
         "README.md": README.format(name=folder.resolve().name, version=enginewright.__version__),
