@@ -10,7 +10,7 @@ from onnx import ModelProto
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Placement
 from enginewright.graph.bias import correct_biases
-from enginewright.graph.qdq import insert_qdq
+from enginewright.graph.qdq import insert_into, insert_qdq, require_quantizable
 from enginewright.graph.reasons import Case, reasons
 
 
@@ -37,10 +37,11 @@ def quantize(
         ModelError: the opset is too old, the model carries Q/DQ nodes already, or `exclude` names a node that is not
             there.
     """
+    require_quantizable(model, exclude)
     scales, correction = recipe.scales.scales, recipe.bias_correction
     case = Case(model, scales, placement)
     left = reasons(case, exclude)
     if correction is None:
-        return Quantized(insert_qdq(model, scales, placement, exclude), left)
+        return Quantized(insert_into(case, scales, exclude, left), left)
     corrected = correct_biases(model, correction.layers, {*exclude, *left})
     return Quantized(insert_qdq(corrected, scales, placement, case.folded_names(exclude)), left)

@@ -73,11 +73,16 @@ def insert_qdq(
         ModelError: the opset is too old, the model carries Q/DQ nodes already, or `exclude` names a node that is not
             there.
     """
-    _refuse(model, exclude)
+    require_quantizable(model, exclude)
     case = Case(model, scales, placement)
+    return insert_into(case, scales, exclude, reasons(case, exclude))
+
+
+def insert_into(case: Case, scales: Mapping[str, float], exclude: Collection[str], left: Collection[str]) -> ModelProto:
+    """`insert_qdq` of a case, whose model is edited and returned; `left` is what `reasons` says of it."""
+    result, placement = case.model, case.placement
     chosen = case.excluded(exclude)
-    floats = chosen | set(reasons(case, exclude))
-    result = case.model
+    floats = chosen | set(left)
     result.ir_version = max(result.ir_version, MINIMUM_IR)
     graph = case.graph
     keys = {id(node): case.key(node) for node in graph.nodes}  # before any of them gives its output another name
@@ -85,7 +90,7 @@ def insert_qdq(
     where = pairs(graph, Choice(layers, lambda node: keys[id(node)] in floats, case.why_no_scale), placement)
     if placement is Placement.tensorrt:
         _leave_clipping_to_saturation(graph, where, scales, lambda node: keys[id(node)] in chosen)
-    require_scales(scales, sorted(set(where.sources.values())), model.graph.name or "the model")
+    require_scales(scales, sorted(set(where.sources.values())), result.graph.name or "the model")
     formats = {tensor: _format(graph, source, scales[source], placement) for tensor, source in where.sources.items()}
     for node in layers:
         if operator(node) == "Gemm" and placement is Placement.onnxruntime:
@@ -121,7 +126,8 @@ def require_scales(scales: Collection[str], tensors: Iterable[str], model: str) 
         )
 
 
-def _refuse(model: ModelProto, exclude: Collection[str]) -> None:
+def require_quantizable(model: ModelProto, exclude: Collection[str]) -> None:
+    """Check what `insert_qdq` needs of a model. Raises ModelError."""
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset < MINIMUM_OPSET:
         raise ModelError(
