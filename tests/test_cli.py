@@ -42,64 +42,6 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
-# --- configure
-# ----------------------------------------------------------------------------------------------------------------
-
-
-def test_configure_writes_what_it_says(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("configure", "calibration=minmax", "data.calibration_images=100") == 0
-    printed = capsys.readouterr().out
-    for text in (
-        "calibration.algorithm",
-        "entropy",
-        "minmax",
-        "data.calibration_images",
-        "500",
-        "100",
-        "build_int8",
-        "benchmark_sustained",
-    ):
-        assert text in printed
-    assert "algorithm: minmax" in (configured / "params.yaml").read_text()
-    assert call("configure") == 0
-    assert (configured / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
-
-
-def test_configure_without_a_change_touches_nothing(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = (configured / "params.yaml").stat()
-    assert call("configure") == 0
-    assert "nothing becomes stale" in capsys.readouterr().out
-    assert (configured / "params.yaml").stat().st_mtime_ns == before.st_mtime_ns
-
-
-def test_configure_makes_a_missing_file_and_repairs_a_broken_one(configured: Path) -> None:
-    for content in (None, "a: [1"):
-        (configured / "params.yaml").unlink()
-        if content:
-            (configured / "params.yaml").write_text(content)
-        assert call("configure") == 0
-        assert (configured / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
-
-
-def test_a_refused_override_leaves_params_yaml_alone(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("configure", "data=digts") == 2
-    assert capsys.readouterr().err == "error: conf/data/ has no option 'digts'; did you mean 'digits'?\n"
-    assert (configured / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
-
-
-def test_check_compares_with_conf(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("configure", "--check") == 0
-    assert call("configure", "--check", "seed=7") == 2
-    assert "seed is 0, conf/ has 7); write it with `enginewright configure seed=7`" in capsys.readouterr().err
-    conf = configured / "conf/benchmark/base.yaml"
-    conf.write_text(conf.read_text().replace("\nseconds: 10.0", "\nseconds: 30.0"))
-    assert call("configure", "--check") == 2
-    assert "benchmark.seconds is 10.0, conf/ has 30.0" in capsys.readouterr().err
-    (configured / "params.yaml").unlink()
-    assert call("configure", "--check") == 2
-    assert "params.yaml is missing" in capsys.readouterr().err
-
-
 # --- inspect and verify
 # -------------------------------------------------------------------------------------------------------
 

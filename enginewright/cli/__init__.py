@@ -13,7 +13,19 @@ from typing import Optional
 from enginewright import __version__
 from enginewright.errors import EnginewrightError
 
-COMMANDS = ("calibrations", "check", "compare", "configure", "doctor", "init", "inspect", "lock", "settings", "verify")
+COMMANDS = (
+    "calibrations",
+    "check",
+    "compare",
+    "configure",
+    "doctor",
+    "init",
+    "inspect",
+    "lock",
+    "settings",
+    "upgrade",
+    "verify",
+)
 # Modules of the extra: an application that runs engines alone has `enginewright` too, without them.
 PIPELINE = ("dvc", "hydra", "omegaconf", "onnx", "pandas", "psutil", "rich", "scipy", "yaml")
 EXIT_CODES = (

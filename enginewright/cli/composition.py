@@ -8,11 +8,12 @@ composition takes to run.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -21,6 +22,10 @@ from omegaconf.errors import OmegaConfBaseException
 from enginewright import config
 from enginewright.config import Params, plain
 from enginewright.errors import ConfigError, nearest
+from enginewright.selection import VERSION
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 CONF = Path("conf")
 CONFIG_NAME = "config"
@@ -46,6 +51,8 @@ def compose(overrides: Sequence[str] = (), conf: Path = CONF) -> DictConfig:
                 f"the override {override} sets Hydra itself, of which params.yaml holds nothing; override settings of"
                 f" {conf}/ only"
             )
+    folders(conf)  # Hydra only warns of a package that is not installed
+    _refuse_misplaced_selection(conf)
     composed = _compose(list(overrides), conf)
     where = " ".join(["conf/", *overrides]) if overrides else "conf/"
     _refuse_missing_keys(composed, OmegaConf.structured(Params), "", where)
@@ -56,11 +63,23 @@ def compose(overrides: Sequence[str] = (), conf: Path = CONF) -> DictConfig:
     return composed
 
 
+def _refuse_misplaced_selection(conf: Path) -> None:
+    """conf/selected.yaml must be there and be composed last, or earlier choices would be lost without a word."""
+    if not (conf / "selected.yaml").is_file():
+        raise ConfigError(f"{conf / 'selected.yaml'} does not exist; write it with `enginewright configure`")
+    if (_primary(conf).get("defaults") or [None])[-1] != "selected":
+        raise ConfigError(
+            f"{conf / CONFIG_NAME}.yaml must end its defaults with `- selected`, so that what was chosen with"
+            " `enginewright configure` wins"
+        )
+
+
 def _compose(overrides: list[str], conf: Path) -> DictConfig:
     from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException, OverrideParseException
+    from hydra.errors import HydraException
 
     try:
+        parse(overrides)
         with _machine_unread(), initialize_config_dir(str(conf.resolve()), version_base=None):  # None as DVC has it
             composed = compose(CONFIG_NAME, overrides=overrides)
             OmegaConf.resolve(composed)
@@ -69,12 +88,6 @@ def _compose(overrides: list[str], conf: Path) -> DictConfig:
         if reason.startswith(OURS):
             raise ConfigError(reason[len(OURS) :]) from None
         raise ConfigError(f"{conf}/: {fault.full_key or 'the configuration'}: {reason}") from None
-    except OverrideParseException as fault:
-        reason = [line for line in str(fault).splitlines() if "http" not in line][-1]
-        raise ConfigError(
-            f"the override {fault.override} is not in Hydra's grammar, which is key=value ({reason}); quote it for the"
-            " shell"
-        ) from None
     except (HydraException, ValueError) as fault:  # ValueError: `model=3`, `model=null`
         raise ConfigError(_explain(str(fault), overrides, conf)) from None
     return composed
@@ -124,6 +137,25 @@ def _explain(reason: str, overrides: list[str], conf: Path) -> str:
     )
 
 
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides as Hydra does.
+
+    Raises:
+        ConfigError: one is not in Hydra's grammar.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException as fault:
+        reason = [line for line in str(fault).splitlines() if "http" not in line][-1]
+        raise ConfigError(
+            f"the override {fault.override} is not in Hydra's grammar, which is key=value ({reason}); quote it for the"
+            " shell"
+        ) from None
+
+
 def _nearest_key(key: str, choices: Iterable[str]) -> str:
     """Walk down the schema as far as the key is right, and offer the nearest name for the first part that is not."""
     schema: Any = OmegaConf.structured(Params)
@@ -144,11 +176,52 @@ def _nearest_key(key: str, choices: Iterable[str]) -> str:
 
 
 def groups(conf: Path = CONF) -> dict[str, list[str]]:
-    """The config groups and the options of each, by file name; base.yaml holds the defaults and is not an option."""
-    return {
-        folder.name: sorted(file.stem for file in folder.glob("*.yaml") if file.stem != "base")
-        for folder in sorted({file.parent for file in conf.glob("*/*.yaml")})
-    }
+    """Return the config groups and the options of each, by file name, those of the library's own conf/ among them.
+
+    base.yaml holds the defaults of its group and is not an option.
+    """
+    files = [file for folder in folders(conf) for file in folder.glob("*/*.yaml")]
+    options: dict[str, set[str]] = {file.parent.name: set() for file in sorted(files)}
+    for file in files:
+        options[file.parent.name] |= {file.stem} - {"base"}
+    return {group: sorted(names) for group, names in sorted(options.items())}
+
+
+def option_file(group: str, option: str, conf: Path = CONF) -> Optional[Path]:
+    """Return the file of an option: the project's own before the library's."""
+    files = (folder / group / f"{option}.yaml" for folder in folders(conf))
+    return next((file for file in files if file.is_file()), None)
+
+
+def folders(conf: Path = CONF) -> list[Path]:
+    """Return where Hydra looks for configs: conf/, then `hydra.searchpath` of its config.yaml, as `pkg://a.package`.
+
+    Raises:
+        ConfigError: such a package is not installed.
+    """
+    found = [conf]
+    for entry in _primary(conf).get("hydra", {}).get("searchpath", []):
+        kind, _, path = str(entry).rpartition("://")
+        if kind != "pkg":
+            found.append(Path(path))
+            continue
+        try:
+            spec = importlib.util.find_spec(path)
+        except ModuleNotFoundError:
+            spec = None
+        if spec is None or not spec.submodule_search_locations:
+            raise ConfigError(f"{conf / CONFIG_NAME}.yaml looks into the package {path}, which is not installed here")
+        found += map(Path, spec.submodule_search_locations)
+    return found
+
+
+def _primary(conf: Path) -> dict[str, Any]:
+    path = conf / f"{CONFIG_NAME}.yaml"
+    try:
+        content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as fault:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(fault).split())}") from None
+    return content
 
 
 def _refuse_missing_keys(composed: DictConfig, schema: DictConfig, prefix: str, where: str) -> None:
@@ -157,6 +230,8 @@ def _refuse_missing_keys(composed: DictConfig, schema: DictConfig, prefix: str, 
     """
     for key in schema:
         if key not in composed:
+            if key == VERSION:
+                raise ConfigError(f"conf/selected.yaml says no {VERSION}; write it with `enginewright upgrade`")
             raise ConfigError(
                 f"{where}: {prefix}{key!s} is missing; every setting must be in the composition, as DVC sees only what"
                 " params.yaml holds"
@@ -215,11 +290,11 @@ def stale_stages(changed: Sequence[str], pipeline: Path, params: Mapping[str, An
     while grown:  # dvc.yaml need not list stages in the order in which they run
         grown = False
         for name in stages:
-            own = tuple(key for key in changed if any(_overlap(key, used, ".") for used in uses[name]))
+            own = tuple(key for key in changed if any(overlap(key, used, ".") for used in uses[name]))
             behind = tuple(
                 up
                 for up in stages
-                if up in found and any(_overlap(dep, out, "/") for dep in deps[name] for out in outs[up])
+                if up in found and any(overlap(dep, out, "/") for dep in deps[name] for out in outs[up])
             )
             if (own or behind) and found.get(name) != StaleStage(name, own, behind):
                 found[name], grown = StaleStage(name, own, behind), True
@@ -246,7 +321,7 @@ def _resolved(dep: str, params: Mapping[str, Any]) -> str:
     return re.sub(r"\$\{([\w.]+)\}", value, dep)
 
 
-def _overlap(one: str, other: str, separator: str) -> bool:
+def overlap(one: str, other: str, separator: str) -> bool:
     """Whether two dotted keys, or two paths, are the same or one lies inside the other."""
     return one == other or one.startswith(other + separator) or other.startswith(one + separator)
 

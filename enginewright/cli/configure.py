@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from enginewright import config
+from enginewright.cli import selected
 from enginewright.cli.composition import Change, changes, compose, load, stale_stages, to_text
-from enginewright.config import PARAMS_FILE
+from enginewright.cli.files import require_files
+from enginewright.cli.selected import SELECTED, Selection
+from enginewright.config import PARAMS_FILE, document
 from enginewright.errors import ConfigError
 from enginewright.manifest import replacing
+from enginewright.selection import EXPERIMENT, require_same_experiment, require_same_version
 from enginewright.stage import PIPELINE_FILE
 
-SUMMARY = "compose conf/ with overrides, check it, and write params.yaml"
+SUMMARY = "add choices to conf/selected.yaml, compose conf/, check it, and write params.yaml"
 EXAMPLES = """examples:
-  enginewright configure                                      the defaults of conf/config.yaml
-  enginewright configure calibration=minmax                   another file of conf/calibration/
-  enginewright configure data.calibration_images=100 seed=1   single settings
+  enginewright configure calibration=minmax                   a file of conf/calibration/
+  enginewright configure data.calibration_images=100 seed=1   single settings; calibration=minmax is kept
+  enginewright configure                                      compose again, after an edit of conf/
+  enginewright configure --reset                              drop every choice: the defaults of conf/config.yaml
   enginewright configure +model.arguments.width=16            an argument for the model's factory
   enginewright configure --check                              is params.yaml what conf/ composes to?
 
-`dvc exp run -S ...` composes by itself, from the defaults: overrides given here do not carry over to it."""
+`dvc exp run -S ...` starts from the same choices."""
+WIDTH = 110
+MOST_CHANGES = 7  # that are listed: the whole report fits in 15 lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="override", help="in Hydra's grammar: group=option, key=value, +key=value"
     )
+    parser.add_argument("--reset", action="store_true", help="drop earlier choices")
     parser.add_argument(
         "--check",
         action="store_true",
@@ -39,20 +49,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compose, check, and write or compare."""
-    composed = compose(arguments.overrides)
+    earlier = selected.read()
+    require_same_version(earlier.version)
     if arguments.check:
+        composed = compose(arguments.overrides)
+        require_same_experiment(values(composed))
         _compare(composed, arguments.overrides)
         return 0
-    before = load(PARAMS_FILE)
-    text = to_text(composed)
-    if not PARAMS_FILE.exists() or PARAMS_FILE.read_text(encoding="utf-8") != text:
-        with replacing(PARAMS_FILE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    _report(before, _values(composed))
+    start = Selection() if arguments.reset else earlier
+    with selected.provisional(start.to_text()):
+        if arguments.overrides:
+            compose(arguments.overrides)  # says what is wrong with one of them
+        chosen = selected.add(start, arguments.overrides)
+        before, after = write(chosen)
+    for line in report(before, after, start):
+        print(line)
     return 0
 
 
-def _values(composed: DictConfig) -> dict[str, Any]:
+def write(chosen: Selection) -> tuple[Optional[Mapping[str, Any]], Mapping[str, Any]]:
+    """Write conf/selected.yaml and params.yaml, both or neither.
+
+    Returns:
+        What params.yaml held, None if it could not be read, and what it holds now.
+
+    Raises:
+        ConfigError: the composition is wrong, or names a file that does not exist.
+    """
+    with selected.provisional(chosen.to_text()):
+        composed = compose()
+        after = values(composed)
+        if after[EXPERIMENT] != chosen.experiment:
+            raise ConfigError(
+                f"conf/experiment/{chosen.experiment}.yaml does not name itself; add the line `experiment:"
+                f" {chosen.experiment}` to it"
+            )
+        require_files(config.check(composed, "conf/"))
+        before, text = load(PARAMS_FILE), to_text(composed)
+        if not PARAMS_FILE.exists() or PARAMS_FILE.read_text(encoding="utf-8") != text:
+            with replacing(PARAMS_FILE) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+    return before, after
+
+
+def values(composed: DictConfig) -> dict[str, Any]:
+    """Return a composition as plain values."""
     return cast("dict[str, Any]", OmegaConf.to_container(composed))
 
 
@@ -65,10 +106,10 @@ def _compare(composed: DictConfig, overrides: Sequence[str]) -> None:
     command = " ".join(["enginewright configure", *overrides])
     found = load(PARAMS_FILE)
     if found is None:
-        raise ConfigError(f"{PARAMS_FILE} is missing or no YAML mapping; write it with `{command}`")
+        raise ConfigError(f"{PARAMS_FILE} is missing or not a YAML mapping; write it with `{command}`")
     differing = [
-        f"{change.key} is {_shown(change.before)}, conf/ has {_shown(change.after)}"
-        for change in changes(found, _values(composed))
+        f"{change.key} is {shown(change.before)}, conf/ has {shown(change.after)}"
+        for change in changes(found, values(composed))
     ]
     what = "; ".join(differing[:5]) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else "")
     raise ConfigError(
@@ -76,31 +117,44 @@ def _compare(composed: DictConfig, overrides: Sequence[str]) -> None:
     )
 
 
-def _report(before: Optional[Mapping[str, Any]], after: Mapping[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(soft_wrap=True, markup=False, highlight=False)  # a list such as [x] is no markup
-    changed: list[Change] = list(changes(before, after)) if before is not None else []
+def report(before: Optional[Mapping[str, Any]], after: Mapping[str, Any], kept: Selection) -> Iterator[str]:
+    """Yield what changed and what becomes stale, in at most 15 lines."""
     if before is None:
-        console.print(f"{PARAMS_FILE} written; `dvc repro` runs what it makes stale")
+        yield f"{PARAMS_FILE} written; `dvc repro` runs what it makes stale"
         return
+    changed = list(changes(before, after))
+    yield from differences(changed)
+    if kept.choices():
+        choices = " ".join(f"{key}={shown(value)}" for key, value in kept.choices().items())
+        yield textwrap.shorten(f"on top of {choices}", WIDTH - 20, placeholder=" ...") + f" ({SELECTED})"
     if not changed:
-        console.print(f"{PARAMS_FILE} is as it was: nothing becomes stale")
         return
-    table = Table("setting", "was", "is", title=f"{PARAMS_FILE}", title_justify="left")
-    for change in changed:
-        table.add_row(change.key, _shown(change.before), _shown(change.after))
-    console.print(table)
     stale = stale_stages([change.key for change in changed], PIPELINE_FILE, after) if PIPELINE_FILE.exists() else []
-    table = Table(
-        "stage", "setting", "behind", title="`dvc repro` will run", title_justify="left", caption_justify="left"
-    )
-    table.caption = "What is only behind others runs if their outputs change."
-    for stage in stale:
-        table.add_row(stage.name, ", ".join(stage.changed), ", ".join(stage.behind))
-    console.print(table if stale else "No stage declares what changed: nothing becomes stale")
+    own = [stage.name for stage in stale if stage.changed]
+    behind = [stage.name for stage in stale if not stage.changed]
+    if not own:
+        yield "no stage declares what changed: nothing becomes stale"
+        return
+    yield from textwrap.wrap(f"`dvc repro` runs {', '.join(own)}", WIDTH, subsequent_indent="  ")
+    if behind:
+        yield from textwrap.wrap(f"and, if their outputs change, {', '.join(behind)}", WIDTH, subsequent_indent="  ")
 
 
-def _shown(value: object) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+def differences(changed: Sequence[Change]) -> Iterator[str]:
+    """Yield a line for each setting that changed, the first few of them."""
+    if not changed:
+        yield f"{PARAMS_FILE} is as it was: nothing becomes stale"
+        return
+    yield f"{PARAMS_FILE}: {len(changed)} setting{'s' if len(changed) > 1 else ''} changed"
+    width = max(len(change.key) for change in changed[:MOST_CHANGES])
+    for change in changed[:MOST_CHANGES]:
+        was = "absent" if change.before is change.after else shown(change.before)
+        line = f"  {change.key:{width}}  {was} -> {shown(change.after)}"
+        yield line if len(line) <= WIDTH else f"{line[: WIDTH - 4]} ..."
+    if len(changed) > MOST_CHANGES:
+        yield f"  and {len(changed) - MOST_CHANGES} more: `git diff {PARAMS_FILE}`"
+
+
+def shown(value: object) -> str:
+    """Return a value as YAML writes it."""
+    return value if isinstance(value, str) else document.in_yaml(value)

@@ -50,7 +50,7 @@ class Entry:
 
     def text(self) -> str:
         """Return the default as conf/ and params.yaml write it."""
-        return _yaml(self.value)
+        return in_yaml(self.value)
 
 
 def entries(section: Any = None, prefix: str = "") -> Iterator[Entry]:
@@ -143,11 +143,12 @@ def _choices(hint: Any, described: Optional[Setting]) -> tuple[str, ...]:
     return tuple(names_of(choices))
 
 
-def _yaml(value: Any) -> str:
+def in_yaml(value: Any) -> str:
+    """Return a value as YAML writes it on one line."""
     import yaml
 
     if isinstance(value, list):
-        return f"[{', '.join(map(_yaml, value))}]"
+        return f"[{', '.join(map(in_yaml, value))}]"
     if isinstance(value, Enum):
         value = value.name
     return str(yaml.safe_dump(value, default_flow_style=True, width=10_000)).removesuffix("...\n").strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Optional
 
 from enginewright.config.choices import RuntimeName
 from enginewright.config.data import Data
@@ -20,6 +21,13 @@ PARAMS_FILE = Path("params.yaml")
 class Params:
     """Everything in params.yaml."""
 
+    enginewright_version: str = setting(
+        "", composed="???", help="what conf/selected.yaml was written by; `enginewright upgrade` writes another one"
+    )
+    experiment: Optional[str] = setting(None, help="which file of conf/experiment/ this is; each names itself")
+    selected_for: Optional[str] = setting(
+        None, composed="${experiment}", help="the experiment that the choices in conf/selected.yaml were made for"
+    )
     seed: int = setting(0, minimum=0, maximum=2**64 - 1, help="of everything that is drawn: images, weights, arrivals")
     runtime: RuntimeName = setting(
         RuntimeName.auto, help="what builds and runs the engines; auto takes the first that works here"

@@ -7,31 +7,102 @@ from pathlib import Path
 import pytest
 import yaml
 
-from enginewright.cli.composition import Change, changes, compose, stale_stages, to_text
+from enginewright.cli.composition import Change, changes, compose, groups, stale_stages, to_text
+from enginewright.cli.selected import Selection
 from enginewright.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("configured")
 
 
+def dvc_composes(project: Path, overrides: list[str]) -> bytes:
+    """What `dvc exp run -S` would write."""
+    from dvc.utils.hydra import compose_and_dump  # type: ignore[import-untyped]
+
+    written = project / "dvc.out.yaml"
+    compose_and_dump(written, str(project / "conf"), None, "config", str(project / "plugins"), overrides)
+    return written.read_bytes()
+
+
+CHOICES = Selection(
+    {"experiment": "fashion_mnist", "calibration": "minmax"},
+    {"data": {"calibration_images": 40}, "model": {"arguments": {"width": 8}}},
+)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of packages that DVC imports
 @pytest.mark.parametrize(
-    "overrides",
+    ("chosen", "overrides"),
     [
-        pytest.param([], id="defaults"),
+        pytest.param(Selection(), [], id="defaults"),
         pytest.param(
+            Selection(),
             ["calibration=minmax", "debug=smoke", "data.calibration_images=40", "+model.arguments.width=8"],
             id="overrides",
         ),
+        pytest.param(CHOICES, [], id="choices"),
+        pytest.param(CHOICES, ["calibration=percentile", "data.calibration_images=30", "seed=2"], id="both"),
+        pytest.param(CHOICES, ["experiment=digit_segmentation"], id="another experiment"),
     ],
 )
-def test_dvc_composes_to_the_same_bytes(configured: Path, overrides: list[str]) -> None:
-    from dvc.utils.hydra import compose_and_dump  # type: ignore[import-untyped]
+def test_dvc_composes_to_the_same_bytes(configured: Path, chosen: Selection, overrides: list[str]) -> None:
+    (configured / "conf/selected.yaml").write_text(chosen.to_text())
+    assert to_text(compose(overrides)).encode() == dvc_composes(configured, overrides)
 
-    plugins = configured / "plugins"
-    compose_and_dump(
-        configured / "dvc.yaml.out.yaml", str(configured / "conf"), None, "config", str(plugins), overrides
-    )
-    assert to_text(compose(overrides)).encode() == (configured / "dvc.yaml.out.yaml").read_bytes()
+
+def test_choices_win_over_the_experiment_and_overrides_over_the_choices(configured: Path) -> None:
+    (configured / "conf/selected.yaml").write_text(CHOICES.to_text())
+    composed = compose(["data.sensitivity_images=10", "calibration=percentile"])
+    assert composed.experiment == composed.selected_for == "fashion_mnist"
+    assert composed.calibration.algorithm == "percentile"
+    assert (composed.data.source, composed.data.calibration_images) == ("fashion_mnist", 40)
+    assert composed.data.sensitivity_images == 10
+    assert composed.model.arguments == {"in_channels": 1, "classes": 10, "width": 8}
+
+
+def test_an_experiment_that_the_choices_were_not_made_for_shows_in_the_composition(configured: Path) -> None:
+    (configured / "conf/selected.yaml").write_text(CHOICES.to_text())
+    composed = compose(["experiment=digit_segmentation"])
+    assert (composed.experiment, composed.selected_for) == ("digit_segmentation", "fashion_mnist")
+
+
+def test_without_choices_any_experiment_goes(configured: Path) -> None:
+    composed = compose(["experiment=digit_segmentation"])
+    assert composed.experiment == composed.selected_for == "digit_segmentation"
+
+
+@pytest.fixture
+def made(configured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose conf/ holds what is its own, and takes the rest from a package."""
+    package = configured / "site" / "library_conf"
+    package.parent.mkdir()
+    (configured / "conf").rename(package)
+    monkeypatch.syspath_prepend(str(package.parent))
+    own = configured / "conf"
+    (own / "model").mkdir(parents=True)
+    (own / "model/mine.yaml").write_text("name: mine\narguments: {classes: 10, in_channels: 1}\n")
+    listed = (package / "config.yaml").read_text().replace("model: resnet_reference", "model: mine")
+    (own / "config.yaml").write_text(f"hydra: {{searchpath: [pkg://library_conf]}}\n{listed}")
+    (package / "selected.yaml").rename(own / "selected.yaml")
+    return configured
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_made_project_needs_only_what_is_its_own(made: Path) -> None:
+    composed = compose()
+    assert composed.model.name == "mine"
+    assert composed.data.source == "digits"
+    overrides = ["model=segmenter_reference", "data=digit_strokes"]
+    assert to_text(compose(overrides)).encode() == dvc_composes(made, overrides)
+    assert groups()["model"] == ["efficientnet_lite0", "mine", "own", "resnet_reference", "segmenter_reference"]
+    with pytest.raises(ConfigError, match="conf/model/ has no option 'mne'; did you mean 'mine'"):
+        compose(["model=mne"])
+
+
+def test_a_package_that_is_not_installed_is_named(configured: Path) -> None:
+    conf = configured / "conf/config.yaml"
+    conf.write_text("hydra: {searchpath: [pkg://not_there.conf]}\n" + conf.read_text())
+    with pytest.raises(ConfigError, match=r"looks into the package not_there\.conf, which is not installed here"):
+        compose(["data=digts"])
 
 
 @pytest.mark.parametrize(

@@ -309,7 +309,10 @@ def mine(project: Project) -> Path:
 
 
 def test_missing_weights(project: Project, mine: Path) -> None:
-    run = _own_weights(project)
+    mine.touch()  # `configure` refuses weights that are not there
+    project.configure("model.weights=weights/mine.pt", "model.weights_from=file")
+    mine.unlink()
+    run = project.repro("export")
     assert run.code != 0
     assert (
         "failed to reproduce 'export': [Errno 2] No such file or directory: " in run.output

@@ -107,7 +107,7 @@ class Project:
 
     def configure(self, *overrides: str) -> None:
         """`enginewright configure` with the settings that the project was made with, and these."""
-        run = self.call("python", "-m", "enginewright.cli", "configure", "debug=smoke", *overrides)
+        run = self.call("python", "-m", "enginewright.cli", "configure", "--reset", "debug=smoke", *overrides)
         assert run.code == 0, run.output
 
     def lock(self) -> str:

@@ -1,0 +1,46 @@
+"""Files of the user's that a configuration names: DVC would say of a missing one only that data is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import enginewright
+from enginewright.config import Params, WeightsFrom
+from enginewright.errors import ConfigError
+
+PACKAGE = Path(enginewright.__file__).parent  # whose models a project may take
+
+
+def require_files(params: Params) -> None:
+    """Check that what the configuration names exists; not what the pipeline makes itself.
+
+    Raises:
+        ConfigError: with a sentence for each that is missing.
+    """
+    missing = list(_missing(params))
+    if missing:
+        raise ConfigError("; ".join(missing))
+
+
+def _missing(params: Params) -> Iterator[str]:
+    model, data = params.model, params.data
+    if not _there(model.code) and not (PACKAGE.parent / model.code).is_relative_to(PACKAGE):
+        yield f"model.code: {model.code} does not exist; name the file that {model._target_} is written in"
+    if model.weights_from is WeightsFrom.file and not _there(model.weights):
+        yield (
+            f"model.weights: {model.weights} does not exist; save a state dict there, or draw or train the weights with"
+            " model.weights_from"
+        )
+    if not _there(data.root):
+        yield f"data.root: {data.root} does not exist; it is the folder of data.source {data.source}"
+    if not _there(params.search_mixed.layers):
+        yield (
+            f"search_mixed.layers: {params.search_mixed.layers} does not exist; it holds `layers: search`, or a list of"
+            " layers"
+        )
+
+
+def _there(path: str) -> bool:
+    """Whether a path exists, or would after `dvc pull`."""
+    return Path(path).exists() or Path(f"{path}.dvc").exists()
