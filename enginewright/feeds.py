@@ -18,6 +18,7 @@ from enginewright.errors import EngineInputError
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]  # input name -> [N, ...]
+Outputs = Mapping[str, Array]  # output name -> [N, ...]
 NOT_IN_NUMPY = re.compile(r"bfloat16|float[468]_")  # not float64
 
 

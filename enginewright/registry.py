@@ -73,6 +73,7 @@ class Registry(Generic[T]):
 
 # Names only: whoever reads the configuration imports none of what they stand for. Literals, because the import graph is
 # read off the source (enginewright/toolchain/imports.py).
+IMPORTERS: Registry[object] = Registry("importers", {"pytorch": "enginewright.importers.pytorch:pytorch"})
 RECIPES: Registry[object] = Registry("recipes", {"crop": "enginewright.data.recipes.crop:Crop"})
 SOURCES: Registry[object] = Registry(
     "sources",

@@ -1,13 +1,14 @@
-"""export: PyTorch to one ONNX file with a dynamic batch, compared with PyTorch on 1, 2 and 7 calibration images."""
+"""export: the model as one ONNX file with a dynamic batch, compared with the original on 1, 2 and 7 samples."""
 
 from enginewright.data import Feeding, ImageSet
-from enginewright.feeds import FloatInput
-from enginewright.importers.pytorch import BATCHES, compare, metrics, require_equal, require_task, to_onnx
+from enginewright.importers import importer_named
+from enginewright.importers.compare import BATCHES, compare, require_equal
+from enginewright.importers.metrics import metrics
+from enginewright.importers.normalize import normalized
 from enginewright.interface import Interface
 from enginewright.manifest import Usage
-from enginewright.models.code import watching
-from enginewright.models.loading import load_model
 from enginewright.stage import Stage, script
+from enginewright.tasks import get_task
 
 
 @script
@@ -15,22 +16,19 @@ def export(stage: Stage) -> None:
     """The metrics are written before the tolerance is held, so that a failed stage shows by how much."""
     import onnx
 
-    interface, settings = stage.params.model, stage.params.export
+    model, settings = stage.params.model, stage.params.export
     feeding = Feeding(ImageSet.open(stage.paths.calibration_images), stage.params.data.preprocessing)
-    fed = next(feeding.batches([FloatInput(interface.input_name)], max(BATCHES)), None)
-    images = fed[interface.input_name] if fed else None
-    with watching(interface, stage.paths, stage_reads=True):  # what `forward` imports counts too
-        model = load_model(interface, stage.paths)
-        require_task(model, interface)
-        exported = to_onnx(model, interface, settings)
-        comparison = compare(model, exported, interface, stage.params.seed, images=images, tolerance=settings.tolerance)
+    with importer_named(model.source)(model, settings, stage.paths) as imported:
+        get_task(model.task).check(imported.interface, f"{imported.name} ({imported.origin})")
+        samples = next(feeding.batches(imported.interface.inputs, max(BATCHES)), None)
+        exported = normalized(imported.model)
+        comparison = compare(imported, exported, seed=stage.params.seed, samples=samples, tolerance=settings.tolerance)
     stage.write_metrics(metrics(exported, comparison))
-    require_equal(comparison, interface, settings.tolerance)
-    inputs = [stage.paths.file(interface.code), stage.paths.file(interface.weights)]
+    require_equal(comparison, imported, settings.tolerance)
     found = Interface.from_onnx(onnx.load_from_string(exported)).with_batch()
     usage = Usage(found, feeding.preprocessing.to_dict(), feeding.images.classes)
     origin = {"opset_version": settings.opset_version}
-    with stage.output(stage.paths.model, inputs, settings=origin, usage=usage) as path:
+    with stage.output(stage.paths.model, imported.files, settings=origin, usage=usage) as path:
         path.write_bytes(exported)
 
 

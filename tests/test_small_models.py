@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 from enginewright.config import Model
-from enginewright.importers.pytorch import compare
+from support.compared import compared
 from support.small_models import SMALL_MODELS, exported, network, with_shape_arithmetic
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -38,7 +38,7 @@ def test_a_small_model_exports_with_what_it_is_there_for(name: str) -> None:
     interface = Model(
         name=name, input_shape=list(SMALL_MODELS[name].input_shape), output_name=SMALL_MODELS[name].output_name
     )
-    assert compare(network(name), model.SerializeToString(), interface, seed=0).largest < 1e-5
+    assert compared(network(name), model.SerializeToString(), interface).largest < 1e-5
 
 
 @pytest.mark.parametrize("name", SMALL_MODELS)
@@ -48,4 +48,4 @@ def test_what_the_export_stage_writes_computes_the_same(name: str) -> None:
     )
     model = exported(name)
     onnx.checker.check_model(model, full_check=True)
-    assert compare(network(name), model.SerializeToString(), interface, seed=0).largest < 1e-5
+    assert compared(network(name), model.SerializeToString(), interface).largest < 1e-5

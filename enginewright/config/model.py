@@ -7,13 +7,14 @@ from typing import Any
 
 from enginewright.config.choices import WeightsFrom
 from enginewright.config.setting import setting
-from enginewright.registry import TASKS
+from enginewright.registry import IMPORTERS, TASKS
 
 
 @dataclass
 class Model:
     """A PyTorch model: a factory that returns an `nn.Module`, and a state dict for it."""
 
+    source: str = setting("pytorch", choices=IMPORTERS, help="what the model is, and so who imports it")
     name: str = setting("resnet_reference", help="what reports call the model")
     task: str = setting(
         "classification", choices=TASKS, help="what the output means: who judges it, and what it is trained for"

@@ -1,0 +1,66 @@
+"""Where models come from: one module for each importer, found by the name that `model.source` has.
+
+An importer gives a model as ONNX and its interface. What all share is beside them: `normalize` makes the file that the
+pipeline keeps, `compare` holds it to the original, `metrics` says what became of it.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional, Protocol, cast
+
+from enginewright.config import Export, Model
+from enginewright.feeds import Feeds, Outputs
+from enginewright.interface import Interface
+from enginewright.layout import Layout
+from enginewright.registry import IMPORTERS
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class Reference(Protocol):
+    """A model in the framework that it comes from."""
+
+    framework: str  # "PyTorch"
+
+    def answer(self, feeds: Feeds) -> Outputs:
+        """Answer one batch, float32 by output name. Raises ModelError."""
+
+    def exact(self, feeds: Feeds, answered: Outputs) -> Optional[Outputs]:
+        """Answer the same batch in float64; None where that is not possible, or float32 is not as `answered` again."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model that an importer has read."""
+
+    name: str  # for sentences
+    origin: str  # the file to look at, for sentences
+    model: onnx.ModelProto  # its first axes are the dynamic axis `batch`
+    interface: Interface
+    files: tuple[Path, ...]  # what it was made from, for the sidecar
+    reference: Optional[Reference] = None  # what the ONNX is compared with; without one it is only run
+
+
+class Importer(Protocol):
+    """What the registry `enginewright.importers` holds: a function of a configuration."""
+
+    def __call__(self, model: Model, settings: Export, paths: Layout) -> AbstractContextManager[Imported]:
+        """Import the model. The reference answers within the `with` block, which watches the user's own code.
+
+        Args:
+            model: the configuration.
+            settings: of the ONNX.
+            paths: of the project; files that `model` names are relative to its root.
+
+        Raises:
+            ModelError: what is wrong with the model, and what to do.
+        """
+
+
+def importer_named(name: str) -> Importer:
+    """Return the importer of this name. Raises ConfigError if there is none."""
+    return cast(Importer, IMPORTERS.get(name))

@@ -28,6 +28,7 @@ BY_NAME_ONLY = {"runtimes": ("null",)}  # what probing never comes to
 # What chooses a member of a kind: the stages of which the key counts, or all others, and the setting.
 CHOICES: Mapping[str, Mapping[str, str]] = {
     "runtimes": {"calibrate": "calibration.runtime", "": "runtime"},
+    "importers": {"": "model.source"},
     "tasks": {"": "model.task"},
     "sources": {"": "data.source"},
     "recipes": {"": "data.preprocessing.recipe"},

@@ -11,7 +11,11 @@ from torch import nn
 
 from enginewright import config
 from enginewright.errors import ModelError
-from enginewright.importers.pytorch import Comparison, Judged, compare, metrics, require_equal, require_task, to_onnx
+from enginewright.importers.compare import Comparison, Judged, require_equal
+from enginewright.importers.metrics import metrics
+from enginewright.importers.pytorch import to_onnx, traced
+from enginewright.tasks import get_task
+from support.compared import compared, imported
 
 INTERFACE = config.Model(
     name="tiny", code="tiny.py", weights="tiny.pt", input_name="pixels", output_name="scores", input_shape=[1, 8, 8]
@@ -96,7 +100,7 @@ def test_interface_is_as_configured(exported: bytes) -> None:
 def test_every_opset_is_written_as_asked_fused_and_equal_to_pytorch(opset: int) -> None:
     model = Tiny()
     exported = to_onnx(model, INTERFACE, config.Export(opset_version=opset))
-    comparison = compare(model, exported, INTERFACE, seed=0)
+    comparison = compared(model, exported, INTERFACE)
     figures = metrics(exported, comparison)
     assert figures["opset_version"] == opset
     assert set(figures["max_relative_difference"]) == {"batch_1", "batch_2", "batch_7"}
@@ -140,7 +144,7 @@ def test_equal_weights_reach_their_layers_without_identity_nodes() -> None:
     stored = {tensor.name for tensor in graph.initializer}
     assert stored == {"/0/Conv.weight", "/0/Conv.bias", "/3/Conv.weight", "6.weight", "6.bias"}
     assert all(set(node.input[1:]) <= stored for node in graph.node)
-    assert compare(model, exported, INTERFACE, seed=0).largest < 1e-5
+    assert compared(model, exported, INTERFACE).largest < 1e-5
 
 
 def test_padding_is_part_of_the_convolution_behind_it() -> None:
@@ -158,7 +162,7 @@ def test_padding_is_part_of_the_convolution_behind_it() -> None:
         if node.op_type in ("Conv", "Pad", "Concat", "Slice")
     )
     assert next(list(attribute.ints) for attribute in convolution.attribute if attribute.name == "pads") == [0, 0, 1, 1]
-    assert compare(Padded(), exported, INTERFACE, seed=0).largest < 1e-5
+    assert compared(Padded(), exported, INTERFACE).largest < 1e-5
 
 
 def test_channels_last_models_keep_their_layout() -> None:
@@ -168,7 +172,7 @@ def test_channels_last_models_keep_their_layout() -> None:
 
     interface = config.Model(name="tiny", input_shape=[8, 8, 1])
     model = ChannelsLast()
-    assert compare(model, to_onnx(model, interface, config.Export()), interface, seed=0).largest < 1e-5
+    assert compared(model, to_onnx(model, interface, config.Export()), interface).largest < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -201,18 +205,20 @@ def test_a_model_that_cannot_be_exported_is_one_sentence(model: type[Tiny], text
 @pytest.mark.parametrize(
     ("images", "where"),
     [
-        pytest.param(None, "random input in PyTorch itself; look at the weights in tiny.pt", id="random"),
+        pytest.param(None, "random input in PyTorch itself; look at tiny.py and tiny.pt", id="random"),
         pytest.param(
             np.ones((3, 1, 8, 8), np.float32),
-            "images of the data set in PyTorch itself; look at the weights in tiny.pt and at data.preprocessing",
+            "images of the data set in PyTorch itself; look at tiny.py and tiny.pt and at data.preprocessing",
             id="images",
         ),
     ],
 )
 def test_nan_in_pytorch_itself_is_one_sentence(images: Optional[npt.NDArray[np.float32]], where: str) -> None:
     model = with_nan()
+    exported = to_onnx(model, INTERFACE, config.Export())
+    samples = None if images is None else {"pixels": images}
     with pytest.raises(ModelError, match=f"returns NaN or infinity on {where}"):
-        compare(model, to_onnx(model, INTERFACE, config.Export()), INTERFACE, seed=0, images=images)
+        compared(model, exported, INTERFACE, samples=samples)
 
 
 def test_several_outputs_are_exported_for_the_task_that_judges_them_all() -> None:
@@ -220,8 +226,7 @@ def test_several_outputs_are_exported_for_the_task_that_judges_them_all() -> Non
     model = TwoOutputs()
     exported = to_onnx(model, interface, config.Export())
     assert [value.name for value in onnx.load_model_from_string(exported).graph.output] == ["scores", "scores_2"]
-    assert compare(model, exported, interface, seed=0).largest < 1e-5
-    require_task(model, interface)
+    assert compared(model, exported, interface).largest < 1e-5
 
 
 def test_an_output_that_is_small_is_compared_by_its_own_size() -> None:
@@ -238,7 +243,7 @@ def test_an_output_that_is_small_is_compared_by_its_own_size() -> None:
 
     interface = config.Model(**{**vars(INTERFACE), "task": "outputs"})
     exported = to_onnx(Scaled(1e-3), interface, config.Export())
-    assert compare(Scaled(1.1e-3), exported, interface, seed=0).largest > 0.01
+    assert compared(Scaled(1.1e-3), exported, interface).largest > 0.01
 
 
 @pytest.mark.parametrize(
@@ -266,11 +271,12 @@ def test_what_the_task_does_not_judge_is_refused_before_anything_is_built(
     interface = config.Model(**{**vars(INTERFACE), "task": task})
     model = Tiny()
     model.head = nn.Linear(4, outputs)
+    found = traced(model, interface, config.Export())
     if not refused:
-        require_task(model, interface)
+        get_task(task).check(found.interface, "tiny (tiny.py)")
         return
     with pytest.raises(ModelError) as fault:
-        require_task(model, interface)
+        get_task(task).check(found.interface, "tiny (tiny.py)")
     assert f"the output 'scores' of tiny (tiny.py) {refused}" in str(fault.value)
     assert "set model.task to what the model does (outputs, where" in str(fault.value)
 
@@ -289,7 +295,7 @@ class CachedAnchors(Tiny):
 @pytest.mark.filterwarnings("ignore:Converting a tensor to a Python boolean:torch.jit.TracerWarning")
 def test_what_a_model_caches_in_forward_can_be_traced() -> None:
     model = CachedAnchors()
-    assert compare(model, to_onnx(model, INTERFACE, config.Export()), INTERFACE, seed=0).largest < 1e-5
+    assert compared(model, to_onnx(model, INTERFACE, config.Export()), INTERFACE).largest < 1e-5
 
 
 class Logarithm(Tiny):
@@ -302,11 +308,11 @@ class Logarithm(Tiny):
 def test_the_comparison_takes_the_images_that_there_are() -> None:
     model, images = Logarithm(), np.random.default_rng(0).uniform(0.1, 1, (3, 1, 8, 8)).astype(np.float32)
     exported = to_onnx(model, INTERFACE, config.Export())
-    comparison = compare(model, exported, INTERFACE, seed=0, images=images)
+    comparison = compared(model, exported, INTERFACE, samples={"pixels": images})
     assert set(comparison.differences) == {1, 2, 7}
     assert comparison.largest < 1e-5
     with pytest.raises(ModelError, match="NaN or infinity on random input"):
-        compare(model, exported, INTERFACE, seed=0)
+        compared(model, exported, INTERFACE)
 
 
 class Unstable(Tiny):
@@ -320,10 +326,10 @@ class Unstable(Tiny):
 def test_float64_judges_where_float32_itself_is_unstable() -> None:
     model = Unstable()
     exported = to_onnx(model, INTERFACE, config.Export())
-    unstable = compare(model, exported, INTERFACE, seed=0, tolerance=1e-6)
+    unstable = compared(model, exported, INTERFACE, tolerance=1e-6)
     assert unstable.largest > 1e-6
     assert unstable.float64, "PyTorch in float64 was asked"
-    require_equal(unstable, INTERFACE, 1e-6)
+    require_equal(unstable, imported(model, exported, INTERFACE), 1e-6)
     figures = metrics(exported, unstable)
     assert set(figures["pytorch_from_float64"]) == set(figures["onnxruntime_from_float64"])
     other = Unstable()
@@ -332,12 +338,12 @@ def test_float64_judges_where_float32_itself_is_unstable() -> None:
     with pytest.raises(
         ModelError, match=r"PyTorch in float32 is itself .* from float64 and ONNX Runtime .*: the model is unst"
     ):
-        require_equal(compare(other, exported, INTERFACE, seed=0, tolerance=1e-6), INTERFACE, 1e-6)
+        require_equal(compared(other, exported, INTERFACE, tolerance=1e-6), imported(other, exported, INTERFACE), 1e-6)
 
 
 def test_random_numbers_are_no_instability() -> None:
     model = Noise()
-    assert not compare(model, to_onnx(model, INTERFACE, config.Export()), INTERFACE, seed=0, tolerance=1e-6).float64
+    assert not compared(model, to_onnx(model, INTERFACE, config.Export()), INTERFACE, tolerance=1e-6).float64
 
 
 @pytest.mark.parametrize(
@@ -361,31 +367,32 @@ def test_a_baked_batch_is_named() -> None:
     with pytest.raises(
         ModelError, match=r"the ONNX of tiny does not take batch 1, as a batch of 2 is baked into it; .*x.flatten\(1\)"
     ):
-        compare(model, exported, INTERFACE, seed=0)
+        compared(model, exported, INTERFACE)
 
 
 def test_what_differs_run_to_run_is_over_the_tolerance() -> None:
     model = Noise()
-    comparison = compare(model, to_onnx(model, INTERFACE, config.Export()), INTERFACE, seed=0)
+    exported = to_onnx(model, INTERFACE, config.Export())
+    comparison = compared(model, exported, INTERFACE)
     with pytest.raises(
         ModelError, match=r"differ on tiny by .* of the largest output at batch \d, over export.tolerance = 1.0e-04"
     ):
-        require_equal(comparison, INTERFACE, 1e-4)
+        require_equal(comparison, imported(Tiny(), exported, INTERFACE), 1e-4)
 
 
-def test_tolerance_is_held_at_the_worst_batch() -> None:
+def test_tolerance_is_held_at_the_worst_batch(exported: bytes) -> None:
     comparison = Comparison({1: 1e-6, 2: 3e-4, 7: 2e-6})
-    require_equal(comparison, INTERFACE, 3e-4)
+    require_equal(comparison, imported(Tiny(), exported, INTERFACE), 3e-4)
     with pytest.raises(ModelError, match=r"by 3\.0e-04 of the largest output at batch 2"):
-        require_equal(comparison, INTERFACE, 1e-4)
+        require_equal(comparison, imported(Tiny(), exported, INTERFACE), 1e-4)
 
 
 def test_comparison_sees_another_model(exported: bytes) -> None:
     other = Tiny()
     with torch.no_grad():
         other.head.bias.add_(1)
-    difference = compare(other, exported, INTERFACE, seed=0).differences[2]
+    difference = compared(other, exported, INTERFACE).differences[2]
     images = np.random.default_rng([0, 2]).standard_normal((2, 1, 8, 8), dtype=np.float32)
-    with torch.inference_mode():  # compare() has put the model into evaluation mode
+    with torch.inference_mode():  # the model has been put into evaluation mode
         largest = other(torch.from_numpy(images)).abs().max().item()
     assert difference == pytest.approx(1 / largest, rel=1e-4)

@@ -1,0 +1,62 @@
+"""The file that the pipeline keeps: folded, fused, and the same bytes for the same model on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+
+from enginewright.runtimes.onnxruntime.simplify import simplified
+
+
+def normalized(model: onnx.ModelProto) -> bytes:
+    """Return a model as one serialized ONNX file, ready for a quantizer.
+
+    Constants and padding are folded, BatchNormalization is fused into the convolution before it.
+    """
+    return _cleaned(simplified(model))
+
+
+def _cleaned(model: onnx.ModelProto) -> bytes:
+    """Make the file the same on every machine and its weights ready for a quantizer.
+
+    Doc strings and metadata say where the exporting code lay. Where two weights are equal the exporter stores one and
+    puts Identity nodes between it and its other users, which hide it from a quantizer and from TensorRT's fusions. A
+    folded weight is called `onnx::Conv_114`; it gets the name of its layer, which a report can show.
+    """
+    graph = model.graph
+    for holder in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        holder.ClearField("doc_string")
+        holder.ClearField("metadata_props")
+    stored = {tensor.name for tensor in graph.initializer}
+    outputs = {value.name for value in graph.output}
+    copies = [
+        node
+        for node in graph.node
+        if node.op_type == "Identity" and node.input[0] in stored and node.output[0] not in outputs
+    ]
+    _rename_inputs(graph, {node.output[0]: node.input[0] for node in copies})
+    for node in copies:
+        graph.node.remove(node)
+    named = {
+        source: f"{node.name}.{part}"
+        for node in reversed(graph.node)  # the first user wins
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+        for source, part in zip(node.input[1:], ("weight", "bias"))
+        if source in stored and source.startswith("onnx::")
+    }
+    _rename_inputs(graph, named)
+    for tensor in graph.initializer:
+        tensor.name = named.get(tensor.name, tensor.name)
+    serialized: bytes = model.SerializeToString(deterministic=True)
+    return serialized
+
+
+def _rename_inputs(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        for attribute in node.attribute:
+            if (
+                attribute.type == onnx.AttributeProto.GRAPH
+            ):  # the branches of an If and the body of a Loop see these tensors too
+                _rename_inputs(attribute.g, names)
