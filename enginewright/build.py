@@ -2,42 +2,118 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from enginewright import manifest, target
+from enginewright import manifest
 from enginewright.calibration.mixture import Mixture
 from enginewright.calibration.recipe import QuantizationRecipe, read_recipe, recipe_files
-from enginewright.config import QUANTIZED, Precision, RuntimeName
-from enginewright.errors import StaleArtifact
+from enginewright.config import QUANTIZED, InputType, Precision, RuntimeName
+from enginewright.errors import CalibrationMismatch, ModelError, RuntimeUnavailable, StaleArtifact
 from enginewright.layout import Layout
 from enginewright.manifest import Usage
+from enginewright.results import BuildOutcome, BuildState
 from enginewright.runtimes import runtime_named
 from enginewright.runtimes.base import BuiltEngine, Runtime, Task
+from enginewright.runtimes.built import STAND_IN, STAND_IN_FILE
 from enginewright.runtimes.checked import require_checked
 from enginewright.stage import Metrics, Stage
-from enginewright.target import TargetFingerprint
+from enginewright.target import TargetFingerprint, read_target
+
+# What a backend's `build` says of the model, and would say again: the parser refuses it, FP16 or INT8 cannot be made of
+# it, nothing runs in INT8, a scale is missing. Everything else (memory, the device, the disk, a signal, a configuration
+# that cannot work) ends the stage, so that DVC runs it again.
+REPEATABLE = (ModelError, CalibrationMismatch)
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What an engine is built from, verified."""
+
+    inputs: Mapping[Path, str]  # file -> sha256
+    usage: Usage  # of the model, which its engines take over
+    recipe: Optional[QuantizationRecipe] = None
+    floats: tuple[str, ...] = ()  # ONNX nodes that INT8 leaves in FP16
+
+    def require_unchanged(self, stage: str) -> None:
+        """Raises StaleArtifact if a file was written while the engine was built."""
+        for path, digest in self.inputs.items():
+            if manifest.sha256(path) != digest:
+                raise StaleArtifact(f"{path} changed while {stage} ran; run `dvc repro` again")
 
 
 def build_engine(stage: Stage, precision: Precision) -> Metrics:
     """Build, write and seal artifacts/engines/<precision>/, for the machine that probe_target found.
 
+    Where no engine is asked for, or the backend refuses it for a repeatable reason, a record lies there instead.
     The engine's manifest holds the sha256 of the ONNX and, for INT8, of calib.cache; calib.cache itself is only read.
 
     Returns:
-        seconds, size_mib, layers by precision, int8_share (of Conv, ConvTranspose, Gemm and MatMul),
-        int8 (what runs in INT8, in float and unknown), findings, warnings.
+        outcome; of an engine: seconds, size_mib, layers by precision, int8_share (of Conv, ConvTranspose, Gemm and
+        MatMul), int8 (what runs in INT8, in float and unknown), findings, warnings.
 
     Raises:
-        ModelError: check_onnx did not pass the model, or the backend cannot take it.
+        ModelError: check_onnx did not pass the model, or there is no FP32 to judge engines against.
         StaleArtifact: the ONNX, calib.cache or target.json is not whole, or not of this model or machine.
-        CalibrationMismatch: calib.cache has no scale for a tensor that needs one.
-        RuntimeUnavailable: the backend cannot build here.
+        RuntimeUnavailable: the backend cannot build here, or the device failed it.
     """
-    paths = stage.paths
-    where = target.read_target(paths.target)
-    runtime = _runtime_for(where, stage)
+    target = read_target(stage.paths.target)
+    if precision not in stage.params.build.precisions:
+        return _record(stage, BuildOutcome(precision, BuildState.absent), target)
+    runtime, materials = _runtime_for(target, stage), _materials(stage.paths, precision)
+    try:
+        with stage.device(target.device):
+            start = time.perf_counter()
+            built = runtime.build(stage.paths.model, precision, stage.params.build, materials.recipe, materials.floats)
+            seconds = time.perf_counter() - start
+    except REPEATABLE as fault:
+        return _record(stage, BuildOutcome(precision, BuildState.failed, str(fault)), target, materials.inputs)
+    materials.require_unchanged(stage.name)
+    _write(stage, stage.paths.engine(precision.value, runtime.engine_file), built, materials, target)
+    _forget(stage.paths, precision)
+    of = {manifest.MODEL_SHA256: materials.inputs[stage.paths.model], "target": target.identity()}
+    return BuildOutcome(precision, BuildState.built, figures={**_figures(built, seconds), **of}).to_json()
+
+
+def int8_share(built: BuiltEngine) -> float:
+    """The share of the model's Conv, ConvTranspose, Gemm and MatMul that are known to run in INT8, 0 to 1."""
+    return built.quantized / built.quantizable if built.quantizable else 0.0
+
+
+def _figures(built: BuiltEngine, seconds: float) -> dict[str, Any]:
+    return {
+        "seconds": seconds,
+        "size_mib": len(built.plan) / 2**20,
+        "layers": dict(built.layers),
+        "quantizable": built.quantizable,
+        "int8_share": int8_share(built),
+        **({"int8": dict(built.int8)} if built.int8 else {}),
+        "findings": list(built.findings),
+        "warnings": len(built.warnings),
+    }
+
+
+def _runtime_for(target: TargetFingerprint, stage: Stage) -> Runtime:
+    runtime = runtime_named(RuntimeName[target.runtime])
+    if reason := runtime.why_not(Task.build):
+        raise StaleArtifact(
+            f"{stage.paths.target} names the runtime {target.runtime}, which cannot build here: {reason}; or run `dvc"
+            " repro probe_target`"
+        )
+    if differences := target.differences(runtime.fingerprint(stage.params.build)):
+        raise StaleArtifact(
+            f"{stage.paths.target} describes another machine: {', '.join(differences)}; run `dvc repro`, which probes"
+            " first"
+        )
+    return runtime
+
+
+def _materials(paths: Layout, precision: Precision) -> Materials:
+    """Verify what a precision is built from. Raises StaleArtifact, ModelError, CalibrationMismatch."""
     model = require_checked(paths)
     inputs = [paths.model]
     recipe: Optional[QuantizationRecipe] = None
@@ -48,47 +124,7 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
     if precision is Precision.int8_mixed:
         floats = _float_nodes(paths)
         inputs.append(paths.mixed_layers)
-    before = {path: manifest.sha256(path) for path in inputs}
-    with stage.device(where.device):
-        start = time.perf_counter()
-        built = runtime.build(paths.model, precision, stage.params.build, recipe, floats)
-        seconds = time.perf_counter() - start
-    for path, digest in before.items():
-        if manifest.sha256(path) != digest:
-            raise StaleArtifact(f"{path} changed while {stage.name} ran; run `dvc repro` again")
-    _write(stage, paths.engine(precision.name, runtime.engine_file), built, (inputs, where, model.usage))
-    return {
-        "seconds": seconds,
-        "size_mib": len(built.plan) / 2**20,
-        "layers": dict(built.layers),
-        "quantizable": built.quantizable,
-        "int8_share": int8_share(built),
-        **({"int8": dict(built.int8)} if built.int8 else {}),
-        "findings": list(built.findings),
-        "warnings": len(built.warnings),
-        manifest.MODEL_SHA256: before[paths.model],
-        "target": where.identity(),
-    }
-
-
-def int8_share(built: BuiltEngine) -> float:
-    """The share of the model's Conv, ConvTranspose, Gemm and MatMul that are known to run in INT8, 0 to 1."""
-    return built.quantized / built.quantizable if built.quantizable else 0.0
-
-
-def _runtime_for(where: TargetFingerprint, stage: Stage) -> Runtime:
-    runtime = runtime_named(RuntimeName[where.runtime])
-    if reason := runtime.why_not(Task.build):
-        raise StaleArtifact(
-            f"{stage.paths.target} names the runtime {where.runtime}, which cannot build here: {reason}; or run `dvc"
-            " repro probe_target`"
-        )
-    if differences := where.differences(runtime.fingerprint(stage.params.build)):
-        raise StaleArtifact(
-            f"{stage.paths.target} describes another machine: {', '.join(differences)}; run `dvc repro`, which probes"
-            " first"
-        )
-    return runtime
+    return Materials({path: manifest.sha256(path) for path in inputs}, model.usage, recipe, floats)
 
 
 def _float_nodes(paths: Layout) -> tuple[str, ...]:
@@ -101,7 +137,43 @@ def _float_nodes(paths: Layout) -> tuple[str, ...]:
     return mixture.nodes(model)
 
 
-def _write(stage: Stage, engine: Path, built: BuiltEngine, origin: tuple[list[Path], TargetFingerprint, Usage]) -> None:
+def _record(
+    stage: Stage, outcome: BuildOutcome, target: TargetFingerprint, inputs: Optional[Iterable[Path]] = None
+) -> Metrics:
+    """Seal why there is no engine; of FP32, beside it what the others are judged against."""
+    paths, name = stage.paths, outcome.precision.value
+    of = {manifest.MODEL_SHA256: manifest.verify(paths.model).sha256, "target": target.identity()}
+    if outcome.precision is Precision.fp32:
+        _stand_in(stage, outcome)
+    with stage.output(paths.build_record(name), inputs or [paths.model], target) as temporary:
+        manifest.write_json(temporary, outcome.to_json())
+    for engine in paths.build_record(name).parent.glob("engine.*"):
+        engine.unlink()  # of an earlier run by hand; DVC removes it before it runs a stage
+    print(f"{stage.name}: there is no engine, and the others are judged: {outcome.says()}", file=sys.stderr)
+    return replace(outcome, figures=of).to_json()
+
+
+def _stand_in(stage: Stage, outcome: BuildOutcome) -> None:
+    """Build FP32 for ONNX Runtime. Where FP32 was asked for and refused, validate_accuracy says that there is none.
+
+    Raises:
+        RuntimeUnavailable, ModelError: FP32 was not asked for, and ONNX Runtime is not here or does not take the model.
+    """
+    runtime, materials = runtime_named(STAND_IN), _materials(stage.paths, Precision.fp32)
+    settings = replace(stage.params.build, input_type=InputType.float32)
+    try:
+        built = runtime.build(stage.paths.model, Precision.fp32, settings, None)
+    except (RuntimeUnavailable, ModelError) as fault:
+        if outcome.state is BuildState.failed:
+            return
+        raise type(fault)(
+            f"build.precisions does not hold fp32, and ONNX Runtime cannot stand in for it: {fault}; or add fp32 to it"
+        ) from None
+    engine = stage.paths.engine(Precision.fp32.value, STAND_IN_FILE)
+    _write(stage, engine, built, materials, runtime.fingerprint(settings))
+
+
+def _write(stage: Stage, engine: Path, built: BuiltEngine, materials: Materials, target: TargetFingerprint) -> None:
     """The builder's files first, then the engine, whose manifest holds their hashes."""
     for name, content in built.files.items():
         with manifest.replacing(engine.with_name(name)) as temporary:
@@ -115,7 +187,13 @@ def _write(stage: Stage, engine: Path, built: BuiltEngine, origin: tuple[list[Pa
         "findings": list(built.findings),
         "warnings": list(built.warnings),
     }
-    inputs, where, usage = origin
     roles = {name: Path(name).stem for name in built.files}
-    with stage.output(engine, inputs, where, settings, files=roles, usage=usage) as temporary:
+    with stage.output(engine, materials.inputs, target, settings, files=roles, usage=materials.usage) as temporary:
         temporary.write_bytes(built.plan)
+
+
+def _forget(paths: Layout, precision: Precision) -> None:
+    """Remove what an earlier run by hand left in place of the engine; DVC does so before it runs a stage."""
+    for artifact in (paths.build_record(precision.value), paths.engine(precision.value, STAND_IN_FILE)):
+        for path in (artifact, manifest.sidecar(artifact)):
+            path.unlink(missing_ok=True)

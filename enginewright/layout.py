@@ -143,6 +143,10 @@ class Layout:
         """The engine of a precision; its file name is the runtime's."""
         return self.engines / precision / file_name
 
+    def build_record(self, precision: str) -> Path:
+        """Why there is no engine of a precision; only where there is none."""
+        return self.engine(precision, "build.json")
+
     def file(self, name: str) -> Path:
         """A file that the configuration names, relative to the project."""
         return self.root / name
@@ -201,7 +205,7 @@ def stage_of(path: Path) -> Optional[str]:
 _OF_ANY = Layout()
 SEALED = (
     *(f"{ARTIFACTS}/data/*/{name}" for name in ("images.npy", "labels.csv", "classes.json", "targets.npy")),
-    f"{ARTIFACTS}/engines/*/engine.*",
+    *(f"{ARTIFACTS}/engines/*/{name}" for name in ("engine.*", "build.json", "reference.onnx")),
     *(
         path.as_posix()
         for path in (

@@ -4,6 +4,7 @@ passes the gate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from enginewright.accuracy.gate import sections
 from enginewright.benchmark.int8_speed import slower
 from enginewright.config import QUANTIZED, Calibration, Data, Precision, ScenarioName
 from enginewright.errors import StaleArtifact
-from enginewright.results import Outcome
+from enginewright.results import STANDS_IN, Outcome
 from enginewright.tasks.base import FP32
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ def table(accuracy: Metrics, benchmark: Metrics, calibration: str) -> pd.DataFra
 
     Returns:
         A row a precision, FP32 first: precision, engine_sha256, calibration (NOT_CALIBRATED for engines without
-            scales), scenario, throughput_images_per_s, speedup (to FP32), figure (what the gate judges), value, low and
-            high (the interval that it judges; paired with FP32, so that it is FP32's point that the engine is told
-            apart from), bound (the gate's, the same in every row), verdict (the gate's; FP32 passes), holds (it
-            passed), front (no other engine is as good in one and better in the other).
+            scales), scenario, throughput_images_per_s, speedup (to FP32; NaN where the target has no such engine),
+            figure (what the gate judges), value, low and high (the interval that it judges; paired with FP32, so that
+            it is FP32's point that the engine is told apart from), bound (the gate's, the same in every row), verdict
+            (the gate's; FP32 passes), holds (it passed), front (no other engine is as good in one and better in the
+            other).
 
     Raises:
         StaleArtifact: the two were not measured on the same engines, or on the same target.
@@ -47,13 +49,14 @@ def table(accuracy: Metrics, benchmark: Metrics, calibration: str) -> pd.DataFra
     scenario = _scenario(benchmark)
     figure = accuracy["gate"]["figure"]
     verdicts = sections(accuracy["gate"])
-    bound = next(iter(verdicts.values()))["bound"]
+    bound = next((judged["bound"] for judged in verdicts.values()), float("nan"))  # NaN where no engine was judged
+    base = benchmark[FP32][scenario]["throughput_images_per_s"] if FP32 in benchmark else float("nan")
     rows = []
-    for precision in (one for one in Precision if one.value in accuracy):
+    for precision in (one for one in Precision if one.value in accuracy and one.value in benchmark):
         found = accuracy[precision.value]
         value = found.get(figure, 1.0)  # FP32 agrees with itself
         judged = verdicts.get(
-            precision.value, {"verdict": (Outcome.passed if value >= bound else Outcome.failed).value}
+            precision.value, {"verdict": (Outcome.failed if value < bound else Outcome.passed).value}
         )  # FP32 is not judged
         throughput = benchmark[precision.value][scenario]["throughput_images_per_s"]
         rows.append(
@@ -63,7 +66,7 @@ def table(accuracy: Metrics, benchmark: Metrics, calibration: str) -> pd.DataFra
                 "calibration": calibration if precision in QUANTIZED else NOT_CALIBRATED,
                 "scenario": scenario,
                 "throughput_images_per_s": throughput,
-                "speedup": throughput / benchmark[FP32][scenario]["throughput_images_per_s"],
+                "speedup": throughput / base,
                 "figure": figure,
                 "value": value,
                 "low": judged.get("low", value),
@@ -95,7 +98,7 @@ def metrics(frame: pd.DataFrame) -> dict[str, Any]:
         best = frame[same].iloc[0]
         chosen = {
             "fastest_that_holds": best["precision"],
-            "speedup": float(best["speedup"]),
+            **({} if math.isnan(best["speedup"]) else {"speedup": float(best["speedup"])}),
             "value": float(best["value"]),
         }
     undecided = " ".join(frame[frame["verdict"] == Outcome.undecided.value]["precision"]) or "none"
@@ -103,7 +106,7 @@ def metrics(frame: pd.DataFrame) -> dict[str, Any]:
         **chosen,
         "undecided": undecided,
         "figure": frame["figure"][0],
-        "bound": float(frame["bound"][0]),
+        **({} if math.isnan(frame["bound"][0]) else {"bound": float(frame["bound"][0])}),
         "front": " ".join(frame[frame["front"]]["precision"]),
         "findings": findings(frame),
     }
@@ -128,8 +131,8 @@ def show(frame: pd.DataFrame, console: Console) -> None:
     first = frame.iloc[0]
     calibrated = next((name for name in frame["calibration"] if name != NOT_CALIBRATED), NOT_CALIBRATED)
     console.print(
-        f"{first['figure']} against throughput ({first['scenario']}); gate {first['bound']:.4f}; calibration:"
-        f" {calibrated}",
+        f"{first['figure']} against throughput ({first['scenario']}); gate {_number(first['bound'], '.4f')};"
+        f" calibration: {calibrated}",
         highlight=False,
     )
     rich = Table()
@@ -142,14 +145,13 @@ def show(frame: pd.DataFrame, console: Console) -> None:
         )
         interval = f"{row['low']:.4f} to {row['high']:.4f}" if row["low"] < row["high"] else ""
         speed = f"{row['throughput_images_per_s']:,.0f}"
-        rich.add_row(row["precision"], speed, f"{row['speedup']:.2f}", f"{row['value']:.4f}", interval, mark)
+        rich.add_row(row["precision"], speed, _number(row["speedup"], ".2f"), f"{row['value']:.4f}", interval, mark)
     console.print(rich)
     chosen = metrics(frame)
-    if "speedup" in chosen:
+    if "value" in chosen:
+        speedup = f": {chosen['speedup']:.2f} x FP32" if "speedup" in chosen else ""
         console.print(
-            f"The fastest engine that passes the gate is {chosen['fastest_that_holds']}: {chosen['speedup']:.2f} x"
-            " FP32",
-            highlight=False,
+            f"The fastest engine that passes the gate is {chosen['fastest_that_holds']}{speedup}", highlight=False
         )
     else:
         console.print("No engine passes the gate")
@@ -164,8 +166,13 @@ def show(frame: pd.DataFrame, console: Console) -> None:
         )
 
 
+def _number(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
+
+
 def _require_the_same(accuracy: Metrics, benchmark: Metrics) -> None:
-    for key in ("target", *(precision.value for precision in Precision)):
+    measured = [one.value for one in Precision if STANDS_IN not in accuracy.get(one.value, {})]
+    for key in ("target", *measured):
         one, other = accuracy.get(key), benchmark.get(key)
         same = (
             one == other if key == "target" else (one or {}).get("engine_sha256") == (other or {}).get("engine_sha256")

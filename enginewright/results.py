@@ -25,6 +25,47 @@ class Outcome(Enum):
 NOT_GATED = "not gated"
 
 
+# Among the metrics of FP32's accuracy, with a runtime's name: they are of what that computes, not of an engine here.
+STANDS_IN = "stands_in"
+
+
+class BuildState(Enum):
+    """What became of a precision."""
+
+    built = "built"
+    failed = "failed"  # asked for, and refused for a reason that a second build would meet again
+    absent = "absent"  # not in build.precisions
+
+
+@dataclass(frozen=True)
+class BuildOutcome:
+    """What a build stage made of its precision; `figures` are the metrics of an engine, empty where there is none."""
+
+    precision: Precision
+    state: BuildState
+    reason: str = ""  # why there is no engine, a sentence
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    def says(self) -> str:
+        """Why there is no engine, with its name."""
+        if self.state is BuildState.absent:
+            return f"{self.precision.value} was not asked for (build.precisions)"
+        return f"{self.precision.value} was refused by build_{self.precision.value}: {self.reason}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures, and beside them what became of the precision."""
+        why = {"reason": self.reason} if self.reason else {}
+        return {"precision": self.precision.value, "outcome": self.state.value, **why, **self.figures}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> BuildOutcome:
+        """The record of what `to_json` made."""
+        own = {"precision", "outcome", "reason"}
+        figures = {key: value for key, value in content.items() if key not in own}
+        state = BuildState(content["outcome"])
+        return cls(Precision(content["precision"]), state, str(content.get("reason", "")), figures)
+
+
 @dataclass(frozen=True)
 class Judgement:
     """What validate_accuracy says of the engines that `accuracy.gated` names, for the stage `gate`.

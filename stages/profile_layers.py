@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from enginewright.benchmark import layers
 from enginewright.data import Feeding, ImageSet
-from enginewright.runtimes import built_engines
-from enginewright.runtimes.checked import require_engines
+from enginewright.runtimes.built import open_engines
 from enginewright.stage import Metrics, Stage, script
 from enginewright.target import read_target
 
@@ -20,20 +19,19 @@ def profile_layers(stage: Stage) -> Metrics:
     from rich.console import Console
 
     settings, target = stage.params.profile_layers, read_target(stage.paths.target)
-    runtime, engines = built_engines(target, stage.paths)
-    require_engines(engines, target)
+    engines = open_engines(target, stage.paths)
     images = ImageSet.open(stage.paths.validation)
     feeding = Feeding(images, stage.params.data.preprocessing)
     profiles, batch = {}, settings.batch_size
     with stage.device(target.device):
-        for precision, path in engines.items():
-            with runtime.load(path) as engine:
+        for precision, sealed in engines.built.items():
+            with sealed.load() as engine:
                 batch = min(batch, engine.max_batch)
                 profiles[precision.value] = layers.profile(engine, feeding, batch, settings.runs)
 
     table, comparison = layers.layer_table(profiles), layers.side_by_side(profiles)
     tables = {"layers.csv": table, "top.csv": layers.top_layers(table), "side_by_side.csv": comparison}
-    made_from = [*engines.values(), *images.files]
+    made_from = [*engines.files, *images.files]
     stage.tables(stage.paths.profile, tables, made_from, target=target, sealed="layers.csv")
     layers.show(table, comparison, Console(stderr=True), layers.findings(profiles, batch))
     return layers.metrics(profiles, comparison, batch)

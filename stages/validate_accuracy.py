@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enginewright import manifest
+from enginewright import manifest, results
 from enginewright.accuracy import gate, report
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.config import Precision
 from enginewright.data import ImageSet
-from enginewright.runtimes import built_engines
-from enginewright.runtimes.checked import require_engines
+from enginewright.runtimes.built import open_engines
 from enginewright.stage import Stage, script
 from enginewright.target import TargetFingerprint, read_target
 from enginewright.tasks import get_task
@@ -26,15 +25,16 @@ if TYPE_CHECKING:
 def validate_accuracy(stage: Stage) -> None:
     """Record tables, metrics and the verdict on each engine; `gate` is the stage that fails."""
     settings, target, task = stage.params.accuracy, read_target(stage.paths.target), get_task(stage.params.model.task)
-    runtime, engines = built_engines(target, stage.paths)
+    engines = open_engines(target, stage.paths)
+    judged = engines.to_judge()
     images = ImageSet.open(stage.paths.validation)
     evaluator = Evaluator(task, images, stage.params.data.preprocessing, settings.batch_size)
-    manifests = require_engines(engines, target)
+    manifests = {precision: sealed.made for precision, sealed in judged.items()}
 
     evaluations, reference = {}, None
     with stage.device(target.device):
-        for precision, path in engines.items():  # FP32 comes first
-            with runtime.load(path) as engine:
+        for precision, sealed in judged.items():  # FP32 comes first
+            with sealed.load() as engine:
                 evaluations[precision] = evaluator.evaluate(
                     engine, precision, stage.params.model.output_name, reference
                 )
@@ -43,12 +43,16 @@ def validate_accuracy(stage: Stage) -> None:
                 if settings.require_signal:
                     gate.require_signal(task, evaluations[precision], evaluator.targets, settings.confidence)
 
-    classes = _write_tables(stage, evaluator, evaluations, [*engines.values(), *images.files], target)
+    inputs = [*(sealed.path for sealed in judged.values()), *images.files]
+    classes = _write_tables(stage, evaluator, evaluations, inputs, target)
     figures = report.precision_metrics(task, evaluations, manifests, settings.confidence)
+    if engines.stand_in is not None:
+        figures[Precision.fp32.value][results.STANDS_IN] = engines.stand_in.runtime.name
     verdicts = gate.judge_all(task, evaluations, settings)
     metrics = {
         **figures,
-        "gate": gate.metrics(verdicts, settings),
+        **({"missing": {name.value: why.says() for name, why in engines.missing.items()}} if engines.missing else {}),
+        "gate": gate.metrics(verdicts, settings, gate.figure_of(task, evaluations[Precision.fp32])),
         "labels": evaluator.targets is not None,
         "images": len(images),
         "confidence": settings.confidence,
@@ -56,9 +60,9 @@ def validate_accuracy(stage: Stage) -> None:
         "target": target.identity(),
     }
     stage.write_metrics(metrics)
-    stage.seal_metrics(stage.paths.accuracy / "metrics.json", metrics, [*engines.values(), *images.files], target)
-    judgement = gate.judgement(task, verdicts, classes, settings)
-    with stage.output(stage.paths.accuracy / "verdict.json", [*engines.values(), *images.files], target) as temporary:
+    stage.seal_metrics(stage.paths.accuracy / "metrics.json", metrics, inputs, target)
+    judgement = gate.judgement(task, verdicts, classes, settings, engines.missing)
+    with stage.output(stage.paths.accuracy / "verdict.json", inputs, target) as temporary:
         manifest.write_json(temporary, judgement.to_json())
     report.show(task, metrics, manifests, verdicts)
 

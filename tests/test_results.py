@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from enginewright.config import Precision
-from enginewright.results import Drift, Judgement, Outcome
+from enginewright.results import BuildOutcome, BuildState, Drift, Judgement, Outcome
 
 PASSED, UNDECIDED, FAILED = Outcome.passed, Outcome.undecided, Outcome.failed
 INT8, MIXED = Precision.int8, Precision.int8_mixed
@@ -17,6 +17,9 @@ INT8, MIXED = Precision.int8, Precision.int8_mixed
 @pytest.mark.parametrize(
     "record",
     [
+        pytest.param(BuildOutcome(INT8, BuildState.built, figures={"size_mib": 1.5, "findings": ["a"]}), id="built"),
+        pytest.param(BuildOutcome(INT8, BuildState.failed, "node 'a' (Foo): no"), id="refused"),
+        pytest.param(BuildOutcome(MIXED, BuildState.absent), id="absent"),
         pytest.param(Judgement((MIXED,), {INT8: FAILED, MIXED: PASSED}, {}), id="passed"),
         pytest.param(Judgement((INT8,), {INT8: FAILED}, {INT8: "top-1 is 0.1"}), id="stopped"),
         pytest.param(Judgement(()), id="nothing"),
@@ -24,8 +27,20 @@ INT8, MIXED = Precision.int8, Precision.int8_mixed
         pytest.param(Drift("not alike in 2 tensors", drifted_tensors=2), id="drift"),
     ],
 )
-def test_a_record_comes_back_from_json(record: Judgement | Drift) -> None:
+def test_a_record_comes_back_from_json(record: BuildOutcome | Judgement | Drift) -> None:
     assert type(record).from_json(json.loads(json.dumps(record.to_json()))) == record
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sentence"),
+    [
+        (BuildOutcome(INT8, BuildState.absent), "int8 was not asked for (build.precisions)"),
+        (BuildOutcome(INT8, BuildState.failed, "no scales"), "int8 was refused by build_int8: no scales"),
+    ],
+    ids=["absent", "refused"],
+)
+def test_why_there_is_no_engine_is_a_sentence(outcome: BuildOutcome, sentence: str) -> None:
+    assert outcome.says() == sentence
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from enginewright.config import Accuracy, GateMode, Precision, Undecided
 from enginewright.errors import DataError
 from enginewright.layout import Layout
-from enginewright.results import NOT_GATED, Judgement, Outcome
+from enginewright.results import BuildOutcome, Judgement, Outcome
 from enginewright.statistics import Estimate
 from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Targets, Task
 
@@ -102,7 +102,7 @@ def judge(
         margin: what the bound is raised by.
     """
     reference = task.summary(fp32.rows, fp32.classes)
-    figure = task.metric if task.metric in reference else task.without_targets
+    figure = figure_of(task, fp32)
     of_fp32 = float(reference.get(figure, 1.0))
     relative = settings.gate is GateMode.relative
     difference = task.estimate(candidate.rows, fp32.rows, settings.minimum_ratio if relative else 1.0)
@@ -119,6 +119,11 @@ def judge(
     if noise is None or settings.minimum_sqnr_db is None:
         return Verdict(metric)
     return Verdict(metric, _held(SQNR, noise, settings.minimum_sqnr_db, settings.confidence, images))
+
+
+def figure_of(task: Task, fp32: Evaluation) -> str:
+    """What the gate judges: the task's metric, or what it has of FP32's answers where there are no targets."""
+    return task.metric if task.metric in task.summary(fp32.rows, fp32.classes) else task.without_targets
 
 
 def require_signal(task: Task, fp32: Evaluation, targets: Optional[Targets], confidence: float) -> None:
@@ -158,17 +163,18 @@ def require_signal(task: Task, fp32: Evaluation, targets: Optional[Targets], con
     )
 
 
-def metrics(verdicts: Mapping[Precision, Verdict], settings: Accuracy) -> dict[str, Any]:
+def metrics(verdicts: Mapping[Precision, Verdict], settings: Accuracy, figure: str) -> dict[str, Any]:
     """What dvc metrics shows of it: the worst verdict of the gated engines, and a section for each engine that was
     judged.
+
+    `figure` is what is judged.
     """
-    gated = [verdict.outcome for precision, verdict in verdicts.items() if precision in settings.gated]
-    outcome = max(gated, key=list(Outcome).index, default=None)
+    whole = Judgement(tuple(settings.gated), {precision: verdict.outcome for precision, verdict in verdicts.items()})
     return {
-        "verdict": NOT_GATED if outcome is None else outcome.value,
-        "passed": outcome is Outcome.passed,
+        "verdict": whole.verdict,
+        "passed": whole.passed,
         "mode": settings.gate.name,
-        "figure": next(iter(verdicts.values())).metric.figure,
+        "figure": figure,
         "if_undecided": settings.undecided.name,
         **{precision.value: section(verdict) for precision, verdict in verdicts.items()},
     }
@@ -200,18 +206,34 @@ def sections(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def judgement(
-    task: Task, verdicts: Mapping[Precision, Verdict], classes: Optional[pd.DataFrame], settings: Accuracy
+    task: Task,
+    verdicts: Mapping[Precision, Verdict],
+    classes: Optional[pd.DataFrame],
+    settings: Accuracy,
+    missing: Mapping[Precision, BuildOutcome],
 ) -> Judgement:
     """The verdicts for the stage `gate`, with the sentence of each gated engine that stops the pipeline.
 
-    `classes` is the task's table classes.csv, None if it has none.
+    Args:
+        task: whose metric was judged.
+        verdicts: of the engines that were.
+        classes: the task's table classes.csv, None if it has none.
+        settings: which engines are gated.
+        missing: the precisions without an engine, and why.
     """
     return Judgement(
         tuple(settings.gated),
         {precision: verdict.outcome for precision, verdict in verdicts.items()},
         {
-            precision: failure(task, verdict, precision, classes, settings)
-            for precision, verdict in stops(verdicts, settings).items()
+            **{
+                precision: f"a gated engine is missing: {outcome.says()}"
+                for precision, outcome in missing.items()
+                if precision in settings.gated
+            },
+            **{
+                precision: failure(task, verdict, precision, classes, settings)
+                for precision, verdict in stops(verdicts, settings).items()
+            },
         },
     )
 

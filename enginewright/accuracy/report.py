@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from enginewright.accuracy import gate
 from enginewright.accuracy.gate import Verdict
 from enginewright.config import Precision
 from enginewright.manifest import Manifest
-from enginewright.tasks.base import Evaluation, Task
+from enginewright.results import STANDS_IN
+from enginewright.tasks.base import FP32, Evaluation, Task
 
 DIGEST = 12  # hex digits of a sha256 that people see
 
@@ -83,30 +84,31 @@ def show(
             + ", ".join(f"{name} {digest[:DIGEST]}" for name, digest in made.inputs.items()),
             highlight=False,
         )
-    if not labelled:
-        stand_in = gate.name_of(task, task.without_targets)
-        console.print(
-            f"The validation images have no targets for this task: the gate judges the {stand_in}."
-            if task.every_output
-            else (
-                f"The validation images have no targets for this task: there is no {task.title}, and the gate judges"
-                f" the {stand_in}."
-            )
-        )
-    if target["runtime"] == "null":
-        console.print("The null runtime computes nothing: these are the figures of zeros, whatever the model.")
+    for line in (*_notes(task, metrics), *_verdicts(task, verdicts, manifests)):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _notes(task: Task, metrics: Mapping[str, Any]) -> Iterator[str]:
+    """What a reader has to know before believing the figures."""
+    for why in metrics.get("missing", {}).values():
+        yield f"No engine: {why}"
+    if runtime := metrics[FP32].get(STANDS_IN):
+        yield f"FP32 is what {runtime} computes; it is not an engine of this target."
+    if not metrics["labels"]:
+        judges = f"the gate judges the {gate.name_of(task, task.without_targets)}."
+        absent = "" if task.every_output else f"there is no {task.title}, and "
+        yield f"The validation images have no targets for this task: {absent}{judges}"
+    if metrics["target"]["runtime"] == "null":
+        yield "The null runtime computes nothing: these are the figures of zeros, whatever the model."
+
+
+def _verdicts(
+    task: Task, verdicts: Mapping[Precision, Verdict], manifests: Mapping[Precision, Manifest]
+) -> Iterator[str]:
     for precision, verdict in verdicts.items():
-        console.print(
-            f"Gate {verdict.outcome.value.upper()}: {gate.sentence(task, verdict, precision.value)}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    for said in [
-        f"Finding about {precision.value}: {finding}"
-        for precision, made in manifests.items()
-        for finding in findings(made)
-    ]:
-        console.print(said, highlight=False, soft_wrap=True)
+        yield f"Gate {verdict.outcome.value.upper()}: {gate.sentence(task, verdict, precision.value)}"
+    for precision, made in manifests.items():
+        yield from (f"Finding about {precision.value}: {finding}" for finding in findings(made))
 
 
 def _difference(figures: Mapping[str, Any], key: str) -> str:

@@ -194,7 +194,7 @@ def show(found: Mapping[str, Any], measured: Mapping[str, Measurement], telemetr
                 table.add_row(name, *(format(load[key], form) if key in load else "-" for load in loads.values()))
         table.add_row(
             "throughput / fp32",
-            *(f"{found['ratio'][scenario].get(f'{precision}_to_fp32', 1):.2f}" for precision in loads),
+            *(_ratio(found["ratio"][scenario], precision, loads) for precision in loads),
         )
         console.print(table)
         for precision, load in loads.items():
@@ -210,6 +210,11 @@ def show(found: Mapping[str, Any], measured: Mapping[str, Measurement], telemetr
         console.print(telemetry_note)
     if not found["complete"]:
         console.print("INCOMPLETE: the load was interrupted; these figures cover what was measured until then.")
+
+
+def _ratio(ratios_of: Mapping[str, float], precision: str, loads: Mapping[str, Any]) -> str:
+    """To FP32's throughput; a dash where FP32 has none."""
+    return f"{ratios_of.get(f'{precision}_to_fp32', 1):.2f}" if "fp32" in loads else "-"
 
 
 def _notes(console: Console, where: str, load: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from enginewright.config import Precision
 from enginewright.errors import StaleArtifact
 from enginewright.layout import Layout
 from enginewright.manifest import MODEL_SHA256
+from enginewright.results import STANDS_IN, BuildOutcome
 from enginewright.tasks import get_task
 from enginewright.tasks.base import AGREEMENT
 
@@ -350,7 +351,10 @@ def _notes(metrics: Metrics) -> Iterator[str]:
         yield f"accuracy: {accuracy['images']} images{labels}{confidence}"
     for precision in PRECISIONS:
         yield from _notes_of(precision, accuracy.get(precision, {}), benchmark.get(precision, {}))
-        yield from (f"{precision}: {finding}" for finding in metrics.get(f"build_{precision}", {}).get("findings", ()))
+        build = metrics.get(f"build_{precision}", {})
+        if build.get("outcome", "built") != "built":
+            yield f"no engine: {BuildOutcome.from_json(build).says()}"
+        yield from (f"{precision}: {finding}" for finding in build.get("findings", ()))
     yield from slower_under_load(benchmark)
     if benchmark.get("complete") is False:
         yield "the load was interrupted: speed covers a part of it"
@@ -359,6 +363,8 @@ def _notes(metrics: Metrics) -> Iterator[str]:
 def _notes_of(precision: str, accuracy: Mapping[str, Any], benchmark: Mapping[str, Any]) -> Iterator[str]:
     from enginewright.benchmark.report import DISTURBING_CORES
 
+    if runtime := accuracy.get(STANDS_IN):
+        yield f"accuracy of {precision} is what {runtime} computes; the target has no such engine"
     if benchmark and accuracy.get("engine_sha256") != benchmark.get("engine_sha256"):
         yield f"accuracy and speed of {precision} are of two different engines; run `dvc repro`"
     if accuracy.get("identical_to_fp32"):

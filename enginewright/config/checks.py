@@ -17,6 +17,7 @@ def contradictions(params: Params) -> Iterator[Fault]:
     """Yield each combination that cannot work as (key, what is wrong and what to do)."""
     yield from _pool(params.data)
     yield from _order(params.build.profile)
+    yield from _precisions(params.build.precisions)
     yield from _gated(params)
     yield from _batches(params)
     yield from _scenarios(params.benchmark)
@@ -38,7 +39,21 @@ def _order(profile: Profile) -> Iterator[Fault]:
         yield "build.profile", f"min {profile.min} <= opt {profile.opt} <= max {profile.max} does not hold"
 
 
+def _precisions(asked: list[Precision]) -> Iterator[Fault]:
+    if not 0 < len(set(asked)) == len(asked):
+        named = ", ".join(precision.name for precision in asked)
+        yield "build.precisions", f"[{named}] must name one precision at least, and none twice"
+
+
 def _gated(params: Params) -> Iterator[Fault]:
+    asked, named = params.build.precisions, ", ".join(precision.name for precision in params.build.precisions)
+    for precision in params.accuracy.gated:
+        if precision not in asked and precision is not Precision.fp32:
+            yield (
+                "accuracy.gated",
+                f"holds {precision.name}, which build.precisions [{named}] does not name; add it there, or"
+                " leave it out",
+            )
     if Precision.fp32 in params.accuracy.gated:
         yield "accuracy.gated", "holds fp32, which the others are measured against; leave it out"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
-from enginewright.config.choices import InputType, PrecisionMode
+from enginewright.config.choices import InputType, Precision, PrecisionMode
 from enginewright.config.setting import setting
 
 
@@ -22,6 +22,9 @@ class Profile:
 class Build:
     """ONNX to engine."""
 
+    precisions: list[Precision] = setting(
+        list(Precision), help="engines to build; without fp32, ONNX Runtime's FP32 is what accuracy is judged against"
+    )
     profile: Profile = field(default_factory=Profile)
     precision_mode: PrecisionMode = setting(
         PrecisionMode.auto,

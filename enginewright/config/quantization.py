@@ -51,7 +51,7 @@ class CheckDrift:
     percentile_ratio: float = setting(1.5, above=1, help="of the 99.99th percentiles of |x|, either way")
     # about a population stability index of 0.25, where credit scoring calls a shift significant
     distance: float = setting(0.2, above=0, help="Jensen-Shannon, base 2, between the histograms of |x|")
-    fail: bool = setting(False, help="end the stage where a tensor is flagged")
+    fail: bool = setting(False, help="let the last stage, gate, fail where a tensor is flagged")
 
 
 @dataclass

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import cast
 
-from enginewright.config import Precision, RuntimeName
+from enginewright.config import RuntimeName
 from enginewright.errors import RuntimeUnavailable
-from enginewright.layout import Layout
 from enginewright.runtimes.base import Runtime, Task
-from enginewright.target import TargetFingerprint
 
 AUTO_ORDER = (
     RuntimeName.tensorrt,
@@ -38,13 +35,3 @@ def get_runtime(name: RuntimeName, *tasks: Task) -> Runtime:
             return runtime
         reasons.append(f"{candidate.value}: {reason}")
     raise RuntimeUnavailable(f"nothing here can {' and '.join(task.value for task in tasks)} ({'; '.join(reasons)})")
-
-
-def built_engines(target: TargetFingerprint, paths: Layout) -> tuple[Runtime, dict[Precision, Path]]:
-    """Return the runtime that runs engines on `target`, and where the engine of each precision lies, FP32 first.
-
-    Raises:
-        RuntimeUnavailable: that runtime cannot run engines here.
-    """
-    runtime = get_runtime(RuntimeName[target.runtime], Task.run)
-    return runtime, {precision: paths.engine(precision.value, runtime.engine_file) for precision in Precision}

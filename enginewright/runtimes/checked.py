@@ -64,17 +64,22 @@ def require_engines(engines: Mapping[Precision, Path], target: TargetFingerprint
         StaleArtifact: naming what differs, and the stage to run again.
     """
     made = {precision: manifest.verify(path, target) for precision, path in engines.items()}
-    seen: dict[str, tuple[Path, str]] = {}
     for precision, path in engines.items():
         _require_precision(path, made[precision])
-        for name, digest in made[precision].inputs.items():
+    require_same_inputs({path: made[precision] for precision, path in engines.items()})
+    return made
+
+
+def require_same_inputs(made: Mapping[Path, Manifest]) -> None:
+    """Check that engines come from the same files. Raises StaleArtifact naming two that do not."""
+    seen: dict[str, tuple[Path, str]] = {}
+    for path, engine in made.items():
+        for name, digest in engine.inputs.items():
             other, known = seen.setdefault(name, (path, digest))
             if known != digest:
                 raise StaleArtifact(
-                    f"{path} and {other} were built from two versions of {name}; run `dvc repro"
-                    f" {made[precision].made_by}`"
+                    f"{path} and {other} were built from two versions of {name}; run `dvc repro {engine.made_by}`"
                 )
-    return made
 
 
 def _require_precision(engine: Path, made: Manifest) -> None:

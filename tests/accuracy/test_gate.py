@@ -182,7 +182,7 @@ def verdicts(**outcomes: tuple[Evaluation, Evaluation]) -> dict[Precision, Verdi
 
 
 def test_metrics_say_undecided_and_what_would_decide() -> None:
-    found = metrics(verdicts(int8=paired(950, 0, 29, 21), int8_mixed=paired(975, 0, 4, 21)), settings())
+    found = metrics(verdicts(int8=paired(950, 0, 29, 21), int8_mixed=paired(975, 0, 4, 21)), settings(), "top1")
     json.dumps(found, allow_nan=False)
     assert (found["verdict"], found["passed"]) == ("undecided", False)
     assert (found["int8"]["verdict"], found["int8"]["passed"]) == ("failed", False)
@@ -354,7 +354,7 @@ def test_without_labels_fp32_must_not_answer_all_images_alike(task: Task, output
 def test_nothing_passed_where_nothing_is_gated(engine: tuple[Evaluation, Evaluation]) -> None:
     configured = settings(gated=[])
     verdicts = gate.judge_all(CLASSIFICATION, {Precision.fp32: engine[1], Precision.int8: engine[0]}, configured)
-    found = metrics(verdicts, configured)
+    found = metrics(verdicts, configured, "top1")
     assert (found["verdict"], found["passed"]) == ("not gated", False)
     assert not stops(verdicts, configured)
 
@@ -369,5 +369,5 @@ def test_the_scale_of_the_outputs_does_not_move_sqnr(scale: float) -> None:
 
 
 def test_sections_are_found_in_what_metrics_wrote() -> None:
-    found = metrics(verdicts(int8=paired(979, 0, 0, 21)), settings())
+    found = metrics(verdicts(int8=paired(979, 0, 0, 21)), settings(), "top1")
     assert list(gate.sections(found)) == ["int8"]

@@ -30,6 +30,22 @@ from support.project import ROOT
             id="gated-by-itself",
         ),
         pytest.param(
+            ["build.precisions=[fp32,fp16]"],
+            "accuracy.gated: holds int8_mixed, which build.precisions [fp32, fp16] does not name; add it there, or"
+            " leave it out",
+            id="gated-and-not-built",
+        ),
+        pytest.param(
+            ["build.precisions=[]", "accuracy.gated=[]"],
+            "build.precisions: [] must name one precision at least, and none twice",
+            id="nothing-to-build",
+        ),
+        pytest.param(
+            ["build.precisions=[int8_mixed,fp16,fp16]"],
+            "build.precisions: [int8_mixed, fp16, fp16] must name one precision at least, and none twice",
+            id="built-twice",
+        ),
+        pytest.param(
             ["accuracy.batch_size=200"],
             "accuracy.batch_size: 200 is over build.profile.max = 128; raise the profile or lower the batch",
             id="batch-beyond-the-profile",

@@ -60,6 +60,7 @@ INTEGER_KERNELS = (
     "DynamicQuantizeMatMul",
 )
 FLOAT_KERNELS = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
+NO_MEMORY = re.compile(r"bad[_ ]alloc|[Ff]ailed to allocate memory|out of memory")
 NO_SUBNORMALS = "session.set_denormal_as_zero"
 EXACT_PRODUCTS = "session.x64quantprecision"
 # It puts the weights of a float Conv or Gemm between quantized tensors into INT8, one scale a tensor:
@@ -430,7 +431,10 @@ def _refused(model: Union[str, bytes], optimized: Optional[Path] = None) -> Opti
     try:
         open_session(model, session_options(instruction_sets(), optimized))
     except (Fail, InvalidArgument, InvalidGraph, RuntimeException, Unsupported) as fault:
-        return " ".join(str(fault).split())
+        said = " ".join(str(fault).split())
+        if NO_MEMORY.search(said):
+            raise MemoryError(said) from None  # of this machine, not of the model
+        return said
     return None
 
 

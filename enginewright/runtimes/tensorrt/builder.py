@@ -104,7 +104,7 @@ def build_engine(trt: Bindings, job: Job, recipe: Optional[QuantizationRecipe]) 
         ConfigError: a setting names what this library does not know.
         ModelError: the library cannot parse or build the model, with node, operator and its message; or INT8 was asked
             for and no layer runs in it.
-        RuntimeUnavailable: the library does not start.
+        RuntimeUnavailable: the library does not start, or its device or memory failed.
     """
     wanted = job.settings.precision_mode
     plan = make_plan(trt, job.onnx_model, job.precision, wanted, recipe, job.floats)
@@ -153,6 +153,12 @@ def _build(trt: Bindings, job: Job, plan: Plan, recipe: Optional[QuantizationRec
     if source:
         source.reraise()
     if serialized is None:
+        if fault := session.log.device_fault():
+            raise RuntimeUnavailable(
+                f"the device failed TensorRT {trt.__version__} while it built the {job.precision.name} engine of"
+                f" {job.onnx_model}: {fault}; free its memory (nvidia-smi), or lower build.workspace_mib, and run `dvc"
+                " repro` again"
+            )
         raise BuildFailed(
             f"TensorRT {trt.__version__} could not build the {job.precision.name} engine of {job.onnx_model}:"
             f" {session.log.reason()}"

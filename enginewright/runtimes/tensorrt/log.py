@@ -42,6 +42,10 @@ SKIPPED = re.compile(
     r"insufficient to use tactic|[Ss]kipping tactic|Tactic Device request|due to insufficient (memory on requested"
     r" size|workspace)"
 )
+# The device or its memory failed, not the model: the same build may succeed in a minute.
+OF_THE_DEVICE = re.compile(
+    r"out of memory|OutOfMemory|could not be allocated|[Cc]uda (Runtime|Driver|Error)|CUDA[_ ](ERROR|error)|cudaError"
+)
 _HARMLESS = re.compile("|".join(f"(?:{pattern})" for pattern, _ in HARMLESS))
 
 
@@ -74,6 +78,10 @@ class BuildLog:
     def warnings(self) -> list[str]:
         """Each warning once, in the order of first appearance; errors that did not stop the build come first."""
         return fold([f"error: {text}" for text in self.errors] + self._warnings)
+
+    def device_fault(self) -> Optional[str]:
+        """The first error of the device or its memory, None if there was none."""
+        return next((text for text in self.errors if OF_THE_DEVICE.search(text)), None)
 
     def reason(self) -> str:
         """The first and the last error in one line, as the cause is mostly the first; of kernels that were skipped only

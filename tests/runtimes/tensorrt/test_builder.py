@@ -21,7 +21,7 @@ from runtimes.tensorrt.stand_in import Record, stand_in, surface
 from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, CalibrationAlgorithm, Precision, PrecisionMode, Profile
-from enginewright.errors import CalibrationMismatch, ConfigError, EnginewrightError, ModelError
+from enginewright.errors import CalibrationMismatch, ConfigError, EnginewrightError, ModelError, RuntimeUnavailable
 from enginewright.graph.multiplications import multiplications
 from enginewright.runtimes.base import BuiltEngine
 from enginewright.runtimes.tensorrt.bindings import version_stamp
@@ -484,13 +484,31 @@ def test_warnings_that_differ_in_numbers_alone_are_counted(model: Path) -> None:
 
 def test_a_failed_build_names_its_first_error(model: Path) -> None:
     said = [
-        ("ERROR", "2: [myelinBuilder.cpp::build::12] Error Code 2: out of memory"),
+        ("ERROR", "4: [network.cpp::validate::3005] Error Code 4: Internal Error (Layer /pad failed validation)"),
         ("ERROR", "Engine generation failed"),
     ]
     with pytest.raises(
-        ModelError, match=r"TensorRT 10.3.0 could not build the fp16 engine of .*model.onnx: 2: .*out of memory"
+        ModelError, match=r"TensorRT 10.3.0 could not build the fp16 engine of .*model.onnx: 4: .*failed validation"
     ):
         build("10.3.0", model, Precision.fp16, Record(messages=said, fails=True))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "2: [myelinBuilder.cpp::build::12] Error Code 2: out of memory",
+        "2: [virtualMemoryBuffer.cpp::resizePhysical::145] Error Code 2: OutOfMemory (no further information)",
+        "1: [defaultAllocator.cpp::allocate::20] Error Code 1: Cuda Runtime (out of memory)",
+        "1: [convolutionRunner.cpp::execute::391] Error Code 1: Cuda Runtime (an illegal memory access)",
+        "Requested amount of GPU memory (1099511627776 bytes) could not be allocated.",
+    ],
+)
+@pytest.mark.parametrize("precision", [Precision.fp16, Precision.int8])
+def test_a_build_that_the_device_failed_says_nothing_of_the_model(model: Path, said: str, precision: Precision) -> None:
+    record = Record(messages=[("ERROR", said), ("ERROR", "Engine generation failed")], fails=True)
+    with pytest.raises(RuntimeUnavailable, match=r"the device failed TensorRT 8.6.0 while it built .*free its memory"):
+        build("8.6.0", model, precision, record)
+    assert record.builds == 1, "no other way to INT8 is tried on a device that fails"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
