@@ -2,10 +2,9 @@
 
     python -m benchmarks.lean_install [ENGINE] [IMAGE]
 
-ENGINE is by default the INT8 engine of the pipeline that was reproduced here (`make repro`); IMAGE is any image file, by
-default a drawn one. Builds the wheel, installs `enginewright[onnxruntime]`, and writes
-results/lean_install.json: the packages, the median time of `import enginewright` and of load, and the resident memory
-after a first answer.
+ENGINE is by default the INT8 engine of the pipeline that was reproduced here (`make repro`); IMAGE is any image file,
+by default a drawn one. Builds the wheel, installs `enginewright[onnxruntime]`, and writes results/lean_install.json:
+the packages, the time of `import enginewright` and of load, and the resident memory after a first answer.
 """
 
 from __future__ import annotations
