@@ -9,6 +9,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,6 @@ def entry(item: object) -> str:
 
 
 # --- dvc.yaml
-# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name in STAGES if name not in ALWAYS_RUN])
@@ -151,7 +151,6 @@ def test_declared_params_exist(name: str) -> None:
 
 
 # --- imports
-# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_library_imports_without_heavy_packages() -> None:
@@ -205,6 +204,33 @@ for name in {STAGES!r}:
     assert answer.returncode == 0, answer.stderr
 
 
+def circle(graph: dict[str, set[str]]) -> str:
+    """A circle of imports, as one line; empty if there is none. A child's import of its own package does not count."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as fault:
+        return " -> ".join(fault.args[1])
+    return ""
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Inside a layer too, and with the imports inside functions: import-linter looks between layers alone."""
+    graph = {
+        module: {
+            name
+            for name in LIBRARY.imported_by(path, module).modules
+            if name != module and not module.startswith(f"{name}.")
+        }
+        for module, path in LIBRARY.modules.items()
+    }
+    assert sum(map(len, graph.values())) > len(graph), "the import graph was not read"
+    assert not circle(graph)
+
+
+def test_a_circle_is_seen() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": set()}).count("->") == 3
+
+
 def test_imports_point_one_way() -> None:
     answer = subprocess.run(
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
@@ -217,7 +243,6 @@ def test_imports_point_one_way() -> None:
 
 
 # --- the target's Python
-# ------------------------------------------------------------------------------------------------------
 
 
 def target_side() -> list[Path]:
@@ -287,7 +312,6 @@ def test_the_check_for_python_3_9_sees(text: str, fault: str) -> None:
 
 
 # --- conf/
-# --------------------------------------------------------------------------------------------------------------------
 
 OPTIONS = [(group, option) for group, options in groups(ROOT / "conf").items() for option in options]
 
@@ -324,7 +348,6 @@ def test_params_yaml_is_the_composition_of_conf(monkeypatch: pytest.MonkeyPatch)
 
 
 # --- the package
-# --------------------------------------------------------------------------------------------------------------
 
 
 def test_every_runtime_of_the_schema_is_a_module_and_reverse() -> None:

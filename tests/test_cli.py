@@ -43,7 +43,6 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # --- inspect and verify
-# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -199,7 +198,6 @@ def test_inspect_of_something_else_is_one_sentence(
 
 
 # --- doctor
-# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_doctor_says_why_not_and_auto_finds_something(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,7 +216,6 @@ def test_doctor_says_why_not_and_auto_finds_something(here: Path, capsys: pytest
 
 
 # --- the whole
-# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", COMMANDS)

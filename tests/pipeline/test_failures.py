@@ -33,7 +33,6 @@ WEIGHTS = "artifacts/reference/weights.pt"
 FP32, INT8 = "artifacts/engines/fp32/engine.onnx", "artifacts/engines/int8/engine.onnx"
 
 # --- killed
-# -------------------------------------------------------------------------------------------------------------------
 
 Started = subprocess.Popen[str]
 OWN_WORK = {  # the first call of which shows that a stage is at it
@@ -213,7 +212,6 @@ def test_two_repros_at_once(project: Project) -> None:
 
 
 # --- the disk
-# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_full_disk(project: Project) -> None:
@@ -277,7 +275,6 @@ def test_damaged_artifact(project: Project, artifact: str, damage: Callable[[byt
 
 
 # --- models
-# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_onnx_of_another_model_beside_the_old_cache(project: Project) -> None:
@@ -353,7 +350,6 @@ def test_nan_outputs(project: Project, mine: Path) -> None:
 
 
 # --- images
-# -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -405,7 +401,6 @@ def test_corrupt_image(project: Project, photos: Path) -> None:
 
 
 # --- settings
-# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

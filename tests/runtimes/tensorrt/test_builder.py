@@ -669,7 +669,6 @@ def test_the_stand_in_has_only_names_that_rtx_has_where_11_has_them_too() -> Non
 
 
 # --- layers that stay in FP16
-# ---------------------------------------------------------------------------------------------------
 
 
 def _mixed(version: str, model: Path, record: Record, *floats: str) -> BuiltEngine:
