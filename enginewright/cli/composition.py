@@ -12,6 +12,7 @@ import importlib.util
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -246,9 +247,15 @@ def to_text(composed: DictConfig) -> str:
     return OmegaConf.to_yaml(composed)
 
 
+class Absent(Enum):
+    """Instead of the value of a setting that is not there."""
+
+    absent = "absent"
+
+
 @dataclass(frozen=True)
 class Change:
-    """A setting that differs between two configurations; None also stands for one that is not there."""
+    """A setting that differs between two configurations."""
 
     key: str
     before: Any
@@ -258,10 +265,10 @@ class Change:
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[Change]:
     """Yield the settings (dotted keys, lists as a whole) that differ, in the order of `after`, those that went last."""
     for key in [*after, *(key for key in before if key not in after)]:
-        old, new, path = before.get(key), after.get(key), f"{prefix}{key}"
+        old, new, path = before.get(key, Absent.absent), after.get(key, Absent.absent), f"{prefix}{key}"
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from changes(old, new, f"{path}.")
-        elif old != new or (key in before) != (key in after):
+        elif old != new:
             yield Change(path, old, new)
 
 

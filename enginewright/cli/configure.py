@@ -148,8 +148,7 @@ def differences(changed: Sequence[Change]) -> Iterator[str]:
     yield f"{PARAMS_FILE}: {len(changed)} setting{'s' if len(changed) > 1 else ''} changed"
     width = max(len(change.key) for change in changed[:MOST_CHANGES])
     for change in changed[:MOST_CHANGES]:
-        was = "absent" if change.before is change.after else shown(change.before)
-        line = f"  {change.key:{width}}  {was} -> {shown(change.after)}"
+        line = f"  {change.key:{width}}  {shown(change.before)} -> {shown(change.after)}"
         yield line if len(line) <= WIDTH else f"{line[: WIDTH - 4]} ..."
     if len(changed) > MOST_CHANGES:
         yield f"  and {len(changed) - MOST_CHANGES} more: `git diff {PARAMS_FILE}`"

@@ -42,10 +42,6 @@ class Build:
         help="names of trt.TacticSource; null keeps TensorRT's default."
         " Without cuBLAS and cuDNN: [EDGE_MASK_CONVOLUTIONS, JIT_CONVOLUTIONS]",
     )
-    hardware_compatibility: Optional[str] = setting(
-        None, help="name of a trt.HardwareCompatibilityLevel; null builds for this GPU alone"
-    )
-    version_compatible: bool = setting(False, help="an engine that later versions of TensorRT load too")
     timing_cache: str = setting(
         ".cache/timing", help="folder with a file for each GPU and TensorRT version; never a DVC output"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from enginewright.cli.composition import Change, changes, compose, groups, stale_stages, to_text
+from enginewright.cli.composition import Absent, Change, changes, compose, groups, stale_stages, to_text
 from enginewright.cli.selected import Selection
 from enginewright.errors import ConfigError
 
@@ -191,8 +191,8 @@ def test_changes_are_the_settings_that_differ() -> None:
     assert list(changes(before, after)) == [
         Change("a.y", [1, 2], [1, 3]),
         Change("b", 1, None),
-        Change("new", None, {"z": 1}),
-        Change("gone", None, None),
+        Change("new", Absent.absent, {"z": 1}),
+        Change("gone", None, Absent.absent),
     ]
     assert list(changes(after, after)) == []
 

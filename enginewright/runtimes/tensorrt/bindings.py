@@ -33,8 +33,6 @@ class Bindings(Protocol):
     @property
     def Dims(self) -> type[tensorrt.Dims]: ...  # noqa: N802, D102
     @property
-    def HardwareCompatibilityLevel(self) -> type[tensorrt.HardwareCompatibilityLevel]: ...  # noqa: N802, D102
-    @property
     def ILogger(self) -> type[tensorrt.ILogger]: ...  # noqa: N802, D102
     @property
     def LayerInformationFormat(self) -> type[tensorrt.LayerInformationFormat]: ...  # noqa: N802, D102

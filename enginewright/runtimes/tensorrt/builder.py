@@ -294,11 +294,6 @@ def configure(trt: Bindings, config: tensorrt.IBuilderConfig, job: Job) -> dict[
     if settings.tactic_sources is not None:
         sources = [_member(trt.TacticSource, name, "build.tactic_sources") for name in settings.tactic_sources]
         config.set_tactic_sources(sum(1 << int(source) for source in sources))
-    if settings.hardware_compatibility:
-        level = _member(trt.HardwareCompatibilityLevel, settings.hardware_compatibility, "build.hardware_compatibility")
-        config.hardware_compatibility_level = level
-    if settings.version_compatible:
-        config.set_flag(_member(trt.BuilderFlag, "VERSION_COMPATIBLE", "build.version_compatible"))
     if job.compute_capabilities:
         _set_capabilities(trt, config, job.compute_capabilities)
     return {
@@ -306,8 +301,6 @@ def configure(trt: Bindings, config: tensorrt.IBuilderConfig, job: Job) -> dict[
         "workspace_mib": settings.workspace_mib,
         "tf32": settings.tf32,
         "tactic_sources": settings.tactic_sources,
-        "hardware_compatibility": settings.hardware_compatibility,
-        "version_compatible": settings.version_compatible,
     }
 
 
@@ -386,7 +379,7 @@ def _wire_scales(
 
 def _layers(session: Session, plan: bytes, job: Job) -> tuple[list[engine_layers.Layer], dict[str, bytes]]:
     """The engine's layers from the inspector, else from the log, and the file to keep."""
-    text = _inspect(session, plan) if job.inspect and not job.settings.version_compatible else ""
+    text = _inspect(session, plan) if job.inspect else ""
     if text:
         kept = engine_layers.completed(text, session.log.layer_text)
         found = engine_layers.from_inspector(json.dumps(kept))

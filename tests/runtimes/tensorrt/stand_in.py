@@ -25,9 +25,9 @@ from onnx import numpy_helper
 from enginewright.runtimes.tensorrt.bindings import Bindings, version_stamp
 
 FLAGS = {
-    "8.6": ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", "TF32", "VERSION_COMPATIBLE"],
-    "10": ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", "TF32", "VERSION_COMPATIBLE"],
-    "11": ["TF32", "VERSION_COMPATIBLE"],
+    "8.6": ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", "TF32"],
+    "10": ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", "TF32"],
+    "11": ["TF32"],
 }
 CREATION_FLAGS = {"8.6": ["EXPLICIT_BATCH"], "10": ["EXPLICIT_BATCH", "STRONGLY_TYPED"], "11": ["STRONGLY_TYPED"]}
 TACTIC_SOURCES = {
@@ -235,7 +235,7 @@ class ITimingCache:
 
 def _config(record: Record, family: str) -> type:  # noqa: C901
     """IBuilderConfig of a version: attributes that it has not cannot be set."""
-    attributes = ["builder_optimization_level", "profiling_verbosity", "hardware_compatibility_level"]
+    attributes = ["builder_optimization_level", "profiling_verbosity"]
     attributes += ["int8_calibrator"] if family in ("8.6", "10") else []
     attributes += ["progress_monitor"] if family in ("10", "11") else []
 
@@ -483,7 +483,6 @@ def stand_in(version: str, record: Record) -> Bindings:
         "BuilderFlag": enum.IntEnum("BuilderFlag", FLAGS[family], start=0),
         "DataType": DataType,
         "Dims": Dims,
-        "HardwareCompatibilityLevel": enum.IntEnum("HardwareCompatibilityLevel", ["NONE", "AMPERE_PLUS"], start=0),
         "IBuilderConfig": config,
         "ILogger": ILogger,
         "LayerInformationFormat": enum.IntEnum("LayerInformationFormat", ["ONELINE", "JSON"], start=0),

@@ -172,16 +172,14 @@ def test_the_profile_and_the_settings_reach_the_builder(model: Path, version: st
     settings = Build(
         profile=Profile(2, 3, 5), workspace_mib=7, optimization_level=4, tactic_sources=["JIT_CONVOLUTIONS"]
     )
-    settings.hardware_compatibility, settings.version_compatible = "AMPERE_PLUS", True
     built = build(version, model, Precision.fp32, record, settings)
     assert record.profiles == [{"input": ((2, 3, 8, 8), (3, 3, 8, 8), (5, 3, 8, 8))}]
     assert record.limits == {"WORKSPACE": 7 << 20}
     assert record.settings["builder_optimization_level"] == 4
     assert record.settings["profiling_verbosity"].name == "DETAILED"
-    assert record.settings["hardware_compatibility_level"].name == "AMPERE_PLUS"
     trt: Any = stand_in(version, Record())
     assert record.tactic_sources == 1 << int(trt.TacticSource.JIT_CONVOLUTIONS)  # cuBLAS, cuBLAS-Lt and cuDNN are off
-    assert record.flags == {"VERSION_COMPATIBLE"}
+    assert record.flags == set()
     assert record.network_flags == (0 if version == "11.4.0" else 1)  # EXPLICIT_BATCH is gone in 11
     assert built.settings["profile"] == {"min": 2, "opt": 3, "max": 5}
     assert built.settings["tensorrt"] == version
@@ -555,14 +553,6 @@ def test_every_parser_error_is_shown_with_node_and_operator(tmp_path: Path, vers
             ConfigError,
             "build.tactic_sources: this TensorRT has no CUBLAS",
             id="gone in 11",
-        ),
-        pytest.param(
-            "8.6.0",
-            "fp32",
-            Build(hardware_compatibility="AMPERE"),
-            ConfigError,
-            "did you mean 'AMPERE_PLUS'",
-            id="hardware compatibility",
         ),
     ],
 )
