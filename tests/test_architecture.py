@@ -337,7 +337,7 @@ def test_every_option_of_conf_composes_and_names_its_command(
 
 def test_conf_depends_on_no_machine() -> None:
     texts = {path: path.read_text() for path in (ROOT / "conf").rglob("*.yaml")}
-    assert not [path for path, text in texts.items() if "${oc." in text], (
+    assert not [path for path, text in texts.items() if "${oc." in text.replace("${oc.select:", "")], (
         "a resolver such as oc.env would put this machine's paths into params.yaml"
     )
 

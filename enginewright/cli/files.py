@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import enginewright
 from enginewright.config import Params, WeightsFrom
 from enginewright.errors import ConfigError
-
-PACKAGE = Path(enginewright.__file__).parent  # whose models a project may take
 
 
 def require_files(params: Params) -> None:
@@ -25,8 +22,9 @@ def require_files(params: Params) -> None:
 
 def _missing(params: Params) -> Iterator[str]:
     model, data = params.model, params.data
-    if not _there(model.code) and not (PACKAGE.parent / model.code).is_relative_to(PACKAGE):
-        yield f"model.code: {model.code} does not exist; name the file that {model._target_} is written in"
+    for path in model.own_code:
+        if not _there(path):
+            yield f"model.code: {path} does not exist; name what {model._target_} is written in, a file or a folder"
     if model.weights_from is WeightsFrom.file and not _there(model.weights):
         yield (
             f"model.weights: {model.weights} does not exist; save a state dict there, or draw or train the weights with"

@@ -8,6 +8,7 @@ from enginewright.config.choices import ChannelOrder, Layout, Precision, Scenari
 from enginewright.config.data import Data, Preprocessing
 from enginewright.config.engine import Profile
 from enginewright.config.measurement import Benchmark
+from enginewright.config.model import MOST_CODE, Model, tracked
 from enginewright.config.params import Params
 
 Fault = tuple[str, str]  # key, what is wrong and what to do
@@ -15,6 +16,7 @@ Fault = tuple[str, str]  # key, what is wrong and what to do
 
 def contradictions(params: Params) -> Iterator[Fault]:
     """Yield each combination that cannot work as (key, what is wrong and what to do)."""
+    yield from _code(params.model)
     yield from _pool(params.data)
     yield from _order(params.build.profile)
     yield from _precisions(params.build.precisions)
@@ -23,6 +25,20 @@ def contradictions(params: Params) -> Iterator[Fault]:
     yield from _scenarios(params.benchmark)
     if params.data.preprocessing.recipe == "crop":  # another recipe says itself what it makes
         yield from _crop(params.data.preprocessing, params.model.input_shape)
+
+
+def _code(model: Model) -> Iterator[Fault]:
+    named = [model.code] if isinstance(model.code, str) else model.code
+    if not isinstance(named, list) or not named or not all(isinstance(path, str) and path for path in named):
+        yield "model.code", f"{model.code} is not a file or folder, or a list of them"
+    elif len(named) > MOST_CODE:
+        yield "model.code", f"{len(named)} files and folders, and DVC sees {MOST_CODE}; put some into one folder"
+    elif model.tracked_code != tracked(named):
+        yield (
+            "model.tracked_code",
+            f"{model.tracked_code} is not what DVC should see of model.code; set model.code alone, with `enginewright"
+            " configure`",
+        )
 
 
 def _pool(data: Data) -> Iterator[Fault]:

@@ -128,7 +128,8 @@ def _setting_in_yaml(entry: Entry, depth: int) -> Iterator[str]:
     if entry.described is None:
         yield f"{indent}{entry.name}:"
     else:
-        yield f"{indent}{entry.name}: {entry.described.composed or entry.text()}"
+        text = entry.described.composed or entry.text()
+        yield f"{indent}{entry.name}:{text if text.startswith(chr(10)) else ' ' + text}"
 
 
 def _choices(hint: Any, described: Optional[Setting]) -> tuple[str, ...]:

@@ -9,6 +9,14 @@ from enginewright.config.choices import WeightsFrom
 from enginewright.config.setting import setting
 from enginewright.registry import IMPORTERS, TASKS
 
+# What stands for code of the library itself, which toolchain.yaml counts: check_toolchain's output, always the same.
+LIBRARY_CODE = "artifacts/toolchain/checked.txt"
+MOST_CODE = 4  # entries: dvc.yaml names each, as DVC fills no list in
+TRACKED = "".join(
+    f"\n  - ${{oc.select:model.code.{place},{LIBRARY_CODE if place else '${model.code}'}}}"
+    for place in range(MOST_CODE)
+)
+
 
 @dataclass
 class Model:
@@ -23,7 +31,14 @@ class Model:
         "enginewright.models.resnet.ResNet", help="class or function that returns a torch.nn.Module"
     )
     arguments: dict[str, Any] = setting({}, help="keyword arguments of the factory")
-    code: str = setting("enginewright/models/resnet.py", help="the file that the model's code lives in; DVC hashes it")
+    code: Any = setting(
+        LIBRARY_CODE,
+        help=f"file or folder of your model's code, or a list of up to {MOST_CODE}, such as [own_model.py,"
+        " ../perception]; DVC hashes them",
+    )
+    tracked_code: list[str] = setting(
+        [LIBRARY_CODE] * MOST_CODE, help="filled in from model.code for dvc.yaml: leave it alone", composed=TRACKED
+    )
     weights: str = setting("artifacts/reference/weights.pt", help="a state dict, as torch.save writes it")
     weights_from: WeightsFrom = setting(WeightsFrom.training, help="who makes the file model.weights")
     input_name: str = setting("input", help="name of the input in the ONNX file")
@@ -31,6 +46,23 @@ class Model:
     input_shape: list[int] = setting(
         [1, 28, 28], minimum=1, help="C, H, W (H, W, C for nhwc), without the batch; data.preprocessing makes the same"
     )
+
+    @property
+    def own_code(self) -> list[str]:
+        """The user's files and folders in `code`."""
+        named = [self.code] if isinstance(self.code, str) else list(self.code)
+        return [path for path in named if path != LIBRARY_CODE]
+
+    @property
+    def written_in(self) -> str:
+        """Where a sentence tells the user to look."""
+        return ", ".join(self.own_code) or self._target_
+
+
+def tracked(code: Any) -> list[str]:
+    """What `Model.tracked_code` holds for a `code`, a text or a list: it may be too long."""
+    named = [code] if isinstance(code, str) else list(code)
+    return [*named, *[LIBRARY_CODE] * (MOST_CODE - len(named))]
 
 
 @dataclass

@@ -26,7 +26,7 @@ from enginewright.importers.compare import TRACED_BATCH, first_line, random_feed
 from enginewright.importers.normalize import normalized
 from enginewright.interface import BATCH, Interface, TensorSpec
 from enginewright.layout import Layout
-from enginewright.models.code import watching
+from enginewright.models.code import source_files, watching
 from enginewright.models.loading import load_model
 from enginewright.tasks import get_task
 from enginewright.tasks.base import interface_of
@@ -41,7 +41,7 @@ ONE_FILE_LIMIT = 2**31 - 1  # bytes of a protobuf message
 def pytorch(model: Model, settings: Export, paths: Layout) -> Iterator[Imported]:
     """Load the model and trace it. See `Importer`."""
     with watching(model, paths, stage_reads=True):  # what `forward` imports counts too
-        files = paths.file(model.code), paths.file(model.weights)
+        files = (*source_files(model, paths), paths.file(model.weights))
         yield traced(load_model(model, paths), model, settings, files)
 
 
@@ -83,9 +83,9 @@ def traced(network: torch.nn.Module, model: Model, settings: Export, files: tupl
         later = ", or raise export.opset_version" if "was added in version" in first_line(fault) else ""
         raise ModelError(
             f"{model.name} has no ONNX form at opset {settings.opset_version}: {first_line(fault)}; replace that"
-            f" operation in {model.code}{later}"
+            f" operation in {model.written_in}{later}"
         ) from fault
-    return Imported(model.name, model.code, found, interface, files, reference)
+    return Imported(model.name, model.written_in, found, interface, files, reference)
 
 
 class Network:
@@ -129,7 +129,7 @@ class Network:
         import torch
 
         model = self._model
-        what = f"{model.name} ({model.code})"
+        what = f"{model.name} ({model.written_in})"
         try:
             with torch.no_grad():  # what a model caches in inference mode cannot be traced afterwards
                 output = self._network(torch.from_numpy(images))

@@ -1,9 +1,9 @@
 """What model code loads while it runs: a module or a file of the user's that DVC does not hash is refused by its name.
 
-`model.code` is one file and the only one of the user's that DVC tracks for the model. Whatever else it loads could
-change without a rerun, and the old ONNX and engines would stay "up to date" (github.com/treeverse/dvc/issues/9195).
-Python's own library, installed packages and enginewright.models are fine: the first two have versions, the last is
-among the deps of the stages. `models/opened.py` notes what is loaded.
+`model.code` names files and folders, the only ones of the user's that DVC tracks for the model. Whatever else they load
+could change without a rerun, and the old ONNX and engines would stay "up to date"
+(github.com/treeverse/dvc/issues/9195). Python's own library, installed packages and enginewright.models are fine: the
+first two have versions, the last counts in toolchain.yaml. `models/opened.py` notes what is loaded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from enginewright.layout import Layout
 from enginewright.models.opened import Opened, recording
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# What every stage that runs model code has among its deps, or what decides no bytes (dvc.yaml).
+# What counts for every stage that runs model code, or decides no bytes (toolchain.yaml).
 OURS = ("models", "config", "manifest", "target", "errors", "layout", "stage")
 CODE_SUFFIXES = (".py", ".pyc", ".pyd", ".so")
 INSTALLED = ("site-packages", "dist-packages")
@@ -50,15 +50,39 @@ def watching(model: Model, project: Layout, stage_reads: bool = False) -> Iterat
     Raises:
         ModelError: naming the first module or file that DVC does not see.
     """
-    root, entered = project.root.absolute(), frozenset(sys.modules)
+    root, entered, writes = project.root.absolute(), frozenset(sys.modules), sys.dont_write_bytecode
     try:
-        with recording(project.file(model.code)) as opened:
+        sys.dont_write_bytecode = True  # a __pycache__ in a folder beside the project would be a change of that folder
+        with recording(sources(model, project)) as opened:
             yield
     finally:
+        sys.dont_write_bytecode = writes
         _inside.setdefault(root, set()).update(sys.modules.keys() - entered)
     _require_known_modules(model, project)
     _require_known_modules_of_ours(model, opened.imported if stage_reads else sys.modules.keys() - entered)
     _require_known_files(model, project, opened, stage_reads)
+
+
+def sources(model: Model, project: Layout) -> list[Path]:
+    """The files and folders of model.code, without links. Raises ModelError if one does not exist."""
+    for name in model.own_code:
+        if not project.file(name).exists():
+            raise ModelError(f"model.code names {name}, which does not exist; mend the path, or put the code there")
+    return [project.file(name).resolve() for name in model.own_code]
+
+
+def source_files(model: Model, project: Layout) -> list[Path]:
+    """Every file of model.code, those in folders too, as the sidecar of what they made names them."""
+    found: list[Path] = []
+    for path in map(project.file, model.own_code):
+        inside = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        found += [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    return found
+
+
+def covers(paths: Iterable[Path], file: Path) -> bool:
+    """Whether a file is one of these, or lies in one of them."""
+    return any(path == file or path in file.parents for path in paths)
 
 
 def is_installed(path: Path, root: Path) -> bool:
@@ -113,23 +137,22 @@ def _require_known_modules_of_ours(model: Model, imported: Iterable[str]) -> Non
         package, _, rest = name.partition(".")
         if package == PACKAGE.name and rest and rest.partition(".")[0] not in OURS:
             raise ModelError(
-                f"{model.code} imports {name}, which no stage of the model depends on; copy what it needs into"
-                f" {model.code}"
+                f"{model.written_in} imports {name}, which no stage of the model depends on; copy what it needs into"
+                " your own code"
             )
 
 
 def _require_known_modules(model: Model, project: Layout) -> None:
-    code, root = project.file(model.code).resolve(), project.root.absolute()
+    code, root = sources(model, project), project.root.absolute()
     for name in sorted(_inside[root] & sys.modules.keys()):
         file = _file_of(sys.modules[name])
-        if file is None or file == code or is_installed(file, root) or is_ours(file):
+        if file is None or covers(code, file) or is_installed(file, root) or is_ours(file):
             continue
         if file in _files_of_others(root):  # the stage's own script under a second name
             continue
-        remedy = "move it into that file, or install it as a package (not editable)"
-        if file.name == "__init__.py":
-            remedy = "remove it, as Python imports a folder without it, or move what it holds into that file"
-        raise ModelError(_sentence(model, "imports", shown(file, root), remedy))
+        raise ModelError(
+            _sentence(model, "imports", shown(file, root), "add it, or the folder that it lies in, to model.code")
+        )
 
 
 def _require_known_files(model: Model, project: Layout, opened: Opened, stage_reads: bool) -> None:
@@ -139,7 +162,7 @@ def _require_known_files(model: Model, project: Layout, opened: Opened, stage_re
         path = Path(name)
         real = path.resolve()
         if (
-            real in known
+            covers(known, real)
             or not real.is_file()
             or is_installed(real, root)
             or any(folder in real.parents for folder in ours)
@@ -153,13 +176,13 @@ def _require_known_files(model: Model, project: Layout, opened: Opened, stage_re
                     model,
                     "reads",
                     shown(real, root),
-                    "put what it holds into that file, into the weights, or into model.arguments",
+                    "add it, or the folder that it lies in, to model.code",
                 )
             )
 
 
-def _known(model: Model, project: Layout) -> set[Path]:
-    return {project.file(model.code).resolve(), project.file(model.weights).resolve()}
+def _known(model: Model, project: Layout) -> list[Path]:
+    return [*sources(model, project), project.file(model.weights).resolve()]
 
 
 def _is_of_the_machine(path: Path, root: Path) -> bool:
@@ -181,8 +204,8 @@ def _is_of_the_machine(path: Path, root: Path) -> bool:
 
 def _sentence(model: Model, does: str, what: str, remedy: str) -> str:
     return (
-        f"model code beside {model.code} {does} {what}, which DVC does not see, so a change of it would rerun nothing;"
-        f" {remedy}"
+        f"model code beside {model.written_in} {does} {what}, which DVC does not see, so a change of it would rerun"
+        f" nothing; {remedy}"
     )
 
 
@@ -215,8 +238,8 @@ def refuse_files_in_arguments(model: Model, project: Layout, arguments: Any, whe
             refuse_files_in_arguments(model, project, value, f"{where}[{index}]")
     elif isinstance(arguments, str) and os.path.isfile(project.file(arguments)):
         real = project.file(arguments).resolve()
-        if real not in _known(model, project) and not is_installed(real, project.root):
-            remedy = "put what it holds into model.code, into the weights, or into model.arguments"
+        if not covers(_known(model, project), real) and not is_installed(real, project.root):
+            remedy = "add it to model.code, or put what it holds into the weights or into model.arguments"
             raise ModelError(
                 f"{where} names the file {arguments}, which DVC does not see, so a change of it would rerun nothing;"
                 f" {remedy}"

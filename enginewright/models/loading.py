@@ -94,20 +94,20 @@ def find_factory(model: Model, project: Layout) -> Callable[..., Any]:
 
 
 def _require_code(factory: Callable[..., Any], model: Model, project: Layout) -> None:
-    source, named, root = _source_of(factory, model), project.file(model.code).resolve(), project.root.resolve()
-    if source == named:
+    source, named, root = _source_of(factory, model), code.sources(model, project), project.root.resolve()
+    if source and code.covers(named, source):
         return
     if source is None or code.is_standard(source):
         raise ModelError(
             f"model._target_ {model._target_} is of Python's own library and makes no model; name a class or function"
-            f" of {model.code}"
+            " of your own, and its file in model.code"
         )
-    shadowed = code.is_installed(source, root) and source.stem == named.stem and named.is_file()
+    shadowed = code.is_installed(source, root) and any(path.stem == source.stem and path.is_file() for path in named)
     inside = root in source.parents and not code.is_installed(source, root)
     if not (code.is_installed(source, root) or code.is_ours(source)) or inside or shadowed:
         raise ModelError(
-            f"model.code is {model.code}, and model._target_ {model._target_} lives in {code.shown(source, root)}; "
-            "set model.code to that file, else DVC would not see its changes"
+            f"model.code is {', '.join(model.own_code) or 'none of yours'}, and model._target_ {model._target_} lives"
+            f" in {code.shown(source, root)}; add that file to model.code, else DVC would not see its changes"
         )
 
 

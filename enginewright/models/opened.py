@@ -28,7 +28,7 @@ MADE = os.O_TRUNC | os.O_EXCL  # flags with which nothing of an earlier content 
 class Opened:
     """What happened in a block."""
 
-    code: str  # the file whose imports are noted
+    code: tuple[str, ...]  # the files and folders whose imports are noted
     read: list[str] = field(default_factory=list)  # in order, absolute; the source where compiled code was read
     made: set[str] = field(default_factory=set)  # written from nothing before they were read
     imported: set[str] = field(
@@ -41,13 +41,13 @@ _hooked = False
 
 
 @contextlib.contextmanager
-def recording(code: Path) -> Iterator[Opened]:
-    """Note what is opened in this block, and which modules of this package the file `code` imports."""
+def recording(code: Iterable[Path]) -> Iterator[Opened]:
+    """Note what is opened in this block, and which modules of this package the files and folders `code` import."""
     global _recording, _hooked  # noqa: PLW0603  an audit hook is global itself
     if not _hooked:
         sys.addaudithook(_note)
         _hooked = True
-    outer, _recording = _recording, Opened(os.path.realpath(code))
+    outer, _recording = _recording, Opened(tuple(map(os.path.realpath, code)))
     try:
         yield _recording
     finally:
@@ -104,16 +104,20 @@ def _words(named: Iterable[Any]) -> Iterator[str]:
             yield from _words(value)
 
 
-def _called(code: str) -> bool:
-    """Whether code of that file called what happens, directly or not, or it happens in a thread of somebody's."""
+def _called(code: tuple[str, ...]) -> bool:
+    """Whether code of these files called what happens, directly or not, or it happens in a thread of somebody's."""
     if threading.current_thread() is not threading.main_thread():
         return True
     frame: Optional[FrameType] = sys._getframe(2)
     while frame is not None:
-        if _real(frame.f_code.co_filename) == code:
+        if _lies_in(_real(frame.f_code.co_filename), code):
             return True
         frame = frame.f_back
     return False
+
+
+def _lies_in(name: str, code: tuple[str, ...]) -> bool:
+    return name in code or any(name.startswith(folder + os.sep) for folder in code)
 
 
 @lru_cache(maxsize=4096)
@@ -121,12 +125,12 @@ def _real(name: str) -> str:
     return os.path.realpath(name)
 
 
-def _runs(code: str) -> bool:
-    """Whether the innermost code that is not of the import system itself is in that file."""
+def _runs(code: tuple[str, ...]) -> bool:
+    """Whether the innermost code that is not of the import system itself is in these files."""
     frame: Optional[FrameType] = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith("<frozen importlib") and os.path.dirname(name) != os.path.dirname(importlib.__file__):
-            return _real(name) == code
+            return _lies_in(_real(name), code)
         frame = frame.f_back
     return False

@@ -105,7 +105,7 @@ def _unpack(model: Model, paths: Layout) -> Reference:
         said = f"and {module.__name__} pins {pinned}; install the package again" if pinned else "which no constant pins"
         raise ModelError(
             f"the packaged weights {source} have the sha256 {digest}, {said}, or write PACKAGED_WEIGHTS_SHA256 ="
-            f' "{digest}" into {model.code}'
+            f' "{digest}" into {model.written_in}'
         )
     read_state_dict(source)
     network = make_model(model, paths)

@@ -153,7 +153,8 @@ def test_it_prints_at_most_15_lines(project: Path, overrides: list[str], capsys:
         ),
         pytest.param(
             ["model.code=net.py"],
-            "model.code: net.py does not exist; name the file that enginewright.models.resnet.ResNet is written in",
+            "model.code: net.py does not exist; name what enginewright.models.resnet.ResNet is written in, a file or a"
+            " folder",
             id="code",
         ),
         pytest.param(

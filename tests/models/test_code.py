@@ -4,6 +4,7 @@ by its name.
 
 from __future__ import annotations
 
+import os
 import py_compile
 import re
 import sys
@@ -18,7 +19,7 @@ import torch
 from enginewright.config import Export, Model
 from enginewright.errors import ModelError
 from enginewright.importers.pytorch import to_onnx
-from enginewright.models.code import watching
+from enginewright.models.code import source_files, watching
 from enginewright.models.loading import find_factory, load_model, make_model
 from support.project import PATHS
 
@@ -112,10 +113,38 @@ def test_a_module_of_a_folder_of_the_users_is_refused(
     elsewhere.mkdir()
     (elsewhere / f"{mine.name}_editable.py").write_text("WIDTH = 3\n")
     monkeypatch.syspath_prepend(str(elsewhere))
-    with pytest.raises(
-        ModelError, match=rf"imports {elsewhere}/{mine.name}_editable\.py, which DVC does not see.*\(not editable\)"
-    ):
+    sentence = (
+        rf"imports {elsewhere}/{mine.name}_editable\.py, which DVC does not see, .* add it, or the folder that it lies"
+        " in, to model.code"
+    )
+    with pytest.raises(ModelError, match=sentence):
         make_model(write(above="import NAME_editable"), PATHS)
+    folder = os.path.relpath(elsewhere)
+    make_model(write(above="import NAME_editable", code=[f"{mine.name}_model.py", folder]), PATHS)
+    assert not (elsewhere / "__pycache__").exists()  # DVC would take it for a change of the folder
+
+
+def test_files_and_folders_that_model_code_names_may_be_imported_and_read(mine: Path) -> None:
+    folder = Path(f"{mine.name}_parts")
+    (folder / "deep").mkdir(parents=True)
+    for name in ("__init__.py", "deep/__init__.py", "deep/width.py"):
+        (folder / name).write_text("WIDTH = 4\n")
+    (folder / "table.txt").write_text("7")
+    lines = {"above": "import NAME_blocks, NAME_parts.deep.width", "made": "Path('NAME_parts/table.txt').read_text()"}
+    code = [f"{mine.name}_model.py", f"{mine.name}_blocks.py", f"{mine.name}_parts/"]
+    model = write(**lines, code=code)
+    export(model)
+    assert [path.as_posix() for path in source_files(model, PATHS)] == [
+        *code[:2],
+        *(f"{folder}/{name}" for name in ("__init__.py", "deep/__init__.py", "deep/width.py")),
+    ]
+    with pytest.raises(ModelError, match=r"imports \S*_parts/__init__\.py, which DVC does not see"):
+        make_model(write(**lines, code=code[:2]), PATHS)
+
+
+def test_code_that_does_not_exist_is_refused(mine: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.code names blocks/, which does not exist; mend the path"):
+        make_model(write(code=[f"{mine.name}_model.py", "blocks/"]), PATHS)
 
 
 def test_a_file_in_a_folder_is_fine(mine: Path) -> None:
@@ -127,7 +156,7 @@ def test_a_file_in_a_folder_is_fine(mine: Path) -> None:
     make_model(model, PATHS)  # a folder without such a file
 
 
-def test_an_init_file_is_refused_with_its_own_remedy(mine: Path) -> None:
+def test_an_init_file_beside_the_file_of_the_model_counts(mine: Path) -> None:
     write()
     folder = Path(f"{mine.name}_package")
     folder.mkdir()
@@ -135,9 +164,7 @@ def test_an_init_file_is_refused_with_its_own_remedy(mine: Path) -> None:
     Path(f"{mine.name}_model.py").rename(folder / "net.py")
     with pytest.raises(
         ModelError,
-        match=(
-            r"imports .*_package/__init__\.py, which DVC does not see.*remove it, as Python imports a folder without it"
-        ),
+        match=r"imports .*_package/__init__\.py, which DVC does not see.* the folder that it lies in, to model\.code",
     ):
         make_model(Model(_target_=f"{folder}.net.Net", code=f"{folder}/net.py", weights="own.pt", arguments={}), PATHS)
 
@@ -274,7 +301,7 @@ def test_a_file_of_the_project_that_model_code_reads_is_refused(mine: Path, plac
     Path("params.yaml").write_text("{}")
     np.save("table.npy", np.ones(3))
     torch.save({}, "other.pt")
-    with pytest.raises(ModelError, match=rf"reads {file}, which DVC does not see.*or into model\.arguments"):
+    with pytest.raises(ModelError, match=rf"reads {file}, which DVC does not see.* to model\.code"):
         export(write(**{place: line}))
 
 
@@ -332,9 +359,9 @@ def shadowing(folder: Path) -> str:
         pytest.param(lambda _: "pathlib.Path.write_text", "is of Python's own library", id="write_text"),
         pytest.param(lambda _: "builtins.exec", "is of Python's own library", id="exec"),
         pytest.param(
-            lambda _: "NAME_blocks.act", "lives in .*_blocks.py; set model.code to that file", id="another file"
+            lambda _: "NAME_blocks.act", "lives in .*_blocks.py; add that file to model.code", id="another file"
         ),
-        pytest.param(shadowing, "lives in .*/first/.*_model.py; set model.code to that file", id="shadowed"),
+        pytest.param(shadowing, "lives in .*/first/.*_model.py; add that file to model.code", id="shadowed"),
     ],
 )
 def test_the_factory_lives_in_model_code(

@@ -123,8 +123,8 @@ def data_parallel() -> Model:
         ),
         pytest.param(lambda: own(arguments={"clases": 2}), r"refuses model\.arguments .*clases", id="wrong argument"),
         pytest.param(
-            lambda: own(code="elsewhere.py"),
-            r"model\.code is elsewhere\.py, and .* lives in .*_model\.py",
+            lambda: own(code="own.pt"),
+            r"model\.code is own\.pt, and .* lives in .*_model\.py",
             id="another code file",
         ),
     ],

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from enginewright import manifest
+from enginewright.config.model import tracked
 from enginewright.data.imageset import write_classes, write_labels
 from support.project import PATHS, ROOT
 from support.waiting import HANG_SECONDS
@@ -60,7 +61,13 @@ def write_images(folder: Path) -> None:
 def configure(project: Path, **arguments: float) -> None:
     params = yaml.safe_load((project / "params.yaml").read_text())
     params["model"].update(
-        name="net", _target_="net.Net", arguments=arguments, code="net.py", weights="net.pt", weights_from="file"
+        name="net",
+        _target_="net.Net",
+        arguments=arguments,
+        code="net.py",
+        tracked_code=tracked("net.py"),
+        weights="net.pt",
+        weights_from="file",
     )
     (project / "params.yaml").write_text(yaml.safe_dump(params))
 

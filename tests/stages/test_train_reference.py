@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from enginewright import config, manifest
+from enginewright.config.model import tracked
 from enginewright.models.loading import load_model
 from stages.train_reference import train_reference
 from support.project import PATHS
@@ -163,6 +164,7 @@ def test_packaged_weights_are_pinned_by_their_bytes(project: Path, run: Run, pin
             "_target_": f"{name}.Net",
             "arguments": {},
             "code": f"{name}.py",
+            "tracked_code": tracked(f"{name}.py"),
             "weights_from": "package",
             "input_shape": [1, 28, 28],
         }
