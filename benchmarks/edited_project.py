@@ -66,7 +66,7 @@ FIXED = (
     *(
         "accuracy.require_signal=false",
         "train.epochs=1",
-        "train.minimum_figure=0",
+        "train.minimum_metric=0",
         "analyze_sensitivity.evaluations=5",
         "search_mixed.evaluations=3",
     ),

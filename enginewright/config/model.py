@@ -72,7 +72,7 @@ class Train:
     epochs: int = setting(12, minimum=1, help="passes over the training images")
     batch_size: int = setting(32, minimum=1, help="images of a step")
     learning_rate: float = setting(0.01, above=0, help="the highest of the schedule")
-    minimum_figure: float = setting(
+    minimum_metric: float = setting(
         0.975,
         minimum=0,
         maximum=1,

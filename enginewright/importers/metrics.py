@@ -11,7 +11,7 @@ from enginewright.importers.compare import Comparison
 
 
 def metrics(exported: bytes, comparison: Comparison) -> dict[str, Any]:
-    """Figures of an export: differences by batch, and the ONNX's opset, nodes, parameters, MiB and producer."""
+    """Metrics of an export: differences by batch, and the ONNX's opset, nodes, parameters, MiB and producer."""
     model = onnx.load_model_from_string(exported)
     return {
         "max_relative_difference": {

@@ -23,7 +23,7 @@ Answers = Iterable[tuple[Tensor, Tensor]]  # batches of logits [n, classes, ...]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of a model on a whole set."""
+    """Metrics of a model on a whole set."""
 
     metric: float  # the objective's: a fraction
     loss: float  # mean cross-entropy, nats

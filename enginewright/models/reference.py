@@ -30,7 +30,7 @@ class Reference:
     fault: str = ""
 
     def require(self) -> None:
-        """Raise GateFailed if the weights miss `train.minimum_figure`."""
+        """Raise GateFailed if the weights miss `train.minimum_metric`."""
         if self.fault:
             raise GateFailed(self.fault)
 
@@ -78,10 +78,10 @@ def _train(params: Params, paths: Layout) -> Reference:
         "seconds": round(time.perf_counter() - started, 3),
     }
     fault = ""
-    if result.metric < params.train.minimum_figure:
+    if result.metric < params.train.minimum_metric:
         fault = (
             f"{objective.title} {result.metric:.4f} on {len(validation)} validation images is under"
-            f" train.minimum_figure {params.train.minimum_figure}; raise train.epochs or data.train_images, or lower"
+            f" train.minimum_metric {params.train.minimum_metric}; raise train.epochs or data.train_images, or lower"
             f" the bound (figures in {paths.name(paths.metrics_of('train_reference'))})"
         )
     weights = state_dict_bytes(network)

@@ -76,7 +76,7 @@ def per_image(outputs: Outputs, labels: Optional[Labels], reference: Optional[Ou
     return pd.DataFrame(columns)
 
 
-def noise_figures(rows: pd.DataFrame) -> dict[str, Any]:
+def noise_metrics(rows: pd.DataFrame) -> dict[str, Any]:
     """The noise that an engine adds to FP32's outputs, of rows with `signal` and `noise` (sums of squares of an image).
 
     SQNR (signal to quantization noise ratio) is 10 log10(sum of signal / sum of noise) in decibel; equal outputs have
@@ -111,7 +111,7 @@ def summary(rows: pd.DataFrame, classes: int) -> dict[str, Any]:
             found["top5"] = float(rows["in_top5"].mean())
         found["cross_entropy_loss"] = float(rows["loss"].mean())
     if "agrees" in rows:
-        found.update({"agreement": float(rows["agrees"].mean()), **noise_figures(rows)})
+        found.update({"agreement": float(rows["agrees"].mean()), **noise_metrics(rows)})
         found["cosine"] = float(rows["cosine"].mean())
         found["kl_divergence_mean"] = float(rows["kl_divergence"].mean())
     return found

@@ -20,7 +20,7 @@ from enginewright.feeds import Array
 from enginewright.interface import Interface
 from enginewright.statistics import Estimate, resampled
 from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Outputs, Shown, Tables, Targets, require_outputs
-from enginewright.tasks.metrics import noise_estimate, noise_figures
+from enginewright.tasks.metrics import noise_estimate, noise_metrics
 from enginewright.tasks.tables import CONFUSION_CLASSES, OTHER, class_names, recall_series
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Segmentation:
                 found["mean_iou"] = float(_mean_iou(intersection, union))
                 found["pixel_accuracy"] = int(intersection.sum()) / counted
         if "agreeing" in rows:
-            found.update({"agreement": int(rows["agreeing"].sum()) / int(rows["pixels"].sum()), **noise_figures(rows)})
+            found.update({"agreement": int(rows["agreeing"].sum()) / int(rows["pixels"].sum()), **noise_metrics(rows)})
         return found
 
     def compare(self, rows: pd.DataFrame, fp32: pd.DataFrame, confidence: float) -> dict[str, Any]:

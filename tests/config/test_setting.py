@@ -50,7 +50,7 @@ def params() -> DictConfig:
         pytest.param("calibration.bins=64", "64 is below 256 (allowed: at least 256)", id="few bins"),
         pytest.param("build.optimization_level=6", "6 is above 5 (allowed: 0 to 5)", id="level"),
         pytest.param("build.compute_capabilities=[8.6,sm_86]", "'sm_86' is not like 8.6", id="compute capability"),
-        pytest.param("train.minimum_figure=97", "97 is above 1 (allowed: 0 to 1)", id="percentage for a fraction"),
+        pytest.param("train.minimum_metric=97", "97 is above 1 (allowed: 0 to 1)", id="percentage for a fraction"),
         pytest.param("accuracy.confidence=1", "1 is not below 1 (allowed: above 0 and below 1)", id="certainty"),
         pytest.param(
             "benchmark.server.percentile=100",

@@ -47,7 +47,7 @@ def project(configured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_set(PATHS.validation, 10)
     configure(
         model={"arguments": {"in_channels": 1, "classes": 2}},
-        train={"epochs": 2, "batch_size": 13, "minimum_figure": 0.0},
+        train={"epochs": 2, "batch_size": 13, "minimum_metric": 0.0},
     )
     return configured
 
@@ -74,10 +74,10 @@ def test_trains_to_sealed_weights_and_to_the_same_bytes_again(project: Path, run
 
 
 def test_under_the_bound_the_metrics_are_written_and_no_weights(project: Path, run: Run) -> None:
-    configure(train={"epochs": 1, "minimum_figure": 1.0, "learning_rate": 1e-9})
+    configure(train={"epochs": 1, "minimum_metric": 1.0, "learning_rate": 1e-9})
     code, printed = run(train_reference)
     assert code == 2
-    assert "is under train.minimum_figure 1.0; raise train.epochs" in printed
+    assert "is under train.minimum_metric 1.0; raise train.epochs" in printed
     assert json.loads((PATHS.metrics_of("train_reference")).read_text())["top1"] < 1
     assert not PATHS.reference_weights.exists()
 
