@@ -41,7 +41,10 @@ from enginewright.data.preprocessing import to_input
 from enginewright.feeds import FloatInput
 from enginewright.graph.qdq import insert_qdq
 from enginewright.importers.pytorch import to_onnx
-from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session
+from enginewright.interface import up_to
+from enginewright.runtimes.onnxruntime import RUNTIME
+from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
+from enginewright.runtimes.onnxruntime.session import open_session
 from enginewright.runtimes.onnxruntime.simplify import simplified
 from enginewright.tasks import get_task
 
@@ -153,7 +156,7 @@ def engines(path: Path, cache: CalibrationCache) -> dict[str, OnnxRuntimeEngine]
             model, cache.scales, Placement.onnxruntime, float_nodes(model, (), operators)
         ).SerializeToString(deterministic=True)
         if plan not in seen:
-            found[rule] = OnnxRuntimeEngine(path, open_session(plan), SPEED_BATCH)
+            found[rule] = OnnxRuntimeEngine(path, open_session(plan), up_to(SPEED_BATCH))
             seen.add(plan)
     return found
 
@@ -170,7 +173,7 @@ def judge(name: str, seed: int, sets: dict[str, ImageSet]) -> list[dict[str, Any
         feeds = Feeding(sets["calibration"], Preprocessing()).batches([FloatInput("input")], BATCH)
         cache = RUNTIME.calibrate(path, feeds, Calibration(algorithm=CalibrationAlgorithm.minmax))
         fp32 = evaluator.evaluate(
-            OnnxRuntimeEngine(path, open_session(str(path)), SPEED_BATCH), Precision.fp32, "logits"
+            OnnxRuntimeEngine(path, open_session(str(path)), up_to(SPEED_BATCH)), Precision.fp32, "logits"
         )
         quantized = engines(path, cache)
         batch = {"input": _inputs(sets["judged"])[:SPEED_BATCH]}

@@ -27,18 +27,20 @@ from enginewright.benchmark.percentiles import percentiles
 from enginewright.benchmark.samples import Recorder, Samples
 from enginewright.benchmark.schedule import Offline, Plan, Scenario, Server, SingleStream
 from enginewright.benchmark.system import EngineSystem
-from enginewright.config import Build, Preprocessing, RuntimeName
+from enginewright.config import Preprocessing
 from enginewright.data import Feeding, ImageSet
+from enginewright.interface import up_to
 from enginewright.runtimes import runtime_named
-from enginewright.runtimes.base import Engine
+from enginewright.runtimes.base import TimedEngine
 
 GOAL_US = 20.0
 IMAGES = 64
 BATCHES = {"single_stream": 1, "multi_stream": 8, "offline": 32, "server": 1}
 INTERFACE = {
-    "inputs": [{"name": "input", "dtype": "float32", "shape": [None, 1, 28, 28]}],
-    "outputs": [{"name": "logits", "dtype": "float32", "shape": [None, 10]}],
+    "inputs": [{"name": "input", "dtype": "float32", "shape": ["batch", 1, 28, 28]}],
+    "outputs": [{"name": "logits", "dtype": "float32", "shape": ["batch", 10]}],
 }
+AXES = {name: axis.to_dict() for name, axis in up_to(128).items()}
 BEYOND_PER_S = 2e6  # arrivals of the server's ceiling: all are due before the harness can come to them
 PACED_PER_S = 1000.0
 LOADGEN_PER_S = 200_000.0  # expected of LoadGen: it prepares so many queries
@@ -51,11 +53,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="how often all take turns")
     parser.add_argument("--seconds", type=float, default=0.5, help="of each turn")
     arguments = parser.parse_args()
-    runtime = runtime_named(RuntimeName.null)
+    runtime = runtime_named("null")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / runtime.engine_file
         path.write_text(json.dumps(INTERFACE))
-        manifest.seal(path, "harness_overhead", [], runtime.fingerprint(Build()), {"profile": {"max": 128}})
+        manifest.seal(path, "harness_overhead", [], runtime.fingerprint(), {"axes": AXES})
         with runtime.load(path) as engine:
             rows, lateness = measure(engine, arguments.rounds, arguments.seconds)
     above = [f"{row['scenario']} by {row['driver']}: {row['harness_us']} us" for row in rows if not row["within_goal"]]
@@ -66,7 +68,7 @@ def main() -> None:
     write_result("harness_overhead", result)
 
 
-def measure(engine: Engine, rounds: int, seconds: float) -> tuple[list[dict[str, Any]], dict[str, float]]:
+def measure(engine: TimedEngine, rounds: int, seconds: float) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """A row for each scenario and driver; and how late the server's queries are issued at a rate that leaves the
     harness idle.
     """
@@ -89,7 +91,7 @@ def measure(engine: Engine, rounds: int, seconds: float) -> tuple[list[dict[str,
     return rows, {"queries_per_s": PACED_PER_S, "queries": len(waits), **late}
 
 
-def system(engine: Engine, batch: int) -> EngineSystem:
+def system(engine: TimedEngine, batch: int) -> EngineSystem:
     """Random images, as the stage feeds its real ones."""
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 28, 28, 1), np.uint8)
     images = ImageSet(pixels, None, (), tuple(map(str, range(IMAGES))), [])
@@ -103,7 +105,7 @@ def own(name: str) -> Scenario:
     return Offline() if name == "offline" else SingleStream(name)
 
 
-def bare(engine: Engine, under_test: EngineSystem) -> Work:
+def bare(engine: TimedEngine, under_test: EngineSystem) -> Work:
     """Nothing but the engine."""
 
     def work(seconds: float) -> float:

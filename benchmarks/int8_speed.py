@@ -25,7 +25,9 @@ from enginewright.config import Build, Calibration, CalibrationAlgorithm, Export
 from enginewright.importers.pytorch import to_onnx
 from enginewright.models.efficientnet_lite0 import efficientnet_lite0, packaged_weights
 from enginewright.models.resnet import ResNet
-from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine
+from enginewright.runtimes.base import BuildJob
+from enginewright.runtimes.onnxruntime import RUNTIME
+from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
 from enginewright.target import cpu_name, has_int8_dot_product, instruction_sets
 
 RESULTS = Path(__file__).parent / "results"
@@ -53,10 +55,10 @@ def engines(network: torch.nn.Module, shape: list[int], folder: Path) -> dict[Pr
     recipe = QuantizationRecipe(RUNTIME.calibrate(onnx_model, [{"input": noise}], settings))
     loaded = {}
     for precision in (Precision.fp32, Precision.fp16, Precision.int8):
-        built = RUNTIME.build(onnx_model, precision, Build(), recipe if precision is Precision.int8 else None)
+        built = RUNTIME.build(onnx_model, BuildJob(precision, Build(), recipe if precision is Precision.int8 else None))
         path = folder / f"{precision.name}.onnx"
-        path.write_bytes(built.plan)
-        manifest.seal(path, "benchmark", [onnx_model], RUNTIME.fingerprint(Build()), built.settings)
+        path.write_bytes(built.engine_bytes)
+        manifest.seal(path, "benchmark", [onnx_model], RUNTIME.fingerprint(), built.settings)
         loaded[precision] = (RUNTIME.load(path), f"{built.quantized}/{built.quantizable}")
     return loaded
 
@@ -101,7 +103,7 @@ def main(folder: Optional[Path] = None, name: str = "int8_speed") -> None:
     rows = []
     if folder is not None:
         loaded = of_pipeline(folder)
-        shape = [int(axis or 0) for axis in loaded[Precision.fp32][0].inputs[0].shape[1:]]
+        shape = [int(axis or 0) for axis in loaded[Precision.fp32][0].interface.inputs[0].shape[1:]]
         rows += [row for batch in BATCHES for row in compare(loaded, batch, shape)]
     else:
         for model, network, shape in models():
@@ -113,7 +115,7 @@ def main(folder: Optional[Path] = None, name: str = "int8_speed") -> None:
         "architecture": platform.machine(),
         "instruction_sets": list(instruction_sets()),
         "int8_dot_product": has_int8_dot_product(instruction_sets()),
-        "onnxruntime": RUNTIME.fingerprint(Build()).runtime_version,
+        "onnxruntime": RUNTIME.fingerprint().runtime_version,
         "rounds": ROUNDS,
     }
     manifest.write_json(RESULTS / f"{name}.json", {"machine": machine, "rows": rows})

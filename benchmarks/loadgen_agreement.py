@@ -34,7 +34,8 @@ from enginewright.config import Build, Export, Model, Precision, Preprocessing
 from enginewright.data import Feeding, ImageSet
 from enginewright.feeds import Feeds
 from enginewright.importers.pytorch import to_onnx
-from enginewright.runtimes.base import Engine, overlapped
+from enginewright.runtimes.base import BuildJob, TimedEngine
+from enginewright.runtimes.batches import overlapped
 from enginewright.runtimes.onnxruntime import RUNTIME
 
 GOAL = 0.03
@@ -51,7 +52,7 @@ Turn = dict[str, Figures]  # by source: own, loadgen, recorded
 class Counting:
     """An engine that counts the images that it is given."""
 
-    engine: Engine
+    engine: TimedEngine
     images: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -103,15 +104,15 @@ def main() -> None:
     )
 
 
-def reference_engine(folder: Path, size: int) -> Engine:
+def reference_engine(folder: Path, size: int) -> TimedEngine:
     """The reference model as the pipeline builds it; speed does not hang on its weights, which are random."""
     _, network, _ = next(models())
     onnx_model = folder / "model.onnx"
     onnx_model.write_bytes(to_onnx(network.eval(), Model(input_shape=[1, size, size]), Export()))
     path = folder / RUNTIME.engine_file
-    built = RUNTIME.build(onnx_model, Precision.fp32, Build(), None)
-    path.write_bytes(built.plan)
-    manifest.seal(path, "benchmark", [onnx_model], RUNTIME.fingerprint(Build()), built.settings)
+    built = RUNTIME.build(onnx_model, BuildJob(Precision.fp32, Build(), None))
+    path.write_bytes(built.engine_bytes)
+    manifest.seal(path, "benchmark", [onnx_model], RUNTIME.fingerprint(), built.settings)
     return RUNTIME.load(path)
 
 
@@ -121,7 +122,7 @@ def compare(engine: Counting, size: int, name: str, turns: int, seconds: float) 
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, size, size, 1), np.uint8)
     images = ImageSet(pixels, None, (), tuple(map(str, range(IMAGES))), [])
     feeding = Feeding(images, Preprocessing(crop=[size, size], mean=[0.5], std=[0.5]))
-    system = EngineSystem(cast(Engine, engine), feeding, batch)
+    system = EngineSystem(cast(TimedEngine, engine), feeding, batch)
     expected = drive(OWN[name], system, engine, batch, min(2.0, seconds)).queries_per_second
     found: list[Turn] = []
     for _ in range(turns):

@@ -35,7 +35,9 @@ from enginewright.calibration.quantize import quantize
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision, PrecisionMode, Profile
 from enginewright.graph.qdq import quantizable
-from enginewright.runtimes.onnxruntime import RUNTIME, open_session
+from enginewright.runtimes.base import BuildJob
+from enginewright.runtimes.onnxruntime import RUNTIME
+from enginewright.runtimes.onnxruntime.session import open_session
 from enginewright.runtimes.tensorrt.build_plan import make_plan
 from support.networks import images, residual_network
 from support.small_models import SMALL_MODELS, batches, exported, with_shape_arithmetic
@@ -76,11 +78,11 @@ def quantized(path: Path, fed: Sequence[Feeds], recipe: QuantizationRecipe, prec
     model = onnx.load(path)
     layers = [node.name for node in quantizable(model) if node.name]
     kept = float_nodes(model, layers[:1]) if precision is Precision.int8_mixed else ()
-    built = RUNTIME.build(path, precision, SETTINGS, recipe, kept)
-    session = open_session(built.plan)
+    built = RUNTIME.build(path, BuildJob(precision, SETTINGS, recipe, kept))
+    session = open_session(built.engine_bytes)
     answers = [answer for feeds in fed for answer in session.run(None, feeds)]
     found: dict[str, Any] = {
-        "engine": digest(built.plan),
+        "engine": digest(built.engine_bytes),
         "left": dict(built.left_in_float),
         "warnings": list(built.warnings),
         "outputs": digest(b"".join(answer.tobytes() for answer in answers)),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from enginewright._version import __version__
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         RuntimeUnavailable,
         StaleArtifact,
     )
-    from enginewright.runtimes.base import Engine
+    from enginewright.runtimes.base import Engine, LoadOptions, TimedEngine
 
 __all__ = [
     "CalibrationMismatch",
@@ -34,6 +34,7 @@ __all__ = [
     "EngineInputError",
     "EnginewrightError",
     "GateFailed",
+    "LoadOptions",
     "ModelError",
     "RuntimeUnavailable",
     "StaleArtifact",
@@ -42,7 +43,11 @@ __all__ = [
     "preprocess",
 ]
 
-_HOMES = {"Engine": "enginewright.runtimes.base", "preprocess": "enginewright.data.recipes"}
+_HOMES = {
+    "Engine": "enginewright.runtimes.base",
+    "LoadOptions": "enginewright.runtimes.base",
+    "preprocess": "enginewright.data.recipes",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -55,31 +60,34 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def load(path: Union[str, Path]) -> Engine:
+def load(path: Union[str, Path], options: Optional[LoadOptions] = None) -> TimedEngine:
     """Load an engine that the pipeline built, for use in an application: `with enginewright.load(path) as engine:
     engine.infer(feeds)`.
 
-    Its sidecar says which backend it is for; hash, versions and GPU are checked before anything is deserialized.
+    Its sidecar says which runtime it is for; hash, versions and GPU are checked before anything is deserialized.
     Neither the current folder nor the project that the engine comes from matters.
+
+    Args:
+        path: an engine that a build stage sealed.
+        options: how it is held in memory.
 
     Raises:
         StaleArtifact: the engine or its sidecar is missing, changed, or made for another machine.
-        RuntimeUnavailable: the backend cannot run here.
+        RuntimeUnavailable: the runtime cannot run here.
     """
     from enginewright import manifest
-    from enginewright.config import RuntimeName
     from enginewright.errors import StaleArtifact
-    from enginewright.runtimes import get_runtime
-    from enginewright.runtimes.base import Task
+    from enginewright.runtimes import RUNTIMES, get_runtime
+    from enginewright.runtimes.base import Capability
 
     target = manifest.read(Path(path)).target
     if target is None:
         raise StaleArtifact(
             f"the sidecar of {path} names no target, so it is no engine; give the file under artifacts/engines/"
         )
-    if target.runtime not in RuntimeName.__members__:
+    if target.runtime not in RUNTIMES:
         raise StaleArtifact(
-            f"the sidecar of {path} names the runtime {target.runtime}, which this version does not know; update"
-            " Enginewright"
+            f"the sidecar of {path} names the runtime {target.runtime}, which is not installed here; update"
+            " Enginewright, or install the package that brings it"
         )
-    return get_runtime(RuntimeName[target.runtime], Task.run).load(Path(path))
+    return get_runtime(target.runtime, Capability.run).load(Path(path), options)

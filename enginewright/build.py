@@ -12,13 +12,13 @@ from typing import Any, Optional
 from enginewright import manifest
 from enginewright.calibration.mixture import Mixture
 from enginewright.calibration.recipe import QuantizationRecipe, read_recipe, recipe_files
-from enginewright.config import QUANTIZED, InputType, Precision, RuntimeName
+from enginewright.config import QUANTIZED, InputType, Precision
 from enginewright.errors import CalibrationMismatch, ModelError, RuntimeUnavailable, StaleArtifact
 from enginewright.layout import Layout
 from enginewright.manifest import Usage
 from enginewright.results import BuildOutcome, BuildState
 from enginewright.runtimes import runtime_named
-from enginewright.runtimes.base import BuiltEngine, Runtime, Task
+from enginewright.runtimes.base import BuildJob, BuiltEngine, Capability, Runtime
 from enginewright.runtimes.built import STAND_IN, STAND_IN_FILE
 from enginewright.runtimes.checked import require_checked
 from enginewright.stage import Metrics, Stage
@@ -37,7 +37,7 @@ class Materials:
     inputs: Mapping[Path, str]  # file -> sha256
     usage: Usage  # of the model, which its engines take over
     recipe: Optional[QuantizationRecipe] = None
-    floats: tuple[str, ...] = ()  # ONNX nodes that INT8 leaves in FP16
+    keep_fp16: tuple[str, ...] = ()  # ONNX nodes that INT8 leaves in FP16
 
     def require_unchanged(self, stage: str) -> None:
         """Raises StaleArtifact if a file was written while the engine was built."""
@@ -68,7 +68,8 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
     try:
         with stage.device(target.device):
             start = time.perf_counter()
-            built = runtime.build(stage.paths.model, precision, stage.params.build, materials.recipe, materials.floats)
+            job = BuildJob(precision, stage.params.build, materials.recipe, materials.keep_fp16)
+            built = runtime.build(stage.paths.model, job)
             seconds = time.perf_counter() - start
     except REPEATABLE as fault:
         return _record(stage, BuildOutcome(precision, BuildState.failed, str(fault)), target, materials.inputs)
@@ -87,7 +88,7 @@ def int8_share(built: BuiltEngine) -> float:
 def _figures(built: BuiltEngine, seconds: float) -> dict[str, Any]:
     return {
         "seconds": seconds,
-        "size_mib": len(built.plan) / 2**20,
+        "size_mib": len(built.engine_bytes) / 2**20,
         "layers": dict(built.layers),
         "quantizable": built.quantizable,
         "int8_share": int8_share(built),
@@ -98,13 +99,13 @@ def _figures(built: BuiltEngine, seconds: float) -> dict[str, Any]:
 
 
 def _runtime_for(target: TargetFingerprint, stage: Stage) -> Runtime:
-    runtime = runtime_named(RuntimeName[target.runtime])
-    if reason := runtime.why_not(Task.build):
+    runtime = runtime_named(target.runtime)
+    if reason := runtime.why_not(Capability.build):
         raise StaleArtifact(
             f"{stage.paths.target} names the runtime {target.runtime}, which cannot build here: {reason}; or run `dvc"
             " repro probe_target`"
         )
-    if differences := target.differences(runtime.fingerprint(stage.params.build)):
+    if differences := target.differences(runtime.target_for(stage.params.build)):
         raise StaleArtifact(
             f"{stage.paths.target} describes another machine: {', '.join(differences)}; run `dvc repro`, which probes"
             " first"
@@ -117,17 +118,17 @@ def _materials(paths: Layout, precision: Precision) -> Materials:
     model = require_checked(paths)
     inputs = [paths.model]
     recipe: Optional[QuantizationRecipe] = None
-    floats: tuple[str, ...] = ()
+    keep_fp16: tuple[str, ...] = ()
     if precision in QUANTIZED:
         recipe = read_recipe(paths)
         inputs += recipe_files(paths)
     if precision is Precision.int8_mixed:
-        floats = _float_nodes(paths)
+        keep_fp16 = _kept_nodes(paths)
         inputs.append(paths.mixed_layers)
-    return Materials({path: manifest.sha256(path) for path in inputs}, model.usage, recipe, floats)
+    return Materials({path: manifest.sha256(path) for path in inputs}, model.usage, recipe, keep_fp16)
 
 
-def _float_nodes(paths: Layout) -> tuple[str, ...]:
+def _kept_nodes(paths: Layout) -> tuple[str, ...]:
     """The nodes that stay in FP16, from a layers.yaml that is whole and was made for the model that lies here."""
     import onnx
 
@@ -162,7 +163,7 @@ def _stand_in(stage: Stage, outcome: BuildOutcome) -> None:
     runtime, materials = runtime_named(STAND_IN), _materials(stage.paths, Precision.fp32)
     settings = replace(stage.params.build, input_type=InputType.float32)
     try:
-        built = runtime.build(stage.paths.model, Precision.fp32, settings, None)
+        built = runtime.build(stage.paths.model, BuildJob(Precision.fp32, settings))
     except (RuntimeUnavailable, ModelError) as fault:
         if outcome.state is BuildState.failed:
             return
@@ -170,7 +171,7 @@ def _stand_in(stage: Stage, outcome: BuildOutcome) -> None:
             f"build.precisions does not hold fp32, and ONNX Runtime cannot stand in for it: {fault}; or add fp32 to it"
         ) from None
     engine = stage.paths.engine(Precision.fp32.value, STAND_IN_FILE)
-    _write(stage, engine, built, materials, runtime.fingerprint(settings))
+    _write(stage, engine, built, materials, runtime.fingerprint())
 
 
 def _write(stage: Stage, engine: Path, built: BuiltEngine, materials: Materials, target: TargetFingerprint) -> None:
@@ -189,7 +190,7 @@ def _write(stage: Stage, engine: Path, built: BuiltEngine, materials: Materials,
     }
     roles = {name: Path(name).stem for name in built.files}
     with stage.output(engine, materials.inputs, target, settings, files=roles, usage=materials.usage) as temporary:
-        temporary.write_bytes(built.plan)
+        temporary.write_bytes(built.engine_bytes)
 
 
 def _forget(paths: Layout, precision: Precision) -> None:

@@ -55,6 +55,11 @@ class AxisRange:
 Axes = Mapping[str, AxisRange]
 
 
+def up_to(rows: int) -> dict[str, AxisRange]:
+    """Batches of one to `rows` rows, every other axis as it is fed."""
+    return {BATCH: AxisRange(1, rows, rows)}
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """An input or output of a model or an engine."""

@@ -11,8 +11,9 @@ Entry points are read only when a name is not one of ours, because that takes lo
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Generic, TypeVar, cast
 
@@ -32,6 +33,7 @@ class Registry(Generic[T]):
             builtin: name -> "module:attribute".
         """
         self.kind, self.builtin = kind, dict(builtin)
+        self._given: dict[str, T] = {}
 
     def get(self, name: str) -> T:
         """Return the object called `name`.
@@ -39,6 +41,8 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: nothing has that name, or the package that declares it cannot be imported.
         """
+        if name in self._given:
+            return self._given[name]
         if name in self.builtin:
             module, _, attribute = self.builtin[name].partition(":")
             return cast(T, getattr(importlib.import_module(module), attribute))
@@ -54,10 +58,20 @@ class Registry(Generic[T]):
 
     def names(self) -> tuple[str, ...]:
         """Every name: ours in the order of the table, then those of installed packages, sorted."""
-        return (*self.builtin, *sorted(set(self._declared()) - set(self.builtin)))
+        return (*self.builtin, *sorted({*self._declared(), *self._given} - set(self.builtin)))
+
+    @contextlib.contextmanager
+    def using(self, name: str, member: T) -> Iterator[T]:
+        """For the length of a `with` block, let `name` stand for `member`: for tests, and for programs of one file."""
+        before = dict(self._given)
+        self._given[name] = member
+        try:
+            yield member
+        finally:
+            self._given = before
 
     def __contains__(self, name: object) -> bool:
-        return name in self.builtin or name in self._declared()
+        return name in self.builtin or name in self._given or name in self._declared()
 
     @property
     def _singular(self) -> str:
@@ -71,8 +85,34 @@ class Registry(Generic[T]):
         return {entry.name: entry for entry in chosen}
 
 
+AUTO = "auto"
+
+
+class OrAuto:
+    """What a setting may name that takes one of a kind, or AUTO."""
+
+    def __init__(self, registry: Registry[object]) -> None:
+        self._registry = registry
+
+    def __contains__(self, name: object) -> bool:
+        return name == AUTO or name in self._registry
+
+    def names(self) -> tuple[str, ...]:
+        """AUTO and every name of the kind."""
+        return (AUTO, *self._registry.names())
+
+
 # Names only: whoever reads the configuration imports none of what they stand for. Literals, because the import graph is
 # read off the source (enginewright/toolchain/imports.py).
+RUNTIMES: Registry[object] = Registry(
+    "runtimes",
+    {
+        "tensorrt": "enginewright.runtimes.tensorrt:RUNTIME",
+        "tensorrt_rtx": "enginewright.runtimes.tensorrt_rtx:RUNTIME",
+        "onnxruntime": "enginewright.runtimes.onnxruntime:RUNTIME",
+        "null": "enginewright.runtimes.null:RUNTIME",
+    },
+)
 IMPORTERS: Registry[object] = Registry("importers", {"pytorch": "enginewright.importers.pytorch:pytorch"})
 RECIPES: Registry[object] = Registry("recipes", {"crop": "enginewright.data.recipes.crop:Crop"})
 SOURCES: Registry[object] = Registry(

@@ -11,12 +11,11 @@ from enginewright.calibration import ranges
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.correction import BiasCorrection
 from enginewright.calibration.recipe import CORRECTED_BY
-from enginewright.config import RuntimeName
 from enginewright.data import Feeding, ImageSet
 from enginewright.errors import RuntimeUnavailable, StaleArtifact
 from enginewright.feeds import Feeds, FloatInput
-from enginewright.runtimes import get_runtime
-from enginewright.runtimes.base import Runtime, Task
+from enginewright.runtimes import AUTO, get_runtime
+from enginewright.runtimes.base import Capability, Runtime
 from enginewright.runtimes.checked import require_checked
 from enginewright.runtimes.onnxruntime import RUNTIME as OBSERVER
 from enginewright.stage import Metrics, Stage, script
@@ -30,7 +29,7 @@ def calibrate(stage: Stage) -> Metrics:
     images = ImageSet.open(stage.paths.calibration_images)
     settings = stage.params.calibration
     runtime = _calibrator(settings.runtime, stage.paths.calibrator)
-    absent = OBSERVER.why_not(Task.run)
+    absent = OBSERVER.why_not(Capability.run)
     if settings.bias_correction and absent:
         raise RuntimeUnavailable(
             f"calibration.bias_correction measures with ONNX Runtime: {absent}; or set it to false"
@@ -50,19 +49,19 @@ def calibrate(stage: Stage) -> Metrics:
     return {"images": len(images), "seconds": seconds, "corrected_layers": len(correction.layers), **report}
 
 
-def _calibrator(wanted: RuntimeName, described: Path) -> Runtime:
+def _calibrator(wanted: str, described: Path) -> Runtime:
     """What probe_target found, if that is still what is configured and installed."""
     try:
         found = json.loads(described.read_text())
         if WHY_NOT in found:
             raise RuntimeUnavailable(f"{found[WHY_NOT]}; then run `dvc repro`, which probes again")
-        name = RuntimeName[found["runtime"]]
+        name = str(found["runtime"])
     except (OSError, ValueError, KeyError, TypeError):
         raise StaleArtifact(
             f"{described} is missing or no description of a calibrator; run `dvc repro probe_target`"
         ) from None
-    runtime = get_runtime(name, Task.calibrate)
-    if found != {"runtime": runtime.name, **runtime.calibrator()} or wanted not in (RuntimeName.auto, name):
+    runtime = get_runtime(name, Capability.calibrate)
+    if found != {"runtime": runtime.name, **runtime.calibrator_identity()} or wanted not in (AUTO, name):
         raise StaleArtifact(
             f"{described} names another calibrator than is configured and installed; run `dvc repro`, which"
             " probes first"
@@ -97,7 +96,7 @@ def _write(
         "algorithm": stage.params.calibration.algorithm.name,
         "images": len(images),
         "runtime": runtime.name,
-        **runtime.calibrator(),
+        **runtime.calibrator_identity(),
     }
     if correction:
         settings[CORRECTED_BY] = correction

@@ -11,7 +11,7 @@ from enginewright.data import Feeding, ImageSet
 from enginewright.feeds import FloatInput
 from enginewright.layout import Layout
 from enginewright.results import Drift
-from enginewright.runtimes.base import Task
+from enginewright.runtimes.base import Capability
 from enginewright.runtimes.checked import require_checked
 from enginewright.runtimes.onnxruntime import RUNTIME as OBSERVER
 from enginewright.stage import Stage, script
@@ -23,7 +23,7 @@ def check_drift(stage: Stage) -> None:
     from rich.console import Console
 
     settings = stage.params.check_drift
-    if why := OBSERVER.why_not(Task.run):
+    if why := OBSERVER.why_not(Capability.run):
         _not_observed(stage, why)
         return
     require_checked(stage.paths)

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from enginewright.config import RuntimeName
 from enginewright.errors import RuntimeUnavailable
 from enginewright.manifest import write_json
-from enginewright.runtimes import get_runtime, runtime_named
-from enginewright.runtimes.base import Task
+from enginewright.runtimes import AUTO, get_runtime, runtime_named
+from enginewright.runtimes.base import Capability
 from enginewright.stage import Stage, script
 from enginewright.target import WHY_NOT
 
@@ -29,10 +28,10 @@ def _or_why_not(probe: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _target(stage: Stage) -> Mapping[str, Any]:
-    """A backend that is named may build for another machine; `auto` must be able to measure what it builds."""
+    """A runtime that is named may build for another machine; `auto` must be able to measure what it builds."""
     name = stage.params.runtime
-    runtime = get_runtime(name, Task.build, *([Task.run] if name is RuntimeName.auto else []))
-    return runtime.fingerprint(stage.params.build).to_dict()
+    runtime = get_runtime(name, Capability.build, *([Capability.run] if name == AUTO else []))
+    return runtime.target_for(stage.params.build).to_dict()
 
 
 def _calibrator(stage: Stage) -> Mapping[str, Any]:
@@ -40,8 +39,8 @@ def _calibrator(stage: Stage) -> Mapping[str, Any]:
     `calibrate` needs the tool.
     """
     name = stage.params.calibration.runtime
-    calibrator = get_runtime(name, Task.calibrate) if name is RuntimeName.auto else runtime_named(name)
-    return {"runtime": calibrator.name, **calibrator.calibrator()}
+    calibrator = get_runtime(name, Capability.calibrate) if name == AUTO else runtime_named(name)
+    return {"runtime": calibrator.name, **calibrator.calibrator_identity()}
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def profile_layers(stage: Stage) -> Metrics:
     with stage.device(target.device):
         for precision, sealed in engines.built.items():
             with sealed.load() as engine:
-                batch = min(batch, engine.max_batch)
+                batch = min(batch, engine.interface.rows(engine.axes))
                 profiles[precision.value] = layers.profile(engine, feeding, batch, settings.runs)
 
     table, comparison = layers.layer_table(profiles), layers.side_by_side(profiles)

@@ -19,11 +19,14 @@ from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precis
 from enginewright.data import preprocess
 from enginewright.errors import EngineInputError
 from enginewright.feeds import as_input, joined
+from enginewright.interface import TensorSpec
 from enginewright.runtimes import null, onnxruntime
-from enginewright.runtimes.base import TensorSpec, overlapped
-from enginewright.runtimes.tensorrt.engine import LoadOptions, load_engine
+from enginewright.runtimes.base import BuildJob, LoadOptions
+from enginewright.runtimes.batches import overlapped
+from enginewright.runtimes.tensorrt.engine import load_engine
 from enginewright.target import TargetFingerprint
 from support import fake_cuda, fake_tensorrt
+from support.calibrated import plain_recipe
 from support.networks import images, residual_network
 
 HERE = TargetFingerprint("NVIDIA H100 80GB HBM3", "9.0", "tensorrt", "8.6.0", "13.0", "580.95.05")
@@ -48,10 +51,10 @@ def host_engine(runtime: Any, folder: Path, precision: Precision) -> Any:
         if quantized
         else None
     )
-    built = runtime.build(model, precision, SETTINGS, cache)
+    built = runtime.build(model, BuildJob(precision, SETTINGS, plain_recipe(cache)))
     path = folder / runtime.engine_file
-    path.write_bytes(built.plan)
-    manifest.seal(path, "build", [model], runtime.fingerprint(SETTINGS), built.settings)
+    path.write_bytes(built.engine_bytes)
+    manifest.seal(path, "build", [model], runtime.target_for(SETTINGS), built.settings)
     return load(path)
 
 
@@ -121,7 +124,7 @@ IDS = [*(f"feeds: {name}" for name in FEEDS), *(f"value: {name}" for name in VAL
 
 def named(engine: Any, feeds: Any) -> Any:
     """The stand-in's input is called x."""
-    return {engine.inputs[0].name: feeds["input"]} if isinstance(feeds, dict) and "input" in feeds else feeds
+    return {engine.interface.inputs[0].name: feeds["input"]} if isinstance(feeds, dict) and "input" in feeds else feeds
 
 
 @pytest.mark.parametrize(("feeds", "text"), CASES, ids=IDS)
@@ -138,7 +141,7 @@ def test_what_is_not_a_batch_is_one_sentence(engine: Any, feeds: Any, text: str)
         with pytest.raises(EngineInputError, match=text) as fault:
             call()
         assert "\n" not in str(fault.value)
-    assert set(engine.infer(good)) == {spec.name for spec in engine.outputs}
+    assert set(engine.infer(good)) == {spec.name for spec in engine.interface.outputs}
 
 
 @pytest.mark.parametrize(
@@ -203,7 +206,7 @@ def test_int8_refuses_nan_and_takes_infinity(monkeypatch: pytest.MonkeyPatch, he
     with RUNTIMES[name](here, Precision.int8) as engine:
         endless = GOOD.copy()
         endless[0, 0, 0, 0] = -np.inf
-        assert set(engine.infer(named(engine, {"input": endless}))) == {spec.name for spec in engine.outputs}
+        assert set(engine.infer(named(engine, {"input": endless}))) == {spec.name for spec in engine.interface.outputs}
         broken = GOOD.copy()
         broken[-1, -1, -1, -1] = np.nan
         for call in (
@@ -219,18 +222,21 @@ def test_int8_refuses_nan_and_takes_infinity(monkeypatch: pytest.MonkeyPatch, he
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
 def test_nan_is_found_in_every_float_type(dtype: Any) -> None:
-    spec, values = TensorSpec("x", np.dtype(np.int8), (None,), scale=0.1), np.array([1, -np.inf, np.inf, -0.0], dtype)
+    spec, values = (
+        TensorSpec("x", np.dtype(np.int8), ("batch",), scale=0.1),
+        np.array([1, -np.inf, np.inf, -0.0], dtype),
+    )
     np.testing.assert_array_equal(as_input(values, spec), [10, -128, 127, 0])
     with pytest.raises(EngineInputError, match="'x' holds NaN"):
         as_input(np.append(values, dtype(np.nan)), spec)
 
 
 def test_as_input_takes_no_pixels_and_guesses_no_scale() -> None:
-    spec = TensorSpec("x", np.dtype(np.int8), (None,), scale=0.1)
+    spec = TensorSpec("x", np.dtype(np.int8), ("batch",), scale=0.1)
     with pytest.raises(EngineInputError, match=r"'x' must be float32 and is uint8.*preprocess\(\)"):
         as_input(np.zeros(3, np.uint8), spec)
     with pytest.raises(EngineInputError, match="'x' takes uint8 without a scale"):
-        as_input(np.zeros(3, np.float32), TensorSpec("x", np.dtype(np.uint8), (None,)))
+        as_input(np.zeros(3, np.float32), TensorSpec("x", np.dtype(np.uint8), ("batch",)))
 
 
 def test_an_int8_input_names_what_makes_its_integers(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:

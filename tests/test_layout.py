@@ -11,7 +11,7 @@ import pytest
 
 from enginewright import manifest
 from enginewright.build import build_engine
-from enginewright.config import Params, Precision, RuntimeName
+from enginewright.config import Params, Precision
 from enginewright.errors import StaleArtifact
 from enginewright.layout import ARTIFACTS, MAKERS, SEALED, Layout, stage_of
 from enginewright.stage import Stage
@@ -67,11 +67,11 @@ def test_sidecars_of_two_projects_say_the_same_whatever_the_current_folder(tmp_p
 def test_two_projects_work_in_one_process(tmp_path_factory: pytest.TempPathFactory, here: Path) -> None:
     """Each is built and verified by paths that its root decides; the current folder is a third one."""
     tmp_path = tmp_path_factory.mktemp("projects")
-    params, digests = Params(runtime=RuntimeName.null), {}
+    params, digests = Params(runtime="null"), {}
     for seed, name in enumerate(("car", "drone")):
         project = Layout(tmp_path / name)
         write_model(seed, paths=project)
-        write_target(RuntimeName.null, paths=project)
+        write_target("null", paths=project)
         build_engine(Stage("build_fp32", params, project), Precision.fp32)
         engine = project.engine("fp32", "engine.null")
         made = manifest.verify(engine)

@@ -11,8 +11,8 @@ from onnx import ModelProto, numpy_helper
 
 from enginewright.config import Calibration, CalibrationAlgorithm, Placement
 from enginewright.graph.qdq import insert_qdq
-from enginewright.runtimes.onnxruntime import open_session
 from enginewright.runtimes.onnxruntime.calibrator import calibrate
+from enginewright.runtimes.onnxruntime.session import open_session
 from support.networks import images, residual_network
 from support.reference import quantized_tensors, simulated, sqnr_db, without_pairs
 

@@ -18,8 +18,11 @@ from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.check_onnx import inspect
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision, Profile
 from enginewright.graph.reasons import is_quantizable, left_in_float
-from enginewright.runtimes.base import Task
-from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session
+from enginewright.interface import up_to
+from enginewright.runtimes.base import BuildJob, Capability
+from enginewright.runtimes.onnxruntime import RUNTIME
+from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
+from enginewright.runtimes.onnxruntime.session import Purpose, open_session
 from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
 from support.reference import simulated, sqnr_db, without_pairs
 from support.small_models import SMALL_MODELS, batches, exported, with_shape_arithmetic
@@ -27,7 +30,7 @@ from support.small_models import SMALL_MODELS, batches, exported, with_shape_ari
 WITHIN_DB = 3.0
 CORRECTED = ("mixer",)  # with bias correction
 SETTINGS = Build(profile=Profile(1, 4, 8))
-ABSENT = RTX.why_not(Task.build)
+ABSENT = RTX.why_not(Capability.build)
 
 
 def written(name: str, folder: Path, hand_made: bool = False) -> Path:
@@ -64,9 +67,9 @@ def test_a_placement_is_as_near_as_its_simulation(
     onnx.checker.check_model(quantized, full_check=True)
     exact = simulated(model, fed(name))[output]
     simulation = sqnr_db(exact, simulated(quantized, fed(name))[output])
-    (answer,) = open_session(quantized.SerializeToString(), simulates=placement is Placement.tensorrt).run(
-        [output], fed(name)
-    )
+    (answer,) = open_session(
+        quantized.SerializeToString(), purpose=Purpose.simulate if placement is Placement.tensorrt else Purpose.run
+    ).run([output], fed(name))
     assert np.isfinite(answer).all()
     assert sqnr_db(exact, answer) >= simulation - WITHIN_DB
     assert simulation > 15
@@ -79,10 +82,10 @@ def test_a_placement_is_as_near_as_its_simulation(
 def test_every_layer_runs_in_int8_or_says_why_not(name: str, tmp_path: Path) -> None:
     path, output = written(name, tmp_path), SMALL_MODELS[name].output_name
     recipe = calibrated(name, path)
-    built = RUNTIME.build(path, Precision.int8, SETTINGS, recipe)
+    built = RUNTIME.build(path, BuildJob(Precision.int8, SETTINGS, recipe))
     exact = simulated(exported(name), fed(name))[output]
-    expected = sqnr_db(exact, simulated(onnx.load_model_from_string(built.plan), fed(name))[output])
-    answer = OnnxRuntimeEngine(path, open_session(built.plan), 8).infer(fed(name))[output]
+    expected = sqnr_db(exact, simulated(onnx.load_model_from_string(built.engine_bytes), fed(name))[output])
+    answer = OnnxRuntimeEngine(path, open_session(built.engine_bytes), up_to(8)).infer(fed(name))[output]
     assert sqnr_db(exact, answer) >= expected - WITHIN_DB
     layers = {node.name for node in exported(name).graph.node if is_quantizable(node)}
     reasons = {node: why for node, why in built.left_in_float.items() if node in layers}
@@ -98,9 +101,9 @@ def test_tensorrt_builds_its_placement_of_a_small_model(name: str, tmp_path: Pat
     recipe = calibrated(name, path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        built = RTX.build(path, Precision.int8, SETTINGS, recipe)
+        built = RTX.build(path, BuildJob(Precision.int8, SETTINGS, recipe))
     layers = [node for node in exported(name).graph.node if is_quantizable(node)]
     reasons = left_in_float(exported(name), recipe.scales.scales, Placement.tensorrt)
     assert built.quantizable == len(layers)
-    assert len(built.plan) > 1000
+    assert len(built.engine_bytes) > 1000
     assert all(reasons.get(node, "no reason") for node in built.left_in_float)

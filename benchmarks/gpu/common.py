@@ -21,6 +21,7 @@ import numpy as np
 from enginewright import manifest
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Precision, PrecisionMode, Profile
+from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.tensorrt import RUNTIME
 
 OUT = Path(os.environ.get("OUT", "measured"))
@@ -80,7 +81,7 @@ def machine() -> dict[str, Any]:
     import tensorrt as trt
 
     return {
-        **RUNTIME.fingerprint(Build()).to_dict(),
+        **RUNTIME.fingerprint().to_dict(),
         "tensorrt": trt.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -108,17 +109,17 @@ def build(
 ) -> tuple[Path, dict[str, Any]]:
     """Build and seal an engine; returns its path and what the build says of itself."""
     begun = time.monotonic()
-    built = RUNTIME.build(onnx_model, precision, build_settings, recipe, floats)
+    built = RUNTIME.build(onnx_model, BuildJob(precision, build_settings, recipe, tuple(floats)))
     seconds = time.monotonic() - begun
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / RUNTIME.engine_file
     for name, content in built.files.items():
         (folder / name).write_bytes(content)
-    path.write_bytes(built.plan)
-    manifest.seal(path, "measure", [onnx_model], RUNTIME.fingerprint(build_settings), dict(built.settings))
+    path.write_bytes(built.engine_bytes)
+    manifest.seal(path, "measure", [onnx_model], RUNTIME.fingerprint(), dict(built.settings))
     said = {
         "build_seconds": round(seconds, 2),
-        "engine_mib": round(len(built.plan) / 2**20, 2),
+        "engine_mib": round(len(built.engine_bytes) / 2**20, 2),
         "layers": dict(built.layers),
         "quantized": built.quantized,
         "quantizable": built.quantizable,

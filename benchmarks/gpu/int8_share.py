@@ -38,7 +38,7 @@ from enginewright.benchmark.int8_speed import slower
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Precision, PrecisionMode
-from enginewright.runtimes.base import BuiltEngine
+from enginewright.runtimes.base import BuildJob, BuiltEngine
 from enginewright.runtimes.int8 import Int8Share, refusal
 from enginewright.runtimes.tensorrt import RUNTIME, build_plan as precision, builder, placing
 from enginewright.runtimes.tensorrt.log import BuildLog
@@ -107,9 +107,9 @@ def validation(name: str) -> Array:
 
 def prepare() -> None:
     """Scales and FP32's answers, from ONNX Runtime."""
-    from enginewright.config import Calibration, CalibrationAlgorithm, RuntimeName
+    from enginewright.config import Calibration, CalibrationAlgorithm
     from enginewright.runtimes import runtime_named
-    from enginewright.runtimes.onnxruntime import open_session
+    from enginewright.runtimes.onnxruntime.session import open_session
 
     MADE.mkdir(parents=True, exist_ok=True)
     for name, size in SIZES.items():
@@ -120,7 +120,7 @@ def prepare() -> None:
         write_model(name, path)
         batches = ({"input": images[start : start + 4]} for start in range(0, CALIBRATION, 4))
         chosen = Calibration(algorithm=CalibrationAlgorithm.entropy, batch_size=4)
-        runtime_named(RuntimeName.onnxruntime).calibrate(path, batches, chosen).write(MADE / f"{name}.cache")
+        runtime_named("onnxruntime").calibrate(path, batches, chosen).write(MADE / f"{name}.cache")
         session = open_session(str(path))
         answers = np.concatenate([session.run(None, {"input": image[None]})[0] for image in validation(name)])
         np.savez_compressed(
@@ -197,15 +197,15 @@ def make(name: str, key: str) -> dict[str, Any]:
     half = [node.name for node in onnx.load(str(model)).graph.node if node.op_type in way.half]
     try:
         with asked(way, log):
-            built = RUNTIME.build(model, way.precision, chosen, recipe, half)
+            built = RUNTIME.build(model, BuildJob(way.precision, chosen, recipe, half))
     finally:
         (folder / "myelin.log").write_text("\n".join(log))
         (folder / "end.log").write_text("\n".join(LAST))
     for file, content in built.files.items():
         (folder / file).write_bytes(content)
     path = folder / RUNTIME.engine_file
-    path.write_bytes(built.plan)
-    manifest.seal(path, "int8_share", [model], RUNTIME.fingerprint(chosen), dict(built.settings))
+    path.write_bytes(built.engine_bytes)
+    manifest.seal(path, "int8_share", [model], RUNTIME.fingerprint(), dict(built.settings))
     return said(built, key)
 
 
@@ -219,15 +219,15 @@ def said(built: BuiltEngine, key: str) -> dict[str, Any]:
     warned = Counter(re.sub(r"[\w./]*/[\w./]+", "*", text) for text in built.warnings)
     return {
         "mode": built.settings["precision_mode"],
-        "engine_mib": round(len(built.plan) / 2**20, 1),
+        "engine_mib": round(len(built.engine_bytes) / 2**20, 1),
         "layers": dict(built.layers),
         "quantized": [built.quantized, built.quantizable],
         "int8": dict(built.int8),
         "findings": list(built.findings),
         "would_be_refused": refusal(share, "TensorRT", "...") if share is not None and none else "",
         "warnings": [f"{text[:200]} (x {count})" for text, count in warned.most_common(12)],
-        "int8_kernels": kernels(INT8_KERNEL, built.plan),
-        "half_kernels": kernels(HALF_KERNEL, built.plan),
+        "int8_kernels": kernels(INT8_KERNEL, built.engine_bytes),
+        "half_kernels": kernels(HALF_KERNEL, built.engine_bytes),
         "way": key,
     }
 
@@ -258,7 +258,7 @@ def measure(name: str, key: str) -> dict[str, Any]:
                     pieces = [
                         engine.infer({"input": images[start : start + BATCH]}) for start in range(0, VALIDATION, BATCH)
                     ]
-                    answers[which] = np.concatenate([piece[engine.outputs[0].name] for piece in pieces])
+                    answers[which] = np.concatenate([piece[engine.interface.outputs[0].name] for piece in pieces])
     best = {which: float(np.median(found)) for which, found in rates.items()}
     finding = slower("int8", best[key], best["fp16"], "images/s", f"batch {BATCH}, on the device")
     return {

@@ -29,8 +29,9 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.errors import EngineInputError
+from enginewright.runtimes.base import LoadOptions
 from enginewright.runtimes.tensorrt import memory
-from enginewright.runtimes.tensorrt.engine import LoadOptions, TensorRTEngine, load_engine
+from enginewright.runtimes.tensorrt.engine import TensorRTEngine, load_engine
 from enginewright.runtimes.tensorrt.interop import DeviceArray
 
 Array = npt.NDArray[Any]
@@ -101,7 +102,7 @@ class Caller:
         self.open: list[Under] = []
         self.kept: deque[tuple[list[int], dict[str, DeviceArray]]] = deque()
         self.graveyard: list[Any] = []  # iterators in a reference cycle, which only the garbage collector ends
-        (self.input,) = (spec.name for spec in engine.inputs)
+        (self.input,) = (spec.name for spec in engine.interface.inputs)
 
     def call(self) -> None:
         """One call of a random method."""
@@ -117,12 +118,12 @@ class Caller:
 
     def infer(self) -> None:
         """At times beyond the profile, so that it runs in several goes."""
-        rows = self._rows(3 * self.engine.max_batch if self._chance(20) else self.engine.max_batch)
+        rows = self._rows(3 * self.engine.axes["batch"].max if self._chance(20) else self.engine.axes["batch"].max)
         self._check("infer", rows, self.engine.infer({self.input: self.known.images[rows]}))
 
     def infer_on_device(self) -> None:
         """From an array on the GPU, at an aligned address or not."""
-        rows, buffers = self._rows(2 * self.engine.max_batch), list[memory.DeviceBuffer]()
+        rows, buffers = self._rows(2 * self.engine.axes["batch"].max), list[memory.DeviceBuffer]()
         feeds = {self.input: self._on_device(rows, buffers)}
         self._check("infer_on_device", rows, self.engine.infer(feeds))
         self._free(buffers)
@@ -146,7 +147,7 @@ class Caller:
 
     def pinned_inputs(self) -> None:
         """Read where they lie."""
-        rows = self._rows(self.engine.max_batch)
+        rows = self._rows(self.engine.axes["batch"].max)
         self._check("pinned_inputs", rows, self.engine.infer({self.input: self._pinned(rows)}))
 
     def open_iterator(self) -> None:
@@ -207,7 +208,7 @@ class Caller:
         return None
 
     def _source(self, under: Under, where: str) -> Iterator[dict[str, Any]]:
-        largest = self.engine.max_batch if under.on_device else 2 * self.engine.max_batch + 1
+        largest = self.engine.axes["batch"].max if under.on_device else 2 * self.engine.axes["batch"].max + 1
         buffer = np.empty((largest, *self.known.images.shape[1:]), self.known.images.dtype)
         for _ in range(under.left):
             rows = self._rows(largest)
@@ -234,7 +235,7 @@ class Caller:
         return [self.choice.randrange(len(self.known.images)) for _ in range(self.choice.randint(1, largest))]
 
     def _feeds(self) -> dict[str, Array]:
-        return {self.input: self.known.images[self._rows(self.engine.max_batch)]}
+        return {self.input: self.known.images[self._rows(self.engine.axes["batch"].max)]}
 
     def _pinned(self, rows: list[int]) -> Array:
         array = self.engine.pinned_inputs(len(rows))[self.input]
@@ -378,7 +379,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
         "variants": {},
     }
     for number, (name, options) in enumerate(VARIANTS.items()):
-        engine = load_engine(trt, path, RUNTIME.fingerprint(chosen), LoadOptions(**options))
+        engine = load_engine(trt, path, RUNTIME.fingerprint(), LoadOptions(**options))
         said["variants"][name] = interleave(engine, known, given.seed + number, -(-given.calls // len(VARIANTS)))
         print(name, json.dumps(said["variants"][name]), flush=True)
     for total in ("calls", "answers", "wrong"):

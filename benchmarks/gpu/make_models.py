@@ -23,12 +23,12 @@ import numpy.typing as npt
 from benchmarks.gpu import resnet50
 from enginewright import manifest
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.config import Calibration, CalibrationAlgorithm, ChannelOrder, Data, Preprocessing, RuntimeName
+from enginewright.config import Calibration, CalibrationAlgorithm, ChannelOrder, Data, Preprocessing
 from enginewright.data.preprocessing import cropped, to_input
 from enginewright.data.sources import open_source
 from enginewright.layout import Layout
 from enginewright.runtimes import runtime_named
-from enginewright.runtimes.onnxruntime import open_session
+from enginewright.runtimes.onnxruntime.session import open_session
 
 CALIBRATION_IMAGES, VALIDATION_IMAGES = 64, 192
 EFFICIENTNET = Preprocessing(
@@ -57,7 +57,7 @@ def batches(
 def calibrate(model: Path, images: npt.NDArray[np.uint8], preprocessing: Preprocessing, name: str) -> CalibrationCache:
     """The portable calibrator, by entropy."""
     settings = Calibration(algorithm=CalibrationAlgorithm.entropy, batch_size=16)
-    return runtime_named(RuntimeName.onnxruntime).calibrate(model, batches(images, preprocessing, name), settings)
+    return runtime_named("onnxruntime").calibrate(model, batches(images, preprocessing, name), settings)
 
 
 def fp32_answers(model: Path, images: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:

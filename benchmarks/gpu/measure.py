@@ -27,8 +27,9 @@ from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Calibration, CalibrationAlgorithm, ChannelOrder, Precision, PrecisionMode, Preprocessing
 from enginewright.data.preprocessing import to_input
+from enginewright.runtimes.base import LoadOptions
 from enginewright.runtimes.tensorrt import RUNTIME, memory
-from enginewright.runtimes.tensorrt.engine import LoadOptions, TensorRTEngine, load_engine
+from enginewright.runtimes.tensorrt.engine import TensorRTEngine, load_engine
 
 MADE, WORK = Path(".gpu"), Path("/tmp/measure")
 BATCHES = (1, 8, 32, 128, 256)
@@ -73,7 +74,7 @@ def open_engine(path: Path, **options: Any) -> TensorRTEngine:
     """Load as an application would."""
     import tensorrt as trt
 
-    return load_engine(trt, path, RUNTIME.fingerprint(settings(1)), LoadOptions(**options))
+    return load_engine(trt, path, RUNTIME.fingerprint(), LoadOptions(**options))
 
 
 def rate(batch: int, step: Callable[[], None], finish: Callable[[], None], seconds: float = SECONDS) -> float:
@@ -117,7 +118,7 @@ def on_device(engine: TensorRTEngine, feeds: dict[str, Any]) -> tuple[memory.Dev
     buffer.copy_from_host(feeds["input"])
     from enginewright.runtimes.tensorrt.interop import DeviceArray
 
-    assert engine.inputs[0].name == "input"
+    assert engine.interface.inputs[0].name == "input"
     return buffer, DeviceArray(buffer.address, feeds["input"].shape, feeds["input"].dtype)
 
 
@@ -176,7 +177,7 @@ def curve(path: Path, network: Network, largest: int) -> dict[str, Any]:
 def outputs(path: Path, network: Network) -> npt.NDArray[np.float32]:
     """Logits of the validation images."""
     with open_engine(path) as engine:
-        found: npt.NDArray[np.float32] = engine.infer({"input": network.validation})[engine.outputs[0].name]
+        found: npt.NDArray[np.float32] = engine.infer({"input": network.validation})[engine.interface.outputs[0].name]
     return found
 
 

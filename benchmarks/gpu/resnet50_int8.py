@@ -62,7 +62,7 @@ def rates(name: str, network: Network, batch: int = 256, contexts: int = 1, seco
     """Images/s with images on the device, and with copies from and to pinned memory; two turns each."""
     said: dict[str, Any] = {}
     with open_engine(engine_path(name), contexts=contexts, depth=2 + contexts) as engine:
-        images = as_input(network.feeds(batch)["input"], engine.inputs[0])
+        images = as_input(network.feeds(batch)["input"], engine.interface.inputs[0])
         pinned = [engine.pinned_inputs(batch) for _ in range(2 + contexts)]
         for one in pinned:
             one["input"][...] = images
@@ -85,7 +85,9 @@ def logits(name: str, network: Network) -> Any:
 
 def logits_of(engine: TensorRTEngine, network: Network) -> Any:
     """Of an open engine."""
-    return engine.infer({"input": as_input(network.validation, engine.inputs[0])})[engine.outputs[0].name]
+    return engine.infer({"input": as_input(network.validation, engine.interface.inputs[0])})[
+        engine.interface.outputs[0].name
+    ]
 
 
 def engines(report: Report, network: Network) -> None:

@@ -25,8 +25,9 @@ from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Calibration, CalibrationAlgorithm, Precision, PrecisionMode
 from enginewright.errors import EngineInputError, EnginewrightError
+from enginewright.runtimes.base import LoadOptions
 from enginewright.runtimes.tensorrt import RUNTIME, memory
-from enginewright.runtimes.tensorrt.engine import LoadOptions, load_engine
+from enginewright.runtimes.tensorrt.engine import load_engine
 
 WORK = Path(tempfile.mkdtemp(prefix="smoke"))
 RANDOM = np.random.default_rng(0)
@@ -163,7 +164,7 @@ def build_tiny(key: str, precision: Precision, mode: PrecisionMode) -> dict[str,
 
 def open_engine(key: str = "fp32", **options: Any) -> Any:
     """One of the engines built above."""
-    return load_engine(__import__("tensorrt"), ENGINES[key], RUNTIME.fingerprint(settings(16)), LoadOptions(**options))
+    return load_engine(__import__("tensorrt"), ENGINES[key], RUNTIME.fingerprint(), LoadOptions(**options))
 
 
 def pipelined() -> dict[str, Any]:
@@ -273,7 +274,7 @@ def several_tensors() -> dict[str, Any]:
             with load(path) as engine:
                 got = engine.infer({"x": data})["y"]
                 said[name] = [
-                    str(engine.inputs[0].dtype),
+                    str(engine.interface.inputs[0].dtype),
                     str(got.dtype),
                     sqnr_db(expected(model, {"x": data})["y"], got),
                 ]

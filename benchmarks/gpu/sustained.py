@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from benchmarks.gpu.common import OUT, Report, machine, settings
+from benchmarks.gpu.common import OUT, Report, machine
 from benchmarks.gpu.measure import MADE, PREPROCESSING, WORK, gpu_state, open_engine
 from benchmarks.gpu.resnet50_int8 import RATES, engine_path
 from enginewright.benchmark import report as benchmark_report
@@ -57,7 +57,7 @@ def load_options(name: str) -> dict[str, Any]:
 
 def load(name: str, seconds: float) -> dict[str, Any]:
     """Offline at batch 256 for so many seconds; series as CSV."""
-    target = RUNTIME.fingerprint(settings(256))
+    target = RUNTIME.fingerprint()
     window = 10.0 if seconds >= 120 else seconds / 12
     benchmark = Benchmark(
         [ScenarioName.offline],
@@ -94,7 +94,7 @@ def load(name: str, seconds: float) -> dict[str, Any]:
 
 def curve(name: str) -> dict[str, Any]:
     """Throughput and latency at every batch up to 1,024, the knee, and where the time of a batch of 256 goes."""
-    target = RUNTIME.fingerprint(settings(256))
+    target = RUNTIME.fingerprint()
     benchmark = Benchmark([ScenarioName.offline], Driver.own, batch_curve=BATCHES, batch_curve_seconds=1.0)
     with Observer(target.device) as observer, Interruption() as interruption:
         with open_engine(engine_path(name), **load_options(name)) as engine:
@@ -108,7 +108,7 @@ def curve(name: str) -> dict[str, Any]:
 def layers(name: str) -> list[dict[str, Any]]:
     """Every layer at batch 256, slowest first."""
     with open_engine(engine_path(name)) as engine:
-        (spec,) = engine.inputs
+        (spec,) = engine.interface.inputs
         times = engine.layer_times({"input": np.zeros((256, 3, 224, 224), spec.dtype)}, 20)
     total = sum(layer.milliseconds for layer in times)
     ordered = sorted(times, key=lambda layer: -layer.milliseconds)

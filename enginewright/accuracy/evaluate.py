@@ -97,7 +97,7 @@ class Evaluator:
         from rich.console import Console
         from rich.progress import track
 
-        batches = self.feeding.batches(engine.inputs, self.batch_size)
+        batches = self.feeding.batches(engine.interface.inputs, self.batch_size)
         total = -(-len(self.images) // self.batch_size)
         for feeds in track(
             batches,

@@ -17,7 +17,7 @@ from enginewright.benchmark.int8_speed import SLOWER, slower
 from enginewright.config import QUANTIZED, Precision
 from enginewright.data import Feeding
 from enginewright.errors import DataError
-from enginewright.runtimes.base import Engine, LayerTime
+from enginewright.runtimes.base import LayerTime, TimedEngine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ WIDTH = 48  # of names in printed tables and plots
 Profiles = Mapping[str, Sequence[LayerTime]]  # precision of the engine -> its layers
 
 
-def profile(engine: Engine, feeding: Feeding, batch_size: int, runs: int) -> list[LayerTime]:
+def profile(engine: TimedEngine, feeding: Feeding, batch_size: int, runs: int) -> list[LayerTime]:
     """Profile an engine on one batch of real images, repeated where there are fewer than `batch_size`.
 
     Raises:
@@ -39,8 +39,8 @@ def profile(engine: Engine, feeding: Feeding, batch_size: int, runs: int) -> lis
         raise DataError(
             "the validation set holds no image to profile with; raise data.validation_images, or check data.root"
         )
-    rows = np.arange(min(batch_size, engine.max_batch)) % len(feeding)
-    return engine.layer_times(feeding.rows(rows, engine.inputs), runs)
+    rows = np.arange(min(batch_size, engine.interface.rows(engine.axes))) % len(feeding)
+    return engine.layer_times(feeding.rows(rows, engine.interface.inputs), runs)
 
 
 def layer_table(profiles: Profiles) -> pd.DataFrame:

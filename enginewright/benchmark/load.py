@@ -22,7 +22,7 @@ from enginewright.benchmark.windows import window_table
 from enginewright.config import Benchmark, Driver, ScenarioName
 from enginewright.data import Feeding
 from enginewright.errors import RuntimeUnavailable
-from enginewright.runtimes.base import Engine
+from enginewright.runtimes.base import TimedEngine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +101,7 @@ class Bench:
         self._feeding, self._settings = feeding, settings
         self._interruption, self._observer = interruption, observer
 
-    def measure(self, engine: Engine, precision: str, resident_before_mib: float) -> Measurement:
+    def measure(self, engine: TimedEngine, precision: str, resident_before_mib: float) -> Measurement:
         """Every scenario after a warm-up of its own, then the batch-size curve; the process's resident memory is noted
         on the way.
 
@@ -121,7 +121,7 @@ class Bench:
         curve = self.batch_curve(engine, precision) if complete else pd.DataFrame()
         return Measurement(loads, curve, resident, complete and len(curve) == len(self._settings.batch_curve))
 
-    def load(self, engine: Engine, precision: str, name: ScenarioName) -> Load:
+    def load(self, engine: TimedEngine, precision: str, name: ScenarioName) -> Load:
         """Warm up, load, then device time."""
         settings, batch = self._settings, self._batch(name)
         system = EngineSystem(
@@ -181,7 +181,7 @@ class Bench:
             complete = scenario.drive(system, Plan(seconds, self._interruption, least), recorder)
         return recorder.samples(batch, complete)
 
-    def batch_curve(self, engine: Engine, precision: str) -> pd.DataFrame:
+    def batch_curve(self, engine: TimedEngine, precision: str) -> pd.DataFrame:
         """Columns batch, throughput_images_per_s (several batches under way) and latencies (one at a time); a row a
         batch size.
         """
@@ -239,7 +239,7 @@ class Bench:
         return server.Probe(rate, len(samples), at, samples.complete and at <= settings.latency_ms)
 
     def _device_times(
-        self, engine: Engine, precision: str, system: EngineSystem, samples: Samples
+        self, engine: TimedEngine, precision: str, system: EngineSystem, samples: Samples
     ) -> tuple[npt.NDArray[np.float64], Mapping[str, npt.NDArray[np.float64]]]:
         if not samples.complete:
             return np.empty(0), {}

@@ -9,7 +9,7 @@ import numpy as np
 from enginewright.data import Feeding
 from enginewright.errors import DataError
 from enginewright.feeds import Feeds
-from enginewright.runtimes.base import Engine
+from enginewright.runtimes.base import TimedEngine
 
 ROTATION_BYTES = 64 << 20  # of preprocessed images held ready: more than a CPU's caches, little beside a board's memory
 LEAST_BATCHES = 2
@@ -20,7 +20,7 @@ class EngineSystem:
     set in turn.
     """
 
-    def __init__(self, engine: Engine, feeding: Feeding, batch: int, largest: int = 0) -> None:
+    def __init__(self, engine: TimedEngine, feeding: Feeding, batch: int, largest: int = 0) -> None:
         """Preprocess and lay out the images where the engine copies from fastest.
 
         Args:
@@ -37,7 +37,7 @@ class EngineSystem:
                 "the validation set holds no image to load the engines with; raise data.validation_images, or check"
                 " data.root"
             )
-        one = sum(array.nbytes for array in feeding.rows(slice(1), engine.inputs).values())
+        one = sum(array.nbytes for array in feeding.rows(slice(1), engine.interface.inputs).values())
         self._engine, self._batch = engine, batch
         self._count = max(LEAST_BATCHES, min(-(-len(feeding) // batch), ROTATION_BYTES // (one * batch)))
         rows = batch * (
@@ -47,7 +47,7 @@ class EngineSystem:
         for row in range(
             min(batch * self._count, rows)
         ):  # one at a time: float32 images of the largest batch need not fit beside the pool
-            for name, array in feeding.rows(np.array([row % len(feeding)]), engine.inputs).items():
+            for name, array in feeding.rows(np.array([row % len(feeding)]), engine.interface.inputs).items():
                 self._pool[name][row : row + 1] = array
         for pool in self._pool.values():
             pool[batch * self._count :] = pool[: rows - batch * self._count]

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Optional
 
 from enginewright import target
-from enginewright.config import RuntimeName
 from enginewright.errors import RuntimeUnavailable
 
 SUMMARY = "say what this machine can do, runtime by runtime and task by task, and what to install"
@@ -67,22 +66,23 @@ def examine() -> dict[str, Any]:
     """Everything that the report shows, JSON-ready. `runtimes.<name>.<task>` is null where the task works, else the
     reason.
     """
-    from enginewright.runtimes import AUTO_ORDER, get_runtime, runtime_named
-    from enginewright.runtimes.base import Task
+    from enginewright.runtimes import AUTO, RUNTIMES, get_runtime, runtime_named
+    from enginewright.runtimes.base import Capability
 
-    def auto(*tasks: Task) -> Optional[str]:
+    def auto(*tasks: Capability) -> Optional[str]:
         try:
-            return get_runtime(RuntimeName.auto, *tasks).name
+            return get_runtime(AUTO, *tasks).name
         except RuntimeUnavailable:
             return None
 
-    names = [*AUTO_ORDER, RuntimeName.null]
     return {
-        "runtimes": {name.name: {task.name: runtime_named(name).why_not(task) for task in Task} for name in names},
+        "runtimes": {
+            name: {task.name: runtime_named(name).why_not(task) for task in Capability} for name in RUNTIMES.names()
+        },
         "auto": {
-            "calibrate": auto(Task.calibrate),
-            "build": auto(Task.build),
-            "build and run": auto(Task.build, Task.run),
+            "calibrate": auto(Capability.calibrate),
+            "build": auto(Capability.build),
+            "build and run": auto(Capability.build, Capability.run),
         },
         "machine": _machine(),
         "packages": {name: _version(name) for name in PACKAGES},

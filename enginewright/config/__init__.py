@@ -21,7 +21,6 @@ from enginewright.config.choices import (
     Placement as Placement,
     Precision as Precision,
     PrecisionMode as PrecisionMode,
-    RuntimeName as RuntimeName,
     ScenarioName as ScenarioName,
     Selection as Selection,
     Sparing as Sparing,

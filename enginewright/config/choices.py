@@ -5,16 +5,6 @@ from __future__ import annotations
 from enum import Enum
 
 
-class RuntimeName(Enum):
-    """Backends by the module in `enginewright.runtimes` that owns them; `auto` takes the first that can do the task."""
-
-    auto = "auto"
-    tensorrt = "tensorrt"
-    tensorrt_rtx = "tensorrt_rtx"
-    onnxruntime = "onnxruntime"
-    null = "null"
-
-
 class Precision(Enum):
     """What an engine computes its convolutions and matrix products in."""
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from enginewright.config.choices import RuntimeName
 from enginewright.config.data import Data
 from enginewright.config.engine import Build
 from enginewright.config.measurement import Benchmark, ProfileLayers
 from enginewright.config.model import Export, Model, Train
 from enginewright.config.quantization import Accuracy, AnalyzeSensitivity, Calibration, CheckDrift, SearchMixed
 from enginewright.config.setting import setting
+from enginewright.registry import AUTO, RUNTIMES, OrAuto
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -29,8 +29,8 @@ class Params:
         None, composed="${experiment}", help="the experiment that the choices in conf/selected.yaml were made for"
     )
     seed: int = setting(0, minimum=0, maximum=2**64 - 1, help="of everything that is drawn: images, weights, arrivals")
-    runtime: RuntimeName = setting(
-        RuntimeName.auto, help="what builds and runs the engines; auto takes the first that works here"
+    runtime: str = setting(
+        AUTO, choices=OrAuto(RUNTIMES), help="what builds and runs the engines; auto takes the first that works here"
     )
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)

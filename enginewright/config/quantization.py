@@ -10,11 +10,11 @@ from enginewright.config.choices import (
     GateMode,
     Placement,
     Precision,
-    RuntimeName,
     Sparing,
     Undecided,
 )
 from enginewright.config.setting import setting
+from enginewright.registry import RUNTIMES, OrAuto
 
 
 @dataclass
@@ -24,8 +24,9 @@ class Calibration:
     algorithm: CalibrationAlgorithm = setting(
         CalibrationAlgorithm.entropy, help="how the range of a tensor is chosen from its observed values"
     )
-    runtime: RuntimeName = setting(
-        RuntimeName.onnxruntime,
+    runtime: str = setting(
+        "onnxruntime",
+        choices=OrAuto(RUNTIMES),
         help="which runtime calibrates: onnxruntime is portable, tensorrt is tied to its version",
     )
     batch_size: int = setting(20, minimum=1, help="images at once; the activations of a batch lie in memory together")

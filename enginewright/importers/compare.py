@@ -12,7 +12,7 @@ from enginewright.errors import ModelError
 from enginewright.feeds import Array, Feeds, Outputs
 from enginewright.importers import Imported
 from enginewright.interface import BATCH, Interface
-from enginewright.runtimes.onnxruntime.simplify import WRONG_FUSIONS
+from enginewright.runtimes.onnxruntime.session import Purpose, open_session
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -143,12 +143,8 @@ def _session(exported: bytes, imported: Imported) -> onnxruntime.InferenceSessio
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what it has to say comes back as an exception
     try:
-        return onnxruntime.InferenceSession(
-            exported, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(WRONG_FUSIONS)
-        )
+        return open_session(exported, Purpose.reference)
     except (faults.Fail, faults.InvalidGraph, faults.NotImplemented) as fault:
         raise ModelError(
             f"ONNX Runtime {onnxruntime.__version__} refuses the ONNX of {imported.name}: {first_line(fault)}; lower"

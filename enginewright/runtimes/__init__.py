@@ -1,37 +1,36 @@
-"""The registry of backends: a name is a module here, imported on first use, that defines RUNTIME."""
+"""The registry of runtimes. Each of ours is a package here that exports RUNTIME, imported on first use; an installed
+package adds one as an entry point in the group `enginewright.runtimes`.
+"""
 
 from __future__ import annotations
 
-import importlib
 from typing import cast
 
-from enginewright.config import RuntimeName
 from enginewright.errors import RuntimeUnavailable
-from enginewright.runtimes.base import Runtime, Task
+from enginewright.registry import AUTO as AUTO, RUNTIMES as RUNTIMES
+from enginewright.runtimes.base import Capability, Runtime
 
-AUTO_ORDER = (
-    RuntimeName.tensorrt,
-    RuntimeName.tensorrt_rtx,
-    RuntimeName.onnxruntime,
-)  # what `auto` tries; `null` is reached by name only
+AUTO_ORDER = ("tensorrt", "tensorrt_rtx", "onnxruntime")  # what `auto` tries; others are reached by name only
 
 
-def runtime_named(name: RuntimeName) -> Runtime:
-    """Return the backend `name` without asking what it can do here."""
-    return cast(Runtime, importlib.import_module(f"enginewright.runtimes.{name.value}").RUNTIME)
+def runtime_named(name: str) -> Runtime:
+    """Return the runtime `name` without asking what it can do here. Raises ConfigError: there is none."""
+    return cast(Runtime, RUNTIMES.get(name))
 
 
-def get_runtime(name: RuntimeName, *tasks: Task) -> Runtime:
-    """Return the runtime `name`, or for `auto` the first that can do all `tasks` here.
+def get_runtime(name: str, *capabilities: Capability) -> Runtime:
+    """Return the runtime `name`, or for `auto` the first that has all `capabilities` here.
 
     Raises:
-        RuntimeUnavailable: with each backend's reason.
+        ConfigError: there is no such runtime.
+        RuntimeUnavailable: with each runtime's reason.
     """
     reasons = []
-    for candidate in AUTO_ORDER if name is RuntimeName.auto else (name,):
+    for candidate in AUTO_ORDER if name == AUTO else (name,):
         runtime = runtime_named(candidate)
-        reason = next((why for task in tasks if (why := runtime.why_not(task))), None)
+        reason = next((why for capability in capabilities if (why := runtime.why_not(capability))), None)
         if reason is None:
             return runtime
-        reasons.append(f"{candidate.value}: {reason}")
-    raise RuntimeUnavailable(f"nothing here can {' and '.join(task.value for task in tasks)} ({'; '.join(reasons)})")
+        reasons.append(f"{candidate}: {reason}")
+    wanted = " and ".join(capability.value for capability in capabilities)
+    raise RuntimeUnavailable(f"nothing here can {wanted} ({'; '.join(reasons)})")

@@ -1,30 +1,37 @@
-"""The contract between stages and backends. Owner modules in this folder import their heavy package on first use."""
+"""What a runtime offers, and what stages and applications ask of it.
+
+`Engine` is all that an application uses; `Timed` is what a benchmark asks for beside it. `Builder`, `Calibrator` and
+`Loader` are the parts of a runtime, and `Runtime` is the class that a member of the registry derives from: it defines
+the parts that it has, and what it leaves out refuses in one sentence. Modules of a runtime import its package on first
+use.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Optional, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.recipe import QuantizationRecipe
-from enginewright.config import Build, Calibration, Precision
-from enginewright.errors import EngineInputError, nearest
-from enginewright.feeds import Array, Feeds, require_iterable, require_mapping, require_plain_array, wrong_dtype
-from enginewright.target import TargetFingerprint
+from enginewright.errors import RuntimeUnavailable
+from enginewright.feeds import Array, Feeds
+from enginewright.interface import BATCH, Axes, AxisRange, Interface
 
-Under = TypeVar("Under")  # a batch under way
+if TYPE_CHECKING:
+    from enginewright.calibration.cache import CalibrationCache
+    from enginewright.calibration.recipe import QuantizationRecipe
+    from enginewright.config import Build, Calibration, Precision
+    from enginewright.target import TargetFingerprint
+
+Outputs = dict[str, Array]  # output name -> [N, ...]
 
 
-class Task(Enum):
-    """What a backend may or may not be able to do on this machine."""
+class Capability(Enum):
+    """What a runtime may or may not be able to do on this machine."""
 
     calibrate = "calibrate"
     build = "build"
@@ -32,39 +39,53 @@ class Task(Enum):
 
 
 @dataclass(frozen=True)
-class TensorSpec:
-    """An input or output of an engine."""
+class BuildJob:
+    """What is built of a model."""
 
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[Optional[int], ...]  # None marks a dynamic axis
-    scale: Optional[float] = None  # of an int8 input that stands for real numbers: real = scale * integer
+    precision: Precision
+    settings: Build
+    recipe: Optional[QuantizationRecipe] = None  # INT8 needs it
+    keep_fp16: Sequence[str] = ()  # ONNX nodes that INT8 leaves in float (`enginewright.calibration.mixture`)
+
+    @property
+    def axes(self) -> dict[str, AxisRange]:
+        """The range of each dynamic axis."""
+        profile = self.settings.profile
+        return {BATCH: AxisRange(profile.min, profile.opt, profile.max)}
 
 
 @dataclass(frozen=True)
 class BuiltEngine:
     """A serialized engine, and what its builder said."""
 
-    plan: bytes
-    layers: Mapping[str, int] = field(
-        default_factory=dict
-    )  # precision ("INT8", "FP16", "FP32", ...) -> layers that really run in it
+    engine_bytes: bytes
+    layers: Mapping[str, int] = field(default_factory=dict)  # "INT8", "FP16", "FP32", ... -> layers that run in it
     quantizable: int = 0  # Conv, ConvTranspose, Gemm and MatMul of the model
     quantized: int = 0  # of those, the ones that are known to run in INT8
-    left_in_float: Mapping[str, str] = field(
-        default_factory=dict
-    )  # node -> why INT8 left it in float (`enginewright.graph.reasons`)
+    # node -> why INT8 left it in float (`enginewright.graph.reasons`)
+    left_in_float: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
-    findings: Sequence[
-        str
-    ] = ()  # what whoever trusts the engine has to know, a sentence each (`enginewright.runtimes.int8`)
-    int8: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of INT8 engines: layers and multiplications in INT8, in float, and unknown
-    settings: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # versions, flags, profile shapes: what goes into the manifest
+    # what everyone who trusts the engine has to know, a sentence each (`enginewright.runtimes.int8`)
+    findings: Sequence[str] = ()
+    # of INT8 engines: layers and multiplications in INT8, in float, and unknown
+    int8: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)  # versions, flags, axes: what goes into the manifest
     files: Mapping[str, bytes] = field(default_factory=dict)  # written beside the engine: inspector JSON, build log
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How an engine is held in memory; each setting trades memory for overlap. Runtimes without a GPU use `depth`."""
+
+    # batches under way in `infer_many`, each with its own buffers; None is three on a GPU and two on a CPU
+    depth: Optional[int] = None
+    contexts: int = 1  # how many compute at the same time, each with its own stream and scratch memory; at most `depth`
+    graphs: bool = True  # capture a CUDA graph for each shape
+    device: int = 0  # CUDA ordinal
+
+    def depth_or(self, usual: int) -> int:
+        """Batches under way, at least one."""
+        return max(1, usual if self.depth is None else self.depth)
 
 
 @dataclass(frozen=True)
@@ -78,207 +99,157 @@ class LayerTime:
 
 
 class Engine(Protocol):
-    """A loaded engine: device memory is held from `Runtime.load` to the end of the `with` block, with no half-open
-    state.
-    """
+    """A loaded engine: it holds its memory from `Loader.load` until `close` or the end of the `with` block."""
 
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    max_batch: int
+    interface: Interface
+    axes: Axes
 
-    def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Return new host arrays, [N, ...] each. Raises EngineInputError on a wrong name, dtype or shape."""
+    def infer(self, feeds: Feeds) -> Outputs:
+        """Return new host arrays. A batch beyond the range of its axis runs in several goes.
 
-    def infer_many(self, batches: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
-        """Run many batches, two or more under way where the backend can; yield the outputs in order. Raises as
-        `infer`.
+        Raises:
+            EngineInputError: a wrong name, dtype or shape, or the engine is closed.
         """
 
-    def pinned_inputs(self, batch: int) -> dict[str, Array]:
-        """New arrays for `batch` rows of each input, where the engine copies from fastest; don't touch them after the
-        `with` block.
+    def infer_many(self, batches: Iterable[Feeds]) -> Iterator[Outputs]:
+        """Run many batches, two or more under way where the runtime can; yield the outputs in order.
+
+        Raises:
+            EngineInputError: as `infer`, in the turn of the batch that it is about.
         """
 
-    def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
-        """Copy `feeds` once, run `repeats` times; device time of each run in seconds, host copies excluded. Shape
-        [repeats].
-        """
-
-    def phase_seconds(self, feeds: Mapping[str, Array], repeats: int) -> Mapping[str, npt.NDArray[np.float64]]:
-        """Run `repeats` times one after the other; seconds of each phase that the backend can tell apart, [repeats]
-        each.
-
-        Keys: "enqueue" (host time to hand the work over), "h2d", "compute", "d2h" (device time). Empty where there is
-            one clock and one memory.
-        """
-
-    def layer_times(self, feeds: Mapping[str, Array], runs: int) -> list[LayerTime]:
-        """Run `feeds` `runs` times under the backend's profiler; the layers in order of execution."""
+    def close(self) -> None:
+        """Give everything back; a second call does nothing."""
 
     def __enter__(self) -> Engine: ...
 
     def __exit__(self, *exc_info: object) -> None: ...
 
 
-class Runtime(Protocol):
-    """One backend. It may build where it cannot run, run where it cannot build, or not calibrate at all."""
+class Timed(Protocol):
+    """What a benchmark asks of an engine beside its answers."""
 
-    name: str
-    engine_file: str  # "engine.trt" or "engine.onnx"
+    def pinned_inputs(self, rows: int) -> dict[str, Array]:
+        """Return new arrays for a batch of `rows`, where the engine copies from fastest; they die with the engine."""
 
-    def why_not(self, task: Task) -> Optional[str]:
-        """None if `task` works on this machine, else one sentence with the remedy. Never raises."""
+    def device_seconds(self, feeds: Feeds, repeats: int) -> npt.NDArray[np.float64]:
+        """Copy `feeds` once, run `repeats` times; device time of each run in seconds, host copies excluded, [repeats].
 
-    def fingerprint(self, settings: Build) -> TargetFingerprint:
-        """What engines built with `settings` are for: this machine as this backend sees it. Raises
-        RuntimeUnavailable.
+        Raises:
+            EngineInputError: as `Engine.infer`.
         """
 
-    def calibrator(self) -> Mapping[str, str]:
-        """What identifies the calibrator: whatever changes here makes calib.cache stale. Empty if its scales move
-        between versions.
+    def phase_seconds(self, feeds: Feeds, repeats: int) -> Mapping[str, npt.NDArray[np.float64]]:
+        """Run `repeats` times one after the other; seconds of each phase that the runtime can tell apart, [repeats].
+
+        Keys: "enqueue" (host time to hand the work over), "h2d", "compute", "d2h" (device time). Empty where there is
+        one clock and one memory.
         """
 
-    def calibrate(
-        self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration
-    ) -> CalibrationCache:
-        """Run every batch once (input name -> [N, C, H, W] float32, preprocessed) and choose one scale a tensor.
+    def layer_times(self, feeds: Feeds, runs: int) -> list[LayerTime]:
+        """Run `feeds` `runs` times under the runtime's profiler; the layers in order of execution."""
+
+
+class TimedEngine(Engine, Timed, Protocol):
+    """An engine that a benchmark can measure."""
+
+    def __enter__(self) -> TimedEngine: ...
+
+
+class Builder(Protocol):
+    """Makes engines."""
+
+    def build(self, model: Path, job: BuildJob) -> BuiltEngine:
+        """Return the serialized engine of an ONNX file.
+
+        Raises:
+            CalibrationMismatch: INT8 without scales, or with those of another model.
+            ConfigError: a setting is not for this runtime.
+            ModelError: the runtime cannot take the model.
+            RuntimeUnavailable: the runtime does not start here.
+        """
+
+
+class Calibrator(Protocol):
+    """Chooses INT8 scales."""
+
+    def calibrator_identity(self) -> Mapping[str, str]:
+        """What identifies the calibrator: calib.cache is stale where it changes. Empty if the scales move between
+        versions.
+        """
+
+    def calibrate(self, model: Path, feeds: Iterable[Feeds], settings: Calibration) -> CalibrationCache:
+        """Run every batch once ([N, ...] preprocessed) and choose one scale for each tensor.
 
         Entropy: the threshold of least KL divergence (Migacz, "8-bit Inference with TensorRT", GTC 2017).
-        Raises CalibrationMismatch if there is no batch, or if one holds a NaN.
+
+        Raises:
+            CalibrationMismatch: there is no batch, or one holds a NaN.
         """
 
-    def build(
-        self,
-        onnx_model: Path,
-        precision: Precision,
-        settings: Build,
-        recipe: Optional[QuantizationRecipe],
-        floats: Collection[str] = (),
-    ) -> BuiltEngine:
-        """Return the serialized engine.
 
-        INT8 needs `recipe`; `floats` are the ONNX nodes that INT8 leaves in FP16
-        (`enginewright.calibration.mixture`). Raises CalibrationMismatch, ModelError, RuntimeUnavailable.
+class Loader(Protocol):
+    """Loads engines."""
+
+    def load(self, engine: Path, options: Optional[LoadOptions] = None) -> Engine:
+        """Verify the sidecar, then deserialize.
+
+        Raises:
+            StaleArtifact: the engine is not whole, or is for another machine; no device memory was taken.
+            RuntimeUnavailable: the runtime cannot run engines here.
         """
 
-    def load(self, engine: Path) -> Engine:
-        """Verify the sidecar, then deserialize. Raises StaleArtifact before any device memory is taken."""
 
+class Runtime:
+    """A member of the registry. It may build where it cannot run, run where it cannot build, or not calibrate at all.
 
-def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> int:
-    """Return the batch size N of feeds that fit the specs.
-
-    Raises:
-        EngineInputError: naming the input, what it should be and what it is.
-    """
-    if type(feeds) is not dict:  # a look at the type is cheaper than what follows, and this runs before every inference
-        require_mapping(feeds)
-    for name, value in feeds.items():
-        if type(value) is not np.ndarray or value.dtype.hasobject:
-            require_plain_array(name, value)
-    return check_shapes(specs, feeds)
-
-
-def check_shapes(specs: Sequence[TensorSpec], feeds: Mapping[str, Any]) -> int:
-    """`check_feeds` of what is known to be arrays, in host memory or not. Raises EngineInputError."""
-    names = [spec.name for spec in specs]
-    for name in feeds:
-        if name not in names:
-            raise EngineInputError(f"the engine has no input '{name}'{nearest(str(name), names)}")
-    batches: dict[str, int] = {}
-    for spec in specs:
-        if spec.name not in feeds:
-            raise EngineInputError(f"the input '{spec.name}' {spec.dtype} {list(spec.shape)} is missing")
-        array = feeds[spec.name]
-        if array.dtype is not spec.dtype and array.dtype != spec.dtype:
-            raise wrong_dtype(spec.name, spec.dtype, array.dtype, spec.scale is not None)
-        wrong = len(array.shape) != len(spec.shape) or any(
-            want is not None and want != have for want, have in zip(spec.shape, array.shape)
-        )
-        if wrong:
-            want = [axis if axis is not None else "N" for axis in spec.shape]
-            raise EngineInputError(f"the input '{spec.name}' must have shape {want} and has {list(array.shape)}")
-        if array.shape:
-            batches[spec.name] = array.shape[0]
-    if len(set(batches.values())) > 1:
-        raise EngineInputError(f"the inputs disagree on the batch: {batches}")
-    batch = next(iter(batches.values()), 1)
-    if batch < 1:
-        raise EngineInputError("the batch is empty; feed at least one image")
-    return batch
-
-
-def in_order(batches: Iterable[Feeds], start: Callable[[Feeds], Under], depth: int) -> Iterator[Under]:
-    """Start one batch after the other, `depth` ahead of the one that is handed out, in order.
-
-    What fails for a batch, in the caller's generator or in `start`, is raised in that batch's turn, after the outputs
-    of those before it.
-    """
-    require_iterable(batches)
-    source, under_way = iter(batches), deque[Under]()
-    fault: Optional[Exception] = None
-    while fault is None:
-        try:
-            feeds = next(source)
-        except StopIteration:
-            break
-        except Exception as raised:  # noqa: BLE001 - the caller's own; it is raised below
-            fault = raised
-            break
-        try:
-            under_way.append(start(feeds))
-        except Exception as raised:  # noqa: BLE001 - raised below
-            fault = raised
-        while len(under_way) >= depth and fault is None:
-            yield under_way.popleft()
-    while under_way:
-        yield under_way.popleft()
-    if fault is not None:
-        raise fault
-
-
-def overlapped(
-    infer: Callable[[Feeds], dict[str, Array]],
-    batches: Iterable[Feeds],
-    depth: int = 2,
-    live: Callable[[], object] = lambda: None,
-) -> Iterator[dict[str, Array]]:
-    """`infer_many` for a backend whose `infer` blocks and lets other threads run: `depth` batches under way, a thread
-    each.
-
-    Args:
-        infer: answers one batch.
-        batches: feeds; arrays are copied when they are drawn, so that the caller may fill them again for the next
-            batch.
-        depth: batches under way.
-        live: raises EngineInputError once the engine is closed.
+    A subclass defines `name`, `engine_file`, `fingerprint` and those of `build`, `calibrate` and `load` that it has.
     """
 
-    def start(feeds: Feeds) -> Future[dict[str, Array]]:
-        require_mapping(feeds)
-        return threads.submit(
-            infer, {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in feeds.items()}
-        )
+    name: str  # its key in the registry
+    engine_file: str  # "engine.trt" or "engine.onnx"
+    lacks: ClassVar[Mapping[Capability, str]] = {}  # why it lacks a part, with the remedy
 
-    live()
-    with ThreadPoolExecutor(depth) as threads:
-        for under_way in in_order(batches, start, depth):
-            live()
-            yield under_way.result()
-            live()
+    def why_not(self, capability: Capability) -> Optional[str]:
+        """None if it works on this machine, else one sentence with the remedy. Never raises."""
+        part = PARTS[capability]
+        if getattr(type(self), part) is getattr(Runtime, part):
+            return self.lacks.get(capability, f"the runtime {self.name} cannot {capability.value}")
+        return self.obstacle(capability)
+
+    def obstacle(self, capability: Capability) -> Optional[str]:
+        """What stands in the way of a part that it has on this machine; a subclass overrides it."""
+        del capability
+        return None
+
+    def fingerprint(self) -> TargetFingerprint:
+        """This machine, as the runtime sees it. Raises RuntimeUnavailable."""
+        raise NotImplementedError
+
+    def target_for(self, settings: Build) -> TargetFingerprint:
+        """What engines built with `settings` are for: this machine, unless a subclass builds for others."""
+        del settings
+        return self.fingerprint()
+
+    def build(self, model: Path, job: BuildJob) -> BuiltEngine:
+        """See `Builder`."""
+        raise self._refusal(Capability.build, model, job)
+
+    def calibrator_identity(self) -> Mapping[str, str]:
+        """See `Calibrator`."""
+        return {}
+
+    def calibrate(self, model: Path, feeds: Iterable[Feeds], settings: Calibration) -> CalibrationCache:
+        """See `Calibrator`."""
+        raise self._refusal(Capability.calibrate, model, feeds, settings)
+
+    def load(self, engine: Path, options: Optional[LoadOptions] = None) -> TimedEngine:
+        """See `Loader`."""
+        raise self._refusal(Capability.run, engine, options)
+
+    def _refusal(self, capability: Capability, *asked: object) -> RuntimeUnavailable:
+        del asked
+        return RuntimeUnavailable(str(self.why_not(capability)))
 
 
-def plain_inputs(specs: Sequence[TensorSpec], batch: int) -> dict[str, Array]:
-    """`pinned_inputs` for a backend that shares the host's memory: zeros, a dynamic axis beside the batch taken as
-    1.
-    """
-    return {spec.name: np.zeros((batch, *(axis or 1 for axis in spec.shape[1:])), spec.dtype) for spec in specs}
-
-
-def in_batches(feeds: Mapping[str, Array], batch: int, limit: int) -> Iterable[dict[str, Array]]:
-    """Split feeds of `batch` rows into pieces of at most `limit` rows, in order: what lies beyond the profile runs in
-    several goes.
-    """
-    for start in range(0, batch, limit):
-        yield {name: array[start : start + limit] if array.shape else array for name, array in feeds.items()}
+PARTS = {Capability.build: "build", Capability.calibrate: "calibrate", Capability.run: "load"}

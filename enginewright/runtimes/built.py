@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Optional
 
 from enginewright import manifest
-from enginewright.config import Build, Precision, RuntimeName
+from enginewright.config import Precision
 from enginewright.errors import ModelError, StaleArtifact
 from enginewright.layout import Layout
 from enginewright.manifest import Manifest
 from enginewright.results import BuildOutcome
 from enginewright.runtimes import get_runtime, runtime_named
-from enginewright.runtimes.base import Engine, Runtime, Task
+from enginewright.runtimes.base import Capability, Runtime, TimedEngine
 from enginewright.runtimes.checked import require_engines, require_same_inputs
 from enginewright.target import TargetFingerprint
 
 # FP32 as ONNX Runtime computes it, where no FP32 engine was asked for or none could be built.
-STAND_IN, STAND_IN_FILE = RuntimeName.onnxruntime, "reference.onnx"
+STAND_IN, STAND_IN_FILE = "onnxruntime", "reference.onnx"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class SealedEngine:
     path: Path
     made: Manifest
 
-    def load(self) -> Engine:
+    def load(self) -> TimedEngine:
         """Take its memory; use it in a `with` block. Raises StaleArtifact, RuntimeUnavailable."""
         return self.runtime.load(self.path)
 
@@ -74,7 +74,7 @@ def open_engines(target: TargetFingerprint, paths: Layout) -> Engines:
         ModelError: no engine was built.
         RuntimeUnavailable: the target's runtime cannot run engines here.
     """
-    runtime = get_runtime(RuntimeName[target.runtime], Task.run)
+    runtime = get_runtime(target.runtime, Capability.run)
     missing = {precision: outcome for precision in Precision if (outcome := _why_missing(paths, precision, target))}
     if len(missing) == len(Precision):
         raise ModelError("no engine was built: " + "; ".join(outcome.says() for outcome in missing.values()))
@@ -107,4 +107,4 @@ def _stand_in(paths: Layout) -> Optional[SealedEngine]:
     if not path.exists() and not manifest.sidecar(path).exists():
         return None
     runtime = runtime_named(STAND_IN)
-    return SealedEngine(runtime, path, manifest.verify(path, runtime.fingerprint(Build())))
+    return SealedEngine(runtime, path, manifest.verify(path, runtime.fingerprint()))

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Optional
 
 from enginewright import manifest
-from enginewright.config import Precision
+from enginewright.config import QUANTIZED, Precision
 from enginewright.errors import ModelError, StaleArtifact
+from enginewright.interface import AxisRange
 from enginewright.layout import Layout
 from enginewright.manifest import Manifest
 from enginewright.target import TargetFingerprint
@@ -51,6 +52,22 @@ def require_engine(engine: Path, here: Optional[TargetFingerprint]) -> Manifest:
     made = manifest.verify_alone(engine, here)
     _require_precision(engine, made)
     return made
+
+
+def axes_of(engine: Path, made: Manifest) -> dict[str, AxisRange]:
+    """The range of each axis that an engine was built for, as its sidecar has them. Raises StaleArtifact."""
+    try:
+        return {str(name): AxisRange(**sizes) for name, sizes in made.settings["axes"].items()}
+    except (KeyError, TypeError, AttributeError):
+        raise StaleArtifact(
+            f"the sidecar of {engine} does not say which batches it was built for; run `dvc repro {made.made_by}` to"
+            " build it again"
+        ) from None
+
+
+def is_quantized(made: Manifest) -> bool:
+    """Whether an engine computes in INT8, which turns NaN into a number."""
+    return made.settings.get("precision") in {precision.name for precision in QUANTIZED}
 
 
 def require_engines(engines: Mapping[Precision, Path], target: TargetFingerprint) -> dict[Precision, Manifest]:

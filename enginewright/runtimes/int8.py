@@ -48,16 +48,16 @@ class Int8Share:
 
 
 def int8_share(
-    ran: Mapping[str, str], multiplications: Mapping[str, Optional[int]], floats: Collection[str] = ()
+    ran: Mapping[str, str], multiplications: Mapping[str, Optional[int]], keep_fp16: Collection[str] = ()
 ) -> Int8Share:
     """Count what runs in what.
 
     Args:
         ran: layer -> "int8", "float" or "unknown".
         multiplications: layer -> how many it does; None where its shape is unknown.
-        floats: layers that were to stay in float; they do not count.
+        keep_fp16: layers that were to stay in float; they do not count.
     """
-    asked = {name: kind for name, kind in ran.items() if name not in floats}
+    asked = {name: kind for name, kind in ran.items() if name not in keep_fp16}
     layers = {kind: sum(found == kind for found in asked.values()) for kind in KINDS}
     work = {name: multiplications.get(name) for name in asked}
     if not asked or any(count is None for count in work.values()):

@@ -13,6 +13,8 @@ from typing import Any, Optional
 
 import onnx
 
+from enginewright.runtimes.onnxruntime.session import Purpose, one_line, open_session, refusals
+
 PARSERS = ("tensorrt", "tensorrt_rtx")
 
 
@@ -54,22 +56,12 @@ def session_refusal(onnx_model: Path) -> Optional[str]:
     """
     try:
         import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
     except ImportError:
         return None
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        onnxruntime.InferenceSession(str(onnx_model), options, providers=["CPUExecutionProvider"])
-    except (
-        state.Fail,
-        state.InvalidArgument,
-        state.InvalidGraph,
-        state.NotImplemented,
-        state.RuntimeException,
-    ) as fault:
-        words = " ".join(str(fault).split()).replace(str(onnx_model), onnx_model.name)
+        open_session(str(onnx_model), Purpose.literal)
+    except refusals() as fault:
+        words = one_line(fault).replace(str(onnx_model), onnx_model.name)
         return f"ONNX Runtime {onnxruntime.__version__} cannot run the model: {words}"
     return None
 

@@ -21,9 +21,11 @@ from enginewright.errors import ModelError
 from enginewright.graph.index import Graph
 from enginewright.graph.qdq import quantizable
 from enginewright.graph.reasons import left_in_float
-from enginewright.runtimes.onnxruntime import OnnxRuntimeEngine, open_session
+from enginewright.interface import up_to
 from enginewright.runtimes.onnxruntime.calibrator import tensor_values
+from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
 from enginewright.runtimes.onnxruntime.prepare import prepared
+from enginewright.runtimes.onnxruntime.session import Purpose, open_session
 from enginewright.sensitivity.journal import Journal
 from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.tasks.base import Evaluation, Figures, Targets, Task
@@ -65,8 +67,8 @@ class Variants:
             name for name in names if name not in left
         )  # of which a search may choose: the others are in float already
         self.reused = 0
-        with OnnxRuntimeEngine(onnx_model, open_session(str(onnx_model)), evaluator.batch_size) as engine:
-            self._inputs = engine.inputs
+        with OnnxRuntimeEngine(onnx_model, open_session(str(onnx_model)), up_to(evaluator.batch_size)) as engine:
+            self._inputs = engine.interface.inputs
             self.evaluated = evaluator.evaluate(engine, Precision.fp32, output_name)
         self.fp32 = self.task.summary(self.evaluated.rows, self.evaluated.classes)
 
@@ -113,14 +115,13 @@ class Variants:
         """
         nodes = float_nodes(self._model, floats, tuple(operators))
         quantized = quantize(self._model, self._recipe, self._placement, nodes).model
-        plan = quantized.SerializeToString(deterministic=True)
-        digest = hashlib.sha256(plan).hexdigest()
+        engine_bytes = quantized.SerializeToString(deterministic=True)
+        digest = hashlib.sha256(engine_bytes).hexdigest()
         if self._journal is not None and (known := self._journal.get(digest)) is not None:
             self.reused += 1
             return known
-        with OnnxRuntimeEngine(
-            self.path, open_session(plan, simulates=self._placement is Placement.tensorrt), self._evaluator.batch_size
-        ) as engine:
+        session = open_session(engine_bytes, Purpose.simulate if self._placement is Placement.tensorrt else Purpose.run)
+        with OnnxRuntimeEngine(self.path, session, up_to(self._evaluator.batch_size)) as engine:
             evaluation = self._evaluator.evaluate(engine, Precision.int8_mixed, self._output, self.evaluated.outputs)
         found = self.task.summary(evaluation.rows, evaluation.classes)
         if self.rehearsal is not None:

@@ -35,18 +35,9 @@ HARNESS = (f"{PACKAGE}.manifest",)  # writes and seals for every stage
 ALWAYS_RUN = ("check_toolchain", "probe_target")  # in each `dvc repro`: what they write counts, and not how
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of object that the library finds by its name: its members are modules of one folder."""
-
-    home: str  # the package that finds them
-    attribute: str  # what a member calls its object
-
-
-# The kinds that have no table `NAME = Registry("<kind>", {name: "module:attribute"})` to read.
-FOLDERS: Mapping[str, Kind] = {
-    "runtimes": Kind(f"{PACKAGE}.runtimes", "RUNTIME"),
-}
+# Kinds whose package finds the members for others: who imports a function of it may get any of them, and who imports a
+# module of it gets that module alone.
+HOMES: Mapping[str, str] = {"runtimes": f"{PACKAGE}.runtimes"}
 
 
 @dataclass(frozen=True)
@@ -101,15 +92,7 @@ class Library:
     @cached_property
     def registries(self) -> dict[str, dict[str, str]]:
         """Kind -> name of a member -> the module that defines it."""
-        found = {kind: members for _, kind, members in self._tables}
-        for kind, folder in FOLDERS.items():
-            if kind not in found:
-                found[kind] = {
-                    name[len(folder.home) + 1 :]: name
-                    for name in self.modules
-                    if name.rpartition(".")[0] == folder.home and self._defines(name, folder.attribute)
-                }
-        return found
+        return {kind: members for _, kind, members in self._tables}
 
     @cached_property
     def _tables(self) -> list[tuple[str, str, dict[str, str]]]:
@@ -130,21 +113,12 @@ class Library:
     def _asked(self, name: str, module: str) -> Iterator[str]:
         """The kinds whose members whoever imports `name`, such as "enginewright.registry.TASKS", may get."""
         for table, kind, _ in self._tables:
-            if name in (table, table.rpartition(".")[0]):
+            if name in (table, table.rpartition(".")[0]) and module != HOMES.get(kind):
                 yield kind
-        for kind, folder in FOLDERS.items():
-            inside = name.rpartition(".")[0] == folder.home and name not in self.modules
-            if folder.home != module and (name == folder.home or inside):
+        for kind, home in HOMES.items():
+            inside = name.rpartition(".")[0] == home and name not in self.modules
+            if home != module and (name == home or inside):
                 yield kind
-
-    def _defines(self, module: str, attribute: str) -> bool:
-        names: set[str] = set()
-        for node in self.tree(self.modules[module]).body:
-            if isinstance(node, (ast.Assign, ast.AnnAssign)):
-                names |= {ast.unparse(target) for target in getattr(node, "targets", None) or [node.target]}  # type: ignore[union-attr]
-            elif isinstance(node, ast.ImportFrom):
-                names |= {alias.asname or alias.name for alias in node.names}
-        return attribute in names
 
     def imported_by(self, path: Path, module: str) -> Imports:
         """What a file imports itself; `import a.b.c` runs a and a.b too.

@@ -19,9 +19,9 @@ from enginewright.benchmark.observer import Observer
 from enginewright.config import Benchmark, Driver, Preprocessing, ScenarioName
 from enginewright.data import Feeding, ImageSet
 from enginewright.feeds import Array
+from enginewright.interface import Interface, TensorSpec, up_to
 from enginewright.manifest import Manifest
-from enginewright.runtimes.base import TensorSpec
-from enginewright.runtimes.null import NullEngine
+from enginewright.runtimes.null.engine import NullEngine
 from enginewright.target import TargetFingerprint
 from support.neighbours import competing, observed
 from support.waiting import Clock, until
@@ -34,9 +34,11 @@ class Disturbed(NullEngine):
 
     def __init__(self, at_query: Callable[[], None]) -> None:
         super().__init__(
-            [TensorSpec("input", np.dtype(np.float32), (None, 1, 28, 28))],
-            [TensorSpec("logits", np.dtype(np.float32), (None, 10))],
-            8,
+            Interface(
+                (TensorSpec("input", np.dtype(np.float32), ("batch", 1, 28, 28)),),
+                (TensorSpec("logits", np.dtype(np.float32), ("batch", 10)),),
+            ),
+            up_to(8),
         )
         self.at_query = at_query
 

@@ -27,7 +27,11 @@ from enginewright.check_onnx import inspect
 from enginewright.config import Build, Calibration, Placement, Precision, Profile
 from enginewright.errors import CalibrationMismatch
 from enginewright.graph.qdq import insert_qdq, rounding_error
-from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session
+from enginewright.interface import up_to
+from enginewright.runtimes.base import BuildJob
+from enginewright.runtimes.onnxruntime import RUNTIME
+from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
+from enginewright.runtimes.onnxruntime.session import Purpose, open_session
 from support.reference import simulated, sqnr_db, without_pairs
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -82,14 +86,18 @@ def prepared(case: str, part: str) -> Prepared:
 
 def run(plan: bytes, made: Prepared, simulates: bool = False) -> dict[str, Array]:
     """The engine's answers to the real inputs alone."""
-    return OnnxRuntimeEngine(made.path, open_session(plan, simulates=simulates), SETTINGS.profile.max).infer(made.feeds)
+    return OnnxRuntimeEngine(
+        made.path,
+        open_session(plan, purpose=Purpose.simulate if simulates else Purpose.run),
+        up_to(SETTINGS.profile.max),
+    ).infer(made.feeds)
 
 
 def int8_right(row: Row, made: Prepared) -> None:
     """The graph means the float model, and what runs is as near as its simulation."""
     what = row["what"]
     if what == "build":
-        plan = RUNTIME.build(made.path, Precision.int8, SETTINGS, made.recipe).plan
+        plan = RUNTIME.build(made.path, BuildJob(Precision.int8, SETTINGS, made.recipe)).engine_bytes
     else:
         plan = quantize(made.subject.model, made.recipe, Placement[what]).model.SerializeToString()
     graph = onnx.load_model_from_string(plan)
@@ -107,7 +115,7 @@ def int8_right(row: Row, made: Prepared) -> None:
 
 def near(row: Row, made: Prepared) -> None:
     """An FP32 or FP16 engine is as near to float64 as it must be."""
-    answers = run(RUNTIME.build(made.path, Precision[row["what"]], SETTINGS, None).plan, made)
+    answers = run(RUNTIME.build(made.path, BuildJob(Precision[row["what"]], SETTINGS, None)).engine_bytes, made)
     assert made.worst(answers) >= float(row["bound"])
 
 

@@ -9,7 +9,7 @@ from enginewright.config import Preprocessing
 from enginewright.data import Feeding, ImageSet
 from enginewright.errors import ConfigError, DataError
 from enginewright.feeds import FloatInput, Input
-from enginewright.runtimes.base import TensorSpec
+from enginewright.interface import TensorSpec
 
 PIXELS = np.arange(20 * 6 * 6, dtype=np.int64).reshape(20, 6, 6, 1).astype(np.uint8)
 IMAGES = ImageSet(PIXELS, None, (), tuple(map(str, range(20))), [])
@@ -33,10 +33,10 @@ def test_any_rows_in_any_order() -> None:
     [
         pytest.param(PLAIN, np.arange(4, dtype=np.float32), id="float32"),
         pytest.param(
-            TensorSpec("half", np.dtype(np.float16), (None, 1, 6, 6)), np.arange(4, dtype=np.float16), id="float16"
+            TensorSpec("half", np.dtype(np.float16), ("batch", 1, 6, 6)), np.arange(4, dtype=np.float16), id="float16"
         ),
         pytest.param(
-            TensorSpec("int8", np.dtype(np.int8), (None, 1, 6, 6), 0.5), np.array([0, 2, 4, 6], np.int8), id="int8"
+            TensorSpec("int8", np.dtype(np.int8), ("batch", 1, 6, 6), 0.5), np.array([0, 2, 4, 6], np.int8), id="int8"
         ),
     ],
 )

@@ -18,6 +18,7 @@ from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placem
 from enginewright.graph.fold import fold_batch_normalization, why_unfoldable
 from enginewright.graph.index import Graph
 from enginewright.graph.qdq import insert_qdq
+from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.runtimes.onnxruntime.calibrator import calibrate
 
@@ -241,8 +242,8 @@ def test_the_int8_engine_of_onnx_runtime_holds_no_batch_normalization(tmp_path: 
         path = tmp_path / f"{name}.onnx"
         onnx.save(model, path)
         cache = calibrate(path, [{"input": feed_of(model)}], Calibration(algorithm=CalibrationAlgorithm.minmax))
-        built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
-        plan = onnx.load_model_from_string(built.plan)
+        built = RUNTIME.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache)))
+        plan = onnx.load_model_from_string(built.engine_bytes)
         assert "BatchNormalization" not in {node.op_type for node in plan.graph.node}
         assert built.quantized == built.quantizable == 1
         reference, found = run(model, feed_of(model)), run(plan, feed_of(model))

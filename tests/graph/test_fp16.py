@@ -18,8 +18,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from enginewright.config import Build, Placement, Precision, Profile
 from enginewright.graph.fp16 import to_fp16
 from enginewright.graph.qdq import insert_qdq
-from enginewright.runtimes.base import Task
-from enginewright.runtimes.onnxruntime import open_session
+from enginewright.runtimes.base import BuildJob, Capability
+from enginewright.runtimes.onnxruntime.session import open_session
 from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
 from support.calibrated import plain_recipe
 from support.fuzz import sample
@@ -32,7 +32,7 @@ QDQ = ("QuantizeLinear", "DequantizeLinear")
 SMALL = ("vit", "swin", "multihead_attention", "detr_queries", "squeeze_excite", "unet", "grn", "mixer", "yolo_head")
 # Only in these may a product not be FP16: its weights lie beyond the range, or the model has it in float64.
 OUTSIDE = {"weight_beyond_the_range", "double_parts"}
-ABSENT = RTX.why_not(Task.build)
+ABSENT = RTX.why_not(Capability.build)
 needs_rtx = pytest.mark.skipif(ABSENT is not None, reason=str(ABSENT))
 
 
@@ -135,7 +135,7 @@ def test_tensorrt_rtx_builds_every_small_model(name: str, precision: Precision, 
     onnx.save(model, str(path))
     cache = scales(model, images) if precision is Precision.int8_mixed else None
     built = RTX.build(
-        path, precision, Build(profile=Profile(1, 4, 8), compute_capabilities=["8.6"]), plain_recipe(cache)
+        path, BuildJob(precision, Build(profile=Profile(1, 4, 8), compute_capabilities=["8.6"]), plain_recipe(cache))
     )
     if precision is Precision.fp16:
         assert built.layers["FP16"] > built.layers.get("FP32", 0)

@@ -24,9 +24,10 @@ from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placem
 from enginewright.graph.names import inner_graphs
 from enginewright.graph.qdq import insert_qdq, quantizable
 from enginewright.graph.reasons import left_in_float
-from enginewright.runtimes.base import Task
-from enginewright.runtimes.onnxruntime import RUNTIME, open_session
+from enginewright.runtimes.base import BuildJob, Capability
+from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.runtimes.onnxruntime.calibrator import calibrate
+from enginewright.runtimes.onnxruntime.session import open_session
 from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
 from support.networks import PLACEMENTS
 from support.reference import simulated, sqnr_db
@@ -492,24 +493,24 @@ def test_what_stays_in_float_says_why(kind: Kind, placement: Placement, tmp_path
 @EACH
 def test_an_engine_of_onnx_runtime_is_right(kind: Kind, tmp_path: Path) -> None:
     path, cache = calibrated(kind, tmp_path)
-    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
-    session = open_session(built.plan)
+    built = RUNTIME.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache)))
+    session = open_session(built.engine_bytes)
     assert [value.name for value in session.get_inputs()] == ["x"]
     feeds = {"x": kind.images()}
-    reference, exact = simulated(kind.model(), feeds), simulated(onnx.load_model_from_string(built.plan), feeds)
+    reference, exact = simulated(kind.model(), feeds), simulated(onnx.load_model_from_string(built.engine_bytes), feeds)
     assert sqnr_db(reference["y"], session.run(["y"], feeds)[0]) > min(sqnr_db(reference["y"], exact["y"]), 60) - 3
     computed = [layer for layer in quantizable(kind.model()) if BOTH not in kind.left.get(layer.name, "")]
     assert built.quantized == len([layer for layer in computed if layer.name not in kind.left]), built.warnings
 
 
-@pytest.mark.skipif(RTX.why_not(Task.build) is not None, reason=str(RTX.why_not(Task.build)))
+@pytest.mark.skipif(RTX.why_not(Capability.build) is not None, reason=str(RTX.why_not(Capability.build)))
 @EACH
 def test_tensorrt_rtx_takes_it(kind: Kind, tmp_path: Path) -> None:
     path, cache = calibrated(kind, tmp_path)
     model = kind.model()
     if len(model.graph.output) > 1 or any(each.op_type == "Compress" for each in model.graph.node):
         pytest.skip("TensorRT wants other names for inputs and outputs, and has no Compress")
-    assert RTX.build(path, Precision.int8, Build(), QuantizationRecipe(cache)).plan
+    assert RTX.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache))).engine_bytes
 
 
 def test_what_an_operator_of_another_domain_makes_is_calibrated_as_what_it_turns_out_to_be(tmp_path: Path) -> None:
@@ -527,10 +528,13 @@ def test_what_an_operator_of_another_domain_makes_is_calibrated_as_what_it_turns
     )
     path, cache = calibrated(kind, tmp_path)
     assert list(cache.scales) == ["x", "m", "g", "y"]
-    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
+    built = RUNTIME.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache)))
     assert (built.quantized, dict(built.left_in_float)) == (2, {})
     feeds = {"x": kind.images()}
-    assert sqnr_db(open_session(str(path)).run(["y"], feeds)[0], open_session(built.plan).run(["y"], feeds)[0]) > 30
+    assert (
+        sqnr_db(open_session(str(path)).run(["y"], feeds)[0], open_session(built.engine_bytes).run(["y"], feeds)[0])
+        > 30
+    )
 
 
 def test_sparse_weights_are_weights(tmp_path: Path) -> None:
@@ -544,15 +548,15 @@ def test_sparse_weights_are_weights(tmp_path: Path) -> None:
     path, cache = calibrated(kind, tmp_path)
     feeds = {"x": kind.images()}
     reference = open_session(str(path)).run(["y"], feeds)[0]
-    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
+    built = RUNTIME.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache)))
     assert (built.quantized, dict(built.left_in_float)) == (2, {})
     plans = [
-        built.plan,
+        built.engine_bytes,
         *(insert_qdq(kind.model(), cache.scales, placement).SerializeToString() for placement in Placement),
     ]
     assert min(sqnr_db(reference, open_session(plan).run(["y"], feeds)[0]) for plan in plans) > 30
-    if RTX.why_not(Task.build) is None:  # its parser knows none, and is given none
-        assert RTX.build(path, Precision.int8, Build(), QuantizationRecipe(cache)).quantized == 2
+    if RTX.why_not(Capability.build) is None:  # its parser knows none, and is given none
+        assert RTX.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache))).quantized == 2
 
 
 def test_a_file_that_onnx_refuses_and_onnx_runtime_runs_is_built(tmp_path: Path) -> None:
@@ -564,7 +568,9 @@ def test_a_file_that_onnx_refuses_and_onnx_runtime_runs_is_built(tmp_path: Path)
     onnx.save(model, tmp_path / "model.onnx")
     images = {"x": np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)}
     cache = calibrate(tmp_path / "model.onnx", [images], Calibration(algorithm=CalibrationAlgorithm.minmax))
-    built = RUNTIME.build(tmp_path / "model.onnx", Precision.int8, Build(), QuantizationRecipe(cache))
-    (exact,), (found,) = (open_session(each).run(None, images) for each in (model.SerializeToString(), built.plan))
+    built = RUNTIME.build(tmp_path / "model.onnx", BuildJob(Precision.int8, Build(), QuantizationRecipe(cache)))
+    (exact,), (found,) = (
+        open_session(each).run(None, images) for each in (model.SerializeToString(), built.engine_bytes)
+    )
     assert built.quantized == 1
     assert sqnr_db(exact, found) > 30

@@ -18,9 +18,10 @@ from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision
 from enginewright.graph.qdq import insert_qdq, quantizable
 from enginewright.graph.reasons import left_in_float
-from enginewright.runtimes.onnxruntime import RUNTIME, open_session, session_options
+from enginewright.runtimes.base import BuildJob
+from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.runtimes.onnxruntime.calibrator import bias_correction, calibrate
-from enginewright.target import instruction_sets
+from enginewright.runtimes.onnxruntime.session import open_session
 from support.operator_net import RELU, SIGNED, Net
 from support.operator_truth import truth
 from support.reference import simulated, sqnr_db
@@ -49,7 +50,7 @@ def measured(net: Net, folder: Path) -> tuple[Path, CalibrationCache]:
 
 def kernels(model: ModelProto, folder: Path) -> list[str]:
     """The operators of the graph that a session really executes."""
-    open_session(model.SerializeToString(), session_options(instruction_sets(), folder / "optimized.onnx"))
+    open_session(model.SerializeToString(), optimized=folder / "optimized.onnx")
     return [node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node]
 
 
@@ -72,10 +73,10 @@ def test_an_average_that_integers_get_wrong_is_taken_in_float(name: str, source:
     (pool,) = (node.name for node in net.nodes if node.op_type == "AveragePool")
     assert left_in_float(net.model(), cache.scales, Placement.onnxruntime) == {pool: why}
     assert left_in_float(net.model(), cache.scales, Placement.tensorrt) == {}
-    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
+    built = RUNTIME.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache)))
     assert dict(built.left_in_float) == {pool: why}
     assert built.quantized == built.quantizable == 2
-    used = kernels(onnx.load_model_from_string(built.plan), tmp_path)
+    used = kernels(onnx.load_model_from_string(built.engine_bytes), tmp_path)
     assert "AveragePool" in used
     assert "QLinearAveragePool" not in used
     assert all(found.gap_db < 1 for found in truth(net).values())
@@ -86,9 +87,9 @@ def test_an_average_that_integers_get_right_stays_an_integer_kernel(tmp_path: Pa
     for attributes in chosen:
         net = between_convolutions("AveragePool", kernel_shape=[3, 3], strides=[2, 2], **attributes)
         path, cache = measured(net, tmp_path)
-        built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
+        built = RUNTIME.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache)))
         assert not built.left_in_float
-        assert "QLinearAveragePool" in kernels(onnx.load_model_from_string(built.plan), tmp_path)
+        assert "QLinearAveragePool" in kernels(onnx.load_model_from_string(built.engine_bytes), tmp_path)
 
 
 @pytest.mark.parametrize("operator", ["Sigmoid", "LeakyRelu", "GlobalAveragePool", "Softmax"])
@@ -149,13 +150,13 @@ def test_onnx_runtime_leaves_a_transposed_convolution_in_float_and_says_so(tmp_p
     path, cache = measured(net, tmp_path)
     layer = transposed(net.model())
     built = RUNTIME.build(
-        path, Precision.int8, Build(), QuantizationRecipe(cache, bias_correction(path, [net.feeds()]))
+        path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache, bias_correction(path, [net.feeds()])))
     )
     why = "ONNX Runtime has no integer kernel for ConvTranspose"
     assert (built.quantized, built.quantizable, dict(built.layers)) == (2, 3, {"INT8": 2, "FP32": 1})
     assert dict(built.left_in_float) == {layer.name: why}
     assert f"{layer.name} (ConvTranspose) runs in float: {why}" in built.warnings
-    plan = onnx.load_model_from_string(built.plan)
+    plan = onnx.load_model_from_string(built.engine_bytes)
     assert list(transposed(plan).input[1:]) == list(layer.input[1:]), (
         "its weights and its bias are as they were, the bias correction made on it not"
     )
@@ -178,7 +179,7 @@ def test_a_resize_between_int8_convolutions_runs(mode: str, tmp_path: Path) -> N
     source = net.source(SIGNED, 4, 6, 8)
     net.read(net.node("Resize", [source, "", net.constant(np.array([1, 1, 1.5, 2], np.float32))], mode=mode))
     path, cache = measured(net, tmp_path)
-    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
+    built = RUNTIME.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache)))
     assert (built.quantized, built.quantizable) == (2, 2)
     assert all(found.gap_db < 1 for found in truth(net).values())
 
@@ -202,7 +203,7 @@ def test_a_gemm_whose_rows_have_biases_of_their_own_stays_in_float_on_onnx_runti
     """A column as long as there are channels was taken for a bias of the channels."""
     net = product(bias, beta=0.5)
     path, cache = measured(net, tmp_path)
-    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
+    built = RUNTIME.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache)))
     (gemm,) = (node.name for node in net.nodes if node.op_type == "Gemm")
     assert dict(built.left_in_float) == {gemm: "its bias is not one value a channel"}
     assert (built.quantized, built.quantizable) == (1, 2)
@@ -226,10 +227,10 @@ def test_a_gemm_with_any_other_bias_and_with_factors_is_an_integer_kernel(
 ) -> None:
     net = product(bias, **attributes)
     path, cache = measured(net, tmp_path)
-    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
+    built = RUNTIME.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache)))
     assert dict(built.left_in_float) == {}
     assert (built.quantized, built.quantizable) == (2, 2)
-    assert "QGemm" in kernels(onnx.load_model_from_string(built.plan), tmp_path)
+    assert "QGemm" in kernels(onnx.load_model_from_string(built.engine_bytes), tmp_path)
     for found in truth(net).values():
         assert found.simulated_db > 30
         assert found.gap_db < 1
@@ -242,7 +243,7 @@ def test_a_convolution_with_a_computed_bias_stays_in_float_on_onnx_runtime(tmp_p
     bias = net.node("Mul", [net.constant(net.normal(6)), mean])
     net.node("Conv", [source, net.constant(net.normal(6, 4, 1, 1)), bias])
     path, cache = measured(net, tmp_path)
-    built = RUNTIME.build(path, Precision.int8, Build(), QuantizationRecipe(cache))
+    built = RUNTIME.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache)))
     assert list(built.left_in_float.values()) == ["its bias is computed in the graph, not stored"]
     assert all(found.gap_db < 1 for found in truth(net).values())
     assert left_in_float(net.model(), cache.scales, Placement.tensorrt) == {}

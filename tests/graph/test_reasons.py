@@ -13,6 +13,7 @@ from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Placement, Precision
 from enginewright.graph.qdq import insert_qdq
 from enginewright.graph.reasons import left_in_float
+from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.onnxruntime import RUNTIME
 from support.networks import PLACEMENTS, residual_network
 
@@ -49,7 +50,7 @@ def test_a_layer_with_a_computed_weight_stays_in_float(
 
 
 def test_an_engine_says_it(network: ModelProto, network_file: Path, cache: CalibrationCache) -> None:
-    built = RUNTIME.build(network_file, Precision.int8, Build(), QuantizationRecipe(cache))
+    built = RUNTIME.build(network_file, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache)))
     assert dict(built.left_in_float) == {"Conv_1": COMPUTED}
     assert f"Conv_1 (Conv) runs in float: {COMPUTED}" in built.warnings
     assert (built.quantized, built.quantizable) == (4, 5)

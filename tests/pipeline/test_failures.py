@@ -434,7 +434,7 @@ def test_application_beyond_the_profile_gets_every_answer(project: Project) -> N
         "import numpy as np, enginewright\n"
         "images = np.zeros((300, 1, 28, 28), np.float32)\n"
         f"with enginewright.load('{INT8}') as engine:\n"
-        "    print(engine.max_batch, engine.infer({'input': images})['logits'].shape)\n"
+        "    print(engine.axes['batch'].max, engine.infer({'input': images})['logits'].shape)\n"
     )
     run = project.call("python", "-c", program)
     assert (run.code, run.output.strip()) == (0, "128 (300, 10)"), run.output

@@ -14,6 +14,7 @@ import enginewright
 from enginewright import manifest
 from enginewright.config import Build, Precision
 from enginewright.errors import ModelError, StaleArtifact
+from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.checked import require_checked
 from enginewright.runtimes.null import RUNTIME
 from support.checked_model import write_model, write_report
@@ -86,9 +87,9 @@ def engine(here: Path) -> Path:
     write_model()
     path = PATHS.engine("fp32", "engine.null")
     path.parent.mkdir(parents=True)
-    built = RUNTIME.build(PATHS.model, Precision.fp32, Build(), None)
-    path.write_bytes(built.plan)
-    manifest.seal(path, "build_fp32", [PATHS.model], RUNTIME.fingerprint(Build()), built.settings)
+    built = RUNTIME.build(PATHS.model, BuildJob(Precision.fp32, Build(), None))
+    path.write_bytes(built.engine_bytes)
+    manifest.seal(path, "build_fp32", [PATHS.model], RUNTIME.fingerprint(), built.settings)
     return path
 
 

@@ -7,10 +7,10 @@ import onnx
 import pytest
 
 from enginewright import load, manifest
-from enginewright.config import Build, Calibration, Precision, Profile, RuntimeName
+from enginewright.config import Build, Calibration, Precision, Profile
 from enginewright.errors import EngineInputError, RuntimeUnavailable
 from enginewright.runtimes import get_runtime
-from enginewright.runtimes.base import Task
+from enginewright.runtimes.base import BuildJob, Capability
 from enginewright.runtimes.null import RUNTIME
 from support.networks import images, residual_network
 
@@ -21,10 +21,10 @@ SETTINGS = Build(profile=Profile(1, 2, 4))
 def engine(here: Path) -> Path:
     model = here / "model.onnx"
     onnx.save(residual_network(), model)
-    built = RUNTIME.build(model, Precision.int8, SETTINGS, None)
+    built = RUNTIME.build(model, BuildJob(Precision.int8, SETTINGS, None))
     path = here / RUNTIME.engine_file
-    path.write_bytes(built.plan)
-    manifest.seal(path, "build", [model], RUNTIME.fingerprint(SETTINGS), built.settings)
+    path.write_bytes(built.engine_bytes)
+    manifest.seal(path, "build", [model], RUNTIME.fingerprint(), built.settings)
     return path
 
 
@@ -44,6 +44,6 @@ def test_it_checks_what_it_is_fed_as_any_other(engine: Path) -> None:
 
 def test_it_cannot_calibrate(here: Path) -> None:
     with pytest.raises(RuntimeUnavailable, match=r"computes nothing.*calibration\.runtime=onnxruntime"):
-        get_runtime(RuntimeName.null, Task.calibrate)
+        get_runtime("null", Capability.calibrate)
     with pytest.raises(RuntimeUnavailable, match="computes nothing"):
         RUNTIME.calibrate(here, [], Calibration())

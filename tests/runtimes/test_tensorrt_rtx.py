@@ -17,13 +17,13 @@ from enginewright.calibration.mixture import float_nodes
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, Precision, PrecisionMode, Profile
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
-from enginewright.runtimes.base import BuiltEngine, Task
+from enginewright.runtimes.base import BuildJob, BuiltEngine, Capability
 from enginewright.runtimes.tensorrt.layers import from_inspector, running_in
 from enginewright.runtimes.tensorrt_rtx import RUNTIME
 from support.calibrated import plain_recipe
 from support.operator_net import RELU, Net
 
-ABSENT = RUNTIME.why_not(Task.build)
+ABSENT = RUNTIME.why_not(Capability.build)
 needs_rtx = pytest.mark.skipif(ABSENT is not None, reason=str(ABSENT))
 SMALL = Build(profile=Profile(1, 4, 8))  # for SM 8.6 and 12.0
 
@@ -39,7 +39,8 @@ def scales(model: onnx.ModelProto) -> CalibrationCache:
 def build(model: onnx.ModelProto, folder: Path, precision: Precision, settings: Build = SMALL) -> BuiltEngine:
     onnx.save(model, folder / "model.onnx")
     return RUNTIME.build(
-        folder / "model.onnx", precision, settings, plain_recipe(scales(model) if precision is Precision.int8 else None)
+        folder / "model.onnx",
+        BuildJob(precision, settings, plain_recipe(scales(model) if precision is Precision.int8 else None)),
     )
 
 
@@ -56,11 +57,11 @@ def test_an_engine_of_each_precision_computes_its_convolutions_in_it(
     tmp_path: Path, precision: str, dominant: str
 ) -> None:
     built = build(resnet((1, 1), 16, 32, 10), tmp_path, Precision[precision])
-    assert built.plan[:4] == b"vtrt"
-    assert built.plan[32] == 0x04 | 0x10  # SM 8.6 and SM 12.0
+    assert built.engine_bytes[:4] == b"vtrt"
+    assert built.engine_bytes[32] == 0x04 | 0x10  # SM 8.6 and SM 12.0
     assert built.layers[dominant] == max(built.layers.values())
     assert (built.quantizable, built.quantized) == (10, 10 if precision == "int8" else 0)
-    assert built.settings["profile"] == {"min": 1, "opt": 4, "max": 8}
+    assert built.settings["axes"] == {"batch": {"min": 1, "opt": 4, "max": 8}}
     assert (built.settings["precision_mode"], built.settings["flags"]) == ("explicit", [])
     assert len(json.loads(built.files["layers.json"])["Layers"]) >= sum(built.layers.values())
 
@@ -72,10 +73,7 @@ def test_a_mixed_engine_computes_all_but_the_chosen_layers_in_int8(tmp_path: Pat
     chosen = [node.name for node in model.graph.node if node.op_type == "Conv"][2:4]
     built = RUNTIME.build(
         tmp_path / "model.onnx",
-        Precision.int8_mixed,
-        SMALL,
-        QuantizationRecipe(scales(model)),
-        float_nodes(model, chosen),
+        BuildJob(Precision.int8_mixed, SMALL, QuantizationRecipe(scales(model)), float_nodes(model, chosen)),
     )
     assert (built.quantizable, built.quantized) == (10, 8)
     found = from_inspector(built.files["layers.json"].decode())
@@ -202,31 +200,29 @@ def test_int8_with_the_scales_of_another_model_is_refused(tmp_path: Path) -> Non
     with pytest.raises(CalibrationMismatch, match="it belongs to another model"):
         RUNTIME.build(
             tmp_path / "model.onnx",
-            Precision.int8,
-            SMALL,
-            QuantizationRecipe(CalibrationCache(Header.entropy, {"other": 1.0})),
+            BuildJob(Precision.int8, SMALL, QuantizationRecipe(CalibrationCache(Header.entropy, {"other": 1.0}))),
         )
 
 
 @needs_rtx
 def test_the_fingerprint_is_of_the_gpus_that_are_built_for() -> None:
-    fingerprint = RUNTIME.fingerprint(Build(compute_capabilities=["8.9", "12.1"]))
+    fingerprint = RUNTIME.target_for(Build(compute_capabilities=["8.9", "12.1"]))
     assert (fingerprint.device, fingerprint.compute_capability, fingerprint.runtime) == (
         "compute capability 8.9, 12.1",
         "8.9, 12.1",
         "tensorrt_rtx",
     )
-    assert fingerprint.differences(RUNTIME.fingerprint(Build()))
+    assert fingerprint.differences(RUNTIME.target_for(Build()))
 
 
 def test_it_does_not_calibrate_and_says_who_does(tmp_path: Path) -> None:
-    assert "set calibration.runtime=onnxruntime" in str(RUNTIME.why_not(Task.calibrate))
+    assert "set calibration.runtime=onnxruntime" in str(RUNTIME.why_not(Capability.calibrate))
     with pytest.raises(RuntimeUnavailable, match=r"set calibration\.runtime=onnxruntime"):
         RUNTIME.calibrate(tmp_path / "model.onnx", [], Calibration())
 
 
 def test_running_where_it_cannot_run_is_one_sentence(tmp_path: Path) -> None:
-    why = RUNTIME.why_not(Task.run)
+    why = RUNTIME.why_not(Capability.run)
     if why is None:
         pytest.skip("this machine has TensorRT-RTX and a GPU")
     assert why.startswith("running TensorRT-RTX engines needs an RTX GPU: ")

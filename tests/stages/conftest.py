@@ -7,8 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
@@ -19,58 +18,45 @@ import pytest
 from enginewright import config, manifest
 from enginewright.config import Precision
 from enginewright.data.preprocessing import to_input
-from enginewright.feeds import Array, Feeds
-from enginewright.runtimes.base import Task, TensorSpec, check_feeds, overlapped, plain_inputs
+from enginewright.feeds import Feeds
+from enginewright.interface import Interface, TensorSpec, up_to
+from enginewright.runtimes import RUNTIMES
+from enginewright.runtimes.base import LoadOptions, Outputs, Runtime
+from enginewright.runtimes.host import HostEngine
 from enginewright.target import TargetFingerprint
 from support.project import PATHS
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES, CLASSES = 60, 10
-TARGET = TargetFingerprint("Test CPU", None, "null", "1.0")
+TARGET = TargetFingerprint("Test CPU", None, "linear", "1.0")
 
 
-class LinearEngine:
+class LinearEngine(HostEngine):
     """Answers images @ weights, and holds the weights that its engine file holds."""
 
     def __init__(self, path: Path) -> None:
+        inputs = (TensorSpec("input", np.dtype(np.float32), ("batch", 1, 28, 28)),)
+        outputs = (TensorSpec("logits", np.dtype(np.float32), ("batch", CLASSES)),)
+        super().__init__(path, Interface(inputs, outputs), up_to(128))
         self._weights = np.load(path)
-        self.inputs = (TensorSpec("input", np.dtype(np.float32), (None, 1, 28, 28)),)
-        self.outputs = (TensorSpec("logits", np.dtype(np.float32), (None, CLASSES)),)
-        self.max_batch = 128
 
-    def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        batch = check_feeds(self.inputs, feeds)
-        return {"logits": feeds["input"].reshape(batch, -1) @ self._weights}
-
-    def infer_many(self, batches: Iterable[Feeds]) -> Iterator[dict[str, Array]]:
-        return overlapped(self.infer, batches)
-
-    def pinned_inputs(self, batch: int) -> dict[str, Array]:
-        return plain_inputs(self.inputs, batch)
+    def compute(self, feeds: Feeds, rows: int) -> Outputs:
+        return {"logits": feeds["input"].reshape(rows, -1) @ self._weights}
 
     def phase_seconds(self, feeds: Feeds, repeats: int) -> dict[str, npt.NDArray[np.float64]]:
-        check_feeds(self.inputs, feeds)
+        self.check(feeds)
         return {"h2d": np.full(repeats, 2e-3)}
 
-    def device_seconds(self, feeds: Mapping[str, Array], repeats: int) -> npt.NDArray[np.float64]:
-        check_feeds(self.inputs, feeds)
+    def device_seconds(self, feeds: Feeds, repeats: int) -> npt.NDArray[np.float64]:
+        self.check(feeds)
         return np.full(repeats, 1e-3)
 
-    def __enter__(self) -> LinearEngine:
-        return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        pass
+class LinearRuntime(Runtime):
+    name, engine_file = "linear", "engine.npy"
 
-
-class LinearRuntime:
-    name, engine_file = "null", "engine.npy"
-
-    def why_not(self, task: Task) -> Optional[str]:
-        del task
-        return None
-
-    def load(self, engine: Path) -> LinearEngine:
+    def load(self, engine: Path, options: Optional[LoadOptions] = None) -> LinearEngine:
+        del options
         manifest.verify(engine, TARGET)
         return LinearEngine(engine)
 
@@ -94,7 +80,7 @@ def weights() -> dict[str, npt.NDArray[np.float32]]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     """Lay out the artifacts in an empty folder and go there; `labelled=False` drops the labels, the rest changes
     params.
     """
@@ -104,9 +90,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["stage"])
-        module = types.ModuleType("enginewright.runtimes.null")
-        module.RUNTIME = LinearRuntime()  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "enginewright.runtimes.null", module)
         for name in ("dvc.yaml", "toolchain.yaml"):
             shutil.copy(ROOT / name, tmp_path)
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -123,7 +106,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
             manifest.seal(engine, f"build_{precision.value}", [], TARGET, {"precision": precision.value})
         return tmp_path
 
-    return make
+    with RUNTIMES.using(LinearRuntime.name, LinearRuntime()):
+        yield make
 
 
 def _write_images(fp32: npt.NDArray[np.float32], labelled: bool) -> None:

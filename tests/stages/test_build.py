@@ -13,7 +13,7 @@ import pytest
 import enginewright
 from enginewright import manifest
 from enginewright.calibration.mixture import FloatLayer, Mixture
-from enginewright.config import Precision, RuntimeName
+from enginewright.config import Precision
 from stages.build_fp16 import build_fp16
 from stages.build_fp32 import build_fp32
 from stages.build_int8 import build_int8
@@ -63,9 +63,9 @@ def test_the_engine_loads_answers_and_says_what_it_was_made_from(ready: Path, ru
         Precision.int8_mixed: {cache, layers},
     }.get(precision, set())
     assert made.settings["precision"] == precision.name
-    assert made.settings["profile"] == {"min": 1, "opt": 32, "max": 128}
+    assert made.settings["axes"] == {"batch": {"min": 1, "opt": 32, "max": 128}}
     with enginewright.load(engine_of(precision)) as engine:
-        assert engine.max_batch == 128
+        assert engine.axes["batch"].max == 128
         assert engine.infer({"input": np.zeros((2, 1, 28, 28), np.float32)})["logits"].shape == (2, 5)
     metrics = json.loads((PATHS.metrics / f"build_{precision.name}.json").read_text())
     assert metrics["int8_share"] == {Precision.int8: 1.0, Precision.int8_mixed: 0.8}.get(precision, 0.0)
@@ -144,11 +144,11 @@ def test_a_target_of_another_machine_is_refused(ready: Path, run: Run) -> None:
 
 @EACH
 def test_the_null_runtime_builds_too(ready: Path, run: Run, precision: Precision) -> None:
-    write_target(RuntimeName.null)
+    write_target("null")
     code, printed = run(STAGES[precision])
     assert code == 0, printed
     with enginewright.load(PATHS.engine(precision.name, "engine.null")) as engine:
-        assert [spec.name for spec in engine.outputs] == ["logits"]
+        assert [spec.name for spec in engine.interface.outputs] == ["logits"]
 
 
 def test_a_bias_correction_goes_into_int8_and_its_hash_into_the_manifest(ready: Path, run: Run) -> None:

@@ -20,7 +20,7 @@ from enginewright.config import Precision
 from enginewright.data.imageset import write_classes, write_labels
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable, StaleArtifact
 from enginewright.results import BuildOutcome, BuildState, Drift, Judgement
-from enginewright.runtimes.base import Task
+from enginewright.runtimes.base import BuildJob, Capability
 from enginewright.runtimes.onnxruntime import RUNTIME
 from stages.benchmark_sustained import benchmark_sustained
 from stages.build_fp16 import build_fp16
@@ -100,10 +100,10 @@ def refuse(monkeypatch: pytest.MonkeyPatch, *precisions: Precision, fault: Optio
     """Let ONNX Runtime's builder raise for these precisions."""
     build = type(RUNTIME).build
 
-    def refusing(self: Any, model: Path, precision: Precision, *rest: Any) -> Any:
-        if precision in precisions:
+    def refusing(self: Any, model: Path, job: BuildJob) -> Any:
+        if job.precision in precisions:
             raise ModelError(REFUSED) if fault is None else fault
-        return build(self, model, precision, *rest)
+        return build(self, model, job)
 
     monkeypatch.setattr(type(RUNTIME), "build", refusing)
 
@@ -304,4 +304,4 @@ def test_a_verdict_is_that_of_the_gated_engines_alone(ready: Path, run: Run) -> 
     verdict = Judgement.from_json(json.loads((PATHS.accuracy / "verdict.json").read_text()))
     assert verdict.gated == (Precision.int8,)
     assert set(verdict.judged) == {Precision.fp16, Precision.int8, Precision.int8_mixed}
-    assert RUNTIME.why_not(Task.run) is None
+    assert RUNTIME.why_not(Capability.run) is None

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from enginewright import manifest
-from enginewright.config import Build, RuntimeName
+from enginewright.config import Build
 from enginewright.data.imageset import write_classes, write_labels
 from enginewright.layout import Layout
 from enginewright.runtimes import runtime_named
@@ -41,7 +41,7 @@ def write_images(paths: Layout = PATHS) -> None:
         manifest.seal(path, "prepare_data", [], project=paths)
 
 
-def write_target(runtime: RuntimeName = RuntimeName.onnxruntime, paths: Layout = PATHS) -> None:
+def write_target(runtime: str = "onnxruntime", paths: Layout = PATHS) -> None:
     """target.json and calibrator.json as probe_target writes them."""
-    manifest.write_json(paths.target, runtime_named(runtime).fingerprint(Build()).to_dict())
+    manifest.write_json(paths.target, runtime_named(runtime).target_for(Build()).to_dict())
     manifest.write_json(paths.calibrator, {"runtime": "onnxruntime"})

@@ -16,8 +16,11 @@ from enginewright.check_onnx import inspect
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision, Profile
 from enginewright.errors import EnginewrightError
 from enginewright.feeds import as_input
-from enginewright.runtimes.base import Task
-from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session
+from enginewright.interface import up_to
+from enginewright.runtimes.base import BuildJob, Capability
+from enginewright.runtimes.onnxruntime import RUNTIME
+from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
+from enginewright.runtimes.onnxruntime.session import open_session
 from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
 from support.fuzz_draft import Array
 from support.reference import sqnr_db
@@ -64,7 +67,7 @@ def what_happens(path: Path, asks_rtx: bool = True) -> dict[str, str]:
         "calibrate": lambda: _calibrate(path, cache),
         "run int8": lambda: _run(path, Precision.int8, cache[0], {}) if cache else FINE,
     }
-    if asks_rtx and RTX.why_not(Task.build) is None:
+    if asks_rtx and RTX.why_not(Capability.build) is None:
         steps["TensorRT-RTX"] = lambda: _by_rtx(path)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -81,7 +84,7 @@ def _outcome(tried: Callable[[], str]) -> str:
 
 
 def _by_rtx(path: Path) -> str:
-    RTX.build(path, Precision.fp32, SETTINGS, None)
+    RTX.build(path, BuildJob(Precision.fp32, SETTINGS, None))
     return FINE
 
 
@@ -98,11 +101,13 @@ def _images(path: Path, batch: int) -> tuple[str, np.ndarray[Any, np.dtype[np.fl
 
 def _run(path: Path, precision: Precision, cache: Any, exact: dict[str, Array]) -> str:
     """`exact` holds FP32's answers to the last batch, once there are some."""
-    built = RUNTIME.build(path, precision, SETTINGS, cache)
-    engine = OnnxRuntimeEngine(path, open_session(built.plan), SETTINGS.profile.max)
+    built = RUNTIME.build(path, BuildJob(precision, SETTINGS, cache))
+    engine = OnnxRuntimeEngine(path, open_session(built.engine_bytes), up_to(SETTINGS.profile.max))
     for batch in BATCHES:
         name, values = _images(path, batch)
-        answers = engine.infer({spec.name: as_input(values, spec) for spec in engine.inputs if spec.name == name})
+        answers = engine.infer(
+            {spec.name: as_input(values, spec) for spec in engine.interface.inputs if spec.name == name}
+        )
         if batch == max(BATCHES) and not _independent(engine, {name: values}, answers):
             return "nonsense: what an image gives depends on the images beside it"
         for output, answer in answers.items():
@@ -124,7 +129,7 @@ def _run(path: Path, precision: Precision, cache: Any, exact: dict[str, Array]) 
 
 def _independent(engine: OnnxRuntimeEngine, feeds: dict[str, Any], answers: Mapping[str, Array]) -> bool:
     """Whether the first image alone gives what it gave beside others; random numbers and quantization steps apart."""
-    alone = engine.infer({spec.name: as_input(feeds[spec.name][:1], spec) for spec in engine.inputs})
+    alone = engine.infer({spec.name: as_input(feeds[spec.name][:1], spec) for spec in engine.interface.inputs})
     floats = [
         name for name, answer in answers.items() if answer.dtype.kind == "f" and answer.shape[:1] == (max(BATCHES),)
     ]

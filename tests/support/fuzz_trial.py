@@ -23,7 +23,11 @@ from enginewright.check_onnx import Severity, inspect
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision, Profile
 from enginewright.errors import EnginewrightError
 from enginewright.graph.qdq import quantizable
-from enginewright.runtimes.onnxruntime import RUNTIME, OnnxRuntimeEngine, open_session
+from enginewright.interface import up_to
+from enginewright.runtimes.base import BuildJob
+from enginewright.runtimes.onnxruntime import RUNTIME
+from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
+from enginewright.runtimes.onnxruntime.session import Purpose, open_session
 from support.fuzz import BATCH, BATCHES, Sample
 from support.fuzz_draft import Array
 from support.reference import quantized_tensors, simulated, sqnr_db, without_pairs
@@ -134,7 +138,9 @@ def _placed(outcome: Outcome, drawn: Sample, quantized: ModelProto, placement: P
         outcome.problems.append(f"meaning: {placement.name} without its pairs is {worst:.1f} dB from the float model")
     if drawn.seed % len(ALGORITHMS) == 0 and not corrected:
         outcome.problems += _ranges(quantized, stripped, placement)
-    session = open_session(quantized.SerializeToString(), simulates=placement is Placement.tensorrt)
+    session = open_session(
+        quantized.SerializeToString(), purpose=Purpose.simulate if placement is Placement.tensorrt else Purpose.run
+    )
     got = session.run([value.name for value in drawn.model.graph.output], drawn.feeds)
     answers = {value.name: answer for value, answer in zip(drawn.model.graph.output, got)}
     _judge_int8(outcome, drawn, quantized, answers, placement.name)
@@ -168,19 +174,16 @@ def _built(outcome: Outcome, drawn: Sample, path: Path, precision: Precision, re
         floats = float_nodes(drawn.model, [name for name in names if random.random() < 0.4])
     built = RUNTIME.build(
         path,
-        precision,
-        SETTINGS,
-        recipe if precision in (Precision.int8, Precision.int8_mixed) else None,
-        floats,
+        BuildJob(precision, SETTINGS, recipe if precision in (Precision.int8, Precision.int8_mixed) else None, floats),
     )
     outcome.builds += 1
-    engine = OnnxRuntimeEngine(path, open_session(built.plan), SETTINGS.profile.max)
+    engine = OnnxRuntimeEngine(path, open_session(built.engine_bytes), up_to(SETTINGS.profile.max))
     answers = engine.infer(drawn.feeds)
     if set(answers) != {value.name for value in drawn.model.graph.output}:
         outcome.problems.append(f"names: the {precision.name} engine gives {sorted(answers)}")
         return
     if precision in (Precision.int8, Precision.int8_mixed):
-        _judge_int8(outcome, drawn, onnx.load_model_from_string(built.plan), answers, f"build {precision.name}")
+        _judge_int8(outcome, drawn, onnx.load_model_from_string(built.engine_bytes), answers, f"build {precision.name}")
         if precision is Precision.int8:
             outcome.layers, outcome.integer_layers = built.quantizable, built.quantized
         return
@@ -209,7 +212,7 @@ def _by_rtx(path: Path, recipe: QuantizationRecipe) -> None:
     from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
 
     for precision in (Precision.fp16, Precision.int8):
-        RTX.build(path, precision, SETTINGS, recipe if precision is Precision.int8 else None)
+        RTX.build(path, BuildJob(precision, SETTINGS, recipe if precision is Precision.int8 else None))
 
 
 def _worst(drawn: Sample, exact: Mapping[str, Array], got: Mapping[str, Array]) -> float:

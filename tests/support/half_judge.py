@@ -12,7 +12,7 @@ from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 
 from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.graph.names import inner_graphs
-from enginewright.runtimes.onnxruntime import open_session
+from enginewright.runtimes.onnxruntime.session import open_session
 from support.half_execution import run_by_node
 
 Array = npt.NDArray[Any]

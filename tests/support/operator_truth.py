@@ -14,9 +14,9 @@ from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Calibration, CalibrationAlgorithm, Placement, Precision
 from enginewright.graph.qdq import insert_qdq
 from enginewright.graph.reasons import left_in_float
-from enginewright.runtimes.onnxruntime import in_precision, open_session, session_options
+from enginewright.runtimes.onnxruntime.builder import in_precision
 from enginewright.runtimes.onnxruntime.calibrator import calibrate
-from enginewright.target import instruction_sets
+from enginewright.runtimes.onnxruntime.session import open_session
 from support.operator_net import Net, run
 from support.reference import Array, simulated, sqnr_db, without_pairs
 
@@ -72,7 +72,7 @@ def truth(net: Net, placements: Sequence[Placement] = tuple(Placement)) -> dict[
                 left = left_in_float(model, cache.scales, placement)
                 quantized = insert_qdq(model, cache.scales, placement)
             optimized = Path(folder) / "optimized.onnx"
-            session = open_session(quantized.SerializeToString(), session_options(instruction_sets(), optimized))
+            session = open_session(quantized.SerializeToString(), optimized=optimized)
             executed = _joined(dict(zip(names, session.run(names, feeds))), names)
             expected = _joined(simulated(quantized, feeds), names)
             kernels = tuple(node.op_type for node in onnx.load(optimized).graph.node)

@@ -26,7 +26,7 @@ from enginewright.graph.activations import activations, replaces_nan
 from enginewright.graph.bias import watch_rounding
 from enginewright.graph.index import Graph
 from enginewright.graph.values import Values, is_boundless
-from enginewright.runtimes.onnxruntime.simplify import WRONG_FUSIONS
+from enginewright.runtimes.onnxruntime.session import Purpose, one_line, open_session, refusals
 
 Array = npt.NDArray[Any]
 
@@ -111,15 +111,6 @@ def _run(
     """As `tensor_values`; calibration takes the graph as it is, so that no fusion rounds otherwise. Raises
     ModelError.
     """
-    import onnxruntime
-    from onnxruntime.capi.onnxruntime_pybind11_state import (
-        Fail,
-        InvalidArgument,
-        InvalidGraph,
-        NotImplemented as Unsupported,
-        RuntimeException,
-    )
-
     inputs = {value.name for value in model.graph.input}
     results = [tensor for tensor in tensors if tensor not in inputs]
     known = {output.name for output in model.graph.output}
@@ -128,28 +119,20 @@ def _run(
     exposed.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(tensor) for tensor in results if tensor not in known
     )
-    options = onnxruntime.SessionOptions()
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(
-            exposed.SerializeToString(),
-            options,
-            providers=["CPUExecutionProvider"],
-            disabled_optimizers=list(WRONG_FUSIONS),
-        )
-    except (Fail, InvalidArgument, InvalidGraph, RuntimeException, Unsupported) as fault:
+        session = open_session(exposed.SerializeToString(), Purpose.reference if optimized else Purpose.literal)
+    except refusals() as fault:
         raise ModelError(
-            f"ONNX Runtime cannot run the model: {' '.join(str(fault).split())}; see the report of check_onnx"
+            f"ONNX Runtime cannot run the model: {one_line(fault)}; see the report of check_onnx"
         ) from None
     types = {value.name: FLOAT_INPUTS[value.type] for value in session.get_inputs() if value.type in FLOAT_INPUTS}
     for batch in filter(_holds_images, batches):
         fed = {name: values.astype(types.get(name, values.dtype), copy=False) for name, values in batch.items()}
         try:
             computed = session.run(results, fed)
-        except (Fail, InvalidArgument, RuntimeException, ValueError) as fault:  # ValueError: an input is missing
+        except refusals(ValueError) as fault:  # an input is missing
             raise ModelError(
-                f"ONNX Runtime cannot run the model on a calibration batch: {' '.join(str(fault).split())}; see"
+                f"ONNX Runtime cannot run the model on a calibration batch: {one_line(fault)}; see"
                 " the report of check_onnx"
             ) from None
         yield {

@@ -11,16 +11,14 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 import numpy as np
 import onnx
 
-from enginewright.feeds import Array
+from enginewright.feeds import Feeds
 from enginewright.runtimes.base import LayerTime
-
-if TYPE_CHECKING:
-    import onnxruntime
+from enginewright.runtimes.onnxruntime.session import open_session
 
 # Operators that compute in integers whatever type their output has.
 INTEGER_OPERATORS = ("QLinear", "ConvInteger", "MatMulInteger", "QGemm", "DynamicQuantize")
@@ -41,14 +39,11 @@ CAST_PREFIX = (  # before tensors that ONNX Runtime raised from FP16 to FP32 (in
 )
 
 
-def layer_times(
-    model_path: Path, options: onnxruntime.SessionOptions, feeds: Mapping[str, Array], runs: int
-) -> list[LayerTime]:
+def layer_times(model_path: Path, feeds: Feeds, runs: int) -> list[LayerTime]:
     """Run `feeds` `runs` times in a session of its own with profiling on, after one run that is not counted.
 
     Args:
         model_path: the engine's ONNX file.
-        options: those of the engine's session; profiling is on only while the session here is made.
         feeds: input name -> array, at most the engine's largest batch.
         runs: how many times are averaged.
 
@@ -56,16 +51,8 @@ def layer_times(
         Nodes of the optimized graph in the order of execution; times are wall-clock of the kernel, per whole batch, the
         mean of the middle half.
     """
-    from enginewright.runtimes.onnxruntime import open_session
-
     with tempfile.TemporaryDirectory() as folder:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        try:
-            session = open_session(str(model_path), options)
-        finally:
-            # a session keeps what it was made with; the next one made with these options is not profiled
-            options.enable_profiling = False
+        session = open_session(str(model_path), profile=Path(folder) / "profile")
         for _ in range(runs + 1):
             session.run(None, dict(feeds))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

@@ -19,10 +19,6 @@ from onnx.shape_inference import InferenceError
 
 from enginewright.graph.shapes import fold_static_shapes
 
-# ONNX Runtime 1.32 computes Transpose -> MatMul by a stored vector as if nothing were transposed: -2 dB in FP32,
-# without a word.
-WRONG_FUSIONS = ("MatmulTransposeFusion",)
-
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 

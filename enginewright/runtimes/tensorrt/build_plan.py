@@ -37,7 +37,7 @@ FLAGS = {Precision.fp32: (), Precision.fp16: ("FP16",), **dict.fromkeys(QUANTIZE
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     """What the builder is given: an ONNX, builder flags, and for implicit INT8 the scales."""
 
     mode: PrecisionMode  # implicit or explicit
@@ -93,8 +93,8 @@ def make_plan(
     precision: Precision,
     wanted: PrecisionMode,
     recipe: Optional[QuantizationRecipe],
-    floats: Collection[str] = (),
-) -> Plan:
+    keep_fp16: Collection[str] = (),
+) -> BuildPlan:
     """Decide on the mode and bring the ONNX and the flags in line with it.
 
     Raises:
@@ -103,11 +103,11 @@ def make_plan(
         ModelError: the ONNX cannot be read or converted.
     """
     model, renamed = printable(fold_static_shapes(read_model(onnx_model)))
-    floats = tuple(renamed.get(name, name) for name in floats)
+    keep_fp16 = tuple(renamed.get(name, name) for name in keep_fp16)
     mode, why = choose_mode(trt, wanted, model if precision in QUANTIZED else None)
     layers = quantizable(model)
     flags = tuple(name for name in FLAGS[precision] if hasattr(trt.BuilderFlag, name))
-    plan = Plan(mode, model, flags, None, tuple(map(node_name, layers)), chosen=why)
+    plan = BuildPlan(mode, model, flags, None, tuple(map(node_name, layers)), chosen=why)
     if precision not in QUANTIZED:
         recipe = None
     elif recipe is None:
@@ -126,16 +126,18 @@ def make_plan(
     parsed = {node.output[0]: node_name(node) for node in model.graph.node if not node.name}
     if mode is PrecisionMode.implicit:
         if recipe is not None and recipe.bias_correction is not None:
-            model = correct_biases(model, recipe.bias_correction.layers, floats)
+            model = correct_biases(model, recipe.bias_correction.layers, keep_fp16)
         scales = None if recipe is None else recipe.scales
-        return replace(plan, model=model, scales=scales, constrained=tuple(parsed.get(name, name) for name in floats))
+        return replace(
+            plan, model=model, scales=scales, constrained=tuple(parsed.get(name, name) for name in keep_fp16)
+        )
     kept = (
         {}
         if recipe is None
-        else {name: why for name, why in placing.left_in_float(model).items() if name not in floats}
+        else {name: why for name, why in placing.left_in_float(model).items() if name not in keep_fp16}
     )
-    floats = [*floats, *kept]
-    (converted, left), warned = _explicit(model, precision, recipe, floats, typed="FP16" not in flags)
+    keep_fp16 = [*keep_fp16, *kept]
+    (converted, left), warned = _explicit(model, precision, recipe, keep_fp16, typed="FP16" not in flags)
     left = {**left, **kept}
     reasons = {parsed.get(name, name): reason for name, reason in left.items()}
     return replace(
@@ -156,7 +158,7 @@ def _explicit(
     model: onnx.ModelProto,
     precision: Precision,
     recipe: Optional[QuantizationRecipe],
-    floats: Collection[str],
+    keep_fp16: Collection[str],
     typed: bool,
 ) -> tuple[Quantized, tuple[str, ...]]:
     """The model with its precision written into it, and what the converter warned of; `typed`: no flag lets the library
@@ -166,7 +168,7 @@ def _explicit(
         warnings.simplefilter("always")
         left: dict[str, str] = {}
         if recipe is not None:
-            quantized, left = quantize(model, recipe, Placement.tensorrt, floats)
+            quantized, left = quantize(model, recipe, Placement.tensorrt, keep_fp16)
             model = placing.placed(quantized, model, recipe.scales.scales)
         if precision is Precision.fp16 or (precision is Precision.int8_mixed and typed):
             model = to_fp16(model)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, cast
 
 import numpy.typing as npt
 
 from enginewright.calibration.cache import CalibrationCache, Header
-from enginewright.calibration.recipe import QuantizationRecipe
-from enginewright.config import QUANTIZED, Build, Calibration, CalibrationAlgorithm, Precision, PrecisionMode, Profile
+from enginewright.config import QUANTIZED, Calibration, CalibrationAlgorithm, PrecisionMode
 from enginewright.errors import (
     CalibrationMismatch,
     ConfigError,
@@ -23,17 +22,18 @@ from enginewright.errors import (
 )
 from enginewright.graph.names import printable
 from enginewright.graph.shapes import fold_static_shapes
-from enginewright.runtimes.base import BuiltEngine
+from enginewright.interface import BATCH, Axes, Interface, ShapeRange
+from enginewright.runtimes.base import BuildJob, BuiltEngine
 from enginewright.runtimes.int8 import INT8, refusal
 from enginewright.runtimes.tensorrt import layers as engine_layers
 from enginewright.runtimes.tensorrt.bindings import Bindings, version_stamp
-from enginewright.runtimes.tensorrt.build_plan import Plan, make_plan, node_name, read_model, supports_implicit
+from enginewright.runtimes.tensorrt.build_plan import BuildPlan, make_plan, node_name, read_model, supports_implicit
 from enginewright.runtimes.tensorrt.calibrator import GONE, PERCENTILE, CacheSource, ImageSource, Source, as_calibrator
 from enginewright.runtimes.tensorrt.constraints import keep_in_half
 from enginewright.runtimes.tensorrt.inputs import native_inputs
-from enginewright.runtimes.tensorrt.log import BuildLog, as_logger
 from enginewright.runtimes.tensorrt.progress import follow
 from enginewright.runtimes.tensorrt.scales import complete
+from enginewright.runtimes.tensorrt.session import Session
 from enginewright.runtimes.tensorrt.timing_cache import TimingCache
 from enginewright.runtimes.tensorrt.verdict import judge, remedy
 from enginewright.runtimes.tensorrt.ways import ways
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     import tensorrt
 
 Array = npt.NDArray[Any]
-Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]  # input -> min, opt, max
 
 MIB = 1 << 20
 PARSER_ERRORS_SHOWN = 10
@@ -56,44 +55,29 @@ class Job:
     """What is built, for whom."""
 
     onnx_model: Path
-    precision: Precision
-    settings: Build
+    asked: BuildJob
     target: TargetFingerprint
-    compute_capabilities: Sequence[
-        str
-    ] = ()  # TensorRT-RTX: the GPUs that the engine is for; others build for the GPU that is here
+    # TensorRT-RTX: the GPUs that the engine is for; others build for the GPU that is here
+    compute_capabilities: Sequence[str] = ()
     timing_cache: Optional[TimingCache] = None
     inspect: bool = True  # deserialize and ask the inspector; without a GPU the VERBOSE log has to do
-    floats: tuple[str, ...] = ()  # ONNX nodes that INT8 leaves in FP16
+
+    @property
+    def what(self) -> str:
+        """`int8 engine of model.onnx`."""
+        return f"{self.asked.precision.name} engine of {self.onnx_model.name}"
+
+    def keeping(self, nodes: Sequence[str]) -> Job:
+        """The same with more nodes in FP16."""
+        return replace(self, asked=replace(self.asked, keep_fp16=(*self.asked.keep_fp16, *nodes)))
+
+    def plan(self, trt: Bindings, mode: PrecisionMode) -> BuildPlan:
+        """What the builder is given in one mode. Raises CalibrationMismatch, ConfigError, ModelError."""
+        asked = self.asked
+        return make_plan(trt, self.onnx_model, asked.precision, mode, asked.recipe, asked.keep_fp16)
 
 
-@dataclass
-class Session:
-    """The library's objects of one build. The logger must outlive the others, TensorRT holds no reference."""
-
-    trt: Bindings
-    log: BuildLog = field(default_factory=BuildLog)
-
-    def __post_init__(self) -> None:
-        """Raises RuntimeUnavailable if the library does not start, as TensorRT does not where there is no GPU."""
-        self.logger = as_logger(self.trt, self.log)
-        if hasattr(self.trt, "init_libnvinfer_plugins"):
-            self.trt.init_libnvinfer_plugins(
-                self.logger, ""
-            )  # operators that the parser maps to NVIDIA's plugins, 8.6's InstanceNormalization for one
-        try:
-            builder = self.trt.Builder(self.logger)
-        except TypeError:  # "pybind11::init(): factory function returned nullptr"
-            builder = None
-        if builder is None:
-            raise RuntimeUnavailable(
-                f"TensorRT {self.trt.__version__} does not start ({self.log.reason()}); check the GPU and its driver"
-                " with nvidia-smi"
-            )
-        self.builder = builder
-
-
-def build_engine(trt: Bindings, job: Job, recipe: Optional[QuantizationRecipe]) -> BuiltEngine:
+def build_engine(trt: Bindings, job: Job) -> BuiltEngine:
     """Parse, configure, build, and read what the engine really does.
 
     Where `build.precision_mode` is auto and an INT8 build fails, or gives no layer in INT8, the other ways are tried
@@ -101,21 +85,20 @@ def build_engine(trt: Bindings, job: Job, recipe: Optional[QuantizationRecipe]) 
 
     Raises:
         CalibrationMismatch: INT8 without scales that fit.
-        ConfigError: a setting names what this library does not know.
+        ConfigError: a setting names what this library does not know, or an axis has no range.
         ModelError: the library cannot parse or build the model, with node, operator and its message; or INT8 was asked
             for and no layer runs in it.
         RuntimeUnavailable: the library does not start, or its device or memory failed.
     """
-    wanted = job.settings.precision_mode
-    plan = make_plan(trt, job.onnx_model, job.precision, wanted, recipe, job.floats)
-    if wanted is not PrecisionMode.auto or job.precision not in QUANTIZED:
-        return _build(trt, job, plan, recipe)
+    wanted = job.asked.settings.precision_mode
+    plan = job.plan(trt, wanted)
+    if wanted is not PrecisionMode.auto or job.asked.precision not in QUANTIZED:
+        return _build(trt, job, plan)
     failures: list[str] = []
-    for way in ways(read_model(job.onnx_model), plan.mode, supports_implicit(trt), job.floats):
-        if failures:
-            plan = make_plan(trt, job.onnx_model, job.precision, way.mode, recipe, (*job.floats, *way.kept))
+    for way in ways(read_model(job.onnx_model), plan.mode, supports_implicit(trt), job.asked.keep_fp16):
+        tried = job.keeping(way.kept)
         try:
-            built = _build(trt, replace(job, floats=(*job.floats, *way.kept)), plan, recipe)
+            built = _build(trt, tried, tried.plan(trt, way.mode) if failures else plan)
         except ModelError as failed:
             if not (failures or isinstance(failed, BuildFailed)):
                 raise  # nothing that another way could mend
@@ -134,8 +117,8 @@ class BuildFailed(ModelError):
     """The library parsed the model and made no engine of it, or one without INT8."""
 
 
-def _build(trt: Bindings, job: Job, plan: Plan, recipe: Optional[QuantizationRecipe]) -> BuiltEngine:
-    inputs = native_inputs(plan, job.precision, job.settings.input_type, recipe)
+def _build(trt: Bindings, job: Job, plan: BuildPlan) -> BuiltEngine:
+    inputs, plan = native_inputs(plan, job.asked.precision, job.asked.settings.input_type, job.asked.recipe)
     session = Session(trt)
     network = parse(session, plan.model, job.onnx_model)
     inputs.apply(trt, network)
@@ -144,7 +127,7 @@ def _build(trt: Bindings, job: Job, plan: Plan, recipe: Optional[QuantizationRec
     for name in plan.flags:
         config.set_flag(getattr(trt.BuilderFlag, name))
     warned = list(plan.warnings) + (keep_in_half(trt, network, config, plan.constrained) if plan.constrained else [])
-    shapes = _profile_shapes(network, job.settings.profile)
+    shapes = _profile_shapes(plan.model, job.asked.axes)
     add_profile(session, config, shapes)
     source, calibrator = _wire_scales(trt, network, config, plan)
     timings = job.timing_cache.attach(config) if job.timing_cache else []
@@ -155,12 +138,12 @@ def _build(trt: Bindings, job: Job, plan: Plan, recipe: Optional[QuantizationRec
     if serialized is None:
         if fault := session.log.device_fault():
             raise RuntimeUnavailable(
-                f"the device failed TensorRT {trt.__version__} while it built the {job.precision.name} engine of"
+                f"the device failed TensorRT {trt.__version__} while it built the {job.asked.precision.name} engine of"
                 f" {job.onnx_model}: {fault}; free its memory (nvidia-smi), or lower build.workspace_mib, and run `dvc"
                 " repro` again"
             )
         raise BuildFailed(
-            f"TensorRT {trt.__version__} could not build the {job.precision.name} engine of {job.onnx_model}:"
+            f"TensorRT {trt.__version__} could not build the {job.asked.precision.name} engine of {job.onnx_model}:"
             f" {session.log.reason()}"
         )
     if job.timing_cache:
@@ -170,9 +153,9 @@ def _build(trt: Bindings, job: Job, plan: Plan, recipe: Optional[QuantizationRec
     built = BuiltEngine(
         serialized, engine_layers.by_precision(found), len(plan.quantizable), settings=settings, files=files
     )
-    if job.precision not in QUANTIZED:
+    if job.asked.precision not in QUANTIZED:
         return replace(built, warnings=[*warned, *timings, *session.log.warnings()])
-    verdict = judge(plan, found, job.floats)
+    verdict = judge(plan, found, job.asked.keep_fp16)
     if verdict.share.none:
         why = "; ".join([f"precision_mode {plan.mode.name}", *session.log.warnings()[:SHOWN]])
         raise BuildFailed(
@@ -194,13 +177,13 @@ def _serialize(
     """The engine; None where the library gave none, and the log has the reason. An assertion of the library may come as
     an exception too.
     """
-    with follow(session.trt, config, session.log, f"{job.precision.name} engine of {job.onnx_model.name}"):
+    with follow(session.trt, config, session.log, job.what):
         try:
-            plan = cast("Optional[tensorrt.IHostMemory]", session.builder.build_serialized_network(network, config))
+            built = cast("Optional[tensorrt.IHostMemory]", session.builder.build_serialized_network(network, config))
         except RuntimeError as fault:  # what the bindings make of a C++ exception
             session.log.add("ERROR", str(fault))
             return None
-    return None if plan is None else bytes(memoryview(plan))
+    return None if built is None else bytes(memoryview(built))
 
 
 def calibrate(
@@ -233,7 +216,7 @@ def calibrate(
             raise CalibrationMismatch(
                 f"the calibration images feed {', '.join(source.first)} and {onnx_model} wants {', '.join(wanted)}"
             )
-        shapes = {name: (array.shape,) * 3 for name, array in source.first.items()}
+        shapes = {name: ShapeRange(*(array.shape,) * 3) for name, array in source.first.items()}
         add_profile(session, config, shapes, calibrates=True)
         calibrator = as_calibrator(trt, Header.of(settings.algorithm), source)
         config.int8_calibrator = calibrator
@@ -280,7 +263,7 @@ def _parser_error(error: Any, model: onnx.ModelProto) -> str:
 
 def configure(trt: Bindings, config: tensorrt.IBuilderConfig, job: Job) -> dict[str, Any]:
     """Apply the settings that do not depend on the precision; returns what goes into the manifest."""
-    settings = job.settings
+    settings = job.asked.settings
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mib * MIB)
     config.builder_optimization_level = settings.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the inspector knows names alone
@@ -330,31 +313,25 @@ def _set_capabilities(trt: Bindings, config: tensorrt.IBuilderConfig, capabiliti
             )
 
 
-def _profile_shapes(network: tensorrt.INetworkDefinition, profile: Profile) -> Shapes:
-    """Min, opt and max shape of every input: the batch axis takes the profile, the others are fixed. Raises
-    ModelError.
+def _profile_shapes(model: onnx.ModelProto, axes: Axes) -> dict[str, ShapeRange]:
+    """Min, opt and max shape of every input. Raises ConfigError, and ModelError for a batch that is fixed to another
+    size than the range.
     """
-    shapes: Shapes = {}
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        axes = tuple(tensor.shape[axis] for axis in range(len(tensor.shape)))
-        dynamic = [axis for axis, size in enumerate(axes) if size < 0]
-        if any(axis != 0 for axis in dynamic):
+    interface = Interface.from_onnx(model).with_batch()
+    batch = axes[BATCH]
+    for spec in interface.inputs:
+        size = spec.shape[0] if spec.shape else BATCH
+        if isinstance(size, int) and not batch.min == batch.max == size:
             raise ModelError(
-                f"the input '{tensor.name}' {list(axes)} is dynamic in another axis than the batch; export it with"
-                " fixed axes"
+                f"the input '{spec.name}' has the fixed batch {size}; export it with a dynamic batch, or set"
+                f" build.profile to {size} throughout"
             )
-        if dynamic:
-            shapes[tensor.name] = ((profile.min, *axes[1:]), (profile.opt, *axes[1:]), (profile.max, *axes[1:]))
-        elif axes and not profile.min == profile.max == axes[0]:
-            remedy = f"export it with a dynamic batch, or set build.profile to {axes[0]} throughout"
-            raise ModelError(f"the input '{tensor.name}' has the fixed batch {axes[0]}; {remedy}")
-        else:
-            shapes[tensor.name] = (axes, axes, axes)
-    return shapes
+    return interface.shapes(axes)
 
 
-def add_profile(session: Session, config: tensorrt.IBuilderConfig, shapes: Shapes, calibrates: bool = False) -> None:
+def add_profile(
+    session: Session, config: tensorrt.IBuilderConfig, shapes: Mapping[str, ShapeRange], calibrates: bool = False
+) -> None:
     """Add one optimization profile, with `calibrates` as the calibration profile too. Raises ModelError."""
     profile = session.builder.create_optimization_profile()
     for name, (smallest, usual, largest) in shapes.items():
@@ -366,7 +343,7 @@ def add_profile(session: Session, config: tensorrt.IBuilderConfig, shapes: Shape
 
 
 def _wire_scales(
-    trt: Bindings, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig, plan: Plan
+    trt: Bindings, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig, plan: BuildPlan
 ) -> tuple[Optional[Source], object]:
     """Give implicit INT8 its scales; the second value must stay alive as long as the build."""
     if plan.scales is None:
@@ -377,9 +354,9 @@ def _wire_scales(
     return source, calibrator
 
 
-def _layers(session: Session, plan: bytes, job: Job) -> tuple[list[engine_layers.Layer], dict[str, bytes]]:
+def _layers(session: Session, engine_bytes: bytes, job: Job) -> tuple[list[engine_layers.Layer], dict[str, bytes]]:
     """The engine's layers from the inspector, else from the log, and the file to keep."""
-    text = _inspect(session, plan) if job.inspect else ""
+    text = _inspect(session, engine_bytes) if job.inspect else ""
     if text:
         kept = engine_layers.completed(text, session.log.layer_text)
         found = engine_layers.from_inspector(json.dumps(kept))
@@ -389,26 +366,25 @@ def _layers(session: Session, plan: bytes, job: Job) -> tuple[list[engine_layers
     return found, {"layers.json": (json.dumps(kept, indent=1) + "\n").encode()}
 
 
-def _inspect(session: Session, plan: bytes) -> str:
+def _inspect(session: Session, engine_bytes: bytes) -> str:
     """The inspector's JSON. Raises EnginewrightError if the engine that was just built does not load."""
     runtime = session.trt.Runtime(session.logger)
-    engine = cast("Optional[tensorrt.ICudaEngine]", runtime.deserialize_cuda_engine(plan))
+    engine = cast("Optional[tensorrt.ICudaEngine]", runtime.deserialize_cuda_engine(engine_bytes))
     if engine is None:
         raise EnginewrightError(f"TensorRT cannot load the engine that it has just built: {session.log.reason()}")
     return engine.create_engine_inspector().get_engine_information(session.trt.LayerInformationFormat.JSON)
 
 
-def _describe(trt: Bindings, job: Job, plan: Plan, shapes: Shapes) -> dict[str, Any]:
-    profile = job.settings.profile
+def _describe(trt: Bindings, job: Job, plan: BuildPlan, shapes: Mapping[str, ShapeRange]) -> dict[str, Any]:
     return {
         "runtime": job.target.runtime,
         "tensorrt": trt.__version__,
         "compute_capability": job.target.compute_capability,
-        "precision": job.precision.name,
+        "precision": job.asked.precision.name,
         "precision_mode": plan.mode.name,
         **({"precision_mode_because": plan.chosen} if plan.chosen else {}),
-        **({"float_nodes": list(job.floats)} if job.floats else {}),
+        **({"float_nodes": list(job.asked.keep_fp16)} if job.asked.keep_fp16 else {}),
         "flags": sorted(plan.flags),
-        "profile": {"min": profile.min, "opt": profile.opt, "max": profile.max},
+        "axes": {name: axis.to_dict() for name, axis in job.asked.axes.items()},
         "shapes": {name: dict(zip(("min", "opt", "max"), map(list, triple))) for name, triple in shapes.items()},
     }

@@ -14,8 +14,9 @@ from types import ModuleType
 from typing import Any, Optional, Union
 
 from enginewright.errors import RuntimeUnavailable
+from enginewright.interface import Shape
 from enginewright.runtimes.tensorrt import cuda_graph, memory
-from enginewright.runtimes.tensorrt.tensors import Binding, Shape, read_inputs, read_outputs
+from enginewright.runtimes.tensorrt.tensors import read_inputs, read_outputs
 
 MAX_GRAPHS = 32  # of one worker; the one unused for longest goes first, so that ever new shapes cannot fill the memory
 
@@ -214,8 +215,3 @@ def _accept(accepted: bool, name: str) -> None:
         raise RuntimeUnavailable(
             f"TensorRT refuses the shape or address of the tensor '{name}'; its log has the reason"
         )
-
-
-def largest_batch(inputs: list[Binding]) -> int:
-    """The largest N that every input's profile allows."""
-    return min(binding.maximum[0] for binding in inputs)

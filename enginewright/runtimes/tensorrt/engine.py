@@ -17,36 +17,33 @@ from typing import Any, Optional, cast
 import numpy as np
 import numpy.typing as npt
 
-from enginewright.config import QUANTIZED
 from enginewright.errors import EngineInputError, StaleArtifact
 from enginewright.feeds import Array, engine_closed, joined, refuse_nan, require_mapping
-from enginewright.runtimes.base import LayerTime, TensorSpec, check_shapes, in_batches, in_order
-from enginewright.runtimes.checked import require_engine
+from enginewright.interface import Axes, AxisRange, Interface
+from enginewright.runtimes.base import LayerTime, LoadOptions
+from enginewright.runtimes.batches import check_shapes, in_batches, in_order
+from enginewright.runtimes.checked import is_quantized, require_engine
 from enginewright.runtimes.tensorrt import cuda_graph, memory
 from enginewright.runtimes.tensorrt.bindings import Bindings
-from enginewright.runtimes.tensorrt.contexts import Program, Worker, largest_batch
+from enginewright.runtimes.tensorrt.contexts import Program, Worker
 from enginewright.runtimes.tensorrt.interop import DeviceArray, Feed, to_feed
 from enginewright.runtimes.tensorrt.pool import Piece, Pool
 from enginewright.runtimes.tensorrt.profile import LAYERS_FILE, profile_layers
-from enginewright.runtimes.tensorrt.tensors import check_profile
+from enginewright.runtimes.tensorrt.tensors import axes_of
 from enginewright.target import TargetFingerprint
 
 _loggers: dict[str, Any] = {}
 
 
-@dataclass(frozen=True)
-class LoadOptions:
-    """How an engine is held in memory; each setting trades memory for overlap."""
+USUAL_DEPTH = 3  # batches under way, where nothing else was asked for
 
-    depth: int = 3  # batches under way, each with its own buffers; all open `infer_many` share them
-    # workers that compute at the same time, each with its own stream and scratch memory; at most `depth`
-    contexts: int = 1
-    graphs: bool = True
-    device: int = 0  # CUDA ordinal
-    input_scales: Mapping[str, float] = field(
-        default_factory=dict
-    )  # of int8 inputs; `load_engine` takes them from the sidecar
-    quantized: bool = False  # computes in INT8, which would hide NaN; `load_engine` takes it from the sidecar
+
+@dataclass(frozen=True)
+class Made:
+    """What the sidecar says of an engine, and the engine itself does not."""
+
+    input_scales: Mapping[str, float] = field(default_factory=dict)  # of int8 inputs
+    quantized: bool = False  # computes in INT8, which would hide NaN
 
 
 def load_engine(
@@ -72,10 +69,9 @@ def load_engine(
         RuntimeUnavailable: no GPU, or too little memory.
     """
     made = require_engine(engine_path, here)
-    module = cast(ModuleType, trt)
-    quantized = made.settings.get("precision") in {precision.name for precision in QUANTIZED}
-    held = replace(options or LoadOptions(), input_scales=made.settings.get("input_scales", {}), quantized=quantized)
-    return TensorRTEngine(module, engine_path, held, logger or _default_logger(module))
+    module, scales = cast(ModuleType, trt), made.settings.get("input_scales", {})
+    known = Made(scales, is_quantized(made))
+    return TensorRTEngine(module, engine_path, options or LoadOptions(), logger or _default_logger(module), known)
 
 
 def _default_logger(trt: ModuleType) -> Any:
@@ -93,13 +89,15 @@ class TensorRTEngine:
     and anything else between two of their outputs.
     """
 
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    max_batch: int
+    interface: Interface
+    axes: Axes
 
-    def __init__(self, trt: ModuleType, path: Path, options: LoadOptions, logger: Any) -> None:
+    def __init__(
+        self, trt: ModuleType, path: Path, options: LoadOptions, logger: Any, made: Optional[Made] = None
+    ) -> None:
         """Deserialize without a check of the sidecar: use `load_engine`."""
         self._trt, self._path, self._options, self._thread = trt, path, options, threading.get_ident()
+        self._made, self._depth = made or Made(), options.depth_or(USUAL_DEPTH)
         self._closing = contextlib.ExitStack()
         with self._closing:
             memory.push_primary_context(options.device)
@@ -109,12 +107,8 @@ class TensorRTEngine:
             self._engine = self._deserialize(logger)
             self._closing.callback(self._forget)
             self._make_slots(options)
-            self.inputs = tuple(
-                replace(binding.spec, scale=options.input_scales.get(binding.name))
-                for binding in self._workers[0].inputs
-            )
-            self.outputs = tuple(binding.spec for binding in self._workers[0].outputs)
-            self.max_batch = min(largest_batch(worker.inputs) for worker in self._workers)
+            self.interface, self.axes = self._read_interface()
+            self._limit = self.interface.rows(self.axes)
             self._closing = self._closing.pop_all()  # all went well: keep everything until `close`
 
     def infer(self, feeds: Mapping[str, Any]) -> dict[str, Array]:
@@ -122,7 +116,7 @@ class TensorRTEngine:
 
         Args:
             feeds: input name -> [N, ...]: a NumPy array, or a CUDA array (`__cuda_array_interface__`, DLPack), which is
-                read in place. A batch beyond `max_batch` runs in several goes, overlapped.
+                read in place. A batch beyond the range of the batch runs in several goes, overlapped.
 
         Raises:
             EngineInputError: a wrong name, dtype or shape, NaN in a host array for an INT8 engine, or a call from
@@ -130,7 +124,7 @@ class TensorRTEngine:
                 cost more than copying them.
         """
         checked, batch = self._check(feeds)
-        if batch <= self.max_batch:
+        if batch <= self._limit:
             with self._pool.borrowed() as slot:
                 return slot.run(checked, batch)
         return self._collect(self._submit(checked, batch, on_device=False))
@@ -149,10 +143,9 @@ class TensorRTEngine:
                 takes the memory of a further batch.
 
         Raises:
-            EngineInputError: as `infer`; with `on_device` also a batch beyond `max_batch`; the engine was closed
-                meanwhile.
+            EngineInputError: as `infer`; with `on_device` also a batch beyond the largest; the engine was closed.
         """
-        depth, under_way = max(1, self._options.depth), deque[list[Piece]]()
+        depth, under_way = self._depth, deque[list[Piece]]()
 
         def start(feeds: Mapping[str, Any]) -> list[Piece]:
             under_way.append(self._submit(*(self._fits if on_device else self._check)(feeds), on_device))
@@ -235,12 +228,12 @@ class TensorRTEngine:
     def state(self) -> dict[str, Any]:
         """What a report says of a loaded engine: batches under way, contexts, graphs held, and why there are none."""
         return {
-            "depth": max(1, self._options.depth),
+            "depth": self._depth,
             "slots": len(self._pool),
             "contexts": len(self._workers),
             "graphs": sum(worker.graphs for worker in self._workers),
             "why_no_graph": self._workers[0].why_no_graph,
-            "max_batch": self.max_batch,
+            "max_batch": self._limit,
         }
 
     def close(self) -> None:
@@ -267,10 +260,17 @@ class TensorRTEngine:
             )
         return engine
 
+    def _read_interface(self) -> tuple[Interface, dict[str, AxisRange]]:
+        """What every worker's optimization profile allows."""
+        first, scales = self._workers[0], self._made.input_scales
+        inputs = tuple(replace(binding.spec, scale=scales.get(binding.name)) for binding in first.inputs)
+        interface = Interface(inputs, tuple(binding.spec for binding in first.outputs))
+        return interface, axes_of([binding for worker in self._workers for binding in worker.inputs])
+
     def _make_slots(self, options: LoadOptions) -> None:
         cuda, profiles = memory.driver(), self._engine.num_optimization_profiles
         self._workers: list[Worker] = []
-        for index in range(max(1, min(options.contexts, options.depth))):
+        for index in range(max(1, min(options.contexts, self._depth))):
             worker = Worker(self._trt, self._engine, min(index, profiles - 1), options.graphs)
             self._closing.callback(worker.close)
             self._workers.append(worker)
@@ -278,7 +278,7 @@ class TensorRTEngine:
         self._closing.callback(self._pool.close)
         self._buffers = self._closing.enter_context(contextlib.ExitStack())  # that callers ask for
         self._closing.callback(cuda.Context.synchronize)  # the first to run: nothing is freed under a running kernel
-        self._pool.fill(max(1, options.depth))
+        self._pool.fill(self._depth)
 
     def _forget(self) -> None:
         """Streams and events go with their last reference, while the context is still current."""
@@ -301,12 +301,11 @@ class TensorRTEngine:
         require_mapping(feeds)
         stream, device = self._pool.intake, self._options.device
         arrays: dict[str, Any] = {name: to_feed(name, value, stream, device) for name, value in feeds.items()}
-        batch = check_shapes(self.inputs, arrays)
-        check_profile(self._workers[0].inputs, {name: array.shape for name, array in arrays.items()})
+        batch = check_shapes(self.interface, self.axes, arrays)
         for array in arrays.values():
             if isinstance(array, DeviceArray):
                 self._order_after(array)
-        if self._options.quantized:
+        if self._made.quantized:
             refuse_nan(
                 {
                     name: array
@@ -318,9 +317,9 @@ class TensorRTEngine:
 
     def _fits(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Feed], int]:
         checked, batch = self._check(feeds)
-        if batch > self.max_batch:
+        if batch > self._limit:
             raise EngineInputError(
-                f"the batch is {batch}, and the engine's profile ends at {self.max_batch}; feed at most that many, or"
+                f"the batch is {batch}, and the engine's profile ends at {self._limit}; feed at most that many, or"
                 " use infer"
             )
         return checked, batch
@@ -335,28 +334,11 @@ class TensorRTEngine:
         elif driver is not None:
             memory.driver().Context.synchronize()
 
-    def _split(self, feeds: dict[str, Feed], batch: int) -> Iterator[tuple[dict[str, Feed], int]]:
-        if batch <= self.max_batch:
-            yield feeds, batch
-        elif not any(isinstance(feed, DeviceArray) for feed in feeds.values()):
-            for piece in in_batches(feeds, batch, self.max_batch):  # type: ignore[arg-type]  # all are host arrays
-                yield dict(piece), next(iter(piece.values())).shape[0]
-        else:
-            for start in range(0, batch, self.max_batch):
-                stop = min(start + self.max_batch, batch)
-                yield (
-                    {
-                        name: feed.rows(start, stop) if isinstance(feed, DeviceArray) else feed[start:stop]
-                        for name, feed in feeds.items()
-                    },
-                    stop - start,
-                )
-
     def _submit(self, feeds: dict[str, Feed], batch: int, on_device: bool) -> list[Piece]:
         """Start all pieces of a batch; when this returns, what the caller has in pageable memory has been read."""
         pieces: list[Piece] = []
         try:
-            for piece, rows in self._split(feeds, batch):
+            for piece, rows in in_batches(self.interface, feeds, batch, self._limit):
                 pieces.append(self._pool.submit(piece, rows, on_device))
         except BaseException:
             for started in pieces:

@@ -9,7 +9,7 @@ precision has it in the ONNX.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -19,7 +19,7 @@ from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import InputType, Precision, PrecisionMode
 from enginewright.graph.names import Names
 from enginewright.runtimes.tensorrt.bindings import Bindings
-from enginewright.runtimes.tensorrt.build_plan import Plan
+from enginewright.runtimes.tensorrt.build_plan import BuildPlan
 
 if TYPE_CHECKING:
     import tensorrt
@@ -55,25 +55,29 @@ class Inputs:
         return {"input_scales": dict(self.scales)} if self.scales else {}
 
 
-def native_inputs(plan: Plan, precision: Precision, wanted: InputType, recipe: Optional[QuantizationRecipe]) -> Inputs:
-    """Decide on the inputs' type; with explicit precision, edit `plan.model` accordingly.
+def native_inputs(
+    plan: BuildPlan, precision: Precision, wanted: InputType, recipe: Optional[QuantizationRecipe]
+) -> tuple[Inputs, BuildPlan]:
+    """Return the inputs' types and the plan for them: with explicit precision, one whose model has these types.
 
     `make_plan` has seen to it that calib.cache has a scale for every input of an INT8 engine.
     """
     if wanted is InputType.float32 or precision not in NATIVE:
-        return Inputs()
+        return Inputs(), plan
     weights = {tensor.name for tensor in plan.model.graph.initializer}
-    floats = [
+    real = [
         value.name
         for value in plan.model.graph.input
         if value.name not in weights and value.type.tensor_type.elem_type == TensorProto.FLOAT
     ]
-    scales = {name: recipe.scales.scales[name] for name in floats} if precision is not Precision.fp16 and recipe else {}
-    implicit = plan.mode is PrecisionMode.implicit
-    if not implicit:
-        for name in floats:
-            _retype(plan.model, name, scales.get(name))
-    return Inputs(tuple(floats), NATIVE[precision], scales, implicit)
+    scales = {name: recipe.scales.scales[name] for name in real} if precision is not Precision.fp16 and recipe else {}
+    if plan.mode is PrecisionMode.implicit:
+        return Inputs(tuple(real), NATIVE[precision], scales, in_network=True), plan
+    model = ModelProto()
+    model.CopyFrom(plan.model)
+    for name in real:
+        _retype(model, name, scales.get(name))
+    return Inputs(tuple(real), NATIVE[precision], scales), replace(plan, model=model)
 
 
 def _retype(model: ModelProto, name: str, scale: Optional[float]) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def complete(
-    bindings: Bindings, network: tensorrt.INetworkDefinition, cache: CalibrationCache, floats: Collection[str] = ()
+    bindings: Bindings, network: tensorrt.INetworkDefinition, cache: CalibrationCache, keep_fp16: Collection[str] = ()
 ) -> CalibrationCache:
     """Add the scales that matrix products need and that follow from their constants.
 
@@ -29,7 +29,7 @@ def complete(
         bindings: a library with calibrators.
         network: as the parser made it.
         cache: scales of the ONNX model's tensors, which stay as they are.
-        floats: nodes that shall not run in INT8; theirs are left without.
+        keep_fp16: nodes that shall not run in INT8; theirs are left without.
 
     Returns:
         The cache with a scale for the weights and bias of every matrix product, reshaped or not (the largest magnitude
@@ -44,7 +44,7 @@ def complete(
     products = {
         layer.get_output(0).name
         for layer in layers
-        if layer.type == trt.LayerType.MATRIX_MULTIPLY and layer.name not in floats
+        if layer.type == trt.LayerType.MATRIX_MULTIPLY and layer.name not in keep_fp16
     }
     for product in sorted(products):
         for tensor in _read(makers[product]):

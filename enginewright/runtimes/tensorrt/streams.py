@@ -12,10 +12,11 @@ from typing import Any, Optional
 import numpy as np
 import numpy.typing as npt
 
+from enginewright.interface import Shape
 from enginewright.runtimes.tensorrt import memory
 from enginewright.runtimes.tensorrt.contexts import Program, Worker
 from enginewright.runtimes.tensorrt.interop import DeviceArray, Feed
-from enginewright.runtimes.tensorrt.tensors import Binding, Shape
+from enginewright.runtimes.tensorrt.tensors import Binding
 
 EVENTS = 256  # pairs of timing events that one pass of `Slot.device_seconds` takes
 ALIGNMENT = 256  # bytes; what TensorRT asks of the address of a tensor (NvInferRuntime.h, `setTensorAddress`)

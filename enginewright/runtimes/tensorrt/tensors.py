@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from enginewright.errors import EngineInputError, RuntimeUnavailable
-from enginewright.runtimes.base import TensorSpec
+from enginewright.errors import RuntimeUnavailable
+from enginewright.interface import BATCH, AxisRange, Shape, TensorSpec
 
-Shape = tuple[int, ...]
 NUMPY_TYPES = {
     "FLOAT": "float32",
     "HALF": "float16",
@@ -32,6 +31,7 @@ class Binding:
     spec: TensorSpec
     minimum: Shape
     maximum: Shape
+    usual: Shape = ()  # of an input: what the engine is tuned for
 
     @property
     def name(self) -> str:
@@ -55,12 +55,12 @@ def read_inputs(trt: ModuleType, engine: Any, profile: int) -> list[Binding]:
                 " fixed"
             )
         spec = _spec(trt, engine, name)
-        minimum, _, maximum = (tuple(shape) for shape in engine.get_tensor_profile_shape(name, profile))
+        minimum, usual, maximum = (tuple(shape) for shape in engine.get_tensor_profile_shape(name, profile))
         if not maximum:
             raise RuntimeUnavailable(
                 f"the input '{name}' is a single number and has no batch axis; export the model with this number fixed"
             )
-        bindings.append(Binding(spec, minimum, maximum))
+        bindings.append(Binding(spec, minimum, maximum, usual))
     return bindings
 
 
@@ -81,19 +81,18 @@ def read_outputs(trt: ModuleType, engine: Any, context: Any, inputs: list[Bindin
     return [Binding(_spec(trt, engine, name), shapes[0][name], shapes[1][name]) for name in names]
 
 
-def check_profile(bindings: list[Binding], shapes: dict[str, Shape]) -> None:
-    """Check every axis but the batch against the profile.
-
-    Raises:
-        EngineInputError: naming the input and the range.
+def axes_of(inputs: list[Binding]) -> dict[str, AxisRange]:
+    """The range of each dynamic axis. A serialized engine keeps no names: the first axis is the batch, others are named
+    after their tensor.
     """
-    for binding in bindings:
-        for axis, (low, have, high) in enumerate(zip(binding.minimum, shapes[binding.name], binding.maximum)):
-            if axis and not low <= have <= high:
-                raise EngineInputError(
-                    f"axis {axis} of the input '{binding.name}' is {have}, and the engine's profile allows {low} to"
-                    f" {high}; resize, or build anew"
-                )
+    found: dict[str, AxisRange] = {}
+    for binding in inputs:
+        for axis, *sizes in zip(binding.spec.shape, binding.minimum, binding.usual, binding.maximum):
+            if isinstance(axis, int):
+                continue
+            known = found.setdefault(axis, AxisRange(*sizes))
+            found[axis] = AxisRange(min(known.min, sizes[0]), min(known.opt, sizes[1]), min(known.max, sizes[2]))
+    return found
 
 
 def _names(engine: Any, mode: Any) -> list[str]:
@@ -112,5 +111,6 @@ def _spec(trt: ModuleType, engine: Any, name: str) -> TensorSpec:
             f"the tensor '{name}' has the vectorized format {engine.get_tensor_format_desc(name)}; build with linear"
             " I/O formats"
         )
-    shape = tuple(None if axis < 0 else int(axis) for axis in engine.get_tensor_shape(name))
+    sizes = enumerate(engine.get_tensor_shape(name))
+    shape = tuple(int(size) if size >= 0 else f"{name}_axis{place}" if place else BATCH for place, size in sizes)
     return TensorSpec(name, np.dtype(NUMPY_TYPES[kind]), shape)

@@ -13,7 +13,7 @@ from enginewright.config import PrecisionMode
 from enginewright.graph.reasons import explained
 from enginewright.runtimes.int8 import FLOAT, INT8, UNKNOWN, Int8Share, findings, int8_share
 from enginewright.runtimes.tensorrt import layers as engine_layers
-from enginewright.runtimes.tensorrt.build_plan import Plan
+from enginewright.runtimes.tensorrt.build_plan import BuildPlan
 
 SILENT = "the description of the engine, which TensorRT did not give"
 
@@ -28,25 +28,27 @@ class Verdict:
     findings: Sequence[str]
 
 
-def judge(plan: Plan, found: Sequence[engine_layers.Layer], floats: Collection[str]) -> Verdict:
+def judge(plan: BuildPlan, found: Sequence[engine_layers.Layer], keep_fp16: Collection[str]) -> Verdict:
     """Count, and say what is not as it was asked for.
 
-    `floats` are nodes by name, or by their first output where they have none.
+    `keep_fp16` are nodes by name, or by their first output where they have none.
     """
-    floats = [name if name in plan.quantizable else f"node_of_{name}" for name in floats]
+    keep_fp16 = [name if name in plan.quantizable else f"node_of_{name}" for name in keep_fp16]
     precisions = engine_layers.precisions(plan.quantizable, found)
     ran = {name: _ran(name, plan, precisions, found) for name in plan.quantizable}
-    share = int8_share(ran, plan.multiplications, floats)
+    share = int8_share(ran, plan.multiplications, keep_fp16)
     fused = [layer.name for layer in found if engine_layers.is_opaque(layer)] if found else [SILENT]
-    said = [f"{name} runs in INT8, and was to stay in FP16" for name in floats if ran.get(name) == INT8]
+    said = [f"{name} runs in INT8, and was to stay in FP16" for name in keep_fp16 if ran.get(name) == INT8]
     for name in plan.quantizable:
-        if name not in floats and ran[name] == FLOAT:
+        if name not in keep_fp16 and ran[name] == FLOAT:
             nowhere = "" if name in precisions or not found else " (no layer of the engine bears its name)"
             said.append(explained(f"{name} runs in float, not in INT8{nowhere}", name, plan.left_in_float))
     return Verdict(share, ran, said, findings(share, remedy(plan), fused))
 
 
-def _ran(name: str, plan: Plan, precisions: Mapping[str, Optional[str]], found: Sequence[engine_layers.Layer]) -> str:
+def _ran(
+    name: str, plan: BuildPlan, precisions: Mapping[str, Optional[str]], found: Sequence[engine_layers.Layer]
+) -> str:
     if not found:
         return UNKNOWN
     if name not in precisions:
@@ -59,7 +61,7 @@ def _ran(name: str, plan: Plan, precisions: Mapping[str, Optional[str]], found: 
     return UNKNOWN if plan.mode is PrecisionMode.explicit and name in plan.quantized_inputs else FLOAT
 
 
-def remedy(plan: Plan) -> str:
+def remedy(plan: BuildPlan) -> str:
     """What to try where INT8 does not come about."""
     if plan.mode is PrecisionMode.implicit:
         return "set build.precision_mode=explicit, which places INT8 by Q/DQ nodes, or use the FP16 engine"

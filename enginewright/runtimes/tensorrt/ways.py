@@ -24,7 +24,7 @@ class Way:
         return f"{self.mode.name} way" + (" with ConvTranspose in FP16" if self.kept else "")
 
 
-def ways(model: ModelProto, first: PrecisionMode, has_implicit: bool, floats: Collection[str]) -> list[Way]:
+def ways(model: ModelProto, first: PrecisionMode, has_implicit: bool, keep_fp16: Collection[str]) -> list[Way]:
     """What to try, the recommended mode first.
 
     TensorRT 8.6.0 on an H200 ends a U-Net's INT8 build in an assertion in both modes. It builds either way with
@@ -34,13 +34,13 @@ def ways(model: ModelProto, first: PrecisionMode, has_implicit: bool, floats: Co
         model: FP32.
         first: the mode that the graph speaks for.
         has_implicit: whether the library has that mode at all.
-        floats: nodes that stay in FP16 anyway.
+        keep_fp16: nodes that stay in FP16 anyway.
     """
     tried = [Way(first)]
     if first is PrecisionMode.implicit:
         tried.append(Way(PrecisionMode.explicit))
     found = features(model)
-    kept = tuple(name for name in found.transposed if name not in floats)
+    kept = tuple(name for name in found.transposed if name not in keep_fp16)
     if not kept:
         return tried
     modes = [PrecisionMode.explicit]

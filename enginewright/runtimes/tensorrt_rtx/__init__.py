@@ -9,24 +9,21 @@ H100 or Thor).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Optional, cast
-
-import numpy.typing as npt
+from typing import TYPE_CHECKING, ClassVar, Optional
 
 from enginewright import manifest
-from enginewright.calibration.cache import CalibrationCache
-from enginewright.calibration.recipe import QuantizationRecipe
-from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import RuntimeUnavailable, StaleArtifact
-from enginewright.runtimes.base import BuiltEngine, Engine, Runtime, Task
+from enginewright.runtimes.base import BuildJob, BuiltEngine, Capability, LoadOptions, Runtime
 from enginewright.runtimes.tensorrt.bindings import Bindings, import_bindings
 from enginewright.runtimes.tensorrt.device import read_gpu
 from enginewright.target import TargetFingerprint
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    from enginewright.config import Build
+    from enginewright.runtimes.tensorrt.engine import TensorRTEngine
+
 NO_CALIBRATOR = "TensorRT-RTX has no calibrator; set calibration.runtime=onnxruntime"
 
 
@@ -35,88 +32,63 @@ def import_rtx() -> Bindings:
     return import_bindings("tensorrt_rtx", "`make rtx` installs it", "run `make rtx` again")
 
 
-class TensorRtRtx:
+class TensorRtRtx(Runtime):
     """See `enginewright.runtimes.base.Runtime`."""
 
     name = "tensorrt_rtx"
     engine_file = "engine.trt"
+    lacks: ClassVar[Mapping[Capability, str]] = {Capability.calibrate: NO_CALIBRATOR}
 
-    def why_not(self, task: Task) -> Optional[str]:
-        """None if `task` works on this machine, else one sentence with the remedy. Never raises."""
-        if task is Task.calibrate:
-            return NO_CALIBRATOR
+    def obstacle(self, capability: Capability) -> Optional[str]:
+        """The package, or a GPU to run on."""
+        runs = capability is Capability.run
         try:
             import_rtx()
-            if task is Task.run:
+            if runs:
                 read_gpu()
         except RuntimeUnavailable as fault:
-            return f"running TensorRT-RTX engines needs an RTX GPU: {fault}" if task is Task.run else str(fault)
+            return f"running TensorRT-RTX engines needs an RTX GPU: {fault}" if runs else str(fault)
         return None
 
-    def fingerprint(self, settings: Build) -> TargetFingerprint:
-        """What engines built with `settings` are for: the GPUs named there, whatever GPU is here. Raises
-        RuntimeUnavailable.
-        """
+    def fingerprint(self) -> TargetFingerprint:
+        """The GPU that is here. Raises RuntimeUnavailable."""
+        gpu = read_gpu()
+        return TargetFingerprint(gpu.name, gpu.compute_capability, self.name, import_rtx().__version__)
+
+    def target_for(self, settings: Build) -> TargetFingerprint:
+        """The GPUs that `settings` names, whatever GPU is here. Raises RuntimeUnavailable."""
         capabilities = ", ".join(settings.compute_capabilities)
         return TargetFingerprint(
             f"compute capability {capabilities}", capabilities, self.name, import_rtx().__version__
         )
 
-    def calibrator(self) -> Mapping[str, str]:
-        """It has none."""
-        return {}
-
-    def calibrate(
-        self, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration
-    ) -> CalibrationCache:
-        """It cannot. Raises RuntimeUnavailable."""
-        del onnx_model, batches, settings
-        raise RuntimeUnavailable(NO_CALIBRATOR)
-
-    def build(
-        self,
-        onnx_model: Path,
-        precision: Precision,
-        settings: Build,
-        recipe: Optional[QuantizationRecipe],
-        floats: Collection[str] = (),
-    ) -> BuiltEngine:
-        """Build for `settings.compute_capabilities`. Raises CalibrationMismatch, ConfigError, ModelError,
+    def build(self, model: Path, job: BuildJob) -> BuiltEngine:
+        """Build for the compute capabilities of the settings. Raises CalibrationMismatch, ConfigError, ModelError,
         RuntimeUnavailable.
         """
         from enginewright.runtimes.tensorrt.builder import Job, build_engine
 
-        job = Job(
-            onnx_model,
-            precision,
-            settings,
-            self.fingerprint(settings),
-            settings.compute_capabilities,
-            floats=tuple(floats),
-            inspect=False,
-        )
-        return build_engine(import_rtx(), job, recipe)
+        target, capabilities = self.target_for(job.settings), job.settings.compute_capabilities
+        return build_engine(import_rtx(), Job(model, job, target, capabilities, inspect=False))
 
-    def load(self, engine: Path) -> Engine:
+    def load(self, engine: Path, options: Optional[LoadOptions] = None) -> TensorRTEngine:
         """Verify the sidecar, that this GPU is one of those that the engine was built for, and deserialize. Raises
         StaleArtifact, RuntimeUnavailable.
         """
         from enginewright.runtimes.tensorrt.engine import load_engine
 
-        if why := self.why_not(Task.run):
+        if why := self.why_not(Capability.run):
             raise RuntimeUnavailable(why)
-        gpu, rtx, made = read_gpu(), import_rtx(), manifest.read(engine)
-        if made.target is None or gpu.compute_capability not in (made.target.compute_capability or "").split(", "):
+        here, made = self.fingerprint(), manifest.read(engine)
+        if made.target is None or here.compute_capability not in (made.target.compute_capability or "").split(", "):
             built_for = made.target.device if made.target else "nothing named"
             raise StaleArtifact(
-                f"{engine} cannot be used on this machine: it was built for {built_for} and this GPU, {gpu.name}, has"
-                f" {gpu.compute_capability}; add it to build.compute_capabilities and run `dvc repro {made.made_by}`"
+                f"{engine} cannot be used on this machine: it was built for {built_for} and this GPU, {here.device},"
+                f" has {here.compute_capability}; add it to build.compute_capabilities and run"
+                f" `dvc repro {made.made_by}`"
             )
-        return load_engine(
-            cast(ModuleType, rtx),
-            engine,
-            dataclasses.replace(made.target, runtime=self.name, runtime_version=rtx.__version__),
-        )
+        allowed = dataclasses.replace(made.target, runtime=self.name, runtime_version=here.runtime_version)
+        return load_engine(import_rtx(), engine, allowed, options)
 
 
-RUNTIME: Runtime = TensorRtRtx()
+RUNTIME = TensorRtRtx()

@@ -12,8 +12,9 @@ from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision, Profile
 from enginewright.errors import CalibrationMismatch, EngineInputError, ModelError, StaleArtifact
-from enginewright.runtimes.base import BuiltEngine, Task
-from enginewright.runtimes.onnxruntime import RUNTIME, needs_exact_products, open_session, session_options
+from enginewright.runtimes.base import BuildJob, BuiltEngine, Capability
+from enginewright.runtimes.onnxruntime import RUNTIME
+from enginewright.runtimes.onnxruntime.session import Purpose, needs_exact_products, open_session, session_options
 from enginewright.target import TargetFingerprint
 from support.calibrated import plain_recipe
 from support.networks import images, residual_network
@@ -33,22 +34,22 @@ def build(model: Path, precision: Precision) -> BuiltEngine:
     cache: Optional[CalibrationCache] = None
     if precision in (Precision.int8, Precision.int8_mixed):
         cache = RUNTIME.calibrate(model, [{"input": images()}], Calibration(algorithm=CalibrationAlgorithm.minmax))
-    return RUNTIME.build(model, precision, SETTINGS, plain_recipe(cache))
+    return RUNTIME.build(model, BuildJob(precision, SETTINGS, plain_recipe(cache)))
 
 
 def sealed(model: Path, precision: Precision, target: Optional[TargetFingerprint] = None) -> Path:
     built = build(model, precision)
     engine = model.with_name(RUNTIME.engine_file)
-    engine.write_bytes(built.plan)
-    manifest.seal(engine, "build", [model], target or RUNTIME.fingerprint(SETTINGS), built.settings)
+    engine.write_bytes(built.engine_bytes)
+    manifest.seal(engine, "build", [model], target or RUNTIME.fingerprint(), built.settings)
     return engine
 
 
 @PRECISIONS
 def test_an_engine_goes_from_onnx_to_answers(model: Path, precision: Precision) -> None:
     with load(sealed(model, precision)) as engine:
-        assert [(spec.name, spec.dtype.name, spec.shape) for spec in engine.inputs] == [
-            ("input", "float32", (None, 3, 12, 12))
+        assert [(spec.name, spec.dtype.name, spec.shape) for spec in engine.interface.inputs] == [
+            ("input", "float32", ("batch", 3, 12, 12))
         ]
         answers = engine.infer({"input": images(7)})["logits"]
         assert (answers.shape, answers.dtype.name) == ((7, 5), "float32")
@@ -59,7 +60,7 @@ def test_an_engine_goes_from_onnx_to_answers(model: Path, precision: Precision) 
 
 @PRECISIONS
 def test_a_build_is_byte_identical_twice(model: Path, precision: Precision) -> None:
-    assert build(model, precision).plan == build(model, precision).plan
+    assert build(model, precision).engine_bytes == build(model, precision).engine_bytes
 
 
 def test_every_layer_really_runs_in_int8(model: Path) -> None:
@@ -79,7 +80,7 @@ def test_a_float_fallback_is_named(model: Path) -> None:
     onnx.save(network, model)
     batch = {"input": images(), "one": np.ones(1, np.float32)}
     cache = RUNTIME.calibrate(model, [batch], Calibration(algorithm=CalibrationAlgorithm.minmax))
-    built = RUNTIME.build(model, Precision.int8, SETTINGS, QuantizationRecipe(cache))
+    built = RUNTIME.build(model, BuildJob(Precision.int8, SETTINGS, QuantizationRecipe(cache)))
     assert built.quantized < built.quantizable
     assert any("Conv_3" in warning and "runs in float" in warning for warning in built.warnings)
 
@@ -97,7 +98,7 @@ def test_a_float_fallback_is_named(model: Path) -> None:
 )
 def test_products_are_exact_where_they_would_saturate(available: tuple[str, ...], exact: bool) -> None:
     assert needs_exact_products(available) is exact
-    options = session_options(available)
+    options = session_options(Purpose.run, available)
     if exact:
         assert options.get_session_config_entry("session.x64quantprecision") == "1"
     else:
@@ -107,14 +108,14 @@ def test_products_are_exact_where_they_would_saturate(available: tuple[str, ...]
 
 def test_int8_without_scales_says_what_to_run(model: Path) -> None:
     with pytest.raises(CalibrationMismatch, match="needs a calibration cache; run `dvc repro calibrate`"):
-        RUNTIME.build(model, Precision.int8, SETTINGS, None)
+        RUNTIME.build(model, BuildJob(Precision.int8, SETTINGS, None))
 
 
 def test_a_cache_of_another_model_is_refused(model: Path) -> None:
     cache = RUNTIME.calibrate(model, [{"input": images()}], Calibration(algorithm=CalibrationAlgorithm.minmax))
     onnx.save(residual_network(prefix="other_"), model)
     with pytest.raises(CalibrationMismatch, match="belongs to another model"):
-        RUNTIME.build(model, Precision.int8, SETTINGS, QuantizationRecipe(cache))
+        RUNTIME.build(model, BuildJob(Precision.int8, SETTINGS, QuantizationRecipe(cache)))
 
 
 def test_a_model_that_cannot_run_is_one_sentence(model: Path) -> None:
@@ -122,7 +123,7 @@ def test_a_model_that_cannot_run_is_one_sentence(model: Path) -> None:
     network.graph.node[1].op_type = "Rlu"
     onnx.save(network, model)
     with pytest.raises(ModelError, match=r"ONNX Runtime cannot run .*Rlu.*see the report of check_onnx"):
-        RUNTIME.build(model, Precision.fp32, SETTINGS, None)
+        RUNTIME.build(model, BuildJob(Precision.fp32, SETTINGS, None))
 
 
 def test_a_batch_that_a_node_cannot_take_is_one_sentence(here: Path) -> None:
@@ -152,7 +153,7 @@ def test_an_old_opset_is_named_as_it_is(here: Path) -> None:
     with pytest.raises(
         ModelError, match=r"has opset 9, and per-channel Q/DQ needs 13; raise export.opset_version, or convert"
     ):
-        RUNTIME.build(here / "model.onnx", Precision.int8, SETTINGS, QuantizationRecipe(cache))
+        RUNTIME.build(here / "model.onnx", BuildJob(Precision.int8, SETTINGS, QuantizationRecipe(cache)))
 
 
 def test_a_conversion_that_fails_is_not_blamed_on_the_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,16 +164,16 @@ def test_a_conversion_that_fails_is_not_blamed_on_the_model(model: Path, monkeyp
         weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight).astype(np.float16), "w2"))
         return half
 
-    monkeypatch.setattr("enginewright.graph.fp16.to_fp16", one_weight_alone)
+    monkeypatch.setattr("enginewright.runtimes.onnxruntime.builder.to_fp16", one_weight_alone)
     with pytest.raises(
         ModelError, match=r"runs .*model.onnx in FP32 and refuses its fp16 form.*Conv_2.*build without fp16"
     ) as caught:
-        RUNTIME.build(model, Precision.fp16, SETTINGS, None)
-    assert "report.json" not in str(caught.value)
+        RUNTIME.build(model, BuildJob(Precision.fp16, SETTINGS, None))
+    assert "check_onnx" not in str(caught.value)
 
 
 def test_an_engine_of_another_machine_is_refused_before_it_is_read(model: Path) -> None:
-    here = RUNTIME.fingerprint(SETTINGS)
+    here = RUNTIME.fingerprint()
     other = TargetFingerprint(
         "Another CPU", None, here.runtime, here.runtime_version, instruction_sets=here.instruction_sets
     )
@@ -205,8 +206,8 @@ def test_an_engine_is_gone_after_its_block(model: Path) -> None:
 
 
 def test_the_calibrator_moves_between_versions() -> None:
-    assert RUNTIME.calibrator() == {}
-    assert all(RUNTIME.why_not(task) is None for task in Task)
+    assert RUNTIME.calibrator_identity() == {}
+    assert all(RUNTIME.why_not(task) is None for task in Capability)
 
 
 def test_a_transposed_map_by_a_vector_is_not_the_map_by_that_vector() -> None:

@@ -14,9 +14,12 @@ import pytest
 
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision
-from enginewright.runtimes.onnxruntime import RUNTIME, in_precision, open_session
+from enginewright.runtimes.base import BuildJob
+from enginewright.runtimes.onnxruntime import RUNTIME
+from enginewright.runtimes.onnxruntime.builder import in_precision
 from enginewright.runtimes.onnxruntime.calibrator import bias_correction, calibrate
 from enginewright.runtimes.onnxruntime.prepare import prepared
+from enginewright.runtimes.onnxruntime.session import open_session
 from enginewright.runtimes.onnxruntime.simplify import simplified
 from support.operator_net import RELU, Net
 from support.reference import simulated, sqnr_db
@@ -91,6 +94,6 @@ def test_a_layer_that_takes_up_what_stands_behind_it_keeps_its_name(
     (layer,) = (node.name for node in net.nodes if node.op_type in ("MatMul", "Gemm"))
     assert layer in {node.name for node in simplified(model).graph.node}
     recipe = QuantizationRecipe(calibrate(path, [feeds], MINMAX), bias_correction(path, [feeds]))
-    every = RUNTIME.build(path, Precision.int8, Build(), recipe)
-    kept = RUNTIME.build(path, Precision.int8_mixed, Build(), recipe, [layer])
+    every = RUNTIME.build(path, BuildJob(Precision.int8, Build(), recipe))
+    kept = RUNTIME.build(path, BuildJob(Precision.int8_mixed, Build(), recipe, [layer]))
     assert (every.quantized, kept.quantized) == (2, 1)

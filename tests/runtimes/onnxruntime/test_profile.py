@@ -8,17 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from enginewright.benchmark.layers import side_by_side
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, Precision
-from enginewright.runtimes.base import LayerTime
-from enginewright.runtimes.onnxruntime import OnnxRuntime, session_options
+from enginewright.runtimes.base import BuildJob, LayerTime
+from enginewright.runtimes.onnxruntime import OnnxRuntime
 from enginewright.runtimes.onnxruntime.profile import fused_nodes, layer_times
-from enginewright.target import instruction_sets
 from support.networks import images, residual_network
 
 
@@ -44,14 +42,12 @@ def tiny(path: Path) -> Path:
 
 
 def test_every_node_is_timed_once_with_its_precision(tmp_path: Path) -> None:
-    options = onnxruntime.SessionOptions()
-    layers = layer_times(tiny(tmp_path / "tiny.onnx"), options, {"x": np.ones((3, 8), np.float32)}, runs=5)
+    layers = layer_times(tiny(tmp_path / "tiny.onnx"), {"x": np.ones((3, 8), np.float32)}, runs=5)
     by_name = {layer.name: layer for layer in layers}
     assert len(by_name) == len(layers)
     assert by_name["product"].precision == "FP32"
     assert by_name["integers"].precision == "INT8"
     assert all(0 <= layer.milliseconds < 1000 for layer in layers)
-    assert not options.enable_profiling  # the engine's own session goes on unprofiled
     assert sorted(file.name for file in tmp_path.iterdir()) == ["tiny.onnx"]
 
 
@@ -151,8 +147,8 @@ def test_no_node_of_a_real_engine_is_left_without_a_kernel(tmp_path: Path, preci
     onnx.save(residual_network(), str(source))
     runtime = OnnxRuntime()
     cache = runtime.calibrate(source, [{"input": images()}], Calibration())
-    engine.write_bytes(runtime.build(source, precision, Build(), QuantizationRecipe(cache)).plan)
-    layers = layer_times(engine, session_options(instruction_sets()), {"input": images(4)}, runs=1)
+    engine.write_bytes(runtime.build(source, BuildJob(precision, Build(), QuantizationRecipe(cache))).engine_bytes)
+    layers = layer_times(engine, {"input": images(4)}, runs=1)
     traced = [node for layer in layers for node in layer.operations]
     assert {node.name for node in residual_network().graph.node} <= set(traced)
     assert len(traced) == len(set(traced))

@@ -9,9 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from enginewright.config import Build
 from enginewright.errors import RuntimeUnavailable
-from enginewright.runtimes.base import Task
+from enginewright.runtimes.base import Capability
 from enginewright.runtimes.tensorrt import RUNTIME, device
 
 
@@ -31,8 +30,8 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", missing)
 
 
-@pytest.mark.parametrize("task", list(Task), ids=lambda task: task.name)
-def test_stubs_alone_are_no_tensorrt(monkeypatch: pytest.MonkeyPatch, task: Task) -> None:
+@pytest.mark.parametrize("task", list(Capability), ids=lambda task: task.name)
+def test_stubs_alone_are_no_tensorrt(monkeypatch: pytest.MonkeyPatch, task: Capability) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", module("tensorrt"))
     assert (
         RUNTIME.why_not(task)
@@ -48,18 +47,18 @@ def test_a_package_that_does_not_import_is_not_called_missing(monkeypatch: pytes
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     assert "is installed and does not import (libnvdla_compiler.so: cannot open shared object file)" in str(
-        RUNTIME.why_not(Task.build)
+        RUNTIME.why_not(Capability.build)
     )
 
 
-@pytest.mark.parametrize("task", list(Task), ids=lambda task: task.name)
+@pytest.mark.parametrize("task", list(Capability), ids=lambda task: task.name)
 def test_without_a_driver_the_remedy_is_the_driver(
-    monkeypatch: pytest.MonkeyPatch, no_driver: None, task: Task
+    monkeypatch: pytest.MonkeyPatch, no_driver: None, task: Capability
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", module("tensorrt", Builder=object, __version__="10.3.0"))
     assert "libcuda.so.1 is missing; install the driver" in str(RUNTIME.why_not(task))
     with pytest.raises(RuntimeUnavailable, match=r"libcuda\.so\.1 is missing"):
-        RUNTIME.fingerprint(Build())
+        RUNTIME.fingerprint()
 
 
 def test_tensorrt_11_says_who_calibrates_instead(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,8 +66,8 @@ def test_tensorrt_11_says_who_calibrates_instead(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         "enginewright.runtimes.tensorrt.read_gpu", lambda: device.Gpu("NVIDIA L4", "8.9", "13.0", "580.95.05")
     )
-    assert "set calibration.runtime=onnxruntime" in str(RUNTIME.why_not(Task.calibrate))
-    assert RUNTIME.why_not(Task.build) is None
+    assert "set calibration.runtime=onnxruntime" in str(RUNTIME.why_not(Capability.calibrate))
+    assert RUNTIME.why_not(Capability.build) is None
 
 
 def test_the_fingerprint_is_of_this_gpu_driver_and_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,10 +76,10 @@ def test_the_fingerprint_is_of_this_gpu_driver_and_library(monkeypatch: pytest.M
         "enginewright.runtimes.tensorrt.read_gpu",
         lambda: device.Gpu("NVIDIA H100 80GB HBM3", "9.0", "13.0", "580.95.05"),
     )
-    found = RUNTIME.fingerprint(Build())
+    found = RUNTIME.fingerprint()
     assert (found.device, found.compute_capability, found.runtime) == ("NVIDIA H100 80GB HBM3", "9.0", "tensorrt")
     assert (found.runtime_version, found.cuda, found.driver) == ("8.6.0", "13.0", "580.95.05")
-    assert RUNTIME.calibrator() == {"tensorrt": "8.6.0"}
+    assert RUNTIME.calibrator_identity() == {"tensorrt": "8.6.0"}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, CalibrationAlgorithm, Precision, PrecisionMode, Profile
 from enginewright.errors import CalibrationMismatch, ConfigError, EnginewrightError, ModelError, RuntimeUnavailable
 from enginewright.graph.multiplications import multiplications
-from enginewright.runtimes.base import BuiltEngine
+from enginewright.runtimes.base import BuildJob, BuiltEngine
 from enginewright.runtimes.tensorrt.bindings import version_stamp
 from enginewright.runtimes.tensorrt.builder import Job, build_engine
 from enginewright.runtimes.tensorrt.scales import complete
@@ -56,10 +56,9 @@ def build(
     settings: Optional[Build] = None,
     cache: Optional[CalibrationCache] = None,
 ) -> BuiltEngine:
-    job = Job(model, precision, settings or Build(profile=Profile(1, 2, 4)), TARGET)
-    return build_engine(
-        stand_in(version, record), job, plain_recipe(cache or (scales() if precision is Precision.int8 else None))
-    )
+    recipe = plain_recipe(cache or (scales() if precision is Precision.int8 else None))
+    asked = BuildJob(precision, settings or Build(profile=Profile(1, 2, 4)), recipe)
+    return build_engine(stand_in(version, record), Job(model, asked, TARGET))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ def test_auto_takes_flags_where_there_are_flags_and_the_onnx_where_there_are_non
     assert record.flags == set(flags)
     assert {"Cast", "QuantizeLinear", "DequantizeLinear"} & set(record.operators) == in_the_onnx
     assert (built.settings["precision_mode"], built.settings["flags"]) == (mode, flags)
-    assert built.plan == f"plan of {version}".encode()
+    assert built.engine_bytes == f"plan of {version}".encode()
 
 
 @pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
@@ -181,7 +180,7 @@ def test_the_profile_and_the_settings_reach_the_builder(model: Path, version: st
     assert record.tactic_sources == 1 << int(trt.TacticSource.JIT_CONVOLUTIONS)  # cuBLAS, cuBLAS-Lt and cuDNN are off
     assert record.flags == set()
     assert record.network_flags == (0 if version == "11.4.0" else 1)  # EXPLICIT_BATCH is gone in 11
-    assert built.settings["profile"] == {"min": 2, "opt": 3, "max": 5}
+    assert built.settings["axes"] == {"batch": {"min": 2, "opt": 3, "max": 5}}
     assert built.settings["tensorrt"] == version
     assert built.settings["compute_capability"] == "9.0"
 
@@ -295,10 +294,9 @@ def test_what_explicit_int8_runs_inside_a_fused_node_is_unknown_and_its_work_is_
 def test_a_layer_without_qdq_inside_a_fused_node_runs_in_float(model: Path) -> None:
     first, second, *others = (node.name for node in _layers(NETWORK))
     record = Record(described=_fused(second, others[-1], *_described(INT8=[first])))
-    job = Job(
-        model, Precision.int8_mixed, Build(precision_mode=PrecisionMode.explicit), TARGET, floats=(second, *others)
-    )
-    built = build_engine(stand_in("8.6.0", record), job, QuantizationRecipe(scales()))
+    settings = Build(precision_mode=PrecisionMode.explicit)
+    asked = BuildJob(Precision.int8_mixed, settings, QuantizationRecipe(scales()), (second, *others))
+    built = build_engine(stand_in("8.6.0", record), Job(model, asked, TARGET))
     assert built.int8["layers"] == {"int8": 1, "float": 0, "unknown": 0}  # of the layers that INT8 was asked for
     assert built.findings == []
 
@@ -578,8 +576,9 @@ def test_settings_that_a_version_does_not_know_are_refused(
 def test_int8_without_scales_that_fit_is_refused(
     model: Path, version: str, cache: Optional[CalibrationCache], says: str
 ) -> None:
+    asked = BuildJob(Precision.int8, Build(), plain_recipe(cache))
     with pytest.raises(CalibrationMismatch, match=says):
-        build_engine(stand_in(version, Record()), Job(model, Precision.int8, Build(), TARGET), plain_recipe(cache))
+        build_engine(stand_in(version, Record()), Job(model, asked, TARGET))
 
 
 def test_a_fixed_batch_must_be_the_profile(tmp_path: Path) -> None:
@@ -591,14 +590,17 @@ def test_a_fixed_batch_must_be_the_profile(tmp_path: Path) -> None:
         ModelError, match=r"has the fixed batch 4; export it with a dynamic batch, or set build\.profile to 4"
     ):
         build("8.6.0", tmp_path / "fixed.onnx", Precision.fp32, Record())
-    assert build("8.6.0", tmp_path / "fixed.onnx", Precision.fp32, Record(), Build(profile=Profile(4, 4, 4))).plan
+    assert build(
+        "8.6.0", tmp_path / "fixed.onnx", Precision.fp32, Record(), Build(profile=Profile(4, 4, 4))
+    ).engine_bytes
 
 
 def test_the_timing_cache_is_used_and_kept(model: Path, tmp_path: Path) -> None:
     for given in (b"", b"measured;"):
         record = Record()
-        job = Job(model, Precision.fp32, Build(), TARGET, timing_cache=TimingCache(tmp_path / "timing", TARGET))
-        build_engine(stand_in("8.6.0", record), job, None)
+        timings = TimingCache(tmp_path / "timing", TARGET)
+        job = Job(model, BuildJob(Precision.fp32, Build()), TARGET, timing_cache=timings)
+        build_engine(stand_in("8.6.0", record), job)
         assert record.given_timings == given
 
 
@@ -661,9 +663,9 @@ def test_the_stand_in_has_only_names_that_rtx_has_where_11_has_them_too() -> Non
 # --- layers that stay in FP16
 
 
-def _mixed(version: str, model: Path, record: Record, *floats: str) -> BuiltEngine:
-    job = Job(model, Precision.int8_mixed, Build(profile=Profile(1, 2, 4)), TARGET, floats=floats)
-    return build_engine(stand_in(version, record), job, QuantizationRecipe(scales()))
+def _mixed(version: str, model: Path, record: Record, *kept: str) -> BuiltEngine:
+    asked = BuildJob(Precision.int8_mixed, Build(profile=Profile(1, 2, 4)), QuantizationRecipe(scales()), kept)
+    return build_engine(stand_in(version, record), Job(model, asked, TARGET))
 
 
 @pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
@@ -731,14 +733,9 @@ def test_nodes_without_names_can_stay_in_float_too(tmp_path: Path, mode: Precisi
         node.name = ""
     onnx.save(network, path)
     first = _layers(network)[0]
-    job = Job(
-        path,
-        Precision.int8_mixed,
-        Build(profile=Profile(1, 2, 4), precision_mode=mode),
-        TARGET,
-        floats=(first.output[0],),
-    )
-    built = build_engine(stand_in("8.6.0", record), job, QuantizationRecipe(scales()))
+    settings = Build(profile=Profile(1, 2, 4), precision_mode=mode)
+    asked = BuildJob(Precision.int8_mixed, settings, QuantizationRecipe(scales()), (first.output[0],))
+    built = build_engine(stand_in("8.6.0", record), Job(path, asked, TARGET))
     assert built.int8["layers"] == {"int8": 5, "float": 0, "unknown": 0}
     assert (built.quantized, built.warnings, built.findings) == (5, [], [])
     if mode is PrecisionMode.implicit:

@@ -21,9 +21,9 @@ import pytest
 
 from enginewright import manifest
 from enginewright.errors import EngineInputError, RuntimeUnavailable, StaleArtifact
-from enginewright.runtimes.base import Task
+from enginewright.runtimes.base import Capability, LoadOptions
 from enginewright.runtimes.tensorrt import RUNTIME, memory
-from enginewright.runtimes.tensorrt.engine import LoadOptions, TensorRTEngine, load_engine
+from enginewright.runtimes.tensorrt.engine import TensorRTEngine, load_engine
 from enginewright.runtimes.tensorrt.interop import DeviceArray
 from enginewright.target import TargetFingerprint
 from support import fake_cuda, fake_tensorrt
@@ -76,7 +76,7 @@ def test_infer_returns_every_output_for_any_batch(gpu: fake_cuda.Gpu, plan: Path
     with load(plan) as engine:
         x = images(rows)
         check(x, engine.infer({"x": x}))
-        assert engine.max_batch == MAX
+        assert engine.axes["batch"].max == MAX
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ def test_the_stand_in_has_no_name_that_tensorrt_8_6_lacks() -> None:
 
 
 @pytest.mark.skipif(
-    bool(RUNTIME.why_not(Task.run)), reason=f"needs TensorRT, PyCUDA and a GPU: {RUNTIME.why_not(Task.run)}"
+    bool(RUNTIME.why_not(Capability.run)), reason=f"needs TensorRT, PyCUDA and a GPU: {RUNTIME.why_not(Capability.run)}"
 )
 def test_on_the_real_thing() -> None:
     root = Path(__file__).parents[3]

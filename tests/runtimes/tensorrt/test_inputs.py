@@ -20,7 +20,8 @@ from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.config import Build, InputType, Precision, PrecisionMode, Profile
 from enginewright.errors import ConfigError
 from enginewright.feeds import as_input
-from enginewright.runtimes.base import Task, TensorSpec
+from enginewright.interface import TensorSpec
+from enginewright.runtimes.base import BuildJob, Capability
 from enginewright.runtimes.onnxruntime import RUNTIME as ONNX_RUNTIME
 from enginewright.runtimes.tensorrt.build_plan import make_plan
 from enginewright.runtimes.tensorrt.builder import Job, build_engine
@@ -65,11 +66,8 @@ def test_the_builder_is_told_the_type_and_the_sidecar_the_scale(
     model: Path, version: str, precision: str, wanted: tuple[str, int], scales: dict[str, float]
 ) -> None:
     record = Record()
-    built = build_engine(
-        stand_in(version, record),
-        Job(model, Precision[precision], native(), TARGET),
-        plain_recipe(CACHE if precision == "int8" else None),
-    )
+    asked = BuildJob(Precision[precision], native(), plain_recipe(CACHE if precision == "int8" else None))
+    built = build_engine(stand_in(version, record), Job(model, asked, TARGET))
     assert record.inputs == {"input": wanted}
     assert built.settings.get("input_scales") == scales
 
@@ -86,8 +84,10 @@ def answers(model: onnx.ModelProto, batch: npt.NDArray[Any]) -> npt.NDArray[np.f
 def plans(model: Path, precision: Precision) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """The explicit model that takes float32, and the one with its native input."""
     trt, cache = stand_in("11.4.0", Record()), CACHE if precision is Precision.int8 else None
-    usual, edited = (make_plan(trt, model, precision, PrecisionMode.explicit, plain_recipe(cache)) for _ in range(2))
-    native_inputs(edited, precision, InputType.native, plain_recipe(cache))
+    usual = make_plan(trt, model, precision, PrecisionMode.explicit, plain_recipe(cache))
+    before = usual.model.SerializeToString()
+    _, edited = native_inputs(usual, precision, InputType.native, plain_recipe(cache))
+    assert usual.model.SerializeToString() == before  # a plan is frozen, its model too
     onnx.checker.check_model(edited.model, full_check=True)
     return usual.model, edited.model
 
@@ -97,7 +97,7 @@ def test_int8_images_give_the_very_answers_of_float32_images(model: Path) -> Non
     images = (
         np.random.default_rng(0).normal(0, 1.5, (3, 3, 8, 8)).astype(np.float32)
     )  # beyond +-127 * 0.03 some are clipped
-    integers = as_input(images, TensorSpec("input", np.dtype(np.int8), (None, 3, 8, 8), SCALE))
+    integers = as_input(images, TensorSpec("input", np.dtype(np.int8), ("batch", 3, 8, 8), SCALE))
     assert integers.dtype == np.int8
     assert integers.min() == -128
     np.testing.assert_array_equal(answers(edited, integers), answers(usual, images))
@@ -123,7 +123,7 @@ def test_an_input_that_a_float_node_reads_too_is_dequantized_for_it(model: Path,
 def test_float16_images_are_what_the_cast_made_of_float32_images(model: Path) -> None:
     usual, edited = plans(model, Precision.fp16)
     images = np.random.default_rng(1).normal(size=(2, 3, 8, 8)).astype(np.float32)
-    half = as_input(images, TensorSpec("input", np.dtype(np.float16), (None, 3, 8, 8)))
+    half = as_input(images, TensorSpec("input", np.dtype(np.float16), ("batch", 3, 8, 8)))
     # ONNX Runtime computes FP16 on a CPU through float32, which it fuses differently around the Cast
     np.testing.assert_allclose(answers(edited, half), answers(usual, images), atol=2e-3)
 
@@ -134,7 +134,7 @@ def test_a_loaded_engine_knows_the_scale_of_its_input(tmp_path: Path, monkeypatc
     path.write_bytes(fake_tensorrt.plan(dtype="INT8"))
     manifest.seal(path, "build_int8", [], TARGET, {"input_scales": {"x": SCALE}})
     with load_engine(fake_tensorrt, path, TARGET) as engine:  # type: ignore[arg-type,unused-ignore]
-        (spec,) = engine.inputs
+        (spec,) = engine.interface.inputs
         assert (spec.dtype.name, spec.scale) == ("int8", SCALE)
         twice = engine.infer({"x": as_input(np.full((1, 3, 4), 0.6, np.float32), spec)})["y"]
     np.testing.assert_array_equal(twice, np.full((1, 3, 4), 40, np.int8))  # the stand-in doubles
@@ -142,11 +142,13 @@ def test_a_loaded_engine_knows_the_scale_of_its_input(tmp_path: Path, monkeypatc
 
 def test_onnx_runtime_refuses(model: Path) -> None:
     with pytest.raises(ConfigError, match=r"build\.input_type: native is for TensorRT.*set build\.input_type=float32"):
-        ONNX_RUNTIME.build(model, Precision.fp32, native(), None)
+        ONNX_RUNTIME.build(model, BuildJob(Precision.fp32, native(), None))
 
 
-@pytest.mark.skipif(RTX.why_not(Task.build) is not None, reason=str(RTX.why_not(Task.build)))
+@pytest.mark.skipif(RTX.why_not(Capability.build) is not None, reason=str(RTX.why_not(Capability.build)))
 @pytest.mark.parametrize(("precision", "products"), [("fp16", 0), ("int8", 6)])
 def test_rtx_builds_it(model: Path, precision: str, products: int) -> None:
-    built = RTX.build(model, Precision[precision], native(), plain_recipe(CACHE if precision == "int8" else None))
+    built = RTX.build(
+        model, BuildJob(Precision[precision], native(), plain_recipe(CACHE if precision == "int8" else None))
+    )
     assert (built.quantizable, built.quantized) == (6, products)

@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from benchmarks.gpu.interleaved import VARIANTS, Caller, Known, interleave, tiny_network, used_after_the_end
 from enginewright import manifest
 from enginewright.errors import EngineInputError, RuntimeUnavailable
+from enginewright.runtimes.base import LoadOptions
 from enginewright.runtimes.tensorrt import memory
-from enginewright.runtimes.tensorrt.engine import LoadOptions, TensorRTEngine, load_engine
+from enginewright.runtimes.tensorrt.engine import TensorRTEngine, load_engine
 from enginewright.runtimes.tensorrt.interop import DeviceArray
 from enginewright.target import TargetFingerprint
 from support import fake_cuda, fake_tensorrt

@@ -16,13 +16,14 @@ from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Calibration, CalibrationAlgorithm, Precision, PrecisionMode
 from enginewright.runtimes.tensorrt import placing
-from enginewright.runtimes.tensorrt.build_plan import Plan, make_plan
+from enginewright.runtimes.tensorrt.build_plan import BuildPlan, make_plan
 from enginewright.runtimes.tensorrt.placing import Placing, residual_sums
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-from enginewright.runtimes.onnxruntime import RUNTIME, open_session
+from enginewright.runtimes.onnxruntime import RUNTIME
+from enginewright.runtimes.onnxruntime.session import open_session
 from support.small_models import batches, exported
 
 
@@ -39,7 +40,7 @@ def transformer(
     )
 
 
-def plan(path: Path, cache: CalibrationCache, chosen: Placing) -> Plan:
+def plan(path: Path, cache: CalibrationCache, chosen: Placing) -> BuildPlan:
     with unittest.mock.patch.object(placing, "CHOSEN", chosen):
         return make_plan(
             stand_in("8.6.0", Record()), path, Precision.int8, PrecisionMode.auto, QuantizationRecipe(cache)
@@ -54,7 +55,7 @@ def sqnr(model: onnx.ModelProto, path: Path, name: str) -> float:
     return float(10 * np.log10(np.sum(exact**2) / np.sum((exact - rounded) ** 2)))
 
 
-def pairs(found: Plan) -> int:
+def pairs(found: BuildPlan) -> int:
     return Counter(node.op_type for node in found.model.graph.node)["QuantizeLinear"]
 
 

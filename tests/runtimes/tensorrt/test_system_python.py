@@ -21,9 +21,9 @@ class Builder: ...
 class IInt8EntropyCalibrator2: ...
 """
 ASK = """
-from enginewright.runtimes.base import Task
+from enginewright.runtimes.base import Capability
 from enginewright.runtimes.tensorrt import RUNTIME
-print(RUNTIME.why_not(Task.build))
+print(RUNTIME.why_not(Capability.build))
 """
 
 
