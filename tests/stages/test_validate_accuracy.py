@@ -49,7 +49,7 @@ def test_every_precision_is_compared_with_fp32(project: Callable[..., Path], wei
         <= found["int8"]["top1_difference"]
         <= found["int8"]["top1_difference_high"]
     )
-    assert found["target"] == {"device": "Test CPU", "runtime": "null", "runtime_version": "1.0"}
+    assert found["target"] == {"device": "Test CPU", "runtime": "linear", "runtime_version": "1.0"}
     assert found["int8"]["engine_sha256"] == manifest.sha256(PATHS.engine("int8", "engine.npy"))
     assert "Test CPU" in printed
     assert (
