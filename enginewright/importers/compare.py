@@ -118,7 +118,7 @@ def require_equal(comparison: Comparison, imported: Imported, tolerance: float) 
     if batch is None:
         return
     judged = comparison.float64.get(batch)
-    framework = imported.reference.framework if imported.reference else "the original"
+    framework = _framework(imported)
     what = (
         f"{framework} and ONNX Runtime differ on {imported.name} by {comparison.differences[batch]:.1e} of the largest"
         f" output at batch {batch}, over export.tolerance = {tolerance:.1e}"
@@ -163,19 +163,26 @@ def _run_onnx(
         got: dict[str, Array] = dict(zip(names, session.run(names, dict(feeds))))
     except (faults.Fail, faults.InvalidArgument, faults.RuntimeException) as fault:
         raise ModelError(f"{_baked_batch(imported, batch)}: {first_line(fault)}") from fault
-    for name, wanted in (expected or {}).items():
-        if got[name].shape != wanted.shape:
+    for spec in imported.interface.outputs:
+        its = got[spec.name]
+        if expected is not None and its.shape != expected[spec.name].shape:
             raise ModelError(
-                f"{_baked_batch(imported, batch)}: ONNX Runtime returns {list(got[name].shape)} and"
-                f" {imported.reference.framework if imported.reference else 'the original'} {list(wanted.shape)}"
+                f"{_baked_batch(imported, batch)}: ONNX Runtime returns {list(its.shape)} and"
+                f" {_framework(imported)} {list(expected[spec.name].shape)}"
             )
+        if its.shape[:1] != (batch,):
+            raise ModelError(f"{_baked_batch(imported, batch)}: ONNX Runtime returns {list(its.shape)}")
     if not all(np.isfinite(its).all() for its in got.values()):
-        instead = f", and {imported.reference.framework} does not" if imported.reference else ""
+        instead = "" if expected is None else f", and {_framework(imported)} does not"
         raise ModelError(
             f"the ONNX of {imported.name} returns NaN or infinity in ONNX Runtime{instead}; look at the range of its"
             " weights"
         )
     return got
+
+
+def _framework(imported: Imported) -> str:
+    return imported.reference.framework if imported.reference else "the original"
 
 
 def _distance(expected: Array, got: Array) -> float:
