@@ -39,12 +39,7 @@ from enginewright.data.sources import open_source
 from enginewright.errors import StaleArtifact
 from enginewright.layout import Layout
 
-FOLDERS = {
-    "training": Layout().training,
-    "calibration": Layout().calibration_images,
-    "sensitivity": Layout().sensitivity_images,
-    "validation": Layout().validation,
-}
+FOLDERS = Layout().image_sets
 
 MEASURED = ("artifacts/benchmark/", "artifacts/metrics/", "artifacts/pareto/", "artifacts/profile/")  # hold times
 IGNORED = re.compile(

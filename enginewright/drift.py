@@ -7,28 +7,99 @@ are symmetric.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import numpy.typing as npt
 
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.ranges import REPORT_PERCENTILE, TensorRange
-from enginewright.config import CheckDrift
+from enginewright.calibration.recipe import read_recipe
+from enginewright.config import CheckDrift, Params
+from enginewright.data import Feeding, ImageSet
+from enginewright.feeds import FloatInput
+from enginewright.layout import Layout
+from enginewright.results import Drift
+from enginewright.runtimes.base import Capability
+from enginewright.runtimes.checked import require_checked
+from enginewright.runtimes.onnxruntime import RUNTIME as OBSERVER
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
 
 BINS_AN_OCTAVE = 2
 OCTAVES_BEYOND = 4  # values over 16 times the range share one bin
-MOST_SHOWN = 10
 REMEDY = (
     "recalibrate on images like those that are served (data.root, data.selection=coverage, more"
     " data.calibration_images), and see that all of them are decoded and scaled alike"
 )
+
+
+@dataclass(frozen=True)
+class Report:
+    """What check_drift found, or why it could not look."""
+
+    result: Drift
+    table: Optional[pd.DataFrame] = None
+    images: Mapping[str, int] = field(default_factory=dict)  # name -> images that were compared
+    inputs: Sequence[Path] = ()
+    settings: Optional[dict[str, Any]] = None
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """File name -> table."""
+        return {} if self.table is None else {"drift.csv": self.table}
+
+    def to_json(self) -> dict[str, Any]:
+        """What report.json holds."""
+        rows = [] if self.table is None else self.table.to_dict(orient="records")
+        return {**self.result.to_json(), **self.images, "tensors": rows}
+
+    def metrics(self) -> dict[str, Any]:
+        """What `dvc metrics show` has of it."""
+        if self.table is None:
+            return {"observed": False}
+        return {"observed": True, **self.images, **metrics(self.table)}
+
+
+def check(params: Params, paths: Layout) -> Report:
+    """Run both image sets through the model and compare what its activations hold.
+
+    A machine without ONNX Runtime cannot look; the report says that nothing is known.
+
+    Raises:
+        StaleArtifact, CalibrationMismatch, ModelError: what is compared is not whole, or does not belong together.
+    """
+    settings = params.check_drift
+    if why := OBSERVER.why_not(Capability.run):
+        return Report(Drift(f"drift was not checked: {why}", observed=False))
+    require_checked(paths)
+    scales = read_recipe(paths).scales
+    folders = {"calibration": paths.calibration_images, "validation": paths.validation}
+    sets = {name: _at_most(ImageSet.open(folder), settings.images) for name, folder in folders.items()}
+    inputs, batch = [FloatInput(params.model.input_name)], params.calibration.batch_size
+    seen = {
+        name: OBSERVER.observe(paths.model, Feeding(images, params.data.preprocessing).batches(inputs, batch), scales)
+        for name, images in sets.items()
+    }
+    table = compare(scales, seen["calibration"], seen["validation"], settings)
+    return Report(
+        Drift(verdict(table), drifted_tensors=metrics(table)["drifted_tensors"]),
+        table,
+        {f"{name}_images": len(images) for name, images in sets.items()},
+        [paths.model, paths.calibration_cache, *(images.files[0] for images in sets.values())],
+        dataclasses.asdict(settings),
+    )
+
+
+def _at_most(images: ImageSet, count: int) -> ImageSet:
+    """The first `count` images: sets are stored with the classes in their proportion in every stretch."""
+    labels = None if images.labels is None else images.labels[:count]
+    return dataclasses.replace(images, pixels=images.pixels[:count], labels=labels, names=images.names[:count])
 
 
 def compare(
@@ -142,32 +213,3 @@ def verdict(table: pd.DataFrame) -> str:
         f"the calibration images are not like the validation images in {count}, worst in {first['tensor']}:"
         f" {first['why']}; {REMEDY}"
     )
-
-
-def show(table: pd.DataFrame, console: Console) -> None:
-    """Print the drifted tensors and the verdict."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    drifted = table[table["drifted"].astype(bool)]
-    if len(drifted):
-        shown = Table(title="check_drift: calibration against validation", title_style="yellow")
-        for name in ("Tensor", "What differs"):
-            shown.add_column(name, overflow="fold")
-        for tensor, why in _named(drifted):
-            shown.add_row(escape(tensor), escape(why))
-        console.print(shown)
-    console.print(
-        f"check_drift: {verdict(table)}",
-        style="yellow" if len(drifted) else "green",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _named(drifted: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    for _, row in drifted.head(MOST_SHOWN).iterrows():
-        yield str(row["tensor"]), str(row["why"])
-    if len(drifted) > MOST_SHOWN:
-        yield f"and {len(drifted) - MOST_SHOWN} more", "in drift.csv"

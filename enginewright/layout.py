@@ -61,6 +61,16 @@ class Layout:
         return self.artifacts / "data/validation"
 
     @property
+    def image_sets(self) -> dict[str, Path]:
+        """Name of each set -> its folder."""
+        return {
+            "training": self.training,
+            "calibration": self.calibration_images,
+            "sensitivity": self.sensitivity_images,
+            "validation": self.validation,
+        }
+
+    @property
     def reference_weights(self) -> Path:
         """What train_reference writes, unless the weights are the user's own."""
         return self.artifacts / "reference/weights.pt"

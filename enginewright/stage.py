@@ -122,6 +122,11 @@ class Stage:
             with self.output(folder / sealed, inputs, target, files=dict.fromkeys(beside, "table")) as temporary:
                 tables[sealed].to_csv(temporary, index=False)
 
+    def remove(self, artifact: Path) -> None:
+        """Remove an artifact of an earlier run, and its sidecar first: half of the two is never taken for whole."""
+        for path in (manifest.sidecar(artifact), artifact):
+            path.unlink(missing_ok=True)
+
     def write_metrics(self, metrics: Metrics) -> None:
         """Write artifacts/metrics/<stage>.json now; a stage that may still fail calls this before it raises."""
         manifest.write_json(self.paths.metrics_of(self.name), metrics)

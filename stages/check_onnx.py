@@ -4,16 +4,15 @@ from enginewright import manifest
 from enginewright.check_onnx import inspect
 from enginewright.errors import ModelError
 from enginewright.stage import Stage, script
+from enginewright.views.check_onnx import show
 
 
 @script
 def check_onnx(stage: Stage) -> None:
     """Report and metrics are written in any case; a fail ends the stage with the first findings."""
-    from rich.console import Console
-
     manifest.verify(stage.paths.model)
     report = inspect(stage.paths.model, stage.params.export.opset_version)
-    report.print(Console())
+    show(report)
     folder = stage.paths.check_report.parent
     with manifest.replacing(folder / "graph.txt") as path:
         path.write_text(report.graph)

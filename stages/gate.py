@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
 from enginewright import manifest
 from enginewright.errors import GateFailed
@@ -19,7 +17,10 @@ def gate(stage: Stage) -> None:
     read = [paths.accuracy / "verdict.json", paths.drift / "report.json", paths.profile / "layers.csv", paths.pareto]
     for path in read:
         manifest.verify(path)
-    judgement, drift = Judgement.from_json(_content(read[0])), Drift.from_json(_content(read[1]))
+    judgement, drift = (
+        Judgement.from_json(json.loads(read[0].read_text())),
+        Drift.from_json(json.loads(read[1].read_text())),
+    )
     reasons = [*judgement.reasons(), *(drift.reasons() if stage.params.check_drift.fail else ())]
     found = {"verdict": judgement.verdict, "passed": judgement.passed and not reasons, "reasons": reasons}
     stage.write_metrics(found)
@@ -28,10 +29,6 @@ def gate(stage: Stage) -> None:
     print(f"gate: {judgement.says()}")
     if reasons:
         raise GateFailed("; ".join(reasons))
-
-
-def _content(path: Path) -> Any:
-    return json.loads(path.read_text())
 
 
 if __name__ == "__main__":

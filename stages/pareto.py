@@ -6,13 +6,12 @@ import json
 
 from enginewright import manifest, pareto as front
 from enginewright.stage import Metrics, Stage, script
+from enginewright.views import pareto as view
 
 
 @script
 def pareto(stage: Stage) -> Metrics:
-    """Reads the metrics of both stages; nothing is measured here."""
-    from rich.console import Console
-
+    """Put the metrics of both stages side by side; nothing is measured here."""
     accuracy, benchmark = (folder / "metrics.json" for folder in (stage.paths.accuracy, stage.paths.benchmark))
     for path in (accuracy, benchmark):
         manifest.verify(path)
@@ -20,7 +19,7 @@ def pareto(stage: Stage) -> Metrics:
     table = front.table(json.loads(accuracy.read_text()), json.loads(benchmark.read_text()), calibration)
     with stage.output(stage.paths.pareto, [accuracy, benchmark]) as temporary:
         table.to_csv(temporary, index=False)
-    front.show(table, Console())
+    view.show(table)
     return front.metrics(table)
 
 

@@ -15,7 +15,7 @@ from enginewright.stage import Metrics, Stage, script
 
 @script
 def prepare_data(stage: Stage) -> Metrics:
-    """The same bytes for the same source, seed and settings."""
+    """Write the four sets, with the same bytes for the same source, seed and settings."""
     data, seed = stage.params.data, stage.params.seed
     # only what decides every set: the training set must not change with the number of calibration images
     origin = {"source": data.source, "root": data.root, "seed": seed}
@@ -27,13 +27,7 @@ def prepare_data(stage: Stage) -> Metrics:
     source = open_source(data, stage.paths.root)
     for note in source.notes:
         print(f"prepare_data: {note}")
-    folders = {
-        "training": stage.paths.training,
-        "calibration": stage.paths.calibration_images,
-        "sensitivity": stage.paths.sensitivity_images,
-        "validation": stage.paths.validation,
-    }
-    return prepare(source, data, seed, folders, output)
+    return prepare(source, data, seed, stage.paths.image_sets, output)
 
 
 if __name__ == "__main__":

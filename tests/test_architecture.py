@@ -25,6 +25,7 @@ from support.project import ROOT
 
 DVC_YAML: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 STAGES = sorted(DVC_YAML)
+OWN_ENTRY = {"check_toolchain"}  # needs the standard library and PyYAML alone, so no harness
 LIBRARY = Library(ROOT / "enginewright")
 CHECKED = str(CHECKED_FILE)
 HEAVY = (
@@ -365,3 +366,27 @@ def test_modules_stay_short() -> None:
     files = {path.relative_to(ROOT).as_posix(): path for path in LIBRARY.modules.values()}
     long = {name: lines for name, path in files.items() if (lines := len(path.read_text().splitlines())) > 400}
     assert set(long) <= TOO_LONG, f"split them by what changes together: {long}"
+
+
+LINES_OF_A_BODY = 16
+TO_SHORTEN = {"validate_accuracy"}  # goes when its script is short
+
+
+def body_of(name: str) -> tuple[int, list[str]]:
+    """How many lines the function of a stage script has below its docstring, and what else the script defines."""
+    tree = ast.parse((ROOT / "stages" / f"{name}.py").read_text())
+    defined = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Assign))]
+    entry = next(node for node in defined if isinstance(node, ast.FunctionDef) and node.name == name)
+    body = entry.body[1:] if ast.get_docstring(entry) else entry.body
+    others = [ast.unparse(node).splitlines()[0] for node in defined if node is not entry]
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1, others
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name not in OWN_ENTRY])
+def test_a_stage_script_is_inputs_one_call_into_the_library_and_outputs(name: str) -> None:
+    lines, others = body_of(name)
+    if name in TO_SHORTEN:
+        assert lines > LINES_OF_A_BODY, f"{name} is short by now: take it out of TO_SHORTEN"
+        return
+    assert lines <= LINES_OF_A_BODY, f"stages/{name}.py: {lines} lines; move what it computes into the library"
+    assert not others, f"stages/{name}.py defines more than the stage: {others}"

@@ -13,6 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from rich.console import Console
 
 from enginewright.check_onnx import Finding, Report, Severity, inspect
+from enginewright.views.check_onnx import show
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -546,7 +547,7 @@ def test_the_graph_is_a_table_of_nodes_shapes_and_types(tmp_path: Path) -> None:
 def test_the_terminal_shows_findings_as_they_are_written() -> None:
     """Square brackets of a shape are no markup."""
     console = Console(file=io.StringIO(), width=160)
-    Report((Finding(Severity.warning, "the input 'x' [batch] is odd", "fix [it]"),)).print(console)
+    show(Report((Finding(Severity.warning, "the input 'x' [batch] is odd", "fix [it]"),)), console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "the input 'x' [batch] is odd" in shown
     assert "fix [it]" in shown

@@ -13,6 +13,7 @@ from enginewright import drift
 from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.calibration.ranges import TensorRange
 from enginewright.config import CheckDrift
+from enginewright.views.drift import show_table
 
 RANGE = 4.0
 
@@ -101,7 +102,7 @@ def test_the_worst_comes_first_and_is_named_and_unseen_tensors_are_left_out() ->
         "the calibration images are not like the validation images in 2 of 3 tensors, worst in wilder: "
     )
     printed = io.StringIO()
-    drift.show(table, Console(file=printed, width=200))
+    show_table(table, Console(file=printed, width=200))
     assert "calm" not in printed.getvalue()
 
 

@@ -15,7 +15,8 @@ from rich.console import Console
 from enginewright import manifest
 from enginewright.config import Calibration, Data
 from enginewright.errors import StaleArtifact
-from enginewright.pareto import calibration_name, metrics, show, table
+from enginewright.pareto import calibration_name, metrics, table
+from enginewright.views.pareto import show
 from support.project import PATHS
 
 CALIBRATION = "percentile, 200 random"

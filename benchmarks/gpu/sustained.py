@@ -25,6 +25,7 @@ from enginewright.config import Benchmark, Driver, ScenarioName
 from enginewright.data import Feeding, ImageSet
 from enginewright.manifest import read
 from enginewright.runtimes.tensorrt import RUNTIME
+from enginewright.views import benchmark as benchmark_view
 
 BATCHES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 PREPROCESSED = PREPROCESSING["resnet50"]
@@ -88,7 +89,7 @@ def load(name: str, seconds: float) -> dict[str, Any]:
     )
     for file, table in benchmark_report.tables(measured, telemetry).items():
         table.to_csv(OUT / f"sustained_{name}_{file}", index=False)
-    benchmark_report.show({**metrics, "complete": measured[name].complete}, measured, observer.absent)
+    benchmark_view.show({**metrics, "complete": measured[name].complete}, measured, observer.absent)
     return metrics
 
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from enginewright.benchmark.int8_speed import SLOWER, slower
-from enginewright.config import QUANTIZED, Precision
+from enginewright.config import QUANTIZED, Precision, ProfileLayers
 from enginewright.data import Feeding
 from enginewright.errors import DataError
 from enginewright.runtimes.base import LayerTime, TimedEngine
+from enginewright.runtimes.built import SealedEngine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,7 @@ TOP = 10
 JOINT = " + "  # between the names of ONNX nodes
 MANY = 4
 WIDTH = 48  # of names in printed tables and plots
+LAYERS, SLOWEST, SIDE_BY_SIDE = "layers.csv", "top.csv", "side_by_side.csv"
 Profiles = Mapping[str, Sequence[LayerTime]]  # precision of the engine -> its layers
 
 
@@ -41,6 +43,28 @@ def profile(engine: TimedEngine, feeding: Feeding, batch_size: int, runs: int) -
         )
     rows = np.arange(min(batch_size, engine.interface.rows(engine.axes))) % len(feeding)
     return engine.layer_times(feeding.rows(rows, engine.interface.inputs), runs)
+
+
+def profile_engines(
+    engines: Mapping[Precision, SealedEngine], feeding: Feeding, settings: ProfileLayers
+) -> tuple[Profiles, int]:
+    """Profile one engine after the other on the same images.
+
+    Returns:
+        The layers of each, and the batch size: that of the settings, or the largest that every engine takes.
+    """
+    profiles, batch = {}, settings.batch_size
+    for precision, sealed in engines.items():
+        with sealed.load() as engine:
+            batch = min(batch, engine.interface.rows(engine.axes))
+            profiles[precision.value] = profile(engine, feeding, batch, settings.runs)
+    return profiles, batch
+
+
+def tables(profiles: Profiles) -> dict[str, pd.DataFrame]:
+    """File name -> table: all layers, the slowest of each engine, and precisions side by side."""
+    table = layer_table(profiles)
+    return {LAYERS: table, SLOWEST: top_layers(table), SIDE_BY_SIDE: side_by_side(profiles)}
 
 
 def layer_table(profiles: Profiles) -> pd.DataFrame:
@@ -218,41 +242,3 @@ def _verdict(row: Mapping[str, Any]) -> tuple[str, float]:
     if gain > SLOWER:
         return "won", gain
     return ("slower" if gain < 1 / SLOWER else "even"), gain
-
-
-def show(table: pd.DataFrame, comparison: pd.DataFrame, console: Any, found: Sequence[str] = ()) -> None:
-    """Print the slowest layers of each engine, the slowest blocks side by side and the findings on a `rich` console."""
-    import pandas as pd
-    from rich.table import Table
-
-    def titled(title: str, *columns: str) -> Table:
-        shown = Table(title=title, title_justify="left")
-        for column in columns:  # names are folded, not cut: their ends tell them apart
-            shown.add_column(
-                column,
-                overflow="fold",
-                justify="left" if column in ("layer", "block", "precision", "verdict") else "right",
-            )
-        return shown
-
-    for precision, layers in top_layers(table).groupby("precision", sort=False):
-        shown = titled(f"{precision}: the {len(layers)} slowest layers", "rank", "layer", "ms", "share", "precision")
-        for _, row in layers.iterrows():
-            shown.add_row(
-                str(row["rank"]),
-                str(row["label"]),
-                f"{row['ms']:.4f}",
-                f"{row['share']:.1%}",
-                str(row["layer_precision"]),
-            )
-        console.print(shown)
-    times = [str(column) for column in comparison.columns if str(column).endswith("_ms")]
-    engines = [column[: -len("_ms")] for column in times]
-    shown = titled("Precisions side by side: the slowest blocks, ms", "block", *engines, "int8 as", "gain", "verdict")
-    for _, row in comparison.head(TOP).iterrows():
-        cells = ["" if pd.isna(row[column]) else f"{row[column]:.4f}" for column in times]
-        gain = "" if pd.isna(row["gain"]) else f"{row['gain']:.2f}x"
-        shown.add_row(label([str(row["block"])]), *cells, str(row.get("int8_precision", "")), gain, str(row["verdict"]))
-    console.print(shown)
-    for finding in found:
-        console.print(f"Finding: {finding}", highlight=False)

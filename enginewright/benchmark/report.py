@@ -1,35 +1,50 @@
-"""Metrics, tables and terminal output of benchmark_sustained."""
+"""Metrics and tables of benchmark_sustained."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
 import enginewright
+from enginewright import manifest
 from enginewright.benchmark import server
 from enginewright.benchmark.clock import NS
 from enginewright.benchmark.conditions import conditions, flagged
 from enginewright.benchmark.load import Load, Measurement
 from enginewright.benchmark.percentiles import rank
+from enginewright.benchmark.run import Run
 from enginewright.benchmark.stability import stability
 from enginewright.config import Benchmark
 from enginewright.manifest import Manifest
+from enginewright.runtimes.built import Engines
 from enginewright.target import TargetFingerprint
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
 
+SEALED = "windows.csv"  # written last, for all tables
 PER_MILLES = [*range(10, 990, 10), *range(990, 1000)]
-DISTURBING_CORES = 0.2  # busy with other processes, on average
 SLOW = 0.9  # of the median throughput: a window below is marked in the plot
-DIGEST = 12  # hex digits of a sha256 that people see
+
+
+def run_metrics(
+    run: Run, engines: Engines, images: Sequence[Path], settings: Benchmark, target: TargetFingerprint
+) -> dict[str, Any]:
+    """What benchmark_sustained writes: `metrics`, and what they are of. `images` are the sealed files of the set."""
+    manifests = {precision.value: made for precision, made in engines.manifests.items()}
+    return {
+        **metrics(run.measured, manifests, run.telemetry, settings, target),
+        **manifest.record(next(iter(manifests.values())), images),
+        "device_state": run.device_state,
+        "complete": run.complete,
+    }
 
 
 def metrics(
@@ -116,7 +131,7 @@ def tables(measured: Mapping[str, Measurement], telemetry: pd.DataFrame) -> dict
         "telemetry.csv": _joined(watched),
         "timeline.csv": _joined({key: timeline(load, watched[key]) for key, load in loads.items()}),
         **({"server_search.csv": _joined(probed)} if probed else {}),
-        "windows.csv": _joined({key: load.windows for key, load in loads.items()}),
+        SEALED: _joined({key: load.windows for key, load in loads.items()}),
     }
 
 
@@ -166,96 +181,6 @@ def timeline(load: Load, watched: pd.DataFrame) -> pd.DataFrame:
                 pd.DataFrame({"seconds": watched["seconds"], "panel": panel, "value": watched[column], "note": notes})
             )
     return pd.concat(parts, ignore_index=True)
-
-
-def show(found: Mapping[str, Any], measured: Mapping[str, Measurement], telemetry_note: str) -> None:
-    """Print the precisions side by side, with what the figures hang on."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    target, settings = found["target"], found["settings"]
-    machine = f"{target['device']}, {target['runtime']} {target['runtime_version']}"
-    for scenario in settings["scenarios"]:
-        loads = {precision: found[precision][scenario] for precision in measured if scenario in found[precision]}
-        if not loads:
-            continue
-        first = next(iter(loads.values()))
-        title = (
-            f"{scenario} ({DRIVERS[first['driver']]}), batch {first['batch_size']}, {settings['seconds']:g} s each:"
-            f" {machine}"
-        )
-        table = Table(title=title, title_justify="left")
-        table.add_column("")
-        for precision in loads:
-            table.add_column(precision, justify="right")
-        for name, key, form in ROWS:
-            if any(key in load for load in loads.values()):
-                table.add_row(name, *(format(load[key], form) if key in load else "-" for load in loads.values()))
-        table.add_row(
-            "throughput / fp32",
-            *(_ratio(found["ratio"][scenario], precision, loads) for precision in loads),
-        )
-        console.print(table)
-        for precision, load in loads.items():
-            _notes(console, f"{precision}, {scenario}", load)
-    for precision in measured:
-        curve = found[precision]["batch_curve"]
-        knee = f"; 95 % of the best throughput from batch {curve['knee_batch']} on" if curve else ""
-        memory = f"resident memory up to {found[precision]['resident_mib_max']:.0f} MiB"
-        console.print(
-            f"{precision}: engine {found[precision]['engine_sha256'][:DIGEST]}, {memory}{knee}", highlight=False
-        )
-    if telemetry_note:
-        console.print(telemetry_note)
-    if not found["complete"]:
-        console.print("INCOMPLETE: the load was interrupted; these figures cover what was measured until then.")
-
-
-def _ratio(ratios_of: Mapping[str, float], precision: str, loads: Mapping[str, Any]) -> str:
-    """To FP32's throughput; a dash where FP32 has none."""
-    return f"{ratios_of.get(f'{precision}_to_fp32', 1):.2f}" if "fp32" in loads else "-"
-
-
-def _notes(console: Console, where: str, load: Mapping[str, Any]) -> None:
-    for key, quiet in (("percentiles_left_out", ""), ("throttled", "no"), ("other_processes", "none")):
-        if load.get(key, quiet) != quiet:
-            console.print(f"{where}: {key.replace('_', ' ')}: {load[key]}", highlight=False)
-    if not load.get("stable", False) and "stability" in load:
-        console.print(
-            f"{where}: {'not stable' if 'stable' in load else 'stability'}: {load['stability']}", highlight=False
-        )
-    busy = load.get("other_cores_busy_mean", 0.0)
-    if busy > DISTURBING_CORES:
-        console.print(
-            f"{where}: other processes kept {busy:.1f} of {psutil.cpu_count()} cores busy; these figures are disturbed",
-            highlight=False,
-        )
-
-
-DRIVERS = {"own": "own driver, unofficial", "loadgen": "MLPerf LoadGen, unofficial"}
-ROWS = [
-    ("throughput (images/s)", "throughput_images_per_s", ".1f"),
-    ("  without transfers", "throughput_images_per_s_without_transfers", ".1f"),
-    ("highest rate in the bound (queries/s)", "highest_queries_per_s", ".1f"),
-    ("latency mean (ms)", "latency_ms_mean", ".3f"),
-    ("latency p50 (ms)", "latency_ms_p50", ".3f"),
-    ("latency p90 (ms)", "latency_ms_p90", ".3f"),
-    ("latency p95 (ms)", "latency_ms_p95", ".3f"),
-    ("latency p99 (ms)", "latency_ms_p99", ".3f"),
-    ("latency p99.9 (ms)", "latency_ms_p99_9", ".3f"),
-    ("latency max (ms)", "latency_ms_max", ".3f"),
-    ("device time p50 (ms)", "device_ms_p50", ".3f"),
-    ("  enqueue p50 (ms)", "enqueue_ms_p50", ".3f"),
-    ("  H2D p50 (ms)", "h2d_ms_p50", ".3f"),
-    ("  compute p50 (ms)", "compute_ms_p50", ".3f"),
-    ("  D2H p50 (ms)", "d2h_ms_p50", ".3f"),
-    ("last / first minute (or half)", "last_to_first", ".3f"),
-    ("variation between windows (%)", "throughput_coefficient_of_variation", ".1%"),
-    ("drift (%)", "throughput_drift_percent", "+.1f"),
-    ("power mean (W)", "power_w_mean", ".0f"),
-    ("energy (J/image)", "energy_j_per_image", ".4f"),
-]
 
 
 def _joined(parts: Mapping[Any, pd.DataFrame]) -> pd.DataFrame:

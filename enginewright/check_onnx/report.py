@@ -1,14 +1,11 @@
-"""Findings, the verdict that builds depend on, and how both are printed."""
+"""Findings, and the verdict that builds depend on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Optional
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from typing import Any, Optional
 
 MOST_NAMED = 3  # findings in the sentence of a failed check
 
@@ -115,19 +112,3 @@ class Report:
         failed = [finding for finding in self.findings if finding.severity is Severity.fail]
         more = f"; and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
         return "; ".join(finding.sentence() for finding in failed[:MOST_NAMED]) + more
-
-    def print(self, console: Console) -> None:
-        """Print the findings as a table."""
-        from rich.markup import escape
-        from rich.table import Table
-
-        colour = "red" if self.verdict == "fail" else "green"
-        table = Table(title=f"check_onnx: {self.verdict}", title_style=colour, show_lines=True)
-        for header in ("", "Finding", "What to do"):
-            table.add_column(header, overflow="fold")
-        styles = {Severity.fail: "red", Severity.warning: "yellow", Severity.note: "dim"}
-        for finding in self.findings:
-            table.add_row(
-                finding.severity.value, escape(finding.what), escape(finding.remedy), style=styles[finding.severity]
-            )
-        console.print(table)

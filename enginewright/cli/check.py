@@ -31,12 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     from enginewright.check_onnx import inspect
     from enginewright.check_onnx.machine import ask_parsers, refusals
+    from enginewright.views.check_onnx import show
 
     report = inspect(arguments.model)
     answers = ask_parsers(arguments.model, report)
     whole = dataclasses.replace(report, findings=(*report.findings, *refusals(answers, report)))
     console = Console()
-    whole.print(console)
+    show(whole, console)
     for name, answer in answers.items():
         console.print(escape(f"{' '.join(filter(None, [name, answer.version]))}: {answer.verdict}"))
     if whole.verdict == "fail":

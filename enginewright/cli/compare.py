@@ -361,7 +361,7 @@ def _notes(metrics: Metrics) -> Iterator[str]:
 
 
 def _notes_of(precision: str, accuracy: Mapping[str, Any], benchmark: Mapping[str, Any]) -> Iterator[str]:
-    from enginewright.benchmark.report import DISTURBING_CORES
+    from enginewright.views.benchmark import DISTURBING_CORES
 
     if runtime := accuracy.get(STANDS_IN):
         yield f"accuracy of {precision} is what {runtime} computes; the target has no such engine"

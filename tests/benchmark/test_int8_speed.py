@@ -15,6 +15,7 @@ from enginewright.benchmark import layers
 from enginewright.benchmark.int8_speed import slower, slower_under_load
 from enginewright.cli.compare import compare
 from enginewright.runtimes.base import LayerTime
+from enginewright.views.layers import show
 
 # ViT-B/16 on an H200, batch 32 (docs/decisions/0020-precision-mode.md).
 SENTENCE = (
@@ -91,5 +92,5 @@ def test_the_profile_says_it() -> None:
         " speed; "
     )
     console = Console(record=True, width=300)
-    layers.show(layers.layer_table(profiles), comparison, console, [finding])
+    show(layers.tables(profiles), [finding], console)
     assert "Finding: int8 is slower than fp16" in console.export_text()

@@ -187,7 +187,7 @@ def test_what_the_probe_found_is_compared_with_the_machine(
 def test_the_tables_above_name_all_that_stages_read() -> None:
     read = {f"artifacts/{artifact}": set(readers) for artifact, readers in {**READERS, **COMPARED}.items()}
     for stage, described in stages().items():
-        for dep in map(str, described["deps"]):
+        for dep in map(str, described.get("deps", [])):
             if dep.startswith("artifacts/") and not dep.endswith(".json.json"):
                 covered = [
                     artifact

@@ -1,0 +1,114 @@
+"""Images and a checked model to INT8 scales: what the stage `calibrate` runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from enginewright.calibration import ranges
+from enginewright.calibration.cache import CalibrationCache
+from enginewright.calibration.correction import BiasCorrection
+from enginewright.calibration.recipe import CORRECTED_BY
+from enginewright.config import Params
+from enginewright.data import Feeding, ImageSet
+from enginewright.errors import RuntimeUnavailable, StaleArtifact
+from enginewright.feeds import Feeds, FloatInput
+from enginewright.layout import Layout
+from enginewright.runtimes import AUTO, get_runtime
+from enginewright.runtimes.base import Capability, Runtime
+from enginewright.runtimes.checked import require_checked
+from enginewright.runtimes.onnxruntime import RUNTIME as OBSERVER
+from enginewright.target import WHY_NOT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Scales, the bias correction if one was asked for, and what the images look like through them."""
+
+    scales: CalibrationCache
+    correction: Optional[BiasCorrection]
+    ranges: pd.DataFrame  # a row a tensor
+    inputs: list[Path]  # what they were made from
+    settings: Mapping[str, Any]  # what else decided them
+    images: int
+    seconds: float
+
+    @property
+    def corrected(self) -> dict[str, Any]:
+        """What decided the bias correction."""
+        return {"images": self.images, "layers": len(self.correction.layers) if self.correction else 0}
+
+    def metrics(self) -> dict[str, Any]:
+        """How much was calibrated, and how long it took."""
+        return {"images": self.images, "seconds": self.seconds, "corrected_layers": self.corrected["layers"]}
+
+
+def calibrate_model(params: Params, paths: Layout) -> Calibrated:
+    """Choose one INT8 scale for each activation. The ranges need ONNX Runtime, and are empty without it.
+
+    Raises:
+        StaleArtifact: an input is not whole, or probe_target found another calibrator.
+        ModelError: check_onnx did not pass the model.
+        RuntimeUnavailable: the calibrator is not here, or a correction is asked for and ONNX Runtime is not.
+        CalibrationMismatch: there is no image, or one gives NaN.
+    """
+    require_checked(paths)
+    images, settings = ImageSet.open(paths.calibration_images), params.calibration
+    runtime = _calibrator(settings.runtime, paths.calibrator)
+    absent = OBSERVER.why_not(Capability.run)
+    if settings.bias_correction and absent:
+        raise RuntimeUnavailable(
+            f"calibration.bias_correction measures with ONNX Runtime: {absent}; or set it to false"
+        )
+
+    def feeds() -> Iterator[Feeds]:
+        inputs = [FloatInput(params.model.input_name)]
+        return Feeding(images, params.data.preprocessing).batches(inputs, settings.batch_size)
+
+    start = time.perf_counter()
+    scales = runtime.calibrate(paths.model, feeds(), settings)
+    correction = OBSERVER.bias_correction(paths.model, feeds()) if settings.bias_correction else None
+    seconds = time.perf_counter() - start
+    correction = correction if correction is not None and correction.layers else None
+    made_with = {"algorithm": settings.algorithm.name, "images": len(images), "runtime": runtime.name}
+    made_with.update(runtime.calibrator_identity())
+    if correction is not None:
+        made_with[CORRECTED_BY] = hashlib.sha256(correction.to_bytes()).hexdigest()
+    seen = {} if absent else OBSERVER.observe(paths.model, feeds(), scales)
+    return Calibrated(
+        scales,
+        correction,
+        ranges.table(scales, seen),
+        [paths.model, images.files[0]],
+        made_with,
+        len(images),
+        seconds,
+    )
+
+
+def _calibrator(wanted: str, described: Path) -> Runtime:
+    """What probe_target found, if that is still what is configured and installed."""
+    try:
+        found = json.loads(described.read_text())
+        if WHY_NOT in found:
+            raise RuntimeUnavailable(f"{found[WHY_NOT]}; then run `dvc repro`, which probes again")
+        name = str(found["runtime"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StaleArtifact(
+            f"{described} is missing or no description of a calibrator; run `dvc repro probe_target`"
+        ) from None
+    runtime = get_runtime(name, Capability.calibrate)
+    if found != {"runtime": runtime.name, **runtime.calibrator_identity()} or wanted not in (AUTO, name):
+        raise StaleArtifact(
+            f"{described} names another calibrator than is configured and installed; run `dvc repro`, which"
+            " probes first"
+        )
+    return runtime
