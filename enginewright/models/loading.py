@@ -95,7 +95,7 @@ def find_factory(model: Model, project: Layout) -> Callable[..., Any]:
 
 def _require_code(factory: Callable[..., Any], model: Model, project: Layout) -> None:
     source, named, root = _source_of(factory, model), code.sources(model, project), project.root.resolve()
-    if source and code.covers(named, source):
+    if source and (code.covers(named, source) or code.is_ours(source)):
         return
     if source is None or code.is_standard(source):
         raise ModelError(
@@ -104,7 +104,7 @@ def _require_code(factory: Callable[..., Any], model: Model, project: Layout) ->
         )
     shadowed = code.is_installed(source, root) and any(path.stem == source.stem and path.is_file() for path in named)
     inside = root in source.parents and not code.is_installed(source, root)
-    if not (code.is_installed(source, root) or code.is_ours(source)) or inside or shadowed:
+    if not code.is_installed(source, root) or inside or shadowed:
         raise ModelError(
             f"model.code is {', '.join(model.own_code) or 'none of yours'}, and model._target_ {model._target_} lives"
             f" in {code.shown(source, root)}; add that file to model.code, else DVC would not see its changes"

@@ -27,6 +27,7 @@ DECIDE_NO_BYTES: Mapping[str, str] = {
     f"{PACKAGE}.errors": "sentences of stages that made nothing",
     f"{PACKAGE}.layout": "paths, which dvc.yaml lists itself",
     REGISTRY: "finds a module by its name; the module counts under its own key",
+    f"{PACKAGE}.selection": "whether params.yaml is of this version and experiment; nothing is made of it",
     f"{PACKAGE}.stage": "the harness: checks, locks and exit codes; what it writes with counts (HARNESS)",
     f"{PACKAGE}.toolchain": "what decides when a stage runs, not what it makes",
     f"{PACKAGE}.views": "renders results that a stage has sealed already",

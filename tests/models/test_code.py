@@ -19,9 +19,10 @@ import torch
 from enginewright.config import Export, Model
 from enginewright.errors import ModelError
 from enginewright.importers.pytorch import to_onnx
+from enginewright.layout import Layout
 from enginewright.models.code import source_files, watching
 from enginewright.models.loading import find_factory, load_model, make_model
-from support.project import PATHS
+from support.project import PATHS, ROOT
 
 HEAD = """
 import importlib.util, json, os, sys
@@ -381,6 +382,10 @@ def test_a_factory_that_is_an_instance_or_a_partial_lives_where_target_says(mine
     )
     for name in ("half", "make"):
         load_model(write(below=below, target=f"NAME_model.{name}"), PATHS)
+
+
+def test_a_model_of_the_library_is_fine_where_the_library_lies_in_the_project() -> None:
+    make_model(Model(arguments={"in_channels": 1, "classes": 2}), Layout(ROOT))
 
 
 def test_a_factory_of_an_installed_package_or_of_ours_is_fine(mine: Path) -> None:
