@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Optional, Union
 from enginewright._version import __version__
 
 if TYPE_CHECKING:
+    from enginewright.application import LoadedEngine
     from enginewright.data.recipes import preprocess
     from enginewright.errors import (
         CalibrationMismatch,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
         RuntimeUnavailable,
         StaleArtifact,
     )
-    from enginewright.runtimes.base import Engine, LoadOptions, TimedEngine
+    from enginewright.runtimes.base import Engine, LoadOptions
 
 __all__ = [
     "CalibrationMismatch",
@@ -35,6 +36,7 @@ __all__ = [
     "EnginewrightError",
     "GateFailed",
     "LoadOptions",
+    "LoadedEngine",
     "ModelError",
     "RuntimeUnavailable",
     "StaleArtifact",
@@ -46,6 +48,7 @@ __all__ = [
 _HOMES = {
     "Engine": "enginewright.runtimes.base",
     "LoadOptions": "enginewright.runtimes.base",
+    "LoadedEngine": "enginewright.application",
     "preprocess": "enginewright.data.recipes",
 }
 
@@ -60,12 +63,14 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def load(path: Union[str, Path], options: Optional[LoadOptions] = None) -> TimedEngine:
-    """Load an engine that the pipeline built, for use in an application: `with enginewright.load(path) as engine:
-    engine.infer(feeds)`.
+def load(path: Union[str, Path], options: Optional[LoadOptions] = None) -> LoadedEngine:
+    """Load an engine that the pipeline built, for use in an application::
 
-    Its sidecar says which runtime it is for; hash, versions and GPU are checked before anything is deserialized.
-    Neither the current folder nor the project that the engine comes from matters.
+        with enginewright.load("engine.onnx") as engine:
+            outputs = engine.infer(engine.preprocess("photo.png"))
+
+    Its sidecar says which runtime it is for; hash, versions and GPU are checked before anything is deserialized. The
+    two files are enough: neither the current folder nor the project that the engine comes from matters.
 
     Args:
         path: an engine that a build stage sealed.
@@ -75,19 +80,6 @@ def load(path: Union[str, Path], options: Optional[LoadOptions] = None) -> Timed
         StaleArtifact: the engine or its sidecar is missing, changed, or made for another machine.
         RuntimeUnavailable: the runtime cannot run here.
     """
-    from enginewright import manifest
-    from enginewright.errors import StaleArtifact
-    from enginewright.runtimes import RUNTIMES, get_runtime
-    from enginewright.runtimes.base import Capability
+    from enginewright import application
 
-    target = manifest.read(Path(path)).target
-    if target is None:
-        raise StaleArtifact(
-            f"the sidecar of {path} names no target, so it is no engine; give the file under artifacts/engines/"
-        )
-    if target.runtime not in RUNTIMES:
-        raise StaleArtifact(
-            f"the sidecar of {path} names the runtime {target.runtime}, which is not installed here; update"
-            " Enginewright, or install the package that brings it"
-        )
-    return get_runtime(target.runtime, Capability.run).load(Path(path), options)
+    return application.load(path, options)

@@ -154,7 +154,7 @@ def build_tiny(key: str, precision: Precision, mode: PrecisionMode) -> dict[str,
         for batch in (1, 5, 16, 40, 5):
             got = engine.infer({"x": X[:batch]})["y"]
             said[f"sqnr_db_{batch}"] = sqnr_db(WANT[:batch], got)
-        said["state"] = engine.state()  # type: ignore[attr-defined]
+        said["state"] = engine.state()
     floor = 15 if precision is Precision.int8 else 40
     bad = {name: value for name, value in said.items() if name.startswith("sqnr") and value < floor}
     if bad:

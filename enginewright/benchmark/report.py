@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-import enginewright
 from enginewright import manifest
+from enginewright._version import __version__
 from enginewright.benchmark import server
 from enginewright.benchmark.clock import NS
 from enginewright.benchmark.conditions import conditions, flagged
@@ -90,7 +90,7 @@ def metrics(
     }
     found["target"] = target.identity()
     found["versions"] = {
-        "enginewright": enginewright.__version__,
+        "enginewright": __version__,
         "python": platform.python_version(),
         "numpy": importlib.metadata.version("numpy"),
     }

@@ -18,7 +18,7 @@ from enginewright.data.geometry import Geometry
 from enginewright.data.preprocessing import AnyImage, Batch, Pixels
 from enginewright.data.samples import UNLABELLED, Sample
 from enginewright.errors import DataError
-from enginewright.feeds import Array
+from enginewright.feeds import Array, Input, as_input
 from enginewright.registry import RECIPES
 
 IMAGES = "images"  # the one array that an image set stores: uint8 [N, H, W, C]
@@ -64,19 +64,31 @@ def preprocess(images: Union[AnyImage, Iterable[AnyImage]], preprocessing: Prepr
     Raises:
         DataError: an image cannot be read, is smaller than the crop, or is no image.
     """
+    recipe = recipe_of(preprocessing)
+    (batch,) = recipe.feeds(_stored(images, recipe), ("input",)).values()
+    return batch
+
+
+def feeds_of(
+    images: Union[AnyImage, Iterable[AnyImage]], preprocessing: Preprocessing, inputs: Sequence[Input]
+) -> dict[str, Array]:
+    """Make what inputs are fed, by name and in their dtypes, of images as `preprocess` takes them. Raises as it."""
+    recipe = recipe_of(preprocessing)
+    made = recipe.feeds(_stored(images, recipe), [spec.name for spec in inputs])
+    return {spec.name: as_input(made[spec.name], spec) for spec in inputs}
+
+
+def _stored(images: Union[AnyImage, Iterable[AnyImage]], recipe: Recipe) -> Stored:
     one = (
         isinstance(images, (str, Path))
         or not isinstance(images, Iterable)
         or (isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype == np.uint8)
     )
     many: Iterable[AnyImage] = [images] if one else images  # type: ignore[list-item,assignment]
-    recipe = recipe_of(preprocessing)
     stored = [recipe.store(_sample(image))[0] for image in many]
     if not stored:
         raise DataError("there is no image to preprocess; give at least one")
-    together = {name: np.stack([arrays[name] for arrays in stored]) for name in stored[0]}
-    (batch,) = recipe.feeds(together, ("input",)).values()
-    return batch
+    return {name: np.stack([arrays[name] for arrays in stored]) for name in stored[0]}
 
 
 def _sample(image: AnyImage) -> Sample:

@@ -1,0 +1,87 @@
+"""An engine as an application holds it: it feeds itself images and names its classes, by what its sidecar says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from enginewright import manifest
+from enginewright.config import Preprocessing
+from enginewright.data.preprocessing import AnyImage
+from enginewright.data.recipes import feeds_of
+from enginewright.errors import DataError, StaleArtifact
+from enginewright.feeds import Array, Feeds, Outputs
+from enginewright.interface import Axes, Interface
+from enginewright.runtimes import RUNTIMES, get_runtime
+from enginewright.runtimes.base import Capability, LoadOptions, TimedEngine
+
+
+class LoadedEngine:
+    """An engine, and how to use it: held from `enginewright.load` until `close` or the end of the `with` block.
+
+    What its runtime offers beside this, such as `device_seconds`, is reached through it.
+    """
+
+    def __init__(self, engine: TimedEngine, usage: manifest.Usage, name: str) -> None:
+        """Join an engine with what its sidecar says of its use; `name` is what errors call it."""
+        self._engine, self._name = engine, name
+        self.interface: Interface = engine.interface
+        self.axes: Axes = engine.axes
+        self.classes: tuple[str, ...] = usage.classes
+        made = usage.preprocessing
+        self.preprocessing: Optional[Preprocessing] = Preprocessing.from_dict(made) if made is not None else None
+
+    def preprocess(self, images: Union[AnyImage, Iterable[AnyImage]]) -> dict[str, Array]:
+        """Make feeds of images, as calibration and validation made them.
+
+        Args:
+            images: one or several, as `enginewright.preprocess` takes them.
+
+        Returns:
+            input name -> [N, ...] in the dtype of the input, for `infer`.
+
+        Raises:
+            DataError: an image cannot be read or is too small, or the model was not made for images.
+        """
+        if self.preprocessing is None:
+            raise DataError(f"the sidecar of {self._name} does not say how an image becomes its input; feed it arrays")
+        return feeds_of(images, self.preprocessing, self.interface.inputs)
+
+    def infer(self, feeds: Feeds) -> Outputs:
+        """See `Engine.infer`."""
+        return self._engine.infer(feeds)
+
+    def infer_many(self, batches: Iterable[Feeds]) -> Iterator[Outputs]:
+        """See `Engine.infer_many`."""
+        return self._engine.infer_many(batches)
+
+    def close(self) -> None:
+        """Give everything back; a second call does nothing."""
+        self._engine.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def __enter__(self) -> LoadedEngine:
+        self._engine.__enter__()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._engine.__exit__(*exc_info)
+
+
+def load(path: Union[str, Path], options: Optional[LoadOptions] = None) -> LoadedEngine:
+    """Load an engine: see `enginewright.load`."""
+    sidecar = manifest.read(Path(path))
+    if sidecar.target is None:
+        raise StaleArtifact(
+            f"the sidecar of {path} names no target, so it is no engine; give the file under artifacts/engines/"
+        )
+    if sidecar.target.runtime not in RUNTIMES:
+        raise StaleArtifact(
+            f"the sidecar of {path} names the runtime {sidecar.target.runtime}, which is not installed here; update"
+            " Enginewright, or install the package that brings it"
+        )
+    loader = get_runtime(sidecar.target.runtime, Capability.run)
+    return LoadedEngine(loader.load(Path(path), options), sidecar.usage, Path(path).name)
