@@ -350,6 +350,17 @@ def test_params_yaml_is_the_composition_of_conf(monkeypatch: pytest.MonkeyPatch)
 # --- the package
 
 
+def test_sessions_of_onnx_runtime_are_opened_in_one_module() -> None:
+    """Else one is opened with a fusion that computes something else: three were (docs/decisions/0026-protocols.md)."""
+    opening = {
+        name
+        for name, path in LIBRARY.modules.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "InferenceSession"
+    }
+    assert opening == {"enginewright.runtimes.onnxruntime.session"}
+
+
 def test_the_version_is_written_once() -> None:
     import enginewright
 

@@ -29,7 +29,7 @@ from enginewright.runtimes.tensorrt.contexts import Program, Worker
 from enginewright.runtimes.tensorrt.interop import DeviceArray, Feed, to_feed
 from enginewright.runtimes.tensorrt.pool import Piece, Pool
 from enginewright.runtimes.tensorrt.profile import LAYERS_FILE, profile_layers
-from enginewright.runtimes.tensorrt.tensors import axes_of
+from enginewright.runtimes.tensorrt.tensors import axes_of, with_names
 from enginewright.target import TargetFingerprint
 
 _loggers: dict[str, Any] = {}
@@ -44,6 +44,7 @@ class Made:
 
     input_scales: Mapping[str, float] = field(default_factory=dict)  # of int8 inputs
     quantized: bool = False  # computes in INT8, which would hide NaN
+    interface: Optional[Interface] = None  # of the model: the names of its axes
 
 
 def load_engine(
@@ -70,7 +71,7 @@ def load_engine(
     """
     made = require_engine(engine_path, here)
     module, scales = cast(ModuleType, trt), made.settings.get("input_scales", {})
-    known = Made(scales, is_quantized(made))
+    known = Made(scales, is_quantized(made), made.usage.interface)
     return TensorRTEngine(module, engine_path, options or LoadOptions(), logger or _default_logger(module), known)
 
 
@@ -262,7 +263,10 @@ class TensorRTEngine:
 
     def _read_interface(self) -> tuple[Interface, dict[str, AxisRange]]:
         """What every worker's optimization profile allows."""
-        first, scales = self._workers[0], self._made.input_scales
+        first, scales, model = self._workers[0], self._made.input_scales, self._made.interface
+        if model is not None:
+            for worker in self._workers:
+                worker.inputs, worker.outputs = (with_names(each, model) for each in (worker.inputs, worker.outputs))
         inputs = tuple(replace(binding.spec, scale=scales.get(binding.name)) for binding in first.inputs)
         interface = Interface(inputs, tuple(binding.spec for binding in first.outputs))
         return interface, axes_of([binding for worker in self._workers for binding in worker.inputs])

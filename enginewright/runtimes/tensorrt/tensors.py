@@ -4,14 +4,14 @@ share.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 
 from enginewright.errors import RuntimeUnavailable
-from enginewright.interface import BATCH, AxisRange, Shape, TensorSpec
+from enginewright.interface import BATCH, AxisRange, Interface, Shape, TensorSpec
 
 NUMPY_TYPES = {
     "FLOAT": "float32",
@@ -81,17 +81,29 @@ def read_outputs(trt: ModuleType, engine: Any, context: Any, inputs: list[Bindin
     return [Binding(_spec(trt, engine, name), shapes[0][name], shapes[1][name]) for name in names]
 
 
+def with_names(bindings: list[Binding], model: Interface) -> list[Binding]:
+    """The same, with the model's names for dynamic axes, which a serialized engine does not keep."""
+    known = {spec.name: spec.shape for spec in (*model.with_batch().inputs, *model.with_batch().outputs)}
+    return [replace(binding, spec=_named(binding.spec, known.get(binding.name, ()))) for binding in bindings]
+
+
+def _named(spec: TensorSpec, names: tuple[Union[int, str], ...]) -> TensorSpec:
+    if len(names) != len(spec.shape):
+        return spec
+    known = [name if isinstance(name, str) and name else axis for name, axis in zip(names, spec.shape)]
+    return replace(spec, shape=tuple(name if isinstance(axis, str) else axis for name, axis in zip(known, spec.shape)))
+
+
 def axes_of(inputs: list[Binding]) -> dict[str, AxisRange]:
-    """The range of each dynamic axis. A serialized engine keeps no names: the first axis is the batch, others are named
-    after their tensor.
-    """
+    """The range of each dynamic axis that these inputs have; of one that several have, what all of them allow."""
     found: dict[str, AxisRange] = {}
     for binding in inputs:
         for axis, *sizes in zip(binding.spec.shape, binding.minimum, binding.usual, binding.maximum):
             if isinstance(axis, int):
                 continue
             known = found.setdefault(axis, AxisRange(*sizes))
-            found[axis] = AxisRange(min(known.min, sizes[0]), min(known.opt, sizes[1]), min(known.max, sizes[2]))
+            least, most = max(known.min, sizes[0]), min(known.max, sizes[2])
+            found[axis] = AxisRange(least, max(least, min(known.opt, sizes[1], most)), most)
     return found
 
 
@@ -111,6 +123,6 @@ def _spec(trt: ModuleType, engine: Any, name: str) -> TensorSpec:
             f"the tensor '{name}' has the vectorized format {engine.get_tensor_format_desc(name)}; build with linear"
             " I/O formats"
         )
-    sizes = enumerate(engine.get_tensor_shape(name))
+    sizes = enumerate(engine.get_tensor_shape(name))  # -1 is dynamic; the engine keeps no name for it
     shape = tuple(int(size) if size >= 0 else f"{name}_axis{place}" if place else BATCH for place, size in sizes)
     return TensorSpec(name, np.dtype(NUMPY_TYPES[kind]), shape)
