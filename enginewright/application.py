@@ -29,8 +29,24 @@ class LoadedEngine:
         self.interface: Interface = engine.interface
         self.axes: Axes = engine.axes
         self.classes: tuple[str, ...] = usage.classes
-        made = usage.preprocessing
-        self.preprocessing: Optional[Preprocessing] = Preprocessing.from_dict(made) if made is not None else None
+        self._made_with = usage.preprocessing
+
+    @property
+    def preprocessing(self) -> Optional[Preprocessing]:
+        """How an image becomes the input; None for a model that was not made for images.
+
+        Raises:
+            StaleArtifact: a version made the engine that knows other preprocessing.
+        """
+        if self._made_with is None:
+            return None
+        try:
+            return Preprocessing.from_dict(self._made_with)
+        except (KeyError, TypeError):
+            raise StaleArtifact(
+                f"{self._name} was made with the preprocessing {dict(self._made_with)}, which this version does not"
+                " know; update Enginewright, or feed it arrays"
+            ) from None
 
     def preprocess(self, images: Union[AnyImage, Iterable[AnyImage]]) -> dict[str, Array]:
         """Make feeds of images, as calibration and validation made them.
@@ -43,10 +59,12 @@ class LoadedEngine:
 
         Raises:
             DataError: an image cannot be read or is too small, or the model was not made for images.
+            StaleArtifact: see `preprocessing`.
         """
-        if self.preprocessing is None:
+        preprocessing = self.preprocessing
+        if preprocessing is None:
             raise DataError(f"the sidecar of {self._name} does not say how an image becomes its input; feed it arrays")
-        return feeds_of(images, self.preprocessing, self.interface.inputs)
+        return feeds_of(images, preprocessing, self.interface.inputs)
 
     def infer(self, feeds: Feeds) -> Outputs:
         """See `Engine.infer`."""

@@ -64,12 +64,6 @@ class Manifest:
     files: Mapping[str, FileRecord] = field(default_factory=dict)  # beside the artifact: name -> record
     usage: Usage = field(default_factory=Usage)
 
-    def setting(self, name: str) -> Any:
-        """Return a setting that this kind of artifact has. Raises StaleArtifact if the sidecar does not say it."""
-        if name not in self.settings:
-            raise StaleArtifact(f"the sidecar of {self.path} does not hold settings.{name}; {_again(self)}")
-        return self.settings[name]
-
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         interface = self.usage.interface

@@ -71,6 +71,19 @@ def test_an_engine_that_was_not_made_for_images_says_so(here: Path, photo: Path)
         engine.preprocess(photo)
 
 
+@pytest.mark.parametrize(
+    "unknown", [pytest.param({"glasses": "on"}, id="a setting"), pytest.param({"channels": "uv"}, id="a choice")]
+)
+def test_a_preprocessing_of_a_later_version_leaves_the_engine_usable(
+    here: Path, photo: Path, unknown: dict[str, str]
+) -> None:
+    usage = Usage(INTERFACE, {**PREPROCESSING.to_dict(), **unknown}, CLASSES)
+    with enginewright.load(make_engine(here, usage)) as engine:
+        with pytest.raises(enginewright.StaleArtifact, match=r"which this version does not know; update Enginewright"):
+            engine.preprocess(photo)
+        assert engine.infer({"input": np.zeros((1, 1, 28, 28), np.float32)})
+
+
 @pytest.mark.slow
 def test_it_needs_numpy_pillow_and_the_runtime_alone(here: Path, photo: Path) -> None:
     engine = make_engine(here)
