@@ -43,7 +43,8 @@ def copy_project(destination: Path) -> Path:
         if (ROOT / name).is_file() and not name.startswith(("artifacts/", "tests/", "docs/")) and name != "dvc.lock":
             (destination / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, destination / name)
-    call([sys.executable, "-m", "enginewright.cli", "configure", "debug=smoke"], destination)
+    for command in (["configure", "debug=smoke"], ["lock"]):  # the checkout may be in the middle of an edit
+        call([sys.executable, "-m", "enginewright.cli", *command], destination)
     commit(destination)
     return destination
 
