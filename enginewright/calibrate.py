@@ -22,7 +22,9 @@ from enginewright.layout import Layout
 from enginewright.runtimes import AUTO, get_runtime
 from enginewright.runtimes.base import Capability, Runtime
 from enginewright.runtimes.checked import require_checked
-from enginewright.runtimes.onnxruntime import RUNTIME as OBSERVER
+from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
+from enginewright.runtimes.onnxruntime.observe import observe
+from enginewright.runtimes.onnxruntime.session import why_absent
 from enginewright.target import WHY_NOT
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def calibrate_model(params: Params, paths: Layout) -> Calibrated:
     require_checked(paths)
     images, settings = ImageSet.open(paths.calibration_images), params.calibration
     runtime = _calibrator(settings.runtime, paths.calibrator)
-    absent = OBSERVER.why_not(Capability.run)
+    absent = why_absent()
     if settings.bias_correction and absent:
         raise RuntimeUnavailable(
             f"calibration.bias_correction measures with ONNX Runtime: {absent}; or set it to false"
@@ -75,14 +77,14 @@ def calibrate_model(params: Params, paths: Layout) -> Calibrated:
 
     start = time.perf_counter()
     scales = runtime.calibrate(paths.model, feeds(), settings)
-    correction = OBSERVER.bias_correction(paths.model, feeds()) if settings.bias_correction else None
+    correction = measure_bias_correction(paths.model, feeds()) if settings.bias_correction else None
     seconds = time.perf_counter() - start
     correction = correction if correction is not None and correction.layers else None
     made_with = {"algorithm": settings.algorithm.name, "images": len(images), "runtime": runtime.name}
     made_with.update(runtime.calibrator_identity())
     if correction is not None:
         made_with[CORRECTED_BY] = hashlib.sha256(correction.to_bytes()).hexdigest()
-    seen = {} if absent else OBSERVER.observe(paths.model, feeds(), scales)
+    seen = {} if absent else observe(paths.model, feeds(), scales)
     return Calibrated(
         scales,
         correction,

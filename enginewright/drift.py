@@ -25,9 +25,9 @@ from enginewright.data import Feeding, ImageSet
 from enginewright.feeds import FloatInput
 from enginewright.layout import Layout
 from enginewright.results import Drift
-from enginewright.runtimes.base import Capability
 from enginewright.runtimes.checked import require_checked
-from enginewright.runtimes.onnxruntime import RUNTIME as OBSERVER
+from enginewright.runtimes.onnxruntime.observe import observe
+from enginewright.runtimes.onnxruntime.session import why_absent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +75,7 @@ def check(params: Params, paths: Layout) -> Report:
         StaleArtifact, CalibrationMismatch, ModelError: what is compared is not whole, or does not belong together.
     """
     settings = params.check_drift
-    if why := OBSERVER.why_not(Capability.run):
+    if why := why_absent():
         return Report(Drift(f"drift was not checked: {why}", observed=False))
     require_checked(paths)
     scales = read_recipe(paths).scales
@@ -83,7 +83,7 @@ def check(params: Params, paths: Layout) -> Report:
     sets = {name: _at_most(ImageSet.open(folder), settings.images) for name, folder in folders.items()}
     inputs, batch = [FloatInput(params.model.input_name)], params.calibration.batch_size
     seen = {
-        name: OBSERVER.observe(paths.model, Feeding(images, params.data.preprocessing).batches(inputs, batch), scales)
+        name: observe(paths.model, Feeding(images, params.data.preprocessing).batches(inputs, batch), scales)
         for name, images in sets.items()
     }
     table = compare(scales, seen["calibration"], seen["validation"], settings)

@@ -21,6 +21,7 @@ from enginewright.graph.reasons import is_quantizable, left_in_float
 from enginewright.interface import up_to
 from enginewright.runtimes.base import BuildJob, Capability
 from enginewright.runtimes.onnxruntime import RUNTIME
+from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
 from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
 from enginewright.runtimes.onnxruntime.session import Purpose, open_session
 from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
@@ -41,7 +42,7 @@ def written(name: str, folder: Path, hand_made: bool = False) -> Path:
 
 def calibrated(name: str, path: Path) -> QuantizationRecipe:
     cache = RUNTIME.calibrate(path, batches(name), Calibration(algorithm=CalibrationAlgorithm.minmax))
-    return QuantizationRecipe(cache, RUNTIME.bias_correction(path, batches(name)) if name in CORRECTED else None)
+    return QuantizationRecipe(cache, measure_bias_correction(path, batches(name)) if name in CORRECTED else None)
 
 
 def fed(name: str) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:

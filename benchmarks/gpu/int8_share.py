@@ -40,7 +40,7 @@ from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Precision, PrecisionMode
 from enginewright.runtimes.base import BuildJob, BuiltEngine
 from enginewright.runtimes.int8 import Int8Share, refusal
-from enginewright.runtimes.tensorrt import RUNTIME, build_plan as precision, builder, placing
+from enginewright.runtimes.tensorrt import RUNTIME, build_plan as precision, builder, configuration, parser, placing
 from enginewright.runtimes.tensorrt.log import BuildLog
 from enginewright.runtimes.tensorrt.mode import features, recommended
 
@@ -132,7 +132,7 @@ def prepare() -> None:
 @contextlib.contextmanager
 def asked(way: Way, log: list[str]) -> Iterator[None]:
     """Within, a build does what the way says, is not refused, and what the log says of Myelin is kept."""
-    add, parse, configure = BuildLog.add, builder.parse, builder.configure
+    add, parse, configure = BuildLog.add, parser.parse, configuration.configure
 
     def listen(self: BuildLog, severity: str, message: str) -> None:
         if MYELIN.search(message) and len(log) < LINES:
@@ -146,10 +146,10 @@ def asked(way: Way, log: list[str]) -> Iterator[None]:
             oblige(session.trt, network, placing.residual_sums(onnx.load(str(source))))
         return network
 
-    def configured(trt: Any, config: Any, job: Any) -> dict[str, Any]:
+    def configured(trt: Any, config: Any, *settings: Any) -> dict[str, Any]:
         if way.half_norms:
             config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
-        return configure(trt, config, job)
+        return configure(trt, config, *settings)
 
     patch = unittest.mock.patch.object
     with contextlib.ExitStack() as held:

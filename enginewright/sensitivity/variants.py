@@ -22,8 +22,8 @@ from enginewright.graph.index import Graph
 from enginewright.graph.qdq import quantizable
 from enginewright.graph.reasons import left_in_float
 from enginewright.interface import up_to
-from enginewright.runtimes.onnxruntime.calibrator import tensor_values
 from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
+from enginewright.runtimes.onnxruntime.observe import tensor_values
 from enginewright.runtimes.onnxruntime.prepare import prepared
 from enginewright.runtimes.onnxruntime.session import Purpose, open_session
 from enginewright.sensitivity.journal import Journal

@@ -30,6 +30,7 @@ from enginewright.graph.qdq import insert_qdq, rounding_error
 from enginewright.interface import up_to
 from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.onnxruntime import RUNTIME
+from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
 from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
 from enginewright.runtimes.onnxruntime.session import Purpose, open_session
 from support.reference import simulated, sqnr_db, without_pairs
@@ -57,7 +58,7 @@ class Prepared:
         """Calibrated as the stage does it."""
         cache = RUNTIME.calibrate(self.path, self.subject.feeds(), Calibration(algorithm=self.subject.algorithm))
         corrects = self.subject.corrects
-        return QuantizationRecipe(cache, RUNTIME.bias_correction(self.path, self.subject.feeds()) if corrects else None)
+        return QuantizationRecipe(cache, measure_bias_correction(self.path, self.subject.feeds()) if corrects else None)
 
     @property
     def feeds(self) -> dict[str, Array]:

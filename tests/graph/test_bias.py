@@ -16,12 +16,14 @@ from runtimes.tensorrt.stand_in import Record, stand_in
 
 from enginewright.calibration.quantize import quantize
 from enginewright.calibration.recipe import QuantizationRecipe
-from enginewright.config import Calibration, CalibrationAlgorithm, Placement, Precision, PrecisionMode
+from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision, PrecisionMode
 from enginewright.errors import CalibrationMismatch
 from enginewright.graph.bias import correct_biases
 from enginewright.graph.fold import fold_batch_normalization
-from enginewright.runtimes.onnxruntime.calibrator import bias_correction, calibrate
-from enginewright.runtimes.tensorrt.build_plan import make_plan
+from enginewright.runtimes.base import BuildJob
+from enginewright.runtimes.onnxruntime.calibrator import calibrate
+from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
+from enginewright.runtimes.tensorrt.build_plan import make_plan, read_source
 from support.networks import images, residual_network
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
@@ -86,7 +88,7 @@ def measured(model: ModelProto, folder: Path) -> tuple[QuantizationRecipe, Mappi
     path = folder / "measured.onnx"
     onnx.save(model, path)
     scales = calibrate(path, [feeds()], Calibration(algorithm=CalibrationAlgorithm.minmax))
-    correction = bias_correction(path, [feeds()])
+    correction = measure_bias_correction(path, [feeds()])
     return QuantizationRecipe(scales, correction), correction.layers
 
 
@@ -154,8 +156,8 @@ def test_the_correction_is_that_of_the_images_and_of_no_scale(tmp_path: Path) ->
     path = tmp_path / "model.onnx"
     onnx.save(residual_network(), path)
     batches = [images(8, seed) for seed in range(3)]
-    together = bias_correction(path, [{"input": np.concatenate(batches)}]).layers
-    apart = bias_correction(path, [{"input": batch} for batch in batches]).layers
+    together = measure_bias_correction(path, [{"input": np.concatenate(batches)}]).layers
+    apart = measure_bias_correction(path, [{"input": batch} for batch in batches]).layers
     assert list(together) == ["Conv_0", "Conv_1", "Conv_2", "Conv_3", "Gemm_0"]
     for name, values in together.items():
         assert np.allclose(values, apart[name], atol=1e-6)
@@ -165,7 +167,7 @@ def test_the_correction_is_that_of_the_images_and_of_no_scale(tmp_path: Path) ->
 def test_without_an_image_there_is_nothing_to_measure(tmp_path: Path) -> None:
     onnx.save(residual_network(), tmp_path / "model.onnx")
     with pytest.raises(CalibrationMismatch, match=r"set data\.calibration_images"):
-        bias_correction(tmp_path / "model.onnx", [])
+        measure_bias_correction(tmp_path / "model.onnx", [])
 
 
 def test_a_correction_of_another_model_is_refused() -> None:
@@ -183,7 +185,8 @@ def test_tensorrt_is_given_the_corrected_biases(tmp_path: Path, mode: PrecisionM
     recipe, correction = measured(model, tmp_path)
 
     def biases(precision: Precision, floats: Collection[str] = ()) -> dict[str, Array]:
-        given = make_plan(stand_in(version, Record()), path, precision, mode, recipe, floats).model
+        job = BuildJob(precision, Build(), recipe, tuple(floats))
+        given = make_plan(stand_in(version, Record()), read_source(path), job, mode).model
         values = {initializer.name: numpy_helper.to_array(initializer) for initializer in given.graph.initializer}
         return {
             node.name: values[node.input[2]].astype(np.float32)

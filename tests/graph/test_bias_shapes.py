@@ -18,7 +18,8 @@ from enginewright.config import Calibration, CalibrationAlgorithm, Placement
 from enginewright.graph.bias import correct_biases
 from enginewright.graph.fold import fold_batch_normalization
 from enginewright.graph.qdq import insert_qdq
-from enginewright.runtimes.onnxruntime.calibrator import bias_correction, calibrate
+from enginewright.runtimes.onnxruntime.calibrator import calibrate
+from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 CHANNELS = 6
@@ -137,7 +138,7 @@ def test_the_mean_over_all_rows_is_that_of_the_float_layer_again(name: str, tmp_
     model, feeds = form.model(), form.feeds()
     onnx.save(model, path)
     scales = calibrate(path, feeds, Calibration(algorithm=CalibrationAlgorithm.minmax))
-    correction = bias_correction(path, feeds).layers
+    correction = measure_bias_correction(path, feeds).layers
 
     def quantized(corrects: bool) -> Array:
         lowered = correct_biases(model, correction if corrects else {})
@@ -167,7 +168,7 @@ def test_layers_that_share_weights_and_biases_get_biases_of_their_own(tmp_path: 
     model.graph.node.append(twin)
     model.graph.output.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, None))
     onnx.save(model, path)
-    correction = bias_correction(path, FORMS["Conv 2-D"].feeds()).layers
+    correction = measure_bias_correction(path, FORMS["Conv 2-D"].feeds()).layers
     assert set(correction) == {"layer", "twin"}
     assert not np.allclose(correction["layer"], correction["twin"])
     found = correct_biases(model, correction, ["twin"])

@@ -20,7 +20,8 @@ from enginewright.graph.qdq import insert_qdq, quantizable
 from enginewright.graph.reasons import left_in_float
 from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.onnxruntime import RUNTIME
-from enginewright.runtimes.onnxruntime.calibrator import bias_correction, calibrate
+from enginewright.runtimes.onnxruntime.calibrator import calibrate
+from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
 from enginewright.runtimes.onnxruntime.session import open_session
 from support.operator_net import RELU, SIGNED, Net
 from support.operator_truth import truth
@@ -150,7 +151,7 @@ def test_onnx_runtime_leaves_a_transposed_convolution_in_float_and_says_so(tmp_p
     path, cache = measured(net, tmp_path)
     layer = transposed(net.model())
     built = RUNTIME.build(
-        path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache, bias_correction(path, [net.feeds()])))
+        path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache, measure_bias_correction(path, [net.feeds()])))
     )
     why = "ONNX Runtime has no integer kernel for ConvTranspose"
     assert (built.quantized, built.quantizable, dict(built.layers)) == (2, 3, {"INT8": 2, "FP32": 1})

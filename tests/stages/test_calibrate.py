@@ -12,8 +12,6 @@ import pytest
 from enginewright import manifest
 from enginewright.calibration import ranges
 from enginewright.calibration.recipe import read_recipe
-from enginewright.runtimes.base import Capability
-from enginewright.runtimes.onnxruntime import OnnxRuntime
 from stages.calibrate import calibrate
 from support.checked_model import COUNT, write_images, write_model, write_target
 from support.project import PATHS
@@ -109,9 +107,7 @@ def test_bias_correction_is_refused_where_nothing_can_measure_it(
 ) -> None:
     params = ready / "params.yaml"
     params.write_text(params.read_text().replace("bias_correction: false", "bias_correction: true"))
-    monkeypatch.setattr(
-        OnnxRuntime, "why_not", lambda _self, task: "onnxruntime is not installed" if task is Capability.run else None
-    )
+    monkeypatch.setattr("enginewright.calibrate.why_absent", lambda: "onnxruntime is not installed")
     code, printed = run(calibrate)
     assert code == 2
     assert (

@@ -26,6 +26,7 @@ from enginewright.graph.qdq import quantizable
 from enginewright.interface import up_to
 from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.onnxruntime import RUNTIME
+from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
 from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
 from enginewright.runtimes.onnxruntime.session import Purpose, open_session
 from support.fuzz import BATCH, BATCHES, Sample
@@ -119,7 +120,7 @@ def _calibrated(outcome: Outcome, drawn: Sample, path: Path) -> Optional[Quantiz
         recipe = QuantizationRecipe(RUNTIME.calibrate(path, drawn.batches, Calibration(algorithm=algorithm)))
     if recipe is not None and drawn.seed % 4 == 3:
         with _step(outcome, "bias_correction"):
-            recipe = replace(recipe, bias_correction=RUNTIME.bias_correction(path, drawn.batches))
+            recipe = replace(recipe, bias_correction=measure_bias_correction(path, drawn.batches))
     return recipe
 
 

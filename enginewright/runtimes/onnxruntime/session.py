@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
+from enginewright.errors import RuntimeUnavailable
 from enginewright.target import has_int8_dot_product, instruction_sets
 
 if TYPE_CHECKING:
     import onnxruntime
 
+INSTALL = "pip install 'enginewright[host]'"
 NO_SUBNORMALS = "session.set_denormal_as_zero"
 EXACT_PRODUCTS = "session.x64quantprecision"
 # It puts the weights of a float Conv or Gemm between quantized tensors into INT8, one scale a tensor:
@@ -95,6 +98,21 @@ def disabled_optimizers(purpose: Purpose) -> list[str]:
     if purpose in (Purpose.reference, Purpose.literal):
         return list(WRONG_FUSIONS)
     return [QUANTIZES_BY_ITSELF, *WRONG_FUSIONS, *([FUSES_PAIRS] if purpose is Purpose.simulate else [])]
+
+
+def why_absent() -> Optional[str]:
+    """None, or that ONNX Runtime is not installed, with the remedy; it is not imported."""
+    installed = importlib.util.find_spec("onnxruntime")
+    return None if installed else f"the package onnxruntime is not installed; {INSTALL}"
+
+
+def installed_version() -> str:
+    """The version of ONNX Runtime. Raises RuntimeUnavailable."""
+    try:
+        import onnxruntime
+    except ImportError as fault:
+        raise RuntimeUnavailable(f"onnxruntime cannot be imported ({fault}); {INSTALL}") from None
+    return str(onnxruntime.__version__)
 
 
 def refusals(*others: type[Exception]) -> tuple[type[Exception], ...]:

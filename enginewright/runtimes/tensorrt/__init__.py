@@ -62,7 +62,7 @@ class TensorRt(Runtime):
         """Run every batch once through TensorRT's calibrator for `settings.algorithm`. Raises CalibrationMismatch,
         ModelError, RuntimeUnavailable.
         """
-        from enginewright.runtimes.tensorrt.builder import calibrate
+        from enginewright.runtimes.tensorrt.calibrator import calibrate
 
         return calibrate(import_tensorrt(), model, feeds, settings)
 

@@ -108,3 +108,8 @@ def version_stamp(version: str) -> str:
     """
     major, minor, patch = (int(part) for part in re.findall(r"\d+", version)[:3])
     return str(major * (10000 if major >= 10 else 1000) + minor * 100 + patch)
+
+
+def supports_implicit(trt: Bindings) -> bool:
+    """Whether this library has precision flags and calibrators at all."""
+    return hasattr(trt, "IInt8EntropyCalibrator2") and hasattr(trt.BuilderFlag, "INT8")

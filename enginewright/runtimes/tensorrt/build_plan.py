@@ -14,23 +14,24 @@ from pathlib import Path
 from typing import Optional
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.quantize import Quantized, quantize
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import QUANTIZED, Placement, Precision, PrecisionMode
-from enginewright.errors import CalibrationMismatch, ConfigError, ModelError
+from enginewright.errors import CalibrationMismatch, ConfigError
 from enginewright.graph.bias import correct_biases
 from enginewright.graph.fp16 import to_fp16
 from enginewright.graph.multiplications import multiplications
 from enginewright.graph.names import printable
 from enginewright.graph.qdq import quantizable, require_scales
 from enginewright.graph.shapes import fold_static_shapes
+from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.tensorrt import placing
-from enginewright.runtimes.tensorrt.bindings import Bindings
+from enginewright.runtimes.tensorrt.bindings import Bindings, supports_implicit
 from enginewright.runtimes.tensorrt.log import fold
-from enginewright.runtimes.tensorrt.mode import recommended
+from enginewright.runtimes.tensorrt.mode import Features, features, recommended
+from enginewright.runtimes.tensorrt.parser import node_name, read_model
 
 # With INT8, what has no INT8 kernel runs in FP16.
 FLAGS = {Precision.fp32: (), Precision.fp16: ("FP16",), **dict.fromkeys(QUANTIZED, ("INT8", "FP16"))}
@@ -61,11 +62,6 @@ class BuildPlan:
     )  # what explicit INT8 leaves without Q/DQ nodes of itself, by the parser's names -> why
 
 
-def supports_implicit(trt: Bindings) -> bool:
-    """Whether this library has precision flags and calibrators at all."""
-    return hasattr(trt, "IInt8EntropyCalibrator2") and hasattr(trt.BuilderFlag, "INT8")
-
-
 def choose_mode(
     trt: Bindings, wanted: PrecisionMode, model: Optional[onnx.ModelProto] = None
 ) -> tuple[PrecisionMode, str]:
@@ -87,62 +83,78 @@ def choose_mode(
     return (PrecisionMode.implicit, "") if model is None else recommended(model)
 
 
-def make_plan(
-    trt: Bindings,
-    onnx_model: Path,
-    precision: Precision,
-    wanted: PrecisionMode,
-    recipe: Optional[QuantizationRecipe],
-    keep_fp16: Collection[str] = (),
-) -> BuildPlan:
+@dataclass(frozen=True)
+class Source:
+    """A model, read and simplified once for all plans that are made of it."""
+
+    path: Path
+    model: onnx.ModelProto  # static shapes folded, every name printable; not to be edited
+    renamed: Mapping[str, str]  # name in the file -> name in the model, where they differ
+    features: Features  # of the file, by its names
+
+
+def read_source(path: Path) -> Source:
+    """Read an ONNX file. Raises ModelError."""
+    model = read_model(path)
+    found = features(model)
+    simplified, renamed = printable(fold_static_shapes(model))
+    return Source(path, simplified, renamed, found)
+
+
+def make_plan(trt: Bindings, source: Source, job: BuildJob, wanted: PrecisionMode) -> BuildPlan:
     """Decide on the mode and bring the ONNX and the flags in line with it.
 
     Raises:
         CalibrationMismatch: INT8 without scales, or with those of another model.
         ConfigError: the mode is not to be had.
-        ModelError: the ONNX cannot be read or converted.
+        ModelError: the ONNX cannot be converted.
     """
-    model, renamed = printable(fold_static_shapes(read_model(onnx_model)))
-    keep_fp16 = tuple(renamed.get(name, name) for name in keep_fp16)
-    mode, why = choose_mode(trt, wanted, model if precision in QUANTIZED else None)
+    model, quantizes = source.model, job.precision in QUANTIZED
+    mode, why = choose_mode(trt, wanted, model if quantizes else None)
+    flags = tuple(name for name in FLAGS[job.precision] if hasattr(trt.BuilderFlag, name))
     layers = quantizable(model)
-    flags = tuple(name for name in FLAGS[precision] if hasattr(trt.BuilderFlag, name))
     plan = BuildPlan(mode, model, flags, None, tuple(map(node_name, layers)), chosen=why)
-    if precision not in QUANTIZED:
-        recipe = None
-    elif recipe is None:
-        raise CalibrationMismatch(f"an INT8 engine of {onnx_model} needs calib.cache; run `dvc repro calibrate`")
-    else:
-        recipe = recipe.renamed(renamed)
-        weights = {weight.name for weight in model.graph.initializer}
-        inputs = [
-            value.name
-            for value in model.graph.input
-            if value.name not in weights and value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-        ]
-        require_scales(recipe.scales.scales, inputs, str(onnx_model))
+    recipe = _recipe_for(source, job) if quantizes else None
+    if quantizes:
         counted = multiplications(model)
         plan = replace(plan, multiplications={node_name(node): counted.get(node.output[0]) for node in layers})
+    keep_fp16 = tuple(source.renamed.get(name, name) for name in job.keep_fp16)
     parsed = {node.output[0]: node_name(node) for node in model.graph.node if not node.name}
     if mode is PrecisionMode.implicit:
-        if recipe is not None and recipe.bias_correction is not None:
-            model = correct_biases(model, recipe.bias_correction.layers, keep_fp16)
-        scales = None if recipe is None else recipe.scales
-        return replace(
-            plan, model=model, scales=scales, constrained=tuple(parsed.get(name, name) for name in keep_fp16)
-        )
-    kept = (
-        {}
-        if recipe is None
-        else {name: why for name, why in placing.left_in_float(model).items() if name not in keep_fp16}
-    )
-    keep_fp16 = [*keep_fp16, *kept]
-    (converted, left), warned = _explicit(model, precision, recipe, keep_fp16, typed="FP16" not in flags)
-    left = {**left, **kept}
+        constrained = tuple(parsed.get(name, name) for name in keep_fp16)
+        return replace(_implicit(plan, recipe, keep_fp16), constrained=constrained)
+    (converted, left), warned = _explicit(plan, job.precision, recipe, keep_fp16)
     reasons = {parsed.get(name, name): reason for name, reason in left.items()}
     return replace(
         plan, model=converted, warnings=warned, left_in_float=reasons, quantized_inputs=_quantized_inputs(converted)
     )
+
+
+def _recipe_for(source: Source, job: BuildJob) -> QuantizationRecipe:
+    """The recipe by the names of `source.model`. Raises CalibrationMismatch if there is none, or if an input has no
+    scale.
+    """
+    if job.recipe is None:
+        raise CalibrationMismatch(f"an INT8 engine of {source.path} needs calib.cache; run `dvc repro calibrate`")
+    recipe, graph = job.recipe.renamed(source.renamed), source.model.graph
+    weights = {weight.name for weight in graph.initializer}
+    inputs = [
+        value.name
+        for value in graph.input
+        if value.name not in weights and value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    ]
+    require_scales(recipe.scales.scales, inputs, str(source.path))
+    return recipe
+
+
+def _implicit(plan: BuildPlan, recipe: Optional[QuantizationRecipe], keep_fp16: Collection[str]) -> BuildPlan:
+    """The float model, its biases corrected, and scales for a calibrator."""
+    if recipe is None:
+        return plan
+    model = plan.model
+    if recipe.bias_correction is not None:
+        model = correct_biases(model, recipe.bias_correction.layers, keep_fp16)
+    return replace(plan, model=model, scales=recipe.scales)
 
 
 def _quantized_inputs(model: onnx.ModelProto) -> frozenset[str]:
@@ -155,38 +167,18 @@ def _quantized_inputs(model: onnx.ModelProto) -> frozenset[str]:
 
 
 def _explicit(
-    model: onnx.ModelProto,
-    precision: Precision,
-    recipe: Optional[QuantizationRecipe],
-    keep_fp16: Collection[str],
-    typed: bool,
+    plan: BuildPlan, precision: Precision, recipe: Optional[QuantizationRecipe], keep_fp16: Collection[str]
 ) -> tuple[Quantized, tuple[str, ...]]:
-    """The model with its precision written into it, and what the converter warned of; `typed`: no flag lets the library
-    choose FP16.
-    """
+    """The model with its precision written into it, what INT8 leaves in float, and what the converter warned of."""
+    model, left = plan.model, dict[str, str]()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        left: dict[str, str] = {}
         if recipe is not None:
-            quantized, left = quantize(model, recipe, Placement.tensorrt, keep_fp16)
-            model = placing.placed(quantized, model, recipe.scales.scales)
-        if precision is Precision.fp16 or (precision is Precision.int8_mixed and typed):
+            kept = {name: why for name, why in placing.left_in_float(model).items() if name not in keep_fp16}
+            quantized, left = quantize(model, recipe, Placement.tensorrt, [*keep_fp16, *kept])
+            model, left = placing.placed(quantized, model, recipe.scales.scales), {**left, **kept}
+        # without a flag that lets the library choose FP16, the ONNX has it in its types
+        if precision is Precision.fp16 or (precision is Precision.int8_mixed and "FP16" not in plan.flags):
             model = to_fp16(model)
-    return Quantized(model, left), tuple(fold(" ".join(str(warning.message).split()) for warning in caught))
-
-
-def read_model(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file with its external data. Raises ModelError."""
-    try:
-        return onnx.load(str(path))
-    except FileNotFoundError:
-        raise ModelError(f"{path} does not exist; run `dvc repro export`") from None
-    except (DecodeError, onnx.checker.ValidationError) as fault:
-        raise ModelError(
-            f"{path} is not an ONNX model ({' '.join(str(fault).split())}); run `dvc repro export`"
-        ) from None
-
-
-def node_name(node: onnx.NodeProto) -> str:
-    """The name that TensorRT's parser gives to the layers of a node: its own, or one made of its first output."""
-    return node.name or f"node_of_{node.output[0]}"
+    said = (" ".join(str(warning.message).split()) for warning in caught)
+    return Quantized(model, left), tuple(fold(said))

@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import numpy.typing as npt
 
 from enginewright.calibration.cache import CalibrationCache, Header
-from enginewright.errors import CalibrationMismatch, RuntimeUnavailable
-from enginewright.runtimes.tensorrt.bindings import Bindings
+from enginewright.config import Calibration, CalibrationAlgorithm
+from enginewright.errors import CalibrationMismatch, ModelError, RuntimeUnavailable
+from enginewright.graph.names import printable
+from enginewright.graph.shapes import fold_static_shapes
+from enginewright.interface import ShapeRange
+from enginewright.runtimes.tensorrt.bindings import Bindings, supports_implicit
+from enginewright.runtimes.tensorrt.parser import parse, read_model
+from enginewright.runtimes.tensorrt.progress import follow
+from enginewright.runtimes.tensorrt.session import Session
+from enginewright.runtimes.tensorrt.shapes import add_profile
 
 if TYPE_CHECKING:
     import tensorrt
@@ -196,3 +205,46 @@ def as_calibrator(trt: Bindings, header: Header, source: Source) -> tensorrt.IIn
     }
     calibrator: tensorrt.IInt8Calibrator = type("Calibrator", (base,), answers)()
     return calibrator
+
+
+def calibrate(
+    trt: Bindings, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration
+) -> CalibrationCache:
+    """Choose one scale a tensor with TensorRT's calibrator for `settings.algorithm` (up to TensorRT 10).
+
+    The network is calibrated in FP32 without TF32 and at optimization level 0, which takes the first kernel that works:
+    no timing decides, so that the same images give the same scales. The INT8 engine that comes of it is thrown away.
+
+    Raises:
+        CalibrationMismatch: there is no image, one holds NaN, or the feeds do not fit the model.
+        ModelError: TensorRT cannot parse or calibrate the model.
+        RuntimeUnavailable: this TensorRT has no calibrators, or none for percentile, or does not start.
+    """
+    if not supports_implicit(trt):
+        raise RuntimeUnavailable(GONE)
+    if settings.algorithm is CalibrationAlgorithm.percentile:
+        raise RuntimeUnavailable(PERCENTILE)
+    session = Session(trt)
+    model, renamed = printable(fold_static_shapes(read_model(onnx_model)))
+    network = parse(session, model, onnx_model)
+    config = session.builder.create_builder_config()
+    config.set_flag(trt.BuilderFlag.INT8)
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.builder_optimization_level = 0
+    with ImageSource(batches) as source:
+        wanted = [network.get_input(index).name for index in range(network.num_inputs)]
+        if set(wanted) != set(source.first):
+            raise CalibrationMismatch(
+                f"the calibration images feed {', '.join(source.first)} and {onnx_model} wants {', '.join(wanted)}"
+            )
+        shapes = {name: ShapeRange(*(array.shape,) * 3) for name, array in source.first.items()}
+        add_profile(session, config, shapes, calibrates=True)
+        calibrator = as_calibrator(trt, Header.of(settings.algorithm), source)
+        config.int8_calibrator = calibrator
+        with follow(trt, config, session.log, f"calibration of {onnx_model.name}"):
+            session.builder.build_serialized_network(network, config)
+        source.reraise()
+    if not source.written:
+        raise ModelError(f"TensorRT {trt.__version__} wrote no scales for {onnx_model}: {session.log.reason()}")
+    written = CalibrationCache.parse(source.written, f"the cache that TensorRT {trt.__version__} wrote")
+    return written.renamed({new: old for old, new in renamed.items()})

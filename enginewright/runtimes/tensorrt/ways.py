@@ -7,10 +7,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from onnx import ModelProto
-
 from enginewright.config import PrecisionMode
-from enginewright.runtimes.tensorrt.mode import features
+from enginewright.runtimes.tensorrt.mode import Features
 
 
 @dataclass(frozen=True)
@@ -24,14 +22,14 @@ class Way:
         return f"{self.mode.name} way" + (" with ConvTranspose in FP16" if self.kept else "")
 
 
-def ways(model: ModelProto, first: PrecisionMode, has_implicit: bool, keep_fp16: Collection[str]) -> list[Way]:
+def ways(found: Features, first: PrecisionMode, has_implicit: bool, keep_fp16: Collection[str]) -> list[Way]:
     """What to try, the recommended mode first.
 
     TensorRT 8.6.0 on an H200 ends a U-Net's INT8 build in an assertion in both modes. It builds either way with
     ConvTranspose in FP16, and the implicit engine is the faster (docs/decisions/0020-precision-mode.md).
 
     Args:
-        model: FP32.
+        found: of the float model.
         first: the mode that the graph speaks for.
         has_implicit: whether the library has that mode at all.
         keep_fp16: nodes that stay in FP16 anyway.
@@ -39,7 +37,6 @@ def ways(model: ModelProto, first: PrecisionMode, has_implicit: bool, keep_fp16:
     tried = [Way(first)]
     if first is PrecisionMode.implicit:
         tried.append(Way(PrecisionMode.explicit))
-    found = features(model)
     kept = tuple(name for name in found.transposed if name not in keep_fp16)
     if not kept:
         return tried

@@ -11,12 +11,9 @@ from enginewright.calibration.cache import scale_of
 from enginewright.config import Calibration, CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch, ModelError
 from enginewright.graph.activations import activations
-from enginewright.runtimes.onnxruntime.calibrator import (
-    bias_correction,
-    calibrate,
-    observe,
-    tensor_values,
-)
+from enginewright.runtimes.onnxruntime.calibrator import calibrate
+from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
+from enginewright.runtimes.onnxruntime.observe import observe, tensor_values
 from support.networks import images
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", list(CalibrationAlgorithm), ids=lambda algorithm: algorithm.name)
@@ -112,17 +109,17 @@ def test_what_cannot_be_calibrated_is_one_sentence(
 
 def test_an_empty_batch_moves_nothing_and_a_missing_input_is_one_sentence(network_file: Path) -> None:
     full, empty = [{"input": images()}], [{"input": images()[:0]}]
-    correction = bias_correction(network_file, full)
+    correction = measure_bias_correction(network_file, full)
     assert correction.layers
     for batches in ([*empty, *full], [*full, *empty]):
         assert (
             calibrate(network_file, batches, Calibration()).scales
             == calibrate(network_file, full, Calibration()).scales
         )
-        assert bias_correction(network_file, batches) == correction
+        assert measure_bias_correction(network_file, batches) == correction
     for run in (
         lambda fed: calibrate(network_file, fed, Calibration()),
-        lambda fed: bias_correction(network_file, fed),
+        lambda fed: measure_bias_correction(network_file, fed),
     ):
         with pytest.raises(
             ModelError, match=r"cannot run the model on a calibration batch: Required inputs .* are missing"

@@ -17,7 +17,8 @@ from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precis
 from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.runtimes.onnxruntime.builder import in_precision
-from enginewright.runtimes.onnxruntime.calibrator import bias_correction, calibrate
+from enginewright.runtimes.onnxruntime.calibrator import calibrate
+from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
 from enginewright.runtimes.onnxruntime.prepare import prepared
 from enginewright.runtimes.onnxruntime.session import open_session
 from enginewright.runtimes.onnxruntime.simplify import simplified
@@ -45,7 +46,7 @@ def test_a_factor_behind_a_layer_is_taken_to_its_bias_correction(
     model, feeds = net.model(), net.feeds()
     onnx.save(model, path)
     plain = QuantizationRecipe(calibrate(path, [feeds], MINMAX))
-    correction = bias_correction(path, [feeds])
+    correction = measure_bias_correction(path, [feeds])
     recipe = replace(plain, bias_correction=correction)
     ready, found = prepared(model, recipe)
     (name,) = (node.name for node in net.nodes if layer in node.output)
@@ -93,7 +94,7 @@ def test_a_layer_that_takes_up_what_stands_behind_it_keeps_its_name(
     onnx.save(model, path)
     (layer,) = (node.name for node in net.nodes if node.op_type in ("MatMul", "Gemm"))
     assert layer in {node.name for node in simplified(model).graph.node}
-    recipe = QuantizationRecipe(calibrate(path, [feeds], MINMAX), bias_correction(path, [feeds]))
+    recipe = QuantizationRecipe(calibrate(path, [feeds], MINMAX), measure_bias_correction(path, [feeds]))
     every = RUNTIME.build(path, BuildJob(Precision.int8, Build(), recipe))
     kept = RUNTIME.build(path, BuildJob(Precision.int8_mixed, Build(), recipe, [layer]))
     assert (every.quantized, kept.quantized) == (2, 1)

@@ -19,8 +19,7 @@ from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.config import Calibration, CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch, RuntimeUnavailable
 from enginewright.runtimes.tensorrt import memory
-from enginewright.runtimes.tensorrt.builder import calibrate
-from enginewright.runtimes.tensorrt.calibrator import CacheSource
+from enginewright.runtimes.tensorrt.calibrator import CacheSource, calibrate
 
 SHAPE = (3, 8, 8)
 

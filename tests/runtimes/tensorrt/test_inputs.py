@@ -23,7 +23,7 @@ from enginewright.feeds import as_input
 from enginewright.interface import TensorSpec
 from enginewright.runtimes.base import BuildJob, Capability
 from enginewright.runtimes.onnxruntime import RUNTIME as ONNX_RUNTIME
-from enginewright.runtimes.tensorrt.build_plan import make_plan
+from enginewright.runtimes.tensorrt.build_plan import make_plan, read_source
 from enginewright.runtimes.tensorrt.builder import Job, build_engine
 from enginewright.runtimes.tensorrt.engine import load_engine
 from enginewright.runtimes.tensorrt.inputs import native_inputs
@@ -84,7 +84,8 @@ def answers(model: onnx.ModelProto, batch: npt.NDArray[Any]) -> npt.NDArray[np.f
 def plans(model: Path, precision: Precision) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """The explicit model that takes float32, and the one with its native input."""
     trt, cache = stand_in("11.4.0", Record()), CACHE if precision is Precision.int8 else None
-    usual = make_plan(trt, model, precision, PrecisionMode.explicit, plain_recipe(cache))
+    job = BuildJob(precision, Build(), plain_recipe(cache))
+    usual = make_plan(trt, read_source(model), job, PrecisionMode.explicit)
     before = usual.model.SerializeToString()
     _, edited = native_inputs(usual, precision, InputType.native, plain_recipe(cache))
     assert usual.model.SerializeToString() == before  # a plan is frozen, its model too

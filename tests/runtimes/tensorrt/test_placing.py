@@ -14,9 +14,10 @@ from runtimes.tensorrt.stand_in import Record, stand_in
 
 from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.calibration.recipe import QuantizationRecipe
-from enginewright.config import Calibration, CalibrationAlgorithm, Precision, PrecisionMode
+from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision, PrecisionMode
+from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.tensorrt import placing
-from enginewright.runtimes.tensorrt.build_plan import BuildPlan, make_plan
+from enginewright.runtimes.tensorrt.build_plan import BuildPlan, make_plan, read_source
 from enginewright.runtimes.tensorrt.placing import Placing, residual_sums
 
 pytest.importorskip("torch")
@@ -40,11 +41,14 @@ def transformer(
     )
 
 
+def planned(version: str, path: Path, cache: CalibrationCache, mode: PrecisionMode) -> BuildPlan:
+    job = BuildJob(Precision.int8, Build(), QuantizationRecipe(cache))
+    return make_plan(stand_in(version, Record()), read_source(path), job, mode)
+
+
 def plan(path: Path, cache: CalibrationCache, chosen: Placing) -> BuildPlan:
     with unittest.mock.patch.object(placing, "CHOSEN", chosen):
-        return make_plan(
-            stand_in("8.6.0", Record()), path, Precision.int8, PrecisionMode.auto, QuantizationRecipe(cache)
-        )
+        return planned("8.6.0", path, cache, PrecisionMode.auto)
 
 
 def sqnr(model: onnx.ModelProto, path: Path, name: str) -> float:
@@ -105,20 +109,8 @@ def test_convolutional_networks_know_none_of_it(tmp_path: Path) -> None:
     )
     everything = Placing(products_in_float=True, sums_in_int8=True)
     with unittest.mock.patch.object(placing, "CHOSEN", everything):
-        found = make_plan(
-            stand_in("11.4.0", Record()),
-            tmp_path / "model.onnx",
-            Precision.int8,
-            PrecisionMode.explicit,
-            QuantizationRecipe(cache),
-        )
+        found = planned("11.4.0", tmp_path / "model.onnx", cache, PrecisionMode.explicit)
     with unittest.mock.patch.object(placing, "CHOSEN", Placing()):
-        plain = make_plan(
-            stand_in("11.4.0", Record()),
-            tmp_path / "model.onnx",
-            Precision.int8,
-            PrecisionMode.explicit,
-            QuantizationRecipe(cache),
-        )
+        plain = planned("11.4.0", tmp_path / "model.onnx", cache, PrecisionMode.explicit)
     assert found.model == plain.model
     assert found.left_in_float == {}
