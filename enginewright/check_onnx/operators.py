@@ -136,7 +136,7 @@ def findings(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
 
 
 def batch_normalizations(model: onnx.ModelProto) -> list[BatchNormalization]:
-    """Every BatchNormalization that the exporter left, in stored order: what INT8 builds (calibration/fold.py) do with
+    """Every BatchNormalization that the exporter left, in stored order: what INT8 builds (graph/fold.py) do with
     it.
     """
     graph, found = Graph(model), []
