@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from enginewright.calibration.cache import CalibrationCache, Header
+from enginewright.calibration.cache import CalibrationCache, Header, scale_of
 from enginewright.config import CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch
 
@@ -153,3 +153,8 @@ def test_a_name_without_a_newline_is_read_as_tensorrt_writes_it(name: str) -> No
 
 def test_a_file_with_windows_line_ends_is_read() -> None:
     assert CalibrationCache.parse(b"TRT-8600-EntropyCalibration2\r\ninput: 3f800000\r\n\r\n").scales == {"input": 1.0}
+
+
+def test_a_range_that_is_no_number_is_refused() -> None:
+    with pytest.raises(CalibrationMismatch, match="the values of conv1 have the range inf"):
+        scale_of("conv1", float("inf"))

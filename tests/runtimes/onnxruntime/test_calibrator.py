@@ -7,13 +7,10 @@ import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
-from enginewright.calibration.cache import scale_of
 from enginewright.config import Calibration, CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch, ModelError
-from enginewright.graph.activations import activations
 from enginewright.runtimes.onnxruntime.calibrator import calibrate
 from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
-from enginewright.runtimes.onnxruntime.observe import observe, tensor_values
 from support.networks import images
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", list(CalibrationAlgorithm), ids=lambda algorithm: algorithm.name)
@@ -125,43 +122,3 @@ def test_an_empty_batch_moves_nothing_and_a_missing_input_is_one_sentence(networ
             ModelError, match=r"cannot run the model on a calibration batch: Required inputs .* are missing"
         ):
             run([{"pixels": images()}])
-
-
-def test_a_range_that_is_no_number_is_refused() -> None:
-    with pytest.raises(CalibrationMismatch, match="the values of conv1 have the range inf"):
-        scale_of("conv1", float("inf"))
-
-
-def test_constants_and_shapes_are_no_activations(network: ModelProto) -> None:
-    network.graph.node.append(onnx.helper.make_node("Shape", ["input"], ["shape"]))
-    assert activations(network) == TENSORS
-
-
-def test_observing_counts_what_saturates(network_file: Path) -> None:
-    cache = calibrate(network_file, [{"input": images()}], Calibration(algorithm=CalibrationAlgorithm.minmax))
-    seen = observe(network_file, [{"input": images()}, {"input": 2 * images()}], cache)
-    assert list(seen) == TENSORS
-    assert seen["input"].count == 2 * images().size
-    beyond = np.count_nonzero(np.abs(2 * images()) > 127 * cache.scales["input"])
-    assert 0 < seen["input"].saturated <= beyond
-
-
-def test_a_transposed_tensor_times_a_stored_vector_is_observed_as_it_is() -> None:
-    """ONNX Runtime 1.32 fuses the two into what computes as if nothing were transposed (`simplify.WRONG_FUSIONS`)."""
-    vector = numpy_helper.from_array(np.arange(6, dtype=np.float32), "vector")
-    nodes = [
-        onnx.helper.make_node("Transpose", ["input"], ["turned"], perm=[0, 2, 1]),
-        onnx.helper.make_node("MatMul", ["turned", "vector"], ["output"]),
-    ]
-    values = [
-        onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, ["batch", 6, 6]),
-        onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ["batch", 6]),
-    ]
-    opset = [onnx.helper.make_opsetid("", 17)]
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(nodes, "turned", values[:1], values[1:], [vector]), opset_imports=opset, ir_version=8
-    )
-    fed = np.random.default_rng(0).normal(size=(2, 6, 6)).astype(np.float32)
-    (found,) = tensor_values(model, ["output"], [{"input": fed}])
-    expected = fed.transpose(0, 2, 1) @ np.arange(6, dtype=np.float32)
-    np.testing.assert_allclose(found["output"], expected, rtol=1e-5, atol=1e-5)
