@@ -37,8 +37,9 @@ from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placem
 from enginewright.graph.qdq import quantizable
 from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.onnxruntime import RUNTIME
+from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
 from enginewright.runtimes.onnxruntime.session import open_session
-from enginewright.runtimes.tensorrt.build_plan import make_plan
+from enginewright.runtimes.tensorrt.build_plan import make_plan, read_source
 from support.networks import images, residual_network
 from support.small_models import SMALL_MODELS, batches, exported, with_shape_arithmetic
 
@@ -91,7 +92,8 @@ def quantized(path: Path, fed: Sequence[Feeds], recipe: QuantizationRecipe, prec
         ),
     }
     for version, mode in TENSORRT:
-        plan = make_plan(stand_in(version, Record()), path, precision, mode, recipe, kept)
+        job = BuildJob(precision, SETTINGS, recipe, kept)
+        plan = make_plan(stand_in(version, Record()), read_source(path), job, mode)
         found[f"plan {version} {mode.name}"] = [
             digest(plan.model.SerializeToString(deterministic=True)),
             plan.mode.name,
@@ -107,7 +109,7 @@ def quantized(path: Path, fed: Sequence[Feeds], recipe: QuantizationRecipe, prec
 
 def answers_of(path: Path, fed: Sequence[Feeds]) -> dict[str, Any]:
     """All that is compared, of one model."""
-    correction = RUNTIME.bias_correction(path, fed)
+    correction = measure_bias_correction(path, fed)
     found: dict[str, Any] = {"model": digest(path.read_bytes()), "bias_correction.json": digest(correction.to_bytes())}
     precisions = (Precision.int8,) if path.stem.endswith(TRACED) else (Precision.int8, Precision.int8_mixed)
     for algorithm in CalibrationAlgorithm:

@@ -11,7 +11,7 @@ from enginewright.check_onnx import operators, reading as graph, structure, weig
 from enginewright.check_onnx.origin import origin_of
 from enginewright.check_onnx.report import Finding, Report, Severity
 from enginewright.errors import ModelError
-from enginewright.runtimes.parsers import session_refusal
+from enginewright.runtimes.onnxruntime.session import why_not_opened
 
 
 def inspect(path: Path, opset_version: Optional[int] = None) -> Report:
@@ -66,7 +66,7 @@ def _inspected(path: Path, model: onnx.ModelProto, opset_version: Optional[int])
         found += structure.returned(model, origin)
     valid = readable and not contradictions and not _fails(refusals)
     if (
-        valid and not _fails(found) and (what := session_refusal(path))
+        valid and not _fails(found) and (what := why_not_opened(path))
     ):  # a kernel that it lacks: a convolution of float64
         remedy = (
             origin.says("replace that operation in `forward`", "make the file without that operation")

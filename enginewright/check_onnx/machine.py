@@ -8,14 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from enginewright.check_onnx.report import Finding, Report, Severity
-from enginewright.runtimes.parsers import PARSERS, ParserAnswer, parser_answers
+from enginewright.runtimes.tensorrt.bindings import import_tensorrt
+from enginewright.runtimes.tensorrt.parser import ParserAnswer, parser_answer
+from enginewright.runtimes.tensorrt_rtx import import_rtx
+
+LIBRARIES = {"tensorrt": import_tensorrt, "tensorrt_rtx": import_rtx}
 
 
 def ask_parsers(path: Path, report: Report) -> dict[str, ParserAnswer]:
-    """The answer of each parser; none is asked about a model that is not valid ONNX."""
+    """The answer of each library's parser; none is asked about a model that is not valid ONNX."""
     if not report.valid:
-        return {name: ParserAnswer(why_not="not asked, as the model is not valid ONNX") for name in PARSERS}
-    return parser_answers(path)
+        return {name: ParserAnswer(why_not="not asked, as the model is not valid ONNX") for name in LIBRARIES}
+    return {name: parser_answer(load, path) for name, load in LIBRARIES.items()}
 
 
 def refusals(answers: dict[str, ParserAnswer], report: Report) -> list[Finding]:
@@ -25,11 +29,11 @@ def refusals(answers: dict[str, ParserAnswer], report: Report) -> list[Finding]:
         Finding(
             Severity.fail,
             f"the parser of {package} {answer.version} refuses"
-            f" {f'node {error.node!r} ({error.operator})' if error.operator else 'the model'}: {error.message}",
+            f" {f'node {refusal.node!r} ({refusal.operator})' if refusal.operator else 'the model'}: {refusal.message}",
             "replace that operation, or try another opset",
-            error.node,
+            refusal.node or None,
         )
         for package, answer in answers.items()
-        for error in answer.errors
-        if error.node is None or error.node not in known
+        for refusal in answer.refusals
+        if known.isdisjoint({refusal.node, f"#{refusal.place}"})  # as `reading` calls a node without a name
     ]

@@ -7,10 +7,12 @@ from pathlib import Path
 import onnx
 import pytest
 
-from enginewright.check_onnx import inspect
-from enginewright.check_onnx.machine import ask_parsers, refusals
+from enginewright.check_onnx import Finding, Report, Severity, inspect, machine
+from enginewright.check_onnx.machine import LIBRARIES, ask_parsers, refusals
 from enginewright.cli import main
-from enginewright.runtimes.parsers import PARSERS, ParserAnswer, ParserError
+from enginewright.errors import RuntimeUnavailable
+from enginewright.runtimes.tensorrt.bindings import Bindings
+from enginewright.runtimes.tensorrt.parser import ParserAnswer, Refusal
 from support.networks import residual_network
 
 
@@ -26,7 +28,7 @@ def test_a_sound_model_passes_and_every_parser_is_named(model: Path, capsys: pyt
     assert ended.value.code == 0
     printed = capsys.readouterr().out
     assert "check_onnx: pass" in printed
-    assert all(f"{package}" in printed for package in PARSERS)
+    assert all(f"{package}" in printed for package in LIBRARIES)
 
 
 def test_a_model_that_is_no_onnx_is_shown_to_no_parser(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,7 +43,7 @@ def test_a_model_that_is_no_onnx_is_shown_to_no_parser(here: Path, capsys: pytes
 
 def test_a_parser_adds_the_nodes_that_it_refuses(model: Path) -> None:
     report = inspect(model)
-    answers = {"tensorrt": ParserAnswer(version="10.3", errors=(ParserError("relu", "Relu", "no"),))}
+    answers = {"tensorrt": ParserAnswer(version="10.3", refusals=(Refusal("no", "relu", "Relu"),))}
     (finding,) = refusals(answers, report)
     assert finding.sentence() == (
         "the parser of tensorrt 10.3 refuses node 'relu' (Relu): no; replace that operation, or try another opset"
@@ -52,6 +54,16 @@ def test_what_the_report_holds_does_not_depend_on_what_is_installed(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = inspect(model)
-    monkeypatch.setattr("enginewright.runtimes.parsers.PARSERS", ("tensorrt_other",))
+
+    def load() -> Bindings:
+        raise RuntimeUnavailable("not installed")
+
+    monkeypatch.setattr(machine, "LIBRARIES", {"tensorrt_other": load})
     assert inspect(model) == before
     assert ask_parsers(model, before) == {"tensorrt_other": ParserAnswer(why_not="not installed")}
+
+
+def test_a_node_without_a_name_that_fails_already_is_named_once() -> None:
+    report = Report((Finding(Severity.fail, "node '#3' is of no use", "leave it out", "#3"),), valid=True)
+    refused = ParserAnswer(version="10.3", refusals=(Refusal("no", "node_of_x", "Relu", 3), Refusal("no memory")))
+    assert [finding.node for finding in refusals({"tensorrt": refused}, report)] == [None]

@@ -100,6 +100,20 @@ def disabled_optimizers(purpose: Purpose) -> list[str]:
     return [QUANTIZES_BY_ITSELF, *WRONG_FUSIONS, *([FUSES_PAIRS] if purpose is Purpose.simulate else [])]
 
 
+def why_not_opened(onnx_model: Path) -> Optional[str]:
+    """Why ONNX Runtime, the FP32 reference of every comparison, opens no session of a model; None if it does, or is not
+    installed.
+    """
+    if why_absent():
+        return None
+    try:
+        open_session(str(onnx_model), Purpose.literal)
+    except refusals() as fault:
+        words = one_line(fault).replace(str(onnx_model), onnx_model.name)
+        return f"ONNX Runtime {installed_version()} cannot run the model: {words}"
+    return None
+
+
 def why_absent() -> Optional[str]:
     """None, or that ONNX Runtime is not installed, with the remedy; it is not imported."""
     installed = importlib.util.find_spec("onnxruntime")

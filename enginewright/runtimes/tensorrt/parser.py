@@ -31,6 +31,7 @@ class Refusal:
     message: str
     node: str = ""  # "" where it names none
     operator: str = ""
+    place: Optional[int] = None  # of the node in the graph
 
     def __str__(self) -> str:
         """`node 'conv1' (Conv): message`."""
@@ -118,4 +119,5 @@ def _refusal(error: Any, model: onnx.ModelProto) -> Refusal:
     operator = error.node_operator() if hasattr(error, "node_operator") else ""
     if node is not None:
         name, operator = name or node_name(node), operator or node.op_type
-    return Refusal(" ".join(str(error.desc()).split()), name, operator)
+    place = index if node is not None else None
+    return Refusal(" ".join(str(error.desc()).split()), name, operator, place)
