@@ -1,22 +1,35 @@
-"""Runs an engine over the validation images, batch by batch."""
+"""Runs engines over images, batch by batch, and judges their answers on the way: what is kept of an image is a row."""
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import numpy as np
 import numpy.typing as npt
 
+from enginewright.accuracy.answers import Answers
 from enginewright.config import Precision, Preprocessing
 from enginewright.data import Feeding, ImageSet
 from enginewright.errors import DataError, ModelError
+from enginewright.interface import BATCH
 from enginewright.runtimes.base import Engine
 from enginewright.tasks.base import Evaluation, Outputs, Task, interface_of, mean_of
 
-IN_MEMORY = 256 * 2**20  # bytes of FP32's outputs; answers by pixel may be larger than the machine's memory
+IN_MEMORY = 256 * 2**20  # bytes of outputs that are kept; answers by pixel may be larger than the machine's memory
+AT_ONCE = 48 * 2**20  # bytes of an engine's outputs for one batch; where they are larger, the batch is smaller
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What several engines made of the same images."""
+
+    evaluations: Mapping[Precision, Evaluation]  # FP32 first
+    failed: Mapping[Precision, str] = field(default_factory=dict)  # whose answers cannot be judged, and why
 
 
 class Evaluator:
@@ -39,98 +52,140 @@ class Evaluator:
         self.task, self.images, self.targets, self.batch_size = task, images, task.targets(images), batch_size
         self.feeding, self._shows_progress = Feeding(images, preprocessing), shows_progress
 
+    def side_by_side(self, engines: Mapping[Precision, Engine], output_name: str) -> Judged:
+        """Feed every image to all engines, and hold each answer against FP32's to the same image.
+
+        A task that judges about FP32's mean needs that first: FP32 then goes over the images twice.
+
+        Args:
+            engines: loaded, FP32 first.
+            output_name: the output that the task judges, [n, ...] as it expects; a task of `every_output` judges all
+                that there are.
+
+        Raises:
+            ModelError: FP32's outputs are NaN or infinite, or an engine's are not what the task expects.
+            DataError: a target lies beyond the model's classes.
+        """
+        fp32 = engines[Precision.fp32]
+        names = ", ".join(precision.value for precision in engines)
+        answers = {precision: self._answers(precision) for precision in engines}
+        centred = self.task.every_output and len(engines) > 1
+        mean = self._mean(fp32, output_name) if centred else None
+        for piece in self._pieces(fp32, output_name, names):
+            fed: dict[object, Mapping[str, npt.NDArray[Any]]] = {}  # engines of one input type share what they are fed
+            reference: Optional[Outputs] = None
+            for precision, engine in engines.items():
+                inputs = tuple(engine.interface.inputs)
+                if inputs not in fed:
+                    fed[inputs] = self.feeding.rows(piece, inputs)
+                outputs = self._infer(engine, fed[inputs], precision, output_name)
+                answers[precision].add(outputs, reference, mean)
+                reference = outputs if reference is None else reference
+                if answers[Precision.fp32].fault():
+                    break  # nothing can be held against it; its faults are counted
+        return _judged(answers)
+
     def evaluate(
         self, engine: Engine, precision: Precision, output_name: str, reference: Optional[Outputs] = None
     ) -> Evaluation:
-        """Feed every image once.
+        """Feed every image to one engine, and hold its answers against outputs of FP32 that were kept.
+
+        That is for who compares many engines with one FP32 on a few hundred images: what is kept grows with them.
 
         Args:
             engine: with one input.
             precision: for error messages and the progress bar.
-            output_name: the output that the task judges, [n, ...] as it expects; a task of `every_output` judges all
-                that there are.
+            output_name: see `side_by_side`.
             reference: [images, ...] outputs of FP32; without it the outputs of this engine are kept to serve as such.
 
         Raises:
             ModelError: an output is NaN or infinite, or is not what the task expects.
             DataError: a target lies beyond the model's classes.
         """
-        import pandas as pd
-
-        rows, broken = [], []
-        infinite = False
-        kept: Optional[Outputs] = None
+        answers, kept = self._answers(precision), None
         mean = mean_of(reference) if self.task.every_output and reference is not None else None
-        start = 0
-        for outputs in self._outputs(engine, precision, output_name):
-            piece = slice(start, start + len(outputs))
-            start = piece.stop
-            finite = _finite(outputs)
-            broken += [self.images.names[piece.start + index] for index in np.flatnonzero(~finite)]
-            infinite = infinite or _infinite(outputs)
-            if broken:
-                continue  # count them all, judge none
-            targets = None if self.targets is None else np.asarray(self.targets[piece])
-            if targets is not None or reference is None:
-                self.task.check_batch(outputs, targets, self.images.names[piece])
-            rows.append(self.task.score(outputs, targets, None if reference is None else reference[piece], mean))
+        for piece in self._pieces(engine, output_name, precision.value):
+            outputs = self._infer(engine, self.feeding.rows(piece, engine.interface.inputs), precision, output_name)
+            answers.add(outputs, None if reference is None else reference[piece], mean)
             if reference is None:
                 kept = _room((len(self.images), *outputs.shape[1:]), outputs.dtype) if kept is None else kept
                 kept[piece] = outputs
-        if broken:
-            raise ModelError(_broken(precision, broken, len(self.images), infinite))
-        return Evaluation(pd.concat(rows, ignore_index=True), outputs.shape[1] if outputs.ndim > 1 else 0, kept)
+        if fault := answers.fault():
+            raise ModelError(fault)
+        return answers.evaluation(kept)
 
     def equal(self, reference: Outputs) -> Evaluation:
         """What an engine would make of the images that answers as FP32 does, whose outputs these are."""
-        import pandas as pd
-
+        answers = self._answers(Precision.fp32)
         mean = mean_of(reference) if self.task.every_output else None
-        rows = []
         for start in range(0, len(reference), self.batch_size):
-            piece = slice(start, start + self.batch_size)
-            targets = None if self.targets is None else np.asarray(self.targets[piece])
-            rows.append(self.task.score(reference[piece], targets, reference[piece], mean))
-        return Evaluation(pd.concat(rows, ignore_index=True), reference.shape[1] if reference.ndim > 1 else 0)
+            outputs = reference[start : start + self.batch_size]
+            answers.add(outputs, outputs, mean)
+        return answers.evaluation()
 
-    def _outputs(self, engine: Engine, precision: Precision, output_name: str) -> Iterator[Outputs]:
+    def _answers(self, precision: Precision) -> Answers:
+        return Answers(self.task, self.images.names, self.targets, precision)
+
+    def _mean(self, fp32: Engine, output_name: str) -> Outputs:
+        """FP32's mean over the images of every output, as a structured array of one image, in float64."""
+        total: Optional[Outputs] = None
+        for piece in self._pieces(fp32, output_name, "mean of fp32"):
+            outputs = self._infer(fp32, self.feeding.rows(piece, fp32.interface.inputs), Precision.fp32, output_name)
+            fields = outputs.dtype.names or ()
+            if total is None:
+                total = np.zeros(1, [(name, np.float64, outputs.dtype[name].shape) for name in fields])
+            for name in fields:
+                total[name] += outputs[name].sum(axis=0, dtype=np.float64)
+        assert total is not None  # there is an image
+        for name in total.dtype.names or ():
+            total[name] /= len(self.images)
+        return total
+
+    def _pieces(self, engine: Engine, output_name: str, what: str) -> Iterator[slice]:
+        """The images in stored order, as many at once as `batch_size` and the size of the outputs allow."""
         from rich.console import Console
         from rich.progress import track
 
-        batches = self.feeding.batches(engine.interface.inputs, self.batch_size)
-        total = -(-len(self.images) // self.batch_size)
-        for feeds in track(
-            batches,
-            f"{precision.value:>4}: {len(self.images)} images",
-            total,
+        size = self._batch_size(engine, output_name)
+        for start in track(
+            range(0, len(self.images), size),
+            f"{what:>4}: {len(self.images)} images",
             console=Console(stderr=True),
             disable=not self._shows_progress,
         ):
-            answered, fed = engine.infer(feeds), len(next(iter(feeds.values())))
-            judged = answered if self.task.every_output else {output_name: answered[output_name]}
-            self.task.check(interface_of(judged), f"the {precision.value} engine")
-            for name, output in judged.items():
-                if len(output) != fed:
-                    raise ModelError(
-                        f"the output '{name}' of the {precision.value} engine has shape {list(output.shape)} for {fed}"
-                        " images; the first axis of an output must be the batch"
-                    )
-            yield self.task.decode(judged, ())
+            yield slice(start, min(start + size, len(self.images)))
+            self.images.forget()
+
+    def _batch_size(self, engine: Engine, output_name: str) -> int:
+        """Images at once: fewer than asked for where their outputs would take more than AT_ONCE as float32."""
+        largest = {name: axis.max for name, axis in engine.axes.items()}
+        judged = [spec for spec in engine.interface.outputs if self.task.every_output or spec.name == output_name]
+        one = sum(4 * math.prod(spec.sizes(largest)[1:]) for spec in judged)
+        least = engine.axes[BATCH].min if BATCH in engine.axes else 1
+        return max(least, min(self.batch_size, AT_ONCE // max(one, 1)), 1)
+
+    def _infer(
+        self, engine: Engine, feeds: Mapping[str, npt.NDArray[Any]], precision: Precision, output_name: str
+    ) -> Outputs:
+        """The outputs that are judged. Raises ModelError if they are not what the task expects."""
+        answered, fed = engine.infer(feeds), len(next(iter(feeds.values())))
+        judged = answered if self.task.every_output else {output_name: answered[output_name]}
+        self.task.check(interface_of(judged), f"the {precision.value} engine")
+        for name, output in judged.items():
+            if len(output) != fed:
+                raise ModelError(
+                    f"the output '{name}' of the {precision.value} engine has shape {list(output.shape)} for {fed}"
+                    " images; the first axis of an output must be the batch"
+                )
+        return self.task.decode(judged, ())
 
 
-def _finite(outputs: Outputs) -> npt.NDArray[np.bool_]:
-    """Whether each image's outputs are numbers, [n]."""
-    fields = [outputs] if outputs.dtype.names is None else [outputs[name] for name in outputs.dtype.names]
-    found: npt.NDArray[np.bool_] = np.logical_and.reduce(
-        [np.isfinite(field).reshape(len(field), -1).all(axis=1) for field in fields]
-    )
-    return found
-
-
-def _infinite(outputs: Outputs) -> bool:
-    """Whether there is infinity among the outputs."""
-    fields = [outputs] if outputs.dtype.names is None else [outputs[name] for name in outputs.dtype.names]
-    return any(bool(np.isinf(field).any()) for field in fields)
+def _judged(answers: Mapping[Precision, Answers]) -> Judged:
+    failed = {precision: fault for precision, found in answers.items() if (fault := found.fault())}
+    if Precision.fp32 in failed:
+        raise ModelError(failed[Precision.fp32])
+    evaluations = {precision: found.evaluation() for precision, found in answers.items() if precision not in failed}
+    return Judged(evaluations, failed)
 
 
 def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -147,23 +202,5 @@ def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     except OSError as fault:
         raise DataError(
             f"FP32's outputs for {shape[0]} images take {size / 2**30:.1f} GiB, and {tempfile.gettempdir()} has no room"
-            f" ({fault.strerror}); set TMPDIR to a folder that has, or lower data.validation_images"
+            f" ({fault.strerror}); set TMPDIR to a folder that has, or lower data.sensitivity_images"
         ) from None
-
-
-def _broken(precision: Precision, names: list[str], images: int, infinite: bool) -> str:
-    """The sentence; infinity in FP16 is an overflow, while NaN alone may have been made by a divisor that became 0 as
-    well.
-    """
-    overflow = "values beyond 65504 overflow FP16"
-    vanished = "either values beyond 65504 overflow FP16, or a divisor or epsilon under 6e-08 becomes 0 in it (0 / 0)"
-    remedy = {
-        Precision.fp32: "check the weights and data.preprocessing",
-        Precision.fp16: (
-            f"{overflow if infinite else vanished}: keep the layers that make them in FP32, or leave fp16 out"
-        ),
-    }.get(precision, "check the scales in calib.cache with `enginewright inspect`")
-    return (
-        f"the {precision.value} engine answers NaN or infinity for {len(names)} of {images} images, first {names[0]};"
-        f" {remedy}"
-    )

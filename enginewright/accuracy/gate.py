@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from enginewright.config import Accuracy, GateMode, Precision, Undecided
 from enginewright.errors import DataError
 from enginewright.layout import Layout
-from enginewright.results import BuildOutcome, Judgement, Outcome
+from enginewright.results import Judgement, Outcome
 from enginewright.statistics import Estimate
 from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Targets, Task
 
@@ -210,7 +210,7 @@ def judgement(
     verdicts: Mapping[Precision, Verdict],
     classes: Optional[pd.DataFrame],
     settings: Accuracy,
-    missing: Mapping[Precision, BuildOutcome],
+    not_judged: Mapping[Precision, str],
 ) -> Judgement:
     """The verdicts for the stage `gate`, with the sentence of each gated engine that stops the pipeline.
 
@@ -219,15 +219,15 @@ def judgement(
         verdicts: of the engines that were.
         classes: the task's table classes.csv, None if it has none.
         settings: which engines are gated.
-        missing: the precisions without an engine, and why.
+        not_judged: the precisions without a verdict, and why.
     """
     return Judgement(
         tuple(settings.gated),
         {precision: verdict.outcome for precision, verdict in verdicts.items()},
         {
             **{
-                precision: f"a gated engine is missing: {outcome.says()}"
-                for precision, outcome in missing.items()
+                precision: f"an engine that is gated was not judged: {why}"
+                for precision, why in not_judged.items()
                 if precision in settings.gated
             },
             **{

@@ -90,8 +90,8 @@ def show(
 
 def _notes(task: Task, metrics: Mapping[str, Any]) -> Iterator[str]:
     """What a reader has to know before believing the figures."""
-    for why in metrics.get("missing", {}).values():
-        yield f"No engine: {why}"
+    for why in metrics.get("not_judged", {}).values():
+        yield f"Not judged: {why}"
     if runtime := metrics[FP32].get(STANDS_IN):
         yield f"FP32 is what {runtime} computes; it is not an engine of this target."
     if not metrics["labels"]:

@@ -22,7 +22,7 @@ from enginewright.config import Precision
 from enginewright.errors import StaleArtifact
 from enginewright.layout import Layout
 from enginewright.manifest import MODEL_SHA256
-from enginewright.results import STANDS_IN, BuildOutcome
+from enginewright.results import STANDS_IN
 from enginewright.tasks import get_task
 from enginewright.tasks.base import AGREEMENT
 
@@ -351,10 +351,8 @@ def _notes(metrics: Metrics) -> Iterator[str]:
         yield f"accuracy: {accuracy['images']} images{labels}{confidence}"
     for precision in PRECISIONS:
         yield from _notes_of(precision, accuracy.get(precision, {}), benchmark.get(precision, {}))
-        build = metrics.get(f"build_{precision}", {})
-        if build.get("outcome", "built") != "built":
-            yield f"no engine: {BuildOutcome.from_json(build).says()}"
-        yield from (f"{precision}: {finding}" for finding in build.get("findings", ()))
+        yield from (f"{precision}: {finding}" for finding in metrics.get(f"build_{precision}", {}).get("findings", ()))
+    yield from (f"not judged: {why}" for why in accuracy.get("not_judged", {}).values())
     yield from slower_under_load(benchmark)
     if benchmark.get("complete") is False:
         yield "the load was interrupted: speed covers a part of it"
@@ -365,7 +363,7 @@ def _notes_of(precision: str, accuracy: Mapping[str, Any], benchmark: Mapping[st
 
     if runtime := accuracy.get(STANDS_IN):
         yield f"accuracy of {precision} is what {runtime} computes; the target has no such engine"
-    if benchmark and accuracy.get("engine_sha256") != benchmark.get("engine_sha256"):
+    if benchmark and accuracy and accuracy.get("engine_sha256") != benchmark.get("engine_sha256"):
         yield f"accuracy and speed of {precision} are of two different engines; run `dvc repro`"
     if accuracy.get("identical_to_fp32"):
         yield f"{precision} answers bit for bit as fp32 does: the runtime may have built the same engine"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,13 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def forget(self) -> None:
+        """Give back the memory that was read so far: it is mapped from disk, and is read again where it is needed."""
+        for array in (self.pixels, self.targets):
+            mapped = getattr(array, "_mmap", None)  # of an np.memmap, and of a part of one
+            if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+                mapped.madvise(mmap.MADV_DONTNEED)
 
     @classmethod
     def open(cls, folder: Path) -> ImageSet:

@@ -43,6 +43,8 @@ class Evaluation:
     rows: pd.DataFrame  # of the task's `per_image`, in the order of the images
     classes: int
     outputs: Optional[Outputs] = None  # [images, ...] if they were asked for
+    # of FP32, where the task judges `every_output`: whether all images have the same answer, to the last bit
+    alike: bool = False
 
 
 class Shown(NamedTuple):

@@ -55,7 +55,8 @@ def per_image(outputs: Outputs, labels: Optional[Labels], reference: Optional[Ou
     """
     import pandas as pd
 
-    columns: dict[str, npt.NDArray[Any]] = {"prediction": outputs.argmax(axis=1)}
+    narrow = np.min_scalar_type(outputs.shape[1] - 1)  # a set may have millions of rows
+    columns: dict[str, npt.NDArray[Any]] = {"prediction": outputs.argmax(axis=1).astype(narrow)}
     log_probability = log_softmax(outputs)
     if labels is not None:
         place = ranks(outputs, labels)

@@ -78,10 +78,7 @@ class AllOutputs:
 
     def answers_alike(self, fp32: Evaluation) -> bool:
         """Whether every output is the same for all images, to the last bit."""
-        outputs = fp32.outputs
-        return outputs is not None and all(
-            bool((outputs[name] == outputs[name][:1]).all()) for name in outputs.dtype.names or ()
-        )
+        return fp32.alike
 
     def score(
         self, outputs: Outputs, targets: Optional[Targets], reference: Optional[Outputs], mean: Optional[Outputs] = None
@@ -107,12 +104,8 @@ class AllOutputs:
         columns: dict[str, Floats] = {}
         cosines = []
         for name in outputs.dtype.names or ():
-            want, have, middle = (
-                np.asarray(array[name], np.float64).reshape(len(array), -1) for array in (reference, outputs, mean)
-            )
-            about, own = want - middle, have - middle
-            terms = (np.square(want), np.square(want - have), np.square(about), np.square(own), about * own)
-            sums = np.stack([term.sum(axis=1) for term in terms], axis=1)
+            middle = np.asarray(mean[name], np.float64).reshape(-1)
+            sums = np.array([_terms(want, have, middle) for want, have in zip(reference[name], outputs[name])])
             columns.update({f"{column} {name}": sums[:, index] for index, column in enumerate(SUMS)})
             cosines.append(_alike(sums))
         return pd.DataFrame({"worst": np.min(cosines, axis=0), **columns})
@@ -200,6 +193,17 @@ class AllOutputs:
                 {"name": list(images.names), **{name: frame["worst"].to_numpy() for name, frame in rows.items()}}
             ),
         }
+
+
+def _terms(want: npt.NDArray[Any], have: npt.NDArray[Any], middle: Floats) -> list[float]:
+    """SUMS of one output for one image, which alone may hold a million numbers: none of its images are in float64 at
+    once.
+    """
+    wanted, had = (np.array(values, np.float64).reshape(-1) for values in (want, have))
+    signal, noise = float(np.square(wanted).sum()), float(np.square(wanted - had).sum())
+    wanted -= middle
+    had -= middle
+    return [signal, noise, float(np.square(wanted).sum()), float(np.square(had).sum()), float((wanted * had).sum())]
 
 
 def _names(rows: pd.DataFrame) -> list[str]:

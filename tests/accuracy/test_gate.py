@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from enginewright.accuracy import gate
+from enginewright.accuracy.answers import Answers
 from enginewright.accuracy.gate import Verdict, failure, judge, metrics, require_signal, sentence, stops
 from enginewright.config import Accuracy, GateMode, Precision, Undecided
 from enginewright.errors import DataError
@@ -309,7 +310,9 @@ def test_a_segmentation_must_know_more_than_the_background(knows: bool, refused:
 
 def one_set(task: Task, outputs: Outputs) -> Evaluation:
     """FP32's, without labels, as validate_accuracy has it."""
-    return Evaluation(task.score(outputs, None, None), outputs.shape[1] if outputs.ndim > 1 else 0, outputs)
+    answers = Answers(task, [str(index) for index in range(len(outputs))], None, Precision.fp32)
+    answers.add(outputs)
+    return answers.evaluation()
 
 
 VARIED = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)

@@ -179,9 +179,9 @@ def test_one_refused_engine_leaves_the_verdict_on_the_others(
     build_all(run)
     printed = measure_all(run)
     sentence = f"int8_mixed was refused by build_int8_mixed: {REFUSED}"
-    assert f"No engine: {sentence}" in printed
+    assert f"Not judged: {sentence}" in printed
     found = metrics_of("validate_accuracy")
-    assert found["missing"] == {"int8_mixed": sentence}
+    assert found["not_judged"] == {"int8_mixed": sentence}
     assert "int8_mixed" not in found
     assert found["gate"]["int8"]["passed"] is found["gate"]["fp16"]["passed"] is True
     assert (found["gate"]["verdict"], found["gate"]["passed"]) == (
@@ -192,8 +192,8 @@ def test_one_refused_engine_leaves_the_verdict_on_the_others(
     assert list(pd.read_csv(PATHS.pareto)["precision"]) == ["fp32", "fp16", "int8"]
     code, printed = run(gate)
     assert code == (0 if gated == "int8" else 2)
-    assert (f"error: gate: a gated engine is missing: {sentence}" in printed) is (gated == "int8_mixed")
-    assert f"no engine: {sentence}" in compare(PATHS.metrics, "none").notes
+    assert (f"error: gate: an engine that is gated was not judged: {sentence}" in printed) is (gated == "int8_mixed")
+    assert f"not judged: {sentence}" in compare(PATHS.metrics, "none").notes
 
 
 def test_precisions_that_are_not_asked_for_are_absent(ready: Path, run: Run) -> None:
@@ -203,7 +203,7 @@ def test_precisions_that_are_not_asked_for_are_absent(ready: Path, run: Run) -> 
     assert [path.name for path in sorted((PATHS.engines / "fp16").iterdir())] == ["build.json", "build.json.json"]
     assert metrics_of("build_fp16")["outcome"] == "absent"
     assert metrics_of("build_int8")["outcome"] == "built"
-    assert set(metrics_of("validate_accuracy")["missing"]) == {"fp16", "int8_mixed"}
+    assert set(metrics_of("validate_accuracy")["not_judged"]) == {"fp16", "int8_mixed"}
     assert {"fp32", "int8"} == {name for name in metrics_of("profile_layers") if name in Precision.__members__}
     assert metrics_of("pareto")["front"]
     assert run(gate)[0] == 0

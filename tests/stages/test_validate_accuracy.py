@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,8 @@ import pandas as pd
 import pytest
 
 from enginewright import manifest
-from enginewright.accuracy import evaluate
 from enginewright.results import Judgement
+from enginewright.target import read_target
 from stages.validate_accuracy import validate_accuracy
 from support.project import PATHS
 
@@ -228,27 +226,6 @@ def test_without_labels_there_is_no_top1_and_the_gate_holds_agreement(
     assert "label" not in pd.read_csv(PATHS.accuracy / "predictions.csv")
 
 
-def test_outputs_beyond_memory_go_to_a_file(
-    project: Callable[..., Path], weights: dict[str, Any], run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project(weights)
-    run(validate_accuracy)
-    before = metrics()
-    monkeypatch.setattr(evaluate, "IN_MEMORY", 60 * 10 * 4 - 1)
-    code, printed = run(validate_accuracy)
-    assert code == 0, printed
-    assert metrics() == before
-
-    def full(*_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    code, printed = run(validate_accuracy)
-    assert code == 2
-    assert "FP32's outputs for 60 images take 0.0 GiB" in printed
-    assert "(No space left on device); set TMPDIR" in printed
-
-
 def test_outputs_of_another_task_are_refused(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
     project(weights, model={"task": "segmentation"})
     code, printed = run(validate_accuracy)
@@ -279,15 +256,35 @@ def test_a_label_beyond_the_classes_is_refused(project: Callable[..., Path], wei
         pytest.param(np.inf, "; values beyond 65504 overflow FP16: keep", id="infinity"),
     ],
 )
-def test_outputs_that_are_no_numbers_are_counted_and_refused(
+def test_an_engine_whose_outputs_are_no_numbers_fails_and_the_others_are_judged(
     value: float, cause: str, project: Callable[..., Path], weights: dict[str, Any], run: Run
 ) -> None:
     weights["fp16"][0] = value
+    project(weights, accuracy={"gated": ["fp16", "int8_mixed"]})
+    code, printed = run(validate_accuracy)
+    assert code == 0, printed
+    sentence = "the fp16 engine answers NaN or infinity for 60 of 60 images, first 000.png" + cause
+    found = metrics()
+    assert found["not_judged"]["fp16"].startswith(sentence)
+    assert f"Not judged: {sentence}" in printed
+    assert "fp16" not in found
+    assert (found["gate"]["verdict"], found["gate"]["int8_mixed"]["verdict"]) == ("failed", "passed")
+    assert stopping().startswith(f"an engine that is gated was not judged: {sentence}")
+
+
+def test_where_fp32s_outputs_are_no_numbers_there_is_nothing_to_judge_against(
+    project: Callable[..., Path], weights: dict[str, Any], run: Run
+) -> None:
+    broken = {**weights, "fp32": weights["fp32"].copy()}
+    broken["fp32"][0] = np.nan
     project(weights)
+    path = PATHS.engine("fp32", "engine.npy")
+    np.save(path, broken["fp32"])
+    manifest.seal(path, "build_fp32", [], read_target(PATHS.target), {"precision": "fp32"})
     code, printed = run(validate_accuracy)
     assert code == 2
-    assert "the fp16 engine answers NaN or infinity for 60 of 60 images, first 000.png" + cause in printed
-    assert not (PATHS.metrics_of("validate_accuracy")).exists()
+    assert "the fp32 engine answers NaN or infinity for 60 of 60 images, first 000.png; check the weights" in printed
+    assert not PATHS.metrics_of("validate_accuracy").exists()
 
 
 def test_engine_with_a_flipped_byte_is_refused(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
