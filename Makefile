@@ -1,11 +1,11 @@
-# Two commands: `make repro` and `make test`. Each makes .venv and installs what it needs, once; `make help` prints the rest.
+# Two commands: `make repro` and `make test`. Each makes .venv and installs what it needs; `make help` has the rest.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
-# Where to install: an activated environment (conda's base is nobody's project, and left alone), else .venv; or VENV=/any/path.
+# Where to install: an activated environment (conda's base is left alone), else .venv; or VENV=/any/path.
 CONDA := $(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX))
 VENV ?= $(firstword $(VIRTUAL_ENV) $(CONDA) .venv)
 # The versions that were tested; CONSTRAINTS= takes the newest that pyproject.toml allows.
@@ -19,7 +19,7 @@ BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 # two processes; the failures and the reruns of tests/pipeline share a reproduced project each
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
-# A stamp's name holds the hash of what was installed, so that git, which sets times as it likes, starts no installation.
+# A stamp's name holds the hash of what was installed: git sets times as it likes, and starts no installation.
 HASH := $(shell cat pyproject.toml setup.py $(CONSTRAINTS) | sha256sum | cut -c1-16)
 stamp = $(VENV)/.enginewright-$(1)-$(HASH)
 CHECK := $(call stamp,check)
@@ -31,13 +31,13 @@ export PATH := $(BIN):$(PATH)
 
 .PHONY: repro test-fast test test-full check fix sync rtx bench plots clean help
 
-repro: $(HOST) ## run whatever is stale of the pipeline, then what differs from the committed metrics and the precisions side by side
+repro: $(HOST) ## run what is stale of the pipeline, then what differs from the committed metrics, and the precisions
 	$(BIN)/dvc repro
 	@echo "every metric that differs from the committed ones (of another machine, if this is a fresh clone):"
 	$(BIN)/dvc metrics diff
 	$(BIN)/enginewright compare
 
-test-fast: $(TEST) ## the tests that take less than about a second each, to run while you work (PYTEST_ARGS='tests/config' for some)
+test-fast: $(TEST) ## the tests that take about a second at most (PYTEST_ARGS='tests/config' for some of them)
 	$(PYTEST) -m 'not (slow or pipeline or full)' $(PYTEST_ARGS)
 
 test: $(TEST) check ## check, then every test but the long ones; what .ci/run runs
@@ -64,7 +64,7 @@ sync: $(HOST) ## write toolchain.yaml after an edit of the library, and say what
 plots: $(HOST) ## write the page of plots, dvc_plots/index.html
 	$(BIN)/dvc plots show
 
-rtx: $(HOST) ## add TensorRT-RTX, which builds engines for RTX GPUs without having one (230 MB)
+rtx: $(HOST) ## add TensorRT-RTX, which builds engines for RTX GPUs without one (230 MB)
 	$(PIP) '$(RTX)'
 	$(BIN)/python -c 'import tensorrt_rtx as t; print("TensorRT-RTX", t.__version__)'
 
@@ -72,8 +72,9 @@ bench: $(TEST) ## measure the price of the harness itself; writes benchmarks/res
 	$(BIN)/python -m benchmarks.noop_repro
 	$(BIN)/python -m benchmarks.stage_startup
 
-clean: ## remove outputs and caches of tools; keeps .venv, the committed metrics, and DVC's cache, which restores the outputs
-	rm -rf dvc_plots outputs multirun build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## remove outputs and caches of tools; keeps .venv, committed metrics, and DVC's cache with the outputs
+	rm -rf dvc_plots outputs multirun build *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	if [ -d artifacts ]; then find artifacts -mindepth 1 -maxdepth 1 ! -name metrics -exec rm -rf {} +; fi
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
 
