@@ -38,16 +38,16 @@ from enginewright.config import (
 )
 from enginewright.data import Feeding, ImageSet
 from enginewright.data.preprocessing import to_input
-from enginewright.feeds import FloatInput
 from enginewright.graph.qdq import insert_qdq
 from enginewright.importers.pytorch import to_onnx
-from enginewright.interface import up_to
+from enginewright.interface import TensorSpec, up_to
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
 from enginewright.runtimes.onnxruntime.session import open_session
 from enginewright.runtimes.onnxruntime.simplify import simplified
 from enginewright.tasks import get_task
 
+PIXELS = TensorSpec("input", np.dtype(np.float32), ("batch", 1, 28, 28))
 SEEDS = (0, 1, 2, 3, 4)
 EPOCHS, BATCH = 15, 50
 TRAINED, CALIBRATED, JUDGED = 3000, 200, 1000
@@ -170,7 +170,7 @@ def judge(name: str, seed: int, sets: dict[str, ImageSet]) -> list[dict[str, Any
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(to_onnx(network, Model(input_shape=[1, 28, 28]), Export()))
-        feeds = Feeding(sets["calibration"], Preprocessing()).batches([FloatInput("input")], BATCH)
+        feeds = Feeding(sets["calibration"], Preprocessing()).batches([PIXELS], BATCH)
         cache = RUNTIME.calibrate(path, feeds, Calibration(algorithm=CalibrationAlgorithm.minmax))
         fp32 = evaluator.evaluate(
             OnnxRuntimeEngine(path, open_session(str(path)), up_to(SPEED_BATCH)), Precision.fp32, "logits"

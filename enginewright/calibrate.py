@@ -17,7 +17,8 @@ from enginewright.calibration.recipe import CORRECTED_BY
 from enginewright.config import Params
 from enginewright.data import Feeding, ImageSet
 from enginewright.errors import RuntimeUnavailable, StaleArtifact
-from enginewright.feeds import Feeds, FloatInput
+from enginewright.feeds import Feeds
+from enginewright.interface import Interface
 from enginewright.layout import Layout
 from enginewright.runtimes import AUTO, get_runtime
 from enginewright.runtimes.base import Capability, Runtime
@@ -71,8 +72,9 @@ def calibrate_model(params: Params, paths: Layout) -> Calibrated:
             f"calibration.bias_correction measures with ONNX Runtime: {absent}; or set it to false"
         )
 
+    inputs = Interface.from_file(paths.model).inputs
+
     def feeds() -> Iterator[Feeds]:
-        inputs = [FloatInput(params.model.input_name)]
         return Feeding(images, params.data.preprocessing).batches(inputs, settings.batch_size)
 
     start = time.perf_counter()

@@ -22,7 +22,7 @@ from enginewright.calibration.ranges import REPORT_PERCENTILE, TensorRange
 from enginewright.calibration.recipe import read_recipe
 from enginewright.config import CheckDrift, Params
 from enginewright.data import Feeding, ImageSet
-from enginewright.feeds import FloatInput
+from enginewright.interface import Interface
 from enginewright.layout import Layout
 from enginewright.results import Drift
 from enginewright.runtimes.checked import require_checked
@@ -81,7 +81,7 @@ def check(params: Params, paths: Layout) -> Report:
     scales = read_recipe(paths).scales
     folders = {"calibration": paths.calibration_images, "validation": paths.validation}
     sets = {name: _at_most(ImageSet.open(folder), settings.images) for name, folder in folders.items()}
-    inputs, batch = [FloatInput(params.model.input_name)], params.calibration.batch_size
+    inputs, batch = Interface.from_file(paths.model).inputs, params.calibration.batch_size
     seen = {
         name: observe(paths.model, Feeding(images, params.data.preprocessing).batches(inputs, batch), scales)
         for name, images in sets.items()

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from enginewright.errors import EngineInputError
+from enginewright.interface import TensorSpec
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]  # input name -> [N, ...]
@@ -22,31 +23,7 @@ Outputs = Mapping[str, Array]  # output name -> [N, ...]
 NOT_IN_NUMPY = re.compile(r"bfloat16|float[468]_")  # not float64
 
 
-class Input(Protocol):
-    """What is known of an input before anything is fed."""
-
-    @property
-    def name(self) -> str:
-        """Of the model's input."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """What the engine takes."""
-
-    @property
-    def scale(self) -> Optional[float]:
-        """Of an int8 input that stands for real numbers: real = scale * integer."""
-
-
-class FloatInput(NamedTuple):
-    """An input of the model itself, as PyTorch has it and calibration feeds it."""
-
-    name: str
-    dtype: np.dtype[Any] = np.dtype(np.float32)
-    scale: Optional[float] = None
-
-
-def as_input(values: npt.NDArray[np.float32], spec: Input) -> Array:
+def as_input(values: npt.NDArray[np.float32], spec: TensorSpec) -> Array:
     """Preprocessed images in the type that an engine's input wants.
 
     Args:

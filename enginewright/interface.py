@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 import numpy as np
@@ -155,6 +156,13 @@ class Interface:
         return cls(
             tuple(map(TensorSpec.from_dict, values["inputs"])), tuple(map(TensorSpec.from_dict, values["outputs"]))
         )
+
+    @classmethod
+    def from_file(cls, path: Path) -> Interface:
+        """Read an ONNX file, without its weights where these lie beside it. Raises as `from_onnx`."""
+        import onnx
+
+        return cls.from_onnx(onnx.load(str(path), load_external_data=False))
 
     @classmethod
     def from_onnx(cls, model: onnx.ModelProto) -> Interface:

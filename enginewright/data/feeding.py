@@ -14,7 +14,8 @@ import numpy.typing as npt
 from enginewright.config import Preprocessing
 from enginewright.data.imageset import ImageSet
 from enginewright.data.recipes import IMAGES, recipe_of
-from enginewright.feeds import Array, Input, as_input
+from enginewright.feeds import Array, as_input
+from enginewright.interface import TensorSpec
 
 
 class Feeding:
@@ -28,7 +29,7 @@ class Feeding:
     def __len__(self) -> int:
         return len(self.images)
 
-    def rows(self, rows: Union[slice, npt.NDArray[Any]], inputs: Sequence[Input]) -> dict[str, Array]:
+    def rows(self, rows: Union[slice, npt.NDArray[Any]], inputs: Sequence[TensorSpec]) -> dict[str, Array]:
         """Return what these inputs are fed of the samples in these rows of the set, [rows, ...] each.
 
         Raises:
@@ -39,7 +40,7 @@ class Feeding:
         made = self._recipe.feeds(stored, [spec.name for spec in inputs])
         return {spec.name: as_input(made[spec.name], spec) for spec in inputs}
 
-    def batches(self, inputs: Sequence[Input], batch_size: int) -> Iterator[dict[str, Array]]:
+    def batches(self, inputs: Sequence[TensorSpec], batch_size: int) -> Iterator[dict[str, Array]]:
         """Yield feeds of `batch_size` samples, in stored order; the last batch holds what is left."""
         for start in range(0, len(self), batch_size):
             yield self.rows(slice(start, start + batch_size), inputs)

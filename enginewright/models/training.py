@@ -19,7 +19,7 @@ from torch.nn import functional
 from enginewright.config import Layout, Preprocessing, Train
 from enginewright.data import Feeding, ImageSet
 from enginewright.errors import DataError, ModelError
-from enginewright.feeds import FloatInput
+from enginewright.interface import BATCH, TensorSpec
 from enginewright.models.objectives import Evaluation, Objective
 
 # One thread: sums are cut up by thread, so their number decides the last bits; a second one gains a third for a model
@@ -31,7 +31,7 @@ ROTATION_RADIANS = 0.26  # 15 degrees
 SHIFT = 0.14  # of half the width: 2 of 28 pixels
 ZOOM = 0.1
 
-INPUT = FloatInput("images")
+INPUT = TensorSpec("images", np.dtype(np.float32), (BATCH,))  # fed to a network, which has no interface
 
 
 @contextmanager

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from enginewright.config import Preprocessing
 from enginewright.data import Feeding, ImageSet
 from enginewright.errors import ConfigError, DataError
-from enginewright.feeds import FloatInput, Input
 from enginewright.interface import TensorSpec
 
 PIXELS = np.arange(20 * 6 * 6, dtype=np.int64).reshape(20, 6, 6, 1).astype(np.uint8)
 IMAGES = ImageSet(PIXELS, None, (), tuple(map(str, range(20))), [])
 SETTINGS = Preprocessing(crop=[6, 6], scale=1.0)
-PLAIN = FloatInput("pixels")
+PLAIN = TensorSpec("pixels", np.dtype(np.float32), ("batch", 1, 6, 6))
 
 
 def test_batches_are_in_order_and_the_last_one_is_smaller() -> None:
@@ -40,7 +41,7 @@ def test_any_rows_in_any_order() -> None:
         ),
     ],
 )
-def test_an_input_is_fed_in_its_own_dtype(spec: Input, expected: np.ndarray) -> None:
+def test_an_input_is_fed_in_its_own_dtype(spec: TensorSpec, expected: np.ndarray) -> None:
     found = Feeding(IMAGES, SETTINGS).rows(slice(1), [spec])[spec.name]
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found[0, 0, 0, :4], expected)
@@ -49,7 +50,7 @@ def test_an_input_is_fed_in_its_own_dtype(spec: Input, expected: np.ndarray) -> 
 def test_an_image_is_one_input() -> None:
     sentence = r"recipe crop makes one input of an image, and the model has 2 \(left, right\); choose a recipe"
     with pytest.raises(DataError, match=sentence):
-        Feeding(IMAGES, SETTINGS).rows(slice(1), [FloatInput("left"), FloatInput("right")])
+        Feeding(IMAGES, SETTINGS).rows(slice(1), [replace(PLAIN, name="left"), replace(PLAIN, name="right")])
 
 
 def test_a_recipe_that_nobody_has() -> None:

@@ -19,7 +19,7 @@ from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing
 from enginewright.data import Feeding, ImageSet
 from enginewright.data.preprocessing import to_input
-from enginewright.feeds import FloatInput
+from enginewright.interface import TensorSpec
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.sensitivity.analysis import analyze, ranked
 from enginewright.sensitivity.journal import Journal
@@ -30,6 +30,7 @@ from enginewright.tasks import get_task
 from enginewright.tasks.base import Figures
 
 GATE = Rehearsal(Accuracy(), images=1000)  # 99 % of FP32's top-1, on as many images as the validation has
+PIXELS = TensorSpec("input", np.dtype(np.float32), ("batch", 1, 28, 28))
 CLASSIFICATION = get_task("classification")
 BUDGET = 20
 SHARE = 0.8
@@ -67,7 +68,7 @@ def _inputs(images: ImageSet) -> npt.NDArray[np.float32]:
 def _variants(model: Path, images: ImageSet, sets: Sets, journal: Optional[Path] = None) -> Variants:
     cache = RUNTIME.calibrate(
         model,
-        Feeding(sets["calibration"], Preprocessing()).batches([FloatInput("input")], 50),
+        Feeding(sets["calibration"], Preprocessing()).batches([PIXELS], 50),
         Calibration(algorithm=CalibrationAlgorithm.minmax),
     )
     evaluator = Evaluator(CLASSIFICATION, images, Preprocessing(), 100, shows_progress=False)

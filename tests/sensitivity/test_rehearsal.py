@@ -13,7 +13,7 @@ from enginewright.accuracy.evaluate import Evaluator
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Accuracy, Calibration, CalibrationAlgorithm, Preprocessing
 from enginewright.data import Feeding, ImageSet
-from enginewright.feeds import FloatInput
+from enginewright.interface import TensorSpec
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.sensitivity.analysis import analyze
 from enginewright.sensitivity.rehearsal import Rehearsal
@@ -36,7 +36,7 @@ def two_outputs(path: Path) -> None:
 def variants_of(path: Path, task: str, output: str = "logits") -> Variants:
     cache = RUNTIME.calibrate(
         path,
-        Feeding(IMAGES, Preprocessing()).batches([FloatInput("input")], 20),
+        Feeding(IMAGES, Preprocessing()).batches([TensorSpec("input", np.dtype(np.float32), ("batch", 1, 28, 28))], 20),
         Calibration(algorithm=CalibrationAlgorithm.minmax),
     )
     return Variants(

@@ -18,7 +18,8 @@ from enginewright.data.geometry import Geometry
 from enginewright.data.preprocessing import AnyImage, Batch, Pixels
 from enginewright.data.samples import UNLABELLED, Sample
 from enginewright.errors import DataError
-from enginewright.feeds import Array, Input, as_input
+from enginewright.feeds import Array, as_input
+from enginewright.interface import TensorSpec
 from enginewright.registry import RECIPES
 
 IMAGES = "images"  # the one array that an image set stores: uint8 [N, H, W, C]
@@ -70,7 +71,7 @@ def preprocess(images: Union[AnyImage, Iterable[AnyImage]], preprocessing: Prepr
 
 
 def feeds_of(
-    images: Union[AnyImage, Iterable[AnyImage]], preprocessing: Preprocessing, inputs: Sequence[Input]
+    images: Union[AnyImage, Iterable[AnyImage]], preprocessing: Preprocessing, inputs: Sequence[TensorSpec]
 ) -> dict[str, Array]:
     """Make what inputs are fed, by name and in their dtypes, of images as `preprocess` takes them. Raises as it."""
     recipe = recipe_of(preprocessing)
