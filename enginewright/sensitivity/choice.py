@@ -11,7 +11,7 @@ from enginewright.calibration.mixture import FloatLayer, Mixture
 from enginewright.config import SearchMixed
 from enginewright.sensitivity.analysis import SEPARATOR, ranked, traffic_of
 from enginewright.sensitivity.rehearsal import Rehearsal
-from enginewright.sensitivity.search import Search, most_floats, search, table_rows
+from enginewright.sensitivity.search import Search, most_kept, search, table_rows
 from enginewright.sensitivity.variants import Variants
 from enginewright.tasks.base import Figures
 
@@ -57,9 +57,9 @@ def choose(
         return rehearsal.holds(figures, decidable=equal.passed)
 
     if asked.layers is None:
-        most = most_floats(len(variants.layers), settings.minimum_int8_share)
+        most = most_kept(len(variants.layers), settings.minimum_int8_share)
         found = search(
-            lambda floats: variants.figures(floats, operators),
+            lambda kept: variants.figures(kept, operators),
             holds,
             ranked(ranking, settings.spare),
             settings.evaluations,

@@ -29,7 +29,7 @@ class Trial:
     """One mixture that was measured."""
 
     step: str  # "int8", "bisect", "restore"
-    floats: tuple[str, ...]
+    kept: tuple[str, ...]
     figures: Figures
     passes: bool  # the gate
     holds: bool  # it passes, and none with less noise failed
@@ -44,19 +44,19 @@ class Search:
     exhausted: bool = False  # whether the budget ended the search before it was done
     trials: list[Trial] = field(default_factory=list)
 
-    def add(self, step: str, floats: tuple[str, ...], figures: Figures, passes: bool) -> Trial:
+    def add(self, step: str, kept: tuple[str, ...], figures: Figures, passes: bool) -> Trial:
         """Judge a mixture in the light of those before it, and keep it among them."""
         sqnr = figures.get("sqnr_db")  # absent where the answers are those of FP32
         failed = [trial.figures["sqnr_db"] for trial in self.trials if not trial.passes and "sqnr_db" in trial.figures]
         self.trials.append(
-            Trial(step, floats, figures, passes, passes and (sqnr is None or all(sqnr >= other for other in failed)))
+            Trial(step, kept, figures, passes, passes and (sqnr is None or all(sqnr >= other for other in failed)))
         )
         return self.trials[-1]
 
     @property
     def last(self) -> Trial:
         """The trial of the layers that were chosen."""
-        return next(trial for trial in reversed(self.trials) if trial.floats == self.chosen)
+        return next(trial for trial in reversed(self.trials) if trial.kept == self.chosen)
 
 
 class _Budget(Exception):
@@ -81,9 +81,9 @@ def search(measure: Measure, holds: Holds, ranking: Sequence[Block], evaluations
     def attempt(step: str, blocks: Sequence[Block]) -> bool:
         if len(found.trials) >= evaluations:
             raise _Budget
-        floats = tuple(layer for block in blocks for layer in block)
-        figures = measure(floats)
-        return found.add(step, floats, figures, holds(figures)).holds
+        kept = tuple(layer for block in blocks for layer in block)
+        figures = measure(kept)
+        return found.add(step, kept, figures, holds(figures)).holds
 
     try:
         kept = _bisect(attempt, ranking, most, found)
@@ -91,11 +91,11 @@ def search(measure: Measure, holds: Holds, ranking: Sequence[Block], evaluations
     except _Budget:
         found.exhausted = True
     if not found.holds and found.trials:
-        found.chosen = max(found.trials, key=lambda trial: len(trial.floats)).floats
+        found.chosen = max(found.trials, key=lambda trial: len(trial.kept)).kept
     return found
 
 
-def most_floats(layers: int, minimum_int8_share: float) -> int:
+def most_kept(layers: int, minimum_int8_share: float) -> int:
     """How many layers may stay in float so that at least this share runs in INT8; 0.8 of 10 leaves 2, though 10 * (1 -
     0.8) is under 2.
     """
@@ -145,7 +145,7 @@ def _restore(attempt: Callable[[str, Sequence[Block]], bool], kept: list[Block],
 
 
 def _keep(found: Search) -> None:
-    found.holds, found.chosen = True, found.trials[-1].floats
+    found.holds, found.chosen = True, found.trials[-1].kept
 
 
 def table_rows(found: Search, layers: int, figure: str) -> list[dict[str, Any]]:
@@ -156,14 +156,14 @@ def table_rows(found: Search, layers: int, figure: str) -> list[dict[str, Any]]:
         {
             "trial": number,
             "step": trial.step,
-            "float_layers": len(trial.floats),
-            "int8_share": 1 - len(trial.floats) / layers if layers else 0.0,
+            "float_layers": len(trial.kept),
+            "int8_share": 1 - len(trial.kept) / layers if layers else 0.0,
             figure: trial.figures[figure],
             "sqnr_db": trial.figures.get("sqnr_db"),
             "verdict": trial.figures.get("verdict"),
             "passes": trial.passes,
             "holds": trial.holds,
-            "layers": SEPARATOR.join(trial.floats),
+            "layers": SEPARATOR.join(trial.kept),
         }
         for number, trial in enumerate(found.trials, start=1)
     ]

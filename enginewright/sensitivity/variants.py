@@ -105,15 +105,15 @@ class Variants:
         values = next(tensor_values(self._model, sorted(set().union(*moved.values())), feeds))
         return {name: sum(values[tensor].size for tensor in tensors) for name, tensors in moved.items()}
 
-    def figures(self, floats: Collection[str], operators: Collection[str] = ()) -> Figures:
+    def figures(self, kept: Collection[str], operators: Collection[str] = ()) -> Figures:
         """The metrics of the task (agreement with FP32, SQNR, with labels top-1) and of the rehearsal, of the model
-        with `floats` left in float.
+        with `kept` left in float.
 
         Args:
-            floats: names of layers; what belongs to them stays in float too (`float_nodes`).
+            kept: names of layers; what belongs to them stays in float too (`float_nodes`).
             operators: types of nodes that stay in float wherever they stand.
         """
-        nodes = float_nodes(self._model, floats, tuple(operators))
+        nodes = float_nodes(self._model, kept, tuple(operators))
         quantized = quantize(self._model, self._recipe, self._placement, nodes).model
         engine_bytes = quantized.SerializeToString(deterministic=True)
         digest = hashlib.sha256(engine_bytes).hexdigest()

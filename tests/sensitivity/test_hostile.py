@@ -115,7 +115,7 @@ def test_int8_fails_the_gate_and_the_mixture_that_is_found_holds_it(kind: str, d
     again = _variants(model, digits["sensitivity"], digits, journal)
     repeated = _search(again)
     assert repeated.chosen == found.chosen
-    assert [trial.floats for trial in repeated.trials] == [trial.floats for trial in found.trials]
+    assert [trial.kept for trial in repeated.trials] == [trial.kept for trial in found.trials]
     assert again.reused > 2 * len(variants.layers), "the journal saved no work"
     fresh = _variants(model, digits["sensitivity"], digits)
     assert fresh.figures(found.chosen) == found.last.figures

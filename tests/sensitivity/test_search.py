@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from enginewright.config import Sparing
 from enginewright.sensitivity.analysis import blocks, ranked, traffic_of
-from enginewright.sensitivity.search import Search, most_floats, search, table_rows
+from enginewright.sensitivity.search import Search, most_kept, search, table_rows
 
 LAYERS = [f"conv{index}" for index in range(20)]
 RANKING = [(layer,) for layer in LAYERS]
@@ -19,7 +19,7 @@ RANKING = [(layer,) for layer in LAYERS]
 def look(needed: set[str], evaluations: int = 100, most: int = 20) -> Search:
     """The gate holds as soon as every layer of `needed` is in float."""
     return search(
-        lambda floats: {"top1": float(needed <= set(floats))},
+        lambda kept: {"top1": float(needed <= set(kept))},
         lambda figures: figures["top1"] >= 1,
         RANKING,
         evaluations,
@@ -39,7 +39,7 @@ def test_exactly_the_layers_that_are_needed_stay_in_float(needed: set[str]) -> N
 def test_the_budget_is_kept_and_what_is_chosen_was_measured(needed: set[str], evaluations: int) -> None:
     found = look(needed, evaluations)
     assert len(found.trials) <= evaluations
-    assert found.last.floats == found.chosen
+    assert found.last.kept == found.chosen
     assert found.holds == found.last.holds
     if not found.exhausted:
         assert set(found.chosen) == needed
@@ -57,7 +57,7 @@ def test_a_limit_on_float_layers_is_kept_and_named_as_not_holding() -> None:
     [(10, 0.8, 2), (50, 0.6, 20), (20, 0.55, 9), (10, 0.7, 3), (3, 0.5, 1), (16, 0.8, 3), (7, 1.0, 0), (7, 0.0, 7)],
 )
 def test_the_share_that_stays_in_int8_is_kept_to_the_layer(layers: int, share: float, most: int) -> None:
-    assert most_floats(layers, share) == most
+    assert most_kept(layers, share) == most
 
 
 def test_nothing_may_stay_in_float() -> None:
@@ -74,16 +74,16 @@ def test_a_mixture_that_passes_with_more_noise_than_one_that_failed_is_not_trust
     """conv0 to conv3 are needed; without conv1 the gate holds too, by luck, with an SQNR that shows it."""
     needed = set(LAYERS[:4])
 
-    def measure(floats: Sequence[str]) -> dict[str, float]:
-        lucky = set(floats) == needed - {"conv1"}
+    def measure(kept: Sequence[str]) -> dict[str, float]:
+        lucky = set(kept) == needed - {"conv1"}
         return {
-            "top1": float(needed <= set(floats) or lucky),
-            "sqnr_db": 10.0 + 3 * len(needed & set(floats)) - 5 * lucky,
+            "top1": float(needed <= set(kept) or lucky),
+            "sqnr_db": 10.0 + 3 * len(needed & set(kept)) - 5 * lucky,
         }
 
     found = search(measure, lambda figures: figures["top1"] >= 1, RANKING, 100, 20)
     assert set(found.chosen) == needed
-    lucky = next(trial for trial in found.trials if set(trial.floats) == needed - {"conv1"})
+    lucky = next(trial for trial in found.trials if set(trial.kept) == needed - {"conv1"})
     assert (lucky.passes, lucky.holds) == (True, False)
 
 
