@@ -68,7 +68,9 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
     try:
         with stage.device(target.device):
             start = time.perf_counter()
-            job = BuildJob(precision, stage.params.build, materials.recipe, materials.keep_fp16)
+            settings = stage.params.build
+            settings = replace(settings, timing_cache=str(stage.paths.file(settings.timing_cache)))
+            job = BuildJob(precision, settings, materials.recipe, materials.keep_fp16)
             built = runtime.build(stage.paths.model, job)
             seconds = time.perf_counter() - start
     except REPEATABLE as fault:

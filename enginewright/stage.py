@@ -194,7 +194,7 @@ def _run(name: str, body: Callable[[Stage], Optional[Metrics]]) -> int:
         print(f"error: {name}: {fault}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"error: {name}: interrupted; `dvc repro` starts this stage anew", file=sys.stderr)
+        print(f"error: {name}: interrupted; `dvc repro` starts this stage again", file=sys.stderr)
         return 128 + signal.SIGINT
     except OSError as fault:
         if fault.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -181,7 +181,7 @@ def test_inspect_shows_a_cache_and_a_model(chain: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
-        pytest.param("x.onnx", b"\xff\xff\xff", "x.onnx is no ONNX model", id="no-model"),
+        pytest.param("x.onnx", b"\xff\xff\xff", "x.onnx is not an ONNX model", id="no-model"),
         pytest.param("calib.cache", b"hello\n", "calib.cache, line 1", id="no-cache"),
         pytest.param("folder", None, "folder is a folder", id="folder"),
         pytest.param("none.trt", None, "none.trt does not exist", id="missing"),

@@ -118,7 +118,7 @@ def _model(artifact: Path) -> Iterator[Table]:
     try:
         model = onnx.load(artifact, load_external_data=False)
     except DecodeError:
-        raise ModelError(f"{artifact} is no ONNX model; run `dvc repro` to make it again") from None
+        raise ModelError(f"{artifact} is not an ONNX model; run `dvc repro` to make it again") from None
     opsets = ", ".join(f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import)
     table = Table("", "name", "dtype", "shape", title=f"ONNX, opset {opsets}", title_justify="left")
     weights = {tensor.name for tensor in model.graph.initializer}

@@ -40,7 +40,7 @@ MEASURING = (
 
 
 def inputs(images: ImageSet, paths: Layout) -> list[Path]:
-    """The artifacts that the figures hang on, for manifests."""
+    """The artifacts that the metrics depend on, for manifests."""
     return [paths.model, *recipe_files(paths), *images.files]
 
 

@@ -15,7 +15,7 @@ DIGEST = 12  # hex digits of a sha256 that people see
 
 
 def show(found: Mapping[str, Any], measured: Collection[str], telemetry_note: str) -> None:
-    """Print the precisions side by side, with what the figures hang on."""
+    """Print the precisions side by side, with what the figures depend on."""
     from rich.console import Console
     from rich.table import Table
 

@@ -87,7 +87,7 @@ def _interrupt(repro: Started, stage: psutil.Process) -> None:
         pytest.param(
             "benchmark.seconds=1.2",
             _interrupt,
-            "interrupted; `dvc repro` starts this stage anew",
+            "interrupted; `dvc repro` starts this stage again",
             id="Ctrl-C under load",
         ),
     ],
