@@ -8,11 +8,10 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from enginewright.accuracy.gate import sections
 from enginewright.benchmark.int8_speed import slower
 from enginewright.config import QUANTIZED, Calibration, Data, Precision, ScenarioName
 from enginewright.errors import StaleArtifact
-from enginewright.results import STANDS_IN, Outcome
+from enginewright.results import STANDS_IN, EngineVerdict, GateRecord, Outcome
 from enginewright.tasks.base import FP32
 
 if TYPE_CHECKING:
@@ -46,16 +45,15 @@ def table(accuracy: Metrics, benchmark: Metrics, calibration: str) -> pd.DataFra
     _require_the_same(accuracy, benchmark)
     scenario = _scenario(benchmark)
     figure = accuracy["gate"]["figure"]
-    verdicts = sections(accuracy["gate"])
-    bound = next((judged["bound"] for judged in verdicts.values()), float("nan"))  # NaN where no engine was judged
+    verdicts = GateRecord.from_json(accuracy["gate"]).engines
+    bound = next((judged.bound for judged in verdicts.values()), float("nan"))  # NaN where no engine was judged
     base = benchmark[FP32][scenario]["throughput_images_per_s"] if FP32 in benchmark else float("nan")
     rows = []
     for precision in (one for one in Precision if one.value in accuracy and one.value in benchmark):
         found = accuracy[precision.value]
         value = found.get(figure, 1.0)  # FP32 agrees with itself
-        judged = verdicts.get(
-            precision.value, {"verdict": (Outcome.failed if value < bound else Outcome.passed).value}
-        )  # FP32 is not judged
+        of_fp32 = Outcome.failed if value < bound else Outcome.passed  # which is not judged
+        judged = verdicts.get(precision, EngineVerdict(of_fp32, value, bound, value, value))
         throughput = benchmark[precision.value][scenario]["throughput_images_per_s"]
         rows.append(
             {
@@ -67,11 +65,11 @@ def table(accuracy: Metrics, benchmark: Metrics, calibration: str) -> pd.DataFra
                 "speedup": throughput / base,
                 "figure": figure,
                 "value": value,
-                "low": judged.get("low", value),
-                "high": judged.get("high", value),
+                "low": judged.low,
+                "high": judged.high,
                 "bound": bound,
-                "verdict": judged["verdict"],
-                "holds": judged["verdict"] == Outcome.passed.value,
+                "verdict": judged.outcome.value,
+                "holds": judged.passed,
             }
         )
     frame = pd.DataFrame(rows)

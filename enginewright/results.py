@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Optional
 
 from enginewright.config import Precision
 
@@ -64,6 +64,113 @@ class BuildOutcome:
         figures = {key: value for key, value in content.items() if key not in own}
         state = BuildState(content["outcome"])
         return cls(Precision(content["precision"]), state, str(content.get("reason", "")), figures)
+
+
+@dataclass(frozen=True)
+class NoiseVerdict:
+    """An engine's SQNR held against accuracy.minimum_sqnr_db; a limit that too few images leave open is None."""
+
+    outcome: Outcome
+    minimum_db: float
+    low_db: Optional[float] = None
+    high_db: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class EngineVerdict:
+    """What the gate says of one engine: its metric, the interval of that, and the bound."""
+
+    outcome: Outcome
+    value: float
+    bound: float
+    low: Optional[float] = None  # None in records of versions that judged points
+    high: Optional[float] = None
+    images_to_decide: Optional[int] = None  # of an undecided one: so many images like these would
+    noise: Optional[NoiseVerdict] = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether it may be deployed."""
+        return self.outcome is Outcome.passed
+
+    def to_json(self) -> dict[str, Any]:
+        """A section of DVC's metrics; what is None is left out."""
+        noise = self.noise
+        found = {
+            "verdict": self.outcome.value,
+            "passed": self.passed,
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "bound": self.bound,
+            "images_to_decide": self.images_to_decide,
+            "sqnr_db_verdict": noise.outcome.value if noise else None,
+            "minimum_sqnr_db": noise.minimum_db if noise else None,
+            "sqnr_db_low": noise.low_db if noise else None,
+            "sqnr_db_high": noise.high_db if noise else None,
+        }
+        return {key: value for key, value in found.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> EngineVerdict:
+        """The record of what `to_json` made."""
+        noise = None
+        if "minimum_sqnr_db" in content:
+            noise = NoiseVerdict(
+                Outcome(content["sqnr_db_verdict"]),
+                float(content["minimum_sqnr_db"]),
+                content.get("sqnr_db_low"),
+                content.get("sqnr_db_high"),
+            )
+        outcome = content.get("verdict", "passed" if content["passed"] else "failed")
+        return cls(
+            Outcome(outcome),
+            float(content["value"]),
+            float(content["bound"]),
+            content.get("low"),
+            content.get("high"),
+            content.get("images_to_decide"),
+            noise,
+        )
+
+
+@dataclass(frozen=True)
+class GateRecord:
+    """The section `gate` of the metrics of validate_accuracy."""
+
+    verdict: str  # the worst of the gated engines, or NOT_GATED
+    figure: str  # what was judged
+    mode: str
+    if_undecided: str
+    engines: Mapping[Precision, EngineVerdict] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was gated, and all of it passed."""
+        return self.verdict == Outcome.passed.value
+
+    def to_json(self) -> dict[str, Any]:
+        """What DVC's metrics hold: the whole verdict, and a section for each engine that was judged."""
+        return {
+            "verdict": self.verdict,
+            "passed": self.passed,
+            "mode": self.mode,
+            "figure": self.figure,
+            "if_undecided": self.if_undecided,
+            **{precision.value: verdict.to_json() for precision, verdict in self.engines.items()},
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> GateRecord:
+        """The record of what `to_json` made, also of what earlier versions wrote."""
+        mode, undecided = str(content["mode"]), str(content.get("if_undecided", ""))
+        engines = {
+            precision: EngineVerdict.from_json(content[precision.value])
+            for precision in Precision
+            if precision.value in content
+        }
+        verdict = content.get("verdict", "passed" if content["passed"] else "failed")
+        return cls(str(verdict), str(content["figure"]), mode, undecided, engines)
 
 
 @dataclass(frozen=True)

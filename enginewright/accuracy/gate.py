@@ -6,14 +6,15 @@ bound, fails if the upper limit is below it, and is undecided otherwise (docs/de
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 from enginewright.config import Accuracy, GateMode, Precision, Undecided
 from enginewright.errors import DataError
 from enginewright.layout import Layout
-from enginewright.results import Judgement, Outcome
+from enginewright.results import EngineVerdict, GateRecord, Judgement, NoiseVerdict, Outcome
 from enginewright.statistics import Estimate
 from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Targets, Task
 
@@ -163,46 +164,30 @@ def require_signal(task: Task, fp32: Evaluation, targets: Optional[Targets], con
     )
 
 
-def metrics(verdicts: Mapping[Precision, Verdict], settings: Accuracy, figure: str) -> dict[str, Any]:
-    """What dvc metrics shows of it: the worst verdict of the gated engines, and a section for each engine that was
-    judged.
-
-    `figure` is what is judged.
-    """
+def record(verdicts: Mapping[Precision, Verdict], settings: Accuracy, figure: str) -> GateRecord:
+    """The worst verdict of the gated engines, and that on each engine that was judged, by `figure`."""
     whole = Judgement(tuple(settings.gated), {precision: verdict.outcome for precision, verdict in verdicts.items()})
-    return {
-        "verdict": whole.verdict,
-        "passed": whole.passed,
-        "mode": settings.gate.name,
-        "figure": figure,
-        "if_undecided": settings.undecided.name,
-        **{precision.value: section(verdict) for precision, verdict in verdicts.items()},
-    }
+    engines = {precision: _of_engine(verdict) for precision, verdict in verdicts.items()}
+    return GateRecord(whole.verdict, figure, settings.gate.name, settings.undecided.name, engines)
 
 
-def section(verdict: Verdict) -> dict[str, Any]:
-    """One engine's part of `metrics`, JSON-ready."""
-    metric, noise = verdict.metric, verdict.noise
-    found: dict[str, Any] = {"verdict": verdict.outcome.value, "passed": verdict.passed}
-    found.update(value=metric.value, low=metric.low, high=metric.high, bound=metric.bound)
-    needed = [held.needed for held in verdict.held if held.needed is not None]
-    if needed and verdict.outcome is Outcome.undecided:
-        found["images_to_decide"] = max(needed)
-    if noise is not None:
-        found.update({f"{SQNR}_verdict": noise.outcome.value, f"minimum_{SQNR}": noise.bound})
-        found.update(
-            {
-                key: value
-                for key, value in ((f"{SQNR}_low", noise.low), (f"{SQNR}_high", noise.high))
-                if abs(value) != float("inf")
-            }
-        )
-    return found
+def _of_engine(verdict: Verdict) -> EngineVerdict:
+    metric, held = verdict.metric, verdict.noise
+    needed = [one.needed for one in verdict.held if one.needed is not None]
+    noise = None if held is None else NoiseVerdict(held.outcome, held.bound, _finite(held.low), _finite(held.high))
+    return EngineVerdict(
+        verdict.outcome,
+        metric.value,
+        metric.bound,
+        metric.low,
+        metric.high,
+        max(needed) if needed and verdict.outcome is Outcome.undecided else None,
+        noise,
+    )
 
 
-def sections(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The verdicts in what `metrics` returned or a file holds of it: precision -> verdict, value, low, high, bound."""
-    return {name: section for name, section in found.items() if isinstance(section, Mapping)}
+def _finite(value: float) -> Optional[float]:
+    return value if math.isfinite(value) else None
 
 
 def judgement(

@@ -75,7 +75,7 @@ def record(stage: Stage, evaluator: Evaluator, engines: Engines, judged: Judged,
     metrics = {
         **figures,
         **({"not_judged": {precision.value: why for precision, why in not_judged.items()}} if not_judged else {}),
-        "gate": gate.metrics(verdicts, settings, gate.figure_of(task, fp32)),
+        "gate": gate.record(verdicts, settings, gate.figure_of(task, fp32)).to_json(),
         "labels": evaluator.targets is not None,
         "images": len(evaluator.images),
         "confidence": settings.confidence,

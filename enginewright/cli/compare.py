@@ -15,14 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from enginewright import registry
-from enginewright.accuracy.gate import sections
 from enginewright.benchmark.int8_speed import slower_under_load
 from enginewright.cli.records import left_out, of_other_artifacts, sift
 from enginewright.config import Precision
 from enginewright.errors import StaleArtifact
 from enginewright.layout import Layout
 from enginewright.manifest import MODEL_SHA256
-from enginewright.results import STANDS_IN
+from enginewright.results import STANDS_IN, EngineVerdict, GateRecord, Outcome
 from enginewright.tasks import get_task
 from enginewright.tasks.base import AGREEMENT
 
@@ -305,23 +304,19 @@ def _gate(accuracy: Mapping[str, Any]) -> list[str]:
         if gate["figure"] in TASKS
         else gate["figure"]
     )
-    return [_verdict(name, found, figure, gate["mode"]) for name, found in sections(gate).items()]
+    record = GateRecord.from_json(gate)
+    return [_verdict(precision.value, found, figure, record.mode) for precision, found in record.engines.items()]
 
 
-def _verdict(precision: str, found: Mapping[str, Any], figure: str, mode: str) -> str:
-    outcome = found.get("verdict", "passed" if found["passed"] else "failed")
-    says = {"passed": "passes", "failed": "FAILS", "undecided": "is UNDECIDED"}[outcome]
-    interval = f" ({found['low']:.4f} to {found['high']:.4f})" if "low" in found else ""
-    text = f"{precision} {says}: {figure} is {found['value']:.4f}{interval}, the bound {found['bound']:.4f} ({mode})"
-    if "minimum_sqnr_db" in found:
-        sqnr = (
-            f"{found['sqnr_db_low']:.1f} to {found['sqnr_db_high']:.1f} dB"
-            if "sqnr_db_low" in found
-            else "of too few images"
-        )
-        text += f"; SQNR {sqnr}, the floor {found['minimum_sqnr_db']:.1f} dB"
-        text += "" if found["sqnr_db_verdict"] == "passed" else f" ({found['sqnr_db_verdict'].upper()})"
-    return text + (f"; about {found['images_to_decide']:,} images would decide" if "images_to_decide" in found else "")
+def _verdict(precision: str, found: EngineVerdict, figure: str, mode: str) -> str:
+    says = {Outcome.passed: "passes", Outcome.failed: "FAILS", Outcome.undecided: "is UNDECIDED"}[found.outcome]
+    interval = "" if found.low is None else f" ({found.low:.4f} to {found.high:.4f})"
+    text = f"{precision} {says}: {figure} is {found.value:.4f}{interval}, the bound {found.bound:.4f} ({mode})"
+    if (noise := found.noise) is not None:
+        sqnr = "of too few images" if noise.low_db is None else f"{noise.low_db:.1f} to {noise.high_db:.1f} dB"
+        text += f"; SQNR {sqnr}, the floor {noise.minimum_db:.1f} dB"
+        text += "" if noise.outcome is Outcome.passed else f" ({noise.outcome.value.upper()})"
+    return text + ("" if found.images_to_decide is None else f"; about {found.images_to_decide:,} images would decide")
 
 
 def _notes(metrics: Metrics) -> Iterator[str]:

@@ -11,10 +11,10 @@ import pytest
 
 from enginewright.accuracy import gate
 from enginewright.accuracy.answers import Answers
-from enginewright.accuracy.gate import Verdict, failure, judge, metrics, require_signal, sentence, stops
+from enginewright.accuracy.gate import Verdict, failure, judge, require_signal, sentence, stops
 from enginewright.config import Accuracy, GateMode, Precision, Undecided
 from enginewright.errors import DataError
-from enginewright.results import Outcome
+from enginewright.results import GateRecord, Outcome
 from enginewright.tasks import get_task
 from enginewright.tasks.base import Evaluation, Outputs, Task, together
 
@@ -183,7 +183,9 @@ def verdicts(**outcomes: tuple[Evaluation, Evaluation]) -> dict[Precision, Verdi
 
 
 def test_metrics_say_undecided_and_what_would_decide() -> None:
-    found = metrics(verdicts(int8=paired(950, 0, 29, 21), int8_mixed=paired(975, 0, 4, 21)), settings(), "top1")
+    found = gate.record(
+        verdicts(int8=paired(950, 0, 29, 21), int8_mixed=paired(975, 0, 4, 21)), settings(), "top1"
+    ).to_json()
     json.dumps(found, allow_nan=False)
     assert (found["verdict"], found["passed"]) == ("undecided", False)
     assert (found["int8"]["verdict"], found["int8"]["passed"]) == ("failed", False)
@@ -357,7 +359,7 @@ def test_without_labels_fp32_must_not_answer_all_images_alike(task: Task, output
 def test_nothing_passed_where_nothing_is_gated(engine: tuple[Evaluation, Evaluation]) -> None:
     configured = settings(gated=[])
     verdicts = gate.judge_all(CLASSIFICATION, {Precision.fp32: engine[1], Precision.int8: engine[0]}, configured)
-    found = metrics(verdicts, configured, "top1")
+    found = gate.record(verdicts, configured, "top1").to_json()
     assert (found["verdict"], found["passed"]) == ("not gated", False)
     assert not stops(verdicts, configured)
 
@@ -371,6 +373,7 @@ def test_the_scale_of_the_outputs_does_not_move_sqnr(scale: float) -> None:
     assert -3 < estimate.value < 3
 
 
-def test_sections_are_found_in_what_metrics_wrote() -> None:
-    found = metrics(verdicts(int8=paired(979, 0, 0, 21)), settings(), "top1")
-    assert list(gate.sections(found)) == ["int8"]
+def test_the_record_comes_back_from_json() -> None:
+    record = gate.record(verdicts(int8=paired(979, 0, 0, 21), int8_mixed=paired(975, 0, 4, 21)), settings(), "top1")
+    assert GateRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+    assert list(record.engines) == [Precision.int8, Precision.int8_mixed]
