@@ -28,7 +28,6 @@ import onnx
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from graph.test_bias import depthwise
-from runtimes.tensorrt.stand_in import Record, stand_in
 
 from enginewright.calibration.mixture import float_nodes
 from enginewright.calibration.quantize import quantize
@@ -42,6 +41,7 @@ from enginewright.runtimes.onnxruntime.session import open_session
 from enginewright.runtimes.tensorrt.build_plan import make_plan, read_source
 from support.networks import images, residual_network
 from support.small_models import SMALL_MODELS, batches, exported, with_shape_arithmetic
+from support.tensorrt_stand_in.builder import Record, stand_in
 
 Feeds = dict[str, npt.NDArray[np.float32]]
 SETTINGS = Build(profile=Profile(1, 4, 8))

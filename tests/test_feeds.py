@@ -25,9 +25,10 @@ from enginewright.runtimes.base import BuildJob, LoadOptions
 from enginewright.runtimes.batches import overlapped
 from enginewright.runtimes.tensorrt.engine import load_engine
 from enginewright.target import TargetFingerprint
-from support import fake_cuda, fake_tensorrt
+from support import cuda_stand_in
 from support.calibrated import plain_recipe
 from support.networks import images, residual_network
+from support.tensorrt_stand_in import runtime as tensorrt_runtime
 
 HERE = TargetFingerprint("NVIDIA H100 80GB HBM3", "9.0", "tensorrt", "8.6.0", "13.0", "580.95.05")
 SETTINGS = Build(profile=Profile(1, 2, 3))
@@ -36,9 +37,9 @@ GOOD = images(2)
 
 def tensorrt_engine(folder: Path, precision: Precision) -> Any:
     path = folder / "engine.trt"
-    path.write_bytes(fake_tensorrt.plan(shape=(3, 12, 12), maximum=3))
+    path.write_bytes(tensorrt_runtime.plan(shape=(3, 12, 12), maximum=3))
     manifest.seal(path, "build", [], HERE, {"precision": precision.name})
-    return load_engine(fake_tensorrt, path, HERE, LoadOptions())  # type: ignore[arg-type,unused-ignore]
+    return load_engine(tensorrt_runtime, path, HERE, LoadOptions())  # type: ignore[arg-type,unused-ignore]
 
 
 def host_engine(runtime: Any, folder: Path, precision: Precision) -> Any:
@@ -67,7 +68,7 @@ RUNTIMES: dict[str, Callable[[Path, Precision], Any]] = {
 
 @pytest.fixture(params=RUNTIMES)
 def runtime(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Precision], Any]:
-    fake_cuda.install(monkeypatch)
+    cuda_stand_in.install(monkeypatch)
     return RUNTIMES[request.param]
 
 
@@ -202,7 +203,7 @@ def test_a_closed_engine_is_one_sentence(runtime: Callable[[Path, Precision], An
 @pytest.mark.parametrize("name", ["tensorrt", "onnxruntime"])
 def test_int8_refuses_nan_and_takes_infinity(monkeypatch: pytest.MonkeyPatch, here: Path, name: str) -> None:
     """QuantizeLinear makes a finite number of NaN, and of infinity the largest, which is what an INT8 range means."""
-    fake_cuda.install(monkeypatch)
+    cuda_stand_in.install(monkeypatch)
     with RUNTIMES[name](here, Precision.int8) as engine:
         endless = GOOD.copy()
         endless[0, 0, 0, 0] = -np.inf
@@ -240,11 +241,11 @@ def test_as_input_takes_no_pixels_and_guesses_no_scale() -> None:
 
 
 def test_an_int8_input_names_what_makes_its_integers(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
-    fake_cuda.install(monkeypatch)
+    cuda_stand_in.install(monkeypatch)
     path = here / "engine.trt"
-    path.write_bytes(fake_tensorrt.plan(dtype="INT8"))
+    path.write_bytes(tensorrt_runtime.plan(dtype="INT8"))
     manifest.seal(path, "build", [], HERE, {"precision": "int8", "input_scales": {"x": 0.1}})
-    with load_engine(fake_tensorrt, path, HERE) as engine:  # type: ignore[arg-type,unused-ignore]
+    with load_engine(tensorrt_runtime, path, HERE) as engine:  # type: ignore[arg-type,unused-ignore]
         for dtype, text in (
             ("float32", r"use as_input\(\)"),
             ("uint8", r"use preprocess\(\) of enginewright.data.*, and as_input\(\)"),

@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
-from runtimes.tensorrt.stand_in import Record, stand_in
 
 from enginewright.calibration.quantize import quantize
 from enginewright.calibration.recipe import QuantizationRecipe
@@ -25,6 +24,7 @@ from enginewright.runtimes.onnxruntime.calibrator import calibrate
 from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
 from enginewright.runtimes.tensorrt.build_plan import make_plan, read_source
 from support.networks import images, residual_network
+from support.tensorrt_stand_in.builder import Record, stand_in
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 CHANNELS = 4

@@ -3,82 +3,32 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from runtimes.tensorrt.networks import resnet
-from runtimes.tensorrt.stand_in import Record, stand_in
 
 from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.config import Calibration, CalibrationAlgorithm
 from enginewright.errors import CalibrationMismatch, RuntimeUnavailable
-from enginewright.runtimes.tensorrt import memory
 from enginewright.runtimes.tensorrt.calibrator import CacheSource, calibrate
+from support import cuda_stand_in
+from support.cuda_stand_in import Gpu
+from support.tensorrt_stand_in.builder import Record, stand_in
 
 SHAPE = (3, 8, 8)
 
 
-class Allocation:
-    """Host memory in place of the GPU's."""
-
-    alive = 0
-
-    def __init__(self, nbytes: int) -> None:
-        self._memory = ctypes.create_string_buffer(nbytes)
-        Allocation.alive += 1
-
-    def __int__(self) -> int:
-        return ctypes.addressof(self._memory)
-
-    def free(self) -> None:
-        Allocation.alive -= 1
-
-
-class Context:
-    depth = 0
-
-    def push(self) -> None:
-        Context.depth += 1
-
-    @staticmethod
-    def pop() -> None:
-        Context.depth -= 1
-
-
-class Device:
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def retain_primary_context(self) -> Context:
-        return Context()
-
-
 @pytest.fixture(autouse=True)
-def pycuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """PyCUDA's calls on host memory; everything must be freed and popped in the end."""
-    package, driver = ModuleType("pycuda"), ModuleType("pycuda.driver")
-    vars(driver).update(
-        Context=Context,
-        Device=Device,
-        Error=RuntimeError,
-        MemoryError=MemoryError,
-        init=lambda: None,
-        mem_alloc=Allocation,
-    )
-    copy = ctypes.memmove
-    driver.memcpy_htod = lambda to, array: copy(to, array.ctypes.data, array.nbytes)  # type: ignore[attr-defined]
-    package.driver = driver  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pycuda", package)
-    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
-    monkeypatch.setattr(memory, "_contexts", {})
-    yield
-    assert (Allocation.alive, Context.depth) == (0, 0)
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
+    """Everything is freed and every context popped in the end."""
+    gpu = cuda_stand_in.install(monkeypatch)
+    yield gpu
+    assert (gpu.live, gpu.pushed) == ({}, 0)
 
 
 @pytest.fixture

@@ -26,7 +26,9 @@ from enginewright.runtimes.tensorrt import RUNTIME, memory
 from enginewright.runtimes.tensorrt.engine import TensorRTEngine, load_engine
 from enginewright.runtimes.tensorrt.interop import DeviceArray
 from enginewright.target import TargetFingerprint
-from support import fake_cuda, fake_tensorrt
+from support import cuda_stand_in
+from support.cuda_stand_in import Gpu
+from support.tensorrt_stand_in import runtime as tensorrt_runtime
 from support.waiting import HANG_SECONDS
 
 HERE = TargetFingerprint("NVIDIA H100 80GB HBM3", "9.0", "tensorrt", "8.6.0", "13.0", "580.95.05")
@@ -35,8 +37,8 @@ RANDOM = np.random.default_rng(0)
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> fake_cuda.Gpu:
-    return fake_cuda.install(monkeypatch)
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    return cuda_stand_in.install(monkeypatch)
 
 
 @pytest.fixture
@@ -52,13 +54,13 @@ def plan(tmp_path: Path, model: Path) -> Path:
 
 
 def sealed(path: Path, *inputs: Path, **made_of: Any) -> Path:
-    path.write_bytes(fake_tensorrt.plan(maximum=MAX, **made_of))
+    path.write_bytes(tensorrt_runtime.plan(maximum=MAX, **made_of))
     manifest.seal(path, "build_fp32", inputs, HERE)
     return path
 
 
 def load(path: Path, **options: Any) -> TensorRTEngine:
-    return load_engine(fake_tensorrt, path, HERE, LoadOptions(**options))  # type: ignore[arg-type,unused-ignore]
+    return load_engine(tensorrt_runtime, path, HERE, LoadOptions(**options))  # type: ignore[arg-type,unused-ignore]
 
 
 def images(rows: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -72,7 +74,7 @@ def check(x: np.ndarray[Any, Any], got: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 3, MAX, MAX + 1, 3 * MAX + 2], ids=lambda rows: f"{rows} rows")
-def test_infer_returns_every_output_for_any_batch(gpu: fake_cuda.Gpu, plan: Path, rows: int) -> None:
+def test_infer_returns_every_output_for_any_batch(gpu: Gpu, plan: Path, rows: int) -> None:
     with load(plan) as engine:
         x = images(rows)
         check(x, engine.infer({"x": x}))
@@ -82,7 +84,7 @@ def test_infer_returns_every_output_for_any_batch(gpu: fake_cuda.Gpu, plan: Path
 @pytest.mark.parametrize(
     "options", [{"depth": 1}, {"depth": 2}, {"depth": 5}, {"depth": 4, "contexts": 2}, {"graphs": False}], ids=str
 )
-def test_many_batches_overlapped_keep_order_and_values(gpu: fake_cuda.Gpu, plan: Path, options: dict[str, Any]) -> None:
+def test_many_batches_overlapped_keep_order_and_values(gpu: Gpu, plan: Path, options: dict[str, Any]) -> None:
     sizes = [MAX, 1, MAX, 11, 2, MAX, MAX, 3, 1]
     with load(plan, **options) as engine:
         batches = [images(size) for size in sizes]
@@ -91,7 +93,7 @@ def test_many_batches_overlapped_keep_order_and_values(gpu: fake_cuda.Gpu, plan:
         check(batch, output)
 
 
-def test_a_batch_is_submitted_before_the_one_before_it_is_collected(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_a_batch_is_submitted_before_the_one_before_it_is_collected(gpu: Gpu, plan: Path) -> None:
     drawn: list[int] = []
 
     def source() -> Iterator[dict[str, Any]]:
@@ -107,7 +109,7 @@ def test_a_batch_is_submitted_before_the_one_before_it_is_collected(gpu: fake_cu
         check(batch := images(2), engine.infer({"x": batch}))
 
 
-def test_a_second_pipeline_beside_the_first(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_a_second_pipeline_beside_the_first(gpu: Gpu, plan: Path) -> None:
     with load(plan) as engine:
         ours, theirs = [images(1) for _ in range(9)], [images(2) for _ in range(9)]
         both = zip(engine.infer_many({"x": x} for x in ours), engine.infer_many({"x": x} for x in theirs), strict=True)
@@ -116,7 +118,7 @@ def test_a_second_pipeline_beside_the_first(gpu: fake_cuda.Gpu, plan: Path) -> N
             check(other, outputs[1])
 
 
-def test_pinned_inputs_are_read_where_they_lie(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_pinned_inputs_are_read_where_they_lie(gpu: Gpu, plan: Path) -> None:
     with load(plan) as engine:
         ring = [engine.pinned_inputs(MAX) for _ in range(4)]
         for feeds in ring:
@@ -127,7 +129,7 @@ def test_pinned_inputs_are_read_where_they_lie(gpu: fake_cuda.Gpu, plan: Path) -
             check(feeds["x"], output)
 
 
-def test_cuda_arrays_are_read_in_place_and_outputs_can_stay_on_the_gpu(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_cuda_arrays_are_read_in_place_and_outputs_can_stay_on_the_gpu(gpu: Gpu, plan: Path) -> None:
     class Foreign:
         def __init__(self, address: int, stream: int) -> None:
             self.__cuda_array_interface__ = {
@@ -152,7 +154,7 @@ def test_cuda_arrays_are_read_in_place_and_outputs_can_stay_on_the_gpu(gpu: fake
         theirs.free()
 
 
-def test_a_large_cuda_array_is_split_where_it_lies(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_a_large_cuda_array_is_split_where_it_lies(gpu: Gpu, plan: Path) -> None:
     with load(plan) as engine:
         x = images(2 * MAX + 1)
         theirs = memory.DeviceBuffer(x.nbytes)
@@ -161,7 +163,7 @@ def test_a_large_cuda_array_is_split_where_it_lies(gpu: fake_cuda.Gpu, plan: Pat
         theirs.free()
 
 
-def test_each_shape_gets_one_graph_and_is_launched_through_it(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_each_shape_gets_one_graph_and_is_launched_through_it(gpu: Gpu, plan: Path) -> None:
     with load(plan, depth=1) as engine:
         for rows in (1, MAX, 1, 2, MAX, 1):
             x = images(rows)
@@ -172,7 +174,7 @@ def test_each_shape_gets_one_graph_and_is_launched_through_it(gpu: fake_cuda.Gpu
     assert gpu.log.count("destroy") == 3
 
 
-def test_memory_that_comes_once_is_not_captured(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_memory_that_comes_once_is_not_captured(gpu: Gpu, plan: Path) -> None:
     with load(plan, depth=1) as engine:
         x, theirs = images(1), memory.DeviceBuffer(48)
         theirs.copy_from_host(x)
@@ -184,8 +186,8 @@ def test_memory_that_comes_once_is_not_captured(gpu: fake_cuda.Gpu, plan: Path) 
 
 @pytest.mark.parametrize("why", ["capture", "profile sharing"])
 def test_without_graphs_inference_goes_on_and_says_why(monkeypatch: pytest.MonkeyPatch, plan: Path, why: str) -> None:
-    fake_cuda.install(monkeypatch, refuse_capture=why == "capture")
-    monkeypatch.setattr(fake_tensorrt, "profile_sharing", why != "profile sharing")
+    cuda_stand_in.install(monkeypatch, refuse_capture=why == "capture")
+    monkeypatch.setattr(tensorrt_runtime, "profile_sharing", why != "profile sharing")
     with load(plan) as engine:
         batches = [images(rows) for rows in (1, 9, 2, MAX)]
         for batch, output in zip(batches, engine.infer_many({"x": batch} for batch in batches), strict=True):
@@ -195,18 +197,16 @@ def test_without_graphs_inference_goes_on_and_says_why(monkeypatch: pytest.Monke
 
 
 def test_two_contexts_of_one_profile_need_profile_sharing(
-    gpu: fake_cuda.Gpu, monkeypatch: pytest.MonkeyPatch, plan: Path
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch, plan: Path
 ) -> None:
-    monkeypatch.setattr(fake_tensorrt, "profile_sharing", False)
+    monkeypatch.setattr(tensorrt_runtime, "profile_sharing", False)
     with pytest.raises(RuntimeUnavailable, match="allows no further context"):
         load(plan, contexts=2)
     assert memory_is_back(gpu)
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("HALF", np.float16), ("INT8", np.int8)], ids=["FP16", "INT8"])
-def test_half_and_int8_inputs_and_outputs(
-    gpu: fake_cuda.Gpu, tmp_path: Path, kind: str, dtype: type[np.generic]
-) -> None:
+def test_half_and_int8_inputs_and_outputs(gpu: Gpu, tmp_path: Path, kind: str, dtype: type[np.generic]) -> None:
     with load(sealed(tmp_path / "engine.trt", dtype=kind)) as engine:
         x = RANDOM.integers(-9, 9, (5, 3, 4)).astype(dtype)
         got = engine.infer({"x": x})
@@ -214,7 +214,7 @@ def test_half_and_int8_inputs_and_outputs(
     np.testing.assert_array_equal(got["y"], 2 * x)
 
 
-def test_a_batch_below_the_profile_is_filled_up_and_cut_off(gpu: fake_cuda.Gpu, tmp_path: Path) -> None:
+def test_a_batch_below_the_profile_is_filled_up_and_cut_off(gpu: Gpu, tmp_path: Path) -> None:
     with load(sealed(tmp_path / "engine.trt", minimum=3)) as engine:
         for rows in (1, 2, MAX + 1):
             x = images(rows)
@@ -234,14 +234,12 @@ BAD_FEEDS = {
 
 
 @pytest.mark.parametrize(("feeds", "text"), BAD_FEEDS.values(), ids=BAD_FEEDS)
-def test_wrong_feeds_are_refused_in_one_sentence(
-    gpu: fake_cuda.Gpu, plan: Path, feeds: dict[str, Any], text: str
-) -> None:
+def test_wrong_feeds_are_refused_in_one_sentence(gpu: Gpu, plan: Path, feeds: dict[str, Any], text: str) -> None:
     with load(plan) as engine, pytest.raises(EngineInputError, match=text):
         engine.infer(feeds)
 
 
-def test_a_closed_engine_and_one_of_another_thread_are_refused(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_a_closed_engine_and_one_of_another_thread_are_refused(gpu: Gpu, plan: Path) -> None:
     said: list[str] = []
 
     def elsewhere() -> None:
@@ -274,12 +272,12 @@ STALE = {
 
 @pytest.mark.parametrize(("spoil", "text"), STALE.values(), ids=STALE)
 def test_a_stale_engine_is_refused_before_anything_is_deserialized(
-    gpu: fake_cuda.Gpu, plan: Path, model: Path, spoil: Any, text: str
+    gpu: Gpu, plan: Path, model: Path, spoil: Any, text: str
 ) -> None:
     spoil(plan, model)
     with pytest.raises(StaleArtifact, match=text):
         load(plan)
-    assert fake_tensorrt.deserialized == []
+    assert tensorrt_runtime.deserialized == []
     assert gpu.live == {}
 
 
@@ -296,15 +294,13 @@ def test_a_stale_engine_is_refused_before_anything_is_deserialized(
         ),
     ],
 )
-def test_an_engine_of_another_machine_is_refused(
-    gpu: fake_cuda.Gpu, plan: Path, here: TargetFingerprint, text: str
-) -> None:
+def test_an_engine_of_another_machine_is_refused(gpu: Gpu, plan: Path, here: TargetFingerprint, text: str) -> None:
     with pytest.raises(StaleArtifact, match=text):
-        load_engine(fake_tensorrt, plan, here)  # type: ignore[arg-type,unused-ignore]
-    assert fake_tensorrt.deserialized == []
+        load_engine(tensorrt_runtime, plan, here)  # type: ignore[arg-type,unused-ignore]
+    assert tensorrt_runtime.deserialized == []
 
 
-def test_a_plan_that_tensorrt_refuses_leaves_nothing_behind(gpu: fake_cuda.Gpu, tmp_path: Path) -> None:
+def test_a_plan_that_tensorrt_refuses_leaves_nothing_behind(gpu: Gpu, tmp_path: Path) -> None:
     path = tmp_path / "engine.trt"
     path.write_bytes(b"no plan")
     manifest.seal(path, "build_fp32", [], HERE)
@@ -313,12 +309,12 @@ def test_a_plan_that_tensorrt_refuses_leaves_nothing_behind(gpu: fake_cuda.Gpu, 
     assert memory_is_back(gpu)
 
 
-def memory_is_back(gpu: fake_cuda.Gpu) -> bool:
+def memory_is_back(gpu: Gpu) -> bool:
     return gpu.live == {} and gpu.pinned == 0 and gpu.pushed == 0 and memory.allocated() == {"device": 0, "pinned": 0}
 
 
 @pytest.mark.parametrize("fault", [None, KeyError], ids=["normal end", "exception in the block"])
-def test_everything_is_given_back_at_the_end_of_the_block(gpu: fake_cuda.Gpu, plan: Path, fault: Any) -> None:
+def test_everything_is_given_back_at_the_end_of_the_block(gpu: Gpu, plan: Path, fault: Any) -> None:
     try:
         with load(plan, contexts=2) as engine:
             engine.pinned_inputs(2)
@@ -331,14 +327,14 @@ def test_everything_is_given_back_at_the_end_of_the_block(gpu: fake_cuda.Gpu, pl
     assert memory_is_back(gpu)
 
 
-def test_too_little_memory_is_one_sentence_and_leaves_nothing(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_too_little_memory_is_one_sentence_and_leaves_nothing(gpu: Gpu, plan: Path) -> None:
     gpu.room = 4096 + 700
     with pytest.raises(RuntimeUnavailable, match=r"MiB free and the engine needs a buffer .* lower build.profile.max"):
         load(plan)
     assert memory_is_back(gpu)
 
 
-def test_nothing_is_allocated_in_the_loop(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_nothing_is_allocated_in_the_loop(gpu: Gpu, plan: Path) -> None:
     with load(plan) as engine:
         held, pinned = dict(gpu.live), gpu.pinned
         for rows in (1, MAX, 2, 3, 1):
@@ -347,7 +343,7 @@ def test_nothing_is_allocated_in_the_loop(gpu: fake_cuda.Gpu, plan: Path) -> Non
         assert (gpu.live, gpu.pinned) == (held, pinned)
 
 
-def test_device_seconds_and_layer_times(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_device_seconds_and_layer_times(gpu: Gpu, plan: Path) -> None:
     entry = {
         "Name": "conv1 + relu1",
         "LayerType": "CaskConvolution",
@@ -368,7 +364,7 @@ def test_the_stand_in_has_no_name_that_tensorrt_8_6_lacks() -> None:
     """run_names_8_6.json is `dir()` of the real bindings."""
     names = json.loads((Path(__file__).parent / "run_names_8_6.json").read_text())
     for kind, real in names.items():
-        stand_in = getattr(fake_tensorrt, kind)
+        stand_in = getattr(tensorrt_runtime, kind)
         ours = {name for name in vars(stand_in) if not name.startswith("_")} - {"executed"}
         assert ours <= set(real), kind
 

@@ -13,7 +13,6 @@ import onnx
 import onnxruntime
 import pytest
 from runtimes.tensorrt.networks import resnet
-from runtimes.tensorrt.stand_in import Record, stand_in
 
 from enginewright import manifest
 from enginewright.calibration.cache import CalibrationCache, Header
@@ -29,8 +28,10 @@ from enginewright.runtimes.tensorrt.engine import load_engine
 from enginewright.runtimes.tensorrt.inputs import native_inputs
 from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
 from enginewright.target import TargetFingerprint
-from support import fake_cuda, fake_tensorrt
+from support import cuda_stand_in
 from support.calibrated import plain_recipe
+from support.tensorrt_stand_in import runtime as tensorrt_runtime
+from support.tensorrt_stand_in.builder import Record, stand_in
 
 TARGET = TargetFingerprint("NVIDIA H100 80GB HBM3", "9.0", "tensorrt", "8.6.0")
 SCALE = 0.03
@@ -130,11 +131,11 @@ def test_float16_images_are_what_the_cast_made_of_float32_images(model: Path) ->
 
 
 def test_a_loaded_engine_knows_the_scale_of_its_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_cuda.install(monkeypatch)
+    cuda_stand_in.install(monkeypatch)
     path = tmp_path / "engine.trt"
-    path.write_bytes(fake_tensorrt.plan(dtype="INT8"))
+    path.write_bytes(tensorrt_runtime.plan(dtype="INT8"))
     manifest.seal(path, "build_int8", [], TARGET, {"input_scales": {"x": SCALE}})
-    with load_engine(fake_tensorrt, path, TARGET) as engine:  # type: ignore[arg-type,unused-ignore]
+    with load_engine(tensorrt_runtime, path, TARGET) as engine:  # type: ignore[arg-type,unused-ignore]
         (spec,) = engine.interface.inputs
         assert (spec.dtype.name, spec.scale) == ("int8", SCALE)
         twice = engine.infer({"x": as_input(np.full((1, 3, 4), 0.6, np.float32), spec)})["y"]

@@ -23,7 +23,9 @@ from enginewright.runtimes.tensorrt import memory
 from enginewright.runtimes.tensorrt.engine import TensorRTEngine, load_engine
 from enginewright.runtimes.tensorrt.interop import DeviceArray
 from enginewright.target import TargetFingerprint
-from support import fake_cuda, fake_tensorrt
+from support import cuda_stand_in
+from support.cuda_stand_in import Gpu
+from support.tensorrt_stand_in import runtime as tensorrt_runtime
 
 HERE = TargetFingerprint("NVIDIA H100 80GB HBM3", "9.0", "tensorrt", "8.6.0", "13.0", "580.95.05")
 MAX = 4
@@ -32,8 +34,8 @@ KNOWN = Known(IMAGES, {"y": 2 * IMAGES, "s": IMAGES.reshape(64, -1).sum(axis=1)}
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> fake_cuda.Gpu:
-    return fake_cuda.install(monkeypatch)
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    return cuda_stand_in.install(monkeypatch)
 
 
 @pytest.fixture
@@ -43,13 +45,13 @@ def plan(tmp_path: Path) -> Path:
 
 def sealed(folder: Path, minimum: int = 1) -> Path:
     path = folder / "engine.trt"
-    path.write_bytes(fake_tensorrt.plan(minimum=minimum, maximum=MAX))
+    path.write_bytes(tensorrt_runtime.plan(minimum=minimum, maximum=MAX))
     manifest.seal(path, "build_fp32", [], HERE)
     return path
 
 
 def load(path: Path, **options: Any) -> TensorRTEngine:
-    return load_engine(fake_tensorrt, path, HERE, LoadOptions(**options))  # type: ignore[arg-type,unused-ignore]
+    return load_engine(tensorrt_runtime, path, HERE, LoadOptions(**options))  # type: ignore[arg-type,unused-ignore]
 
 
 def feed(*rows: int) -> dict[str, Any]:
@@ -77,9 +79,9 @@ def test_every_answer_belongs_to_its_input(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        gpu = fake_cuda.install(patch)
+        gpu = cuda_stand_in.install(patch)
         options = VARIANTS[variant]
-        patch.setattr(fake_tensorrt, "profile_sharing", sharing or options.get("contexts", 1) > 1)
+        patch.setattr(tensorrt_runtime, "profile_sharing", sharing or options.get("contexts", 1) > 1)
         with load(sealed(tmp_path_factory.mktemp("engine"), minimum), **options) as engine:
             caller = Caller(engine, KNOWN, choice)
             for _ in range(calls):
@@ -90,7 +92,7 @@ def test_every_answer_belongs_to_its_input(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_long_run_as_on_the_gpu(gpu: fake_cuda.Gpu, plan: Path, variant: str) -> None:
+def test_a_long_run_as_on_the_gpu(gpu: Gpu, plan: Path, variant: str) -> None:
     said = interleave(load(plan, **VARIANTS[variant]), KNOWN, seed=1, calls=300)
     assert (said["wrong"], said["first_wrong"]) == (0, [])
     assert said["calls"] >= 300
@@ -98,7 +100,7 @@ def test_a_long_run_as_on_the_gpu(gpu: fake_cuda.Gpu, plan: Path, variant: str) 
     assert memory.allocated() == {"device": 0, "pinned": 0}
 
 
-def test_the_comparison_can_fail(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_the_comparison_can_fail(gpu: Gpu, plan: Path) -> None:
     with load(plan) as engine:
         got = engine.infer(feed(1, 2))
     assert KNOWN.differ([2, 1], got)
@@ -117,7 +119,7 @@ def test_the_network_of_the_gpu_script_has_the_answers_of_onnx_runtime(tmp_path:
     assert known.differ([1, 0, *range(2, 8)], outputs)
 
 
-def test_every_method_between_two_outputs(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_every_method_between_two_outputs(gpu: Gpu, plan: Path) -> None:
     with load(plan) as engine:
         outputs = engine.infer_many(feed(row, row + 1) for row in range(9))
         between: list[Any] = [
@@ -147,7 +149,7 @@ def fill(array: Any, row: int) -> Any:
     return array
 
 
-def test_an_infer_between_two_outputs_takes_no_more_memory(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_an_infer_between_two_outputs_takes_no_more_memory(gpu: Gpu, plan: Path) -> None:
     with load(plan) as engine:
         held = dict(gpu.live)
         for row, output in enumerate(engine.infer_many(feed(row) for row in range(8))):
@@ -156,10 +158,8 @@ def test_an_infer_between_two_outputs_takes_no_more_memory(gpu: fake_cuda.Gpu, p
         assert gpu.live == held
 
 
-def test_a_bare_program_keeps_its_buffers_and_its_shapes(
-    gpu: fake_cuda.Gpu, plan: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fake_tensorrt, "profile_sharing", False)  # the program then shares the only context
+def test_a_bare_program_keeps_its_buffers_and_its_shapes(gpu: Gpu, plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt_runtime, "profile_sharing", False)  # the program then shares the only context
     with load(plan, depth=1) as engine:
         program, stream = engine.bare_program(feed(1, 2, 3))
         outputs = engine.infer_many(feed(row) for row in range(6))
@@ -170,7 +170,7 @@ def test_a_bare_program_keeps_its_buffers_and_its_shapes(
         stream.synchronize()
 
 
-def test_outputs_on_the_gpu_stay_what_they_are_while_they_are_held(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_outputs_on_the_gpu_stay_what_they_are_while_they_are_held(gpu: Gpu, plan: Path) -> None:
     def read(array: DeviceArray) -> Any:
         back = np.empty(array.shape, array.dtype)
         memory.driver().memcpy_dtoh(back, array.address)
@@ -193,14 +193,14 @@ def test_outputs_on_the_gpu_stay_what_they_are_while_they_are_held(gpu: fake_cud
         assert engine.state()["slots"] == slots
 
 
-def test_a_loop_over_outputs_on_the_gpu_needs_no_further_slot(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_a_loop_over_outputs_on_the_gpu_needs_no_further_slot(gpu: Gpu, plan: Path) -> None:
     with load(plan, depth=3) as engine:
         for _ in engine.infer_many([feed(row) for row in range(20)], on_device=True):
             pass
         assert engine.state()["slots"] == 3
 
 
-def test_too_many_outputs_held_on_the_gpu_is_one_sentence(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_too_many_outputs_held_on_the_gpu_is_one_sentence(gpu: Gpu, plan: Path) -> None:
     with load(plan) as engine:
         gpu.room = sum(gpu.live.values()) + 700
         with pytest.raises(RuntimeUnavailable, match=r"no memory for one more.*let go of outputs of infer_many"):
@@ -208,7 +208,7 @@ def test_too_many_outputs_held_on_the_gpu_is_one_sentence(gpu: fake_cuda.Gpu, pl
         check([3], engine.infer(feed(3)))
 
 
-def test_the_exception_of_a_source_comes_in_its_turn(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_the_exception_of_a_source_comes_in_its_turn(gpu: Gpu, plan: Path) -> None:
     def source() -> Iterator[dict[str, Any]]:
         yield feed(1)
         yield feed(2, 3)
@@ -225,7 +225,7 @@ def test_the_exception_of_a_source_comes_in_its_turn(gpu: fake_cuda.Gpu, plan: P
         check([4], engine.infer(feed(4)))
 
 
-def test_a_wrong_batch_is_refused_in_its_turn(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_a_wrong_batch_is_refused_in_its_turn(gpu: Gpu, plan: Path) -> None:
     with load(plan) as engine:
         outputs = engine.infer_many([feed(1), {"x": IMAGES[:, :2]}, feed(2)])
         check([1], next(outputs))
@@ -234,7 +234,7 @@ def test_a_wrong_batch_is_refused_in_its_turn(gpu: fake_cuda.Gpu, plan: Path) ->
 
 
 @pytest.mark.parametrize("how", ["close", "drop", "cycle", "elsewhere"])
-def test_an_unfinished_iterator_leaves_nothing_behind(gpu: fake_cuda.Gpu, plan: Path, how: str) -> None:
+def test_an_unfinished_iterator_leaves_nothing_behind(gpu: Gpu, plan: Path, how: str) -> None:
     with load(plan) as engine:
         for row in range(6):
             outputs = engine.infer_many(feed(other) for other in range(row, 60))
@@ -260,7 +260,7 @@ def test_an_unfinished_iterator_leaves_nothing_behind(gpu: fake_cuda.Gpu, plan: 
 @pytest.mark.parametrize("taken", [0, 1, 4])
 @pytest.mark.parametrize("on_device", [False, True], ids=["host", "on device"])
 def test_an_iterator_after_the_engine_was_closed_is_one_sentence(
-    gpu: fake_cuda.Gpu, plan: Path, taken: int, on_device: bool
+    gpu: Gpu, plan: Path, taken: int, on_device: bool
 ) -> None:
     with load(plan) as engine:
         outputs = engine.infer_many((feed(row) for row in range(4)), on_device=on_device)
@@ -278,7 +278,7 @@ def test_an_iterator_after_the_engine_was_closed_is_one_sentence(
             call()
 
 
-def test_an_iterator_in_another_thread_is_refused(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_an_iterator_in_another_thread_is_refused(gpu: Gpu, plan: Path) -> None:
     said: list[str] = []
 
     def elsewhere() -> None:
@@ -295,7 +295,7 @@ def test_an_iterator_in_another_thread_is_refused(gpu: fake_cuda.Gpu, plan: Path
     assert len(said) == 1
 
 
-def test_one_array_filled_again_for_each_batch(gpu: fake_cuda.Gpu, plan: Path) -> None:
+def test_one_array_filled_again_for_each_batch(gpu: Gpu, plan: Path) -> None:
     buffer = np.empty((2 * MAX, 3, 4), np.float32)
 
     def source() -> Iterator[dict[str, Any]]:
@@ -309,22 +309,20 @@ def test_one_array_filled_again_for_each_batch(gpu: fake_cuda.Gpu, plan: Path) -
             check(list(range(row, row + 2 * MAX)), output)
 
 
-def test_pinned_inputs_are_freed_after_what_reads_them(
-    gpu: fake_cuda.Gpu, plan: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pinned_inputs_are_freed_after_what_reads_them(gpu: Gpu, plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    wait, free = fake_cuda.Context.synchronize, fake_cuda.PagelockedHostAllocation.free
+    wait, free = cuda_stand_in.Context.synchronize, cuda_stand_in.PagelockedHostAllocation.free
 
     def waits() -> None:
         order.append("wait")
         wait()
 
-    def frees(allocation: fake_cuda.PagelockedHostAllocation) -> None:
+    def frees(allocation: cuda_stand_in.PagelockedHostAllocation) -> None:
         order.append("free")
         free(allocation)
 
-    monkeypatch.setattr(fake_cuda.Context, "synchronize", staticmethod(waits))
-    monkeypatch.setattr(fake_cuda.PagelockedHostAllocation, "free", frees)
+    monkeypatch.setattr(cuda_stand_in.Context, "synchronize", staticmethod(waits))
+    monkeypatch.setattr(cuda_stand_in.PagelockedHostAllocation, "free", frees)
     with load(plan) as engine:
         outputs = engine.infer_many([{"x": fill(engine.pinned_inputs(2)["x"], 1)}] * 3)
         next(outputs)
@@ -338,7 +336,7 @@ class SideStream:
     """
 
     def __init__(self, row: int) -> None:
-        self.memory, self.stream = memory.DeviceBuffer(IMAGES[:1].nbytes), fake_cuda.Stream()
+        self.memory, self.stream = memory.DeviceBuffer(IMAGES[:1].nbytes), cuda_stand_in.Stream()
         described = {
             "shape": (1, 3, 4),
             "typestr": "<f4",
@@ -347,18 +345,18 @@ class SideStream:
             "strides": None,
         }
         self.__cuda_array_interface__ = described
-        self.stream.put(lambda: fake_cuda.copy(self.memory.address, IMAGES[row : row + 1]))
+        self.stream.put(lambda: cuda_stand_in.copy(self.memory.address, IMAGES[row : row + 1]))
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (2, 0)
 
     def __dlpack__(self, *, stream: int = -1) -> Any:
-        fake_cuda.GPU.streams[stream].wait_for_event(fake_cuda.Event().record(self.stream))
-        return fake_tensorrt.view(self.memory.address, (1, 3, 4), np.dtype(np.float32)).__dlpack__()
+        cuda_stand_in.GPU.streams[stream].wait_for_event(cuda_stand_in.Event().record(self.stream))
+        return tensorrt_runtime.view(self.memory.address, (1, 3, 4), np.dtype(np.float32)).__dlpack__()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_tensor_made_on_a_side_stream_is_read_when_it_is_there(gpu: fake_cuda.Gpu, plan: Path, variant: str) -> None:
+def test_a_tensor_made_on_a_side_stream_is_read_when_it_is_there(gpu: Gpu, plan: Path, variant: str) -> None:
     with load(plan, **VARIANTS[variant]) as engine:
         tensors = [SideStream(row) for row in range(10)]
         check([0], engine.infer({"x": tensors[0]}))
@@ -370,13 +368,13 @@ def test_a_tensor_made_on_a_side_stream_is_read_when_it_is_there(gpu: fake_cuda.
 
 
 def test_an_array_on_the_gpu_with_fewer_rows_than_the_profile_is_not_read_beyond_its_end(
-    gpu: fake_cuda.Gpu, tmp_path: Path
+    gpu: Gpu, tmp_path: Path
 ) -> None:
     theirs = memory.DeviceBuffer(IMAGES[:9].nbytes)
     theirs.copy_from_host(IMAGES[:9])
     with load(sealed(tmp_path, minimum=3)) as engine:
         read: list[int] = []
-        accept = fake_tensorrt.IExecutionContext.set_tensor_address
+        accept = tensorrt_runtime.IExecutionContext.set_tensor_address
 
         def noted(context: Any, name: str, address: int) -> bool:
             read.append(address)
@@ -384,7 +382,7 @@ def test_an_array_on_the_gpu_with_fewer_rows_than_the_profile_is_not_read_beyond
 
         array = DeviceArray(theirs.address, (9, 3, 4), np.dtype(np.float32))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fake_tensorrt.IExecutionContext, "set_tensor_address", noted)
+            patch.setattr(tensorrt_runtime.IExecutionContext, "set_tensor_address", noted)
             check([0], engine.infer({"x": array.rows(0, 1)}))
             assert theirs.address not in read
             check(list(range(9)), engine.infer({"x": array}))

@@ -9,15 +9,16 @@ import pytest
 
 from enginewright.errors import RuntimeUnavailable
 from enginewright.runtimes.tensorrt import memory
-from support import fake_cuda
+from support import cuda_stand_in
+from support.cuda_stand_in import Gpu
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> fake_cuda.Gpu:
-    return fake_cuda.install(monkeypatch)
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    return cuda_stand_in.install(monkeypatch)
 
 
-def test_a_device_buffer_takes_copies_and_gives_its_memory_back_once(gpu: fake_cuda.Gpu) -> None:
+def test_a_device_buffer_takes_copies_and_gives_its_memory_back_once(gpu: Gpu) -> None:
     buffer = memory.DeviceBuffer(16)
     buffer.copy_from_host(np.arange(4, dtype=np.float32))
     back = np.empty(4, np.float32)
@@ -29,14 +30,14 @@ def test_a_device_buffer_takes_copies_and_gives_its_memory_back_once(gpu: fake_c
 
 
 @pytest.mark.parametrize("copy", ["copy_from_host", "copy_to_host"])
-def test_a_copy_beyond_the_buffer_is_refused(gpu: fake_cuda.Gpu, copy: str) -> None:
+def test_a_copy_beyond_the_buffer_is_refused(gpu: Gpu, copy: str) -> None:
     buffer = memory.DeviceBuffer(8)
     with pytest.raises(ValueError, match="12 bytes"):
         getattr(buffer, copy)(np.zeros(3, np.float32))
     buffer.free()
 
 
-def test_a_pinned_buffer_is_seen_through_any_shape_and_dtype_until_it_is_freed(gpu: fake_cuda.Gpu) -> None:
+def test_a_pinned_buffer_is_seen_through_any_shape_and_dtype_until_it_is_freed(gpu: Gpu) -> None:
     buffer = memory.PinnedBuffer(32)
     view = buffer.view((2, 3), np.dtype(np.float16))
     assert (view.shape, view.dtype, memory.is_pinned(view[1:])) == ((2, 3), np.dtype(np.float16), True)
@@ -48,12 +49,12 @@ def test_a_pinned_buffer_is_seen_through_any_shape_and_dtype_until_it_is_freed(g
         buffer.view((1,), np.dtype(np.int8))
 
 
-def test_no_memory_left_is_one_sentence_with_figures(gpu: fake_cuda.Gpu) -> None:
+def test_no_memory_left_is_one_sentence_with_figures(gpu: Gpu) -> None:
     with pytest.raises(RuntimeUnavailable, match="1024 of 1024 MiB free and the engine needs a buffer of 4096 MiB"):
         memory.DeviceBuffer(4 << 30)
 
 
-def test_the_primary_context_is_left_also_after_a_fault(gpu: fake_cuda.Gpu) -> None:
+def test_the_primary_context_is_left_also_after_a_fault(gpu: Gpu) -> None:
     def fail() -> None:
         with memory.primary_context(), memory.primary_context():
             assert gpu.pushed == 2

@@ -8,13 +8,13 @@ from typing import Any
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from runtimes.tensorrt.stand_in import Record, stand_in
 
 from enginewright.errors import ModelError
 from enginewright.runtimes.tensorrt.bindings import import_bindings
 from enginewright.runtimes.tensorrt.parser import ParserAnswer, Refusal, parse, parser_answer, read_model
 from enginewright.runtimes.tensorrt.session import Session
 from enginewright.runtimes.tensorrt_rtx import import_rtx
+from support.tensorrt_stand_in.builder import Record, stand_in
 
 
 def saved(folder: Path, *operators: str, domain: str = "", name: str = "node") -> Path:

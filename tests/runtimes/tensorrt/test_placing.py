@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import pytest
 from runtimes.tensorrt.networks import resnet
-from runtimes.tensorrt.stand_in import Record, stand_in
 
 from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.calibration.recipe import QuantizationRecipe
@@ -19,6 +18,7 @@ from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.tensorrt import placing
 from enginewright.runtimes.tensorrt.build_plan import BuildPlan, make_plan, read_source
 from enginewright.runtimes.tensorrt.placing import Placing, residual_sums
+from support.tensorrt_stand_in.builder import Record, stand_in
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")

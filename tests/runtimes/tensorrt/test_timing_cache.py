@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from runtimes.tensorrt.stand_in import Record, stand_in
 
 from enginewright.runtimes.tensorrt.bindings import Bindings
 from enginewright.runtimes.tensorrt.log import BuildLog, as_logger
 from enginewright.runtimes.tensorrt.timing_cache import TimingCache
 from enginewright.target import TargetFingerprint
+from support.tensorrt_stand_in.builder import Record, stand_in
 
 H100 = TargetFingerprint("NVIDIA H100 80GB HBM3", "9.0", "tensorrt", "8.6.0", "13.0", "580.95.05")
 

@@ -19,8 +19,8 @@ from typing import Any, Optional
 import numpy as np
 import pytest
 
-from support import fake_tensorrt
-from support.fake_tensorrt import view
+from support.tensorrt_stand_in import runtime as tensorrt_runtime
+from support.tensorrt_stand_in.runtime import view
 
 handles = itertools.count(0x1000, 16)
 
@@ -243,7 +243,7 @@ def install(patch: pytest.MonkeyPatch, refuse_capture: bool = False) -> Gpu:
         patch.setitem(sys.modules, name, ModuleType(name))
     patch.setattr(memory, "_contexts", {})
     patch.setattr(memory, "_held", {})
-    patch.setattr(fake_tensorrt, "on_stream", lambda handle, work: GPU.streams[handle].put(work))
-    patch.setattr(fake_tensorrt, "profile_sharing", True)
-    fake_tensorrt.deserialized.clear()
+    patch.setattr(tensorrt_runtime, "on_stream", lambda handle, work: GPU.streams[handle].put(work))
+    patch.setattr(tensorrt_runtime, "profile_sharing", True)
+    tensorrt_runtime.deserialized.clear()
     return GPU

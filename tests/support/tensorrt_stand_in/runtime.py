@@ -1,6 +1,5 @@
 # ruff: noqa: ARG002
-"""A stand-in for `tensorrt` where there is no GPU: the names of the bindings that the engine runtime uses, on memory
-that ctypes can reach.
+"""The half of the stand-in that deserializes, describes and runs engines, in the names of TensorRT 8.6.
 
 It computes `y = 2 x` and `s = sum of x over all axes but the first`. `tests/runtimes/tensorrt/test_engine.py` holds its
 names equal to those of the real bindings' stubs. Work is handed to the stream that the fake or real PyCUDA made.
@@ -11,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 from collections.abc import Callable, Sequence
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Any, Optional
 
 import numpy as np
@@ -24,9 +23,11 @@ deserialized: list[bytes] = []  # what any Runtime was given
 profile_sharing = True  # False: like 8.6 without PreviewFeature.PROFILE_SHARING_0806
 
 
-def plan(shape: Sequence[int] = (3, 4), minimum: int = 1, maximum: int = 4, dtype: str = "FLOAT") -> bytes:
-    """A plan with one input x [N, *shape] and outputs y [N, *shape], s [N]."""
-    return json.dumps({"shape": list(shape), "min": minimum, "max": maximum, "dtype": dtype}).encode()
+def plan(
+    shape: Sequence[int] = (3, 4), minimum: int = 1, maximum: int = 4, dtype: str = "FLOAT", **more: object
+) -> bytes:
+    """An engine's bytes: input x [N, *shape], outputs y [N, *shape] and s [N]; `more` is what the inspector shows."""
+    return json.dumps({"shape": list(shape), "min": minimum, "max": maximum, "dtype": dtype, **more}).encode()
 
 
 class TensorIOMode(Enum):
@@ -35,15 +36,16 @@ class TensorIOMode(Enum):
     OUTPUT = 2
 
 
-class TensorFormat(Enum):
+class TensorFormat(IntEnum):
     LINEAR = 0
     CHW4 = 1
 
 
-class DataType(Enum):
+class DataType(IntEnum):
     FLOAT = 0
     HALF = 1
     INT8 = 2
+    INT32 = 3
 
 
 TYPES = {"FLOAT": np.float32, "HALF": np.float16, "INT8": np.int8}
@@ -69,6 +71,16 @@ class Runtime:
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> Optional[ICudaEngine]:
         deserialized.append(serialized_engine)
         return ICudaEngine(json.loads(serialized_engine)) if serialized_engine.startswith(b"{") else None
+
+
+class EngineInspector:
+    def __init__(self, made_of: dict[str, Any]) -> None:
+        self._made_of = made_of
+
+    def get_engine_information(self, layer_information_format: object) -> str:
+        """JSON with the raw control characters that TensorRT writes."""
+        text = json.dumps({"Layers": self._made_of["layers"], "Bindings": ["input"]})
+        return text.replace(']"', ']\x1e"')
 
 
 class ICudaEngine:
@@ -104,6 +116,9 @@ class ICudaEngine:
         return [
             (rows, *self.made_of["shape"]) for rows in (self.made_of["min"], self.made_of["max"], self.made_of["max"])
         ]
+
+    def create_engine_inspector(self) -> EngineInspector:
+        return EngineInspector(self.made_of)
 
     def create_execution_context_without_device_memory(self) -> Optional[IExecutionContext]:
         self.contexts += 1

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import enum
 import itertools
-import json
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,8 @@ import onnx
 from onnx import numpy_helper
 
 from enginewright.runtimes.tensorrt.bindings import Bindings, version_stamp
+from support.tensorrt_stand_in import runtime
+from support.tensorrt_stand_in.runtime import DataType
 
 FLAGS = {
     "8.6": ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", "TF32"],
@@ -121,7 +122,6 @@ class ITensor:
 
 LayerType = enum.IntEnum("LayerType", ["CONSTANT", "ELEMENTWISE", "MATRIX_MULTIPLY", "SHUFFLE", "UNARY"], start=0)
 ElementWiseOperation = enum.IntEnum("ElementWiseOperation", ["SUM", "PROD"], start=0)
-DataType = enum.IntEnum("DataType", ["FLOAT", "HALF", "INT8", "INT32"], start=0)
 
 
 class ILayer:
@@ -350,7 +350,8 @@ def _builder(record: Record, version: str, config: type) -> type:  # noqa: C901
                 if record.raises:
                     raise RuntimeError("Assertion engine failed")
                 return None
-            return b"plan of " + version.encode()
+            described = _described(record) if record.described is None else record.described
+            return runtime.plan(version=version, layers=described)
 
     return Builder
 
@@ -435,32 +436,6 @@ def _described(record: Record) -> list[dict[str, Any]]:
     return layers
 
 
-def _runtime(record: Record) -> dict[str, type]:
-    class EngineInspector:
-        def __init__(self, plan: bytes) -> None:
-            self._plan = plan
-
-        def get_engine_information(self, layer_information_format: object) -> str:  # noqa: ARG002
-            layers = _described(record) if record.described is None else record.described
-            return json.dumps({"Layers": layers, "Bindings": ["input"]}).replace(']"', ']\x1e"')
-
-    class ICudaEngine:
-        def __init__(self, plan: bytes) -> None:
-            self._plan = plan
-
-        def create_engine_inspector(self) -> EngineInspector:
-            return EngineInspector(self._plan)
-
-    class Runtime:
-        def __init__(self, logger: ILogger) -> None:
-            pass
-
-        def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine:
-            return ICudaEngine(serialized_engine)
-
-    return {"EngineInspector": EngineInspector, "ICudaEngine": ICudaEngine, "Runtime": Runtime}
-
-
 def _calibrator(name: str) -> type:
     class Base:
         def __init__(self) -> None:
@@ -492,8 +467,10 @@ def stand_in(version: str, record: Record) -> Bindings:
         "ParserError": parser.Error,  # type: ignore[attr-defined]
         "ProfilingVerbosity": enum.IntEnum("ProfilingVerbosity", ["DETAILED"], start=0),
         "TacticSource": enum.IntEnum("TacticSource", TACTIC_SOURCES[family], start=0),
-        "TensorFormat": enum.IntEnum("TensorFormat", ["LINEAR"], start=0),
-        **_runtime(record),
+        "TensorFormat": runtime.TensorFormat,
+        "EngineInspector": runtime.EngineInspector,
+        "ICudaEngine": runtime.ICudaEngine,
+        "Runtime": runtime.Runtime,
         "INetworkDefinition": INetworkDefinition,
         "IOptimizationProfile": IOptimizationProfile,
         "ITensor": ITensor,
@@ -519,7 +496,7 @@ def surface(version: str) -> dict[str, set[str]]:
     found = {
         name: {entry for entry in vars(value) if not entry.startswith("_")}
         for name, value in module.items()
-        if isinstance(value, type)
+        if isinstance(value, type) and value.__module__ != runtime.__name__
     }
     found["ITensor"] |= {"name", "shape", "dtype", "allowed_formats", "is_network_output"}
     if "ILayer" in found:
