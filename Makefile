@@ -75,7 +75,9 @@ bench: $(TEST) ## measure the price of the harness itself; writes benchmarks/res
 clean: ## remove outputs and caches of tools; keeps .venv, committed metrics, and DVC's cache with the outputs
 	rm -rf dvc_plots outputs multirun build *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	if [ -d artifacts ]; then find artifacts -mindepth 1 -maxdepth 1 ! -name metrics -exec rm -rf {} +; fi
+	if [ -d artifacts ]; then \
+	  find artifacts -mindepth 1 -maxdepth 1 ! -name metrics ! -name toolchain -exec rm -rf {} +; \
+	fi
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
 
 help: ## print this

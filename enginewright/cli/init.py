@@ -43,6 +43,7 @@ IGNORED = """\
 # Hand-written: after a failed `dvc repro` DVC has not added its own entries yet, and `git add -A` would take engines.
 /artifacts/*
 !/artifacts/metrics/
+!/artifacts/toolchain/
 /.cache/
 /.venv/
 /dvc_plots/
@@ -71,7 +72,7 @@ A model on its way to calibrated engines, by Enginewright {version}. `dvc repro`
     enginewright compare                                   the precisions side by side
     enginewright doctor                                    what this machine can do, and what to install
 
-Commit all of this, `dvc.lock` and `artifacts/metrics/`.
+Commit all of this, `dvc.lock`, `artifacts/metrics/` and `artifacts/toolchain/`.
 """
 
 

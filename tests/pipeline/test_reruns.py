@@ -203,7 +203,7 @@ def test_dvc_calls_stale_exactly_the_readers_of_an_edited_param(reproduced: Proj
             edited.add(key)
     try:
         params_file.write_text(yaml.safe_dump(params, sort_keys=False))
-        stale = _changed_deps(reproduced, lambda dep: dep == "params.yaml")
+        stale = _changed_deps(reproduced, lambda dep: dep in ("params.yaml", "toolchain.yaml"))
     finally:
         params_file.write_text(original)
     assert stale == set().union(*map(readers, edited)), edited
