@@ -14,7 +14,9 @@ from support.fuzz_hostile import MUTATIONS, write
 from support.fuzz_reality import disagreements
 from support.fuzz_trial import trial
 
-GRAPHS, CHUNK = 300, 20
+pytestmark = pytest.mark.slow
+
+GRAPHS, CHUNK, SHORT = 300, 20, 100  # beyond SHORT in `make test-full` alone
 RTX_EVERY = 25
 
 
@@ -29,7 +31,9 @@ def test_equal_seeds_draw_equal_graphs_and_every_graph_is_valid() -> None:
     assert [operator for operator in (*QUANTIZABLE, *COMPANIONS) if not counts[operator]] == []
 
 
-@pytest.mark.parametrize("first", range(0, GRAPHS, CHUNK))
+@pytest.mark.parametrize(
+    "first", [pytest.param(first, marks=[pytest.mark.full] * (first >= SHORT)) for first in range(0, GRAPHS, CHUNK)]
+)
 def test_a_random_graph_is_right_in_every_precision_or_is_refused_with_a_reason(first: int, tmp_path: Path) -> None:
     """No traceback, no invalid file, no number further off than it may be, no verdict that reality contradicts; 5 % may
     be refused.

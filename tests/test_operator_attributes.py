@@ -10,6 +10,8 @@ from enginewright.graph.reasons import COMPANIONS, QUANTIZABLE
 from support.operator_cases import MIXED, OPERATORS, cases
 from support.operator_truth import truth
 
+pytestmark = pytest.mark.slow
+
 COMBINATIONS = 12  # beside each value alone
 GAP_DB = 1.0  # INT8 may lose beyond the rounding that its graph asks for
 FLOAT_DB = 45.0  # in float, ONNX Runtime and the reference mean the same

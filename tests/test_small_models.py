@@ -13,6 +13,8 @@ from enginewright.config import Model
 from support.compared import compared
 from support.small_models import SMALL_MODELS, exported, network, with_shape_arithmetic
 
+pytestmark = pytest.mark.slow
+
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 HOLDS = {
     "vit": {"LayerNormalization", "Softmax", "Erf", "Cast", "Expand"},

@@ -28,6 +28,8 @@ from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
 from support.reference import simulated, sqnr_db, without_pairs
 from support.small_models import SMALL_MODELS, batches, exported, with_shape_arithmetic
 
+pytestmark = pytest.mark.slow
+
 WITHIN_DB = 3.0
 CORRECTED = ("mixer",)  # with bias correction
 SETTINGS = Build(profile=Profile(1, 4, 8))

@@ -116,6 +116,7 @@ def test_a_missing_file_says_what_to_run(tmp_path: Path) -> None:
         CalibrationCache.read(tmp_path / "calib.cache")
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(names=st.lists(st.text(min_size=1), unique=True, max_size=8))
 @example(

@@ -35,6 +35,8 @@ from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
 from enginewright.runtimes.onnxruntime.session import Purpose, open_session
 from support.reference import simulated, sqnr_db, without_pairs
 
+pytestmark = pytest.mark.slow
+
 Array = np.ndarray[Any, np.dtype[Any]]
 Row = Mapping[str, str]
 SETTINGS = Build(profile=Profile(1, 8, 32))

@@ -126,6 +126,7 @@ def test_a_small_model_with_q_and_dq_keeps_float32_scales_and_the_rest_in_fp16(n
     assert computed == total > 0
 
 
+@pytest.mark.slow
 @needs_rtx
 @pytest.mark.parametrize("precision", [Precision.fp16, Precision.int8_mixed])
 @pytest.mark.parametrize("name", SMALL)

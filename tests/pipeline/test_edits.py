@@ -17,6 +17,7 @@ from support.project import PATHS
 pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("edits"), pytest.mark.timeout(1800)]
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_random_edits_leave_nothing_stale(tmp_path: Path) -> None:
     with np.errstate(all="ignore"):

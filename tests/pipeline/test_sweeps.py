@@ -11,7 +11,7 @@ import pytest
 
 from support.project import Project
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("reruns")]
+pytestmark = [pytest.mark.pipeline, pytest.mark.full, pytest.mark.xdist_group("reruns")]
 
 
 def test_a_queued_sweep_runs_every_point_and_leaves_the_workspace_alone(project: Project) -> None:

@@ -20,6 +20,8 @@ from stages.benchmark_sustained import benchmark_sustained
 from support.project import PATHS
 from support.waiting import Clock
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[], None]], tuple[int, str]]
 
 PRECISIONS = tuple(precision.value for precision in Precision)

@@ -22,6 +22,8 @@ from stages.check_drift import check_drift
 from support.checked_model import write_model, write_target
 from support.project import PATHS
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[], None]], tuple[int, str]]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 CALIBRATION, VALIDATION = 200, 300

@@ -46,6 +46,7 @@ def check() -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_sound_model_passes_and_leaves_a_sealed_report(configured: Path) -> None:
     exported("Relu")
     answer = check()

@@ -20,6 +20,8 @@ from enginewright.data.imageset import write_classes, write_labels
 from support.project import PATHS, ROOT
 from support.waiting import HANG_SECONDS
 
+pytestmark = pytest.mark.slow
+
 CODE = """
 import torch
 from torch import nn

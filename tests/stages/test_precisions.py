@@ -35,6 +35,8 @@ from stages.validate_accuracy import validate_accuracy
 from support.checked_model import write_images, write_model, write_target
 from support.project import PATHS
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[], None]], tuple[int, str]]
 BUILDS = {
     Precision.fp32: build_fp32,

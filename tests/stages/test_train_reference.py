@@ -19,6 +19,8 @@ from enginewright.models.loading import load_model
 from stages.train_reference import train_reference
 from support.project import PATHS
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[], None]], tuple[int, str]]
 
 

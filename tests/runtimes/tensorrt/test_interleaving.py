@@ -27,6 +27,8 @@ from support import cuda_stand_in
 from support.cuda_stand_in import Gpu
 from support.tensorrt_stand_in import runtime as tensorrt_runtime
 
+pytestmark = pytest.mark.slow
+
 HERE = TargetFingerprint("NVIDIA H100 80GB HBM3", "9.0", "tensorrt", "8.6.0", "13.0", "580.95.05")
 MAX = 4
 IMAGES = np.random.default_rng(0).standard_normal((64, 3, 4)).astype(np.float32)

@@ -116,6 +116,7 @@ def test_a_transposed_convolution_of_each_kind_builds_and_is_counted(tmp_path: P
     assert any(f"{layer} runs in float" in warning for warning in built.warnings) == (built.quantized == 2)
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_resnet_50_builds_with_every_convolution_and_gemm_in_int8(tmp_path: Path) -> None:
     builds_in_every_precision(resnet(), tmp_path, 54)
