@@ -21,7 +21,7 @@ from enginewright.runtimes.base import Engine
 from enginewright.tasks.base import Evaluation, Outputs, Task, interface_of, mean_of
 
 IN_MEMORY = 256 * 2**20  # bytes of outputs that are kept; answers by pixel may be larger than the machine's memory
-AT_ONCE = 48 * 2**20  # bytes of an engine's outputs for one batch; where they are larger, the batch is smaller
+AT_ONCE = 40 * 2**20  # bytes of an engine's outputs for one batch; where they are larger, the batch is smaller
 
 
 @dataclass(frozen=True)
