@@ -304,16 +304,11 @@ def test_case_28_a_module_that_model_code_imports_is_refused_before_it_can_go_st
         "fc.bias": torch.ones(10),
     }
     torch.save(weights, project.root / "helped.pt")
-    own = (
-        "model._target_=helper_model.Helped",
-        "model.code=helper_model.py",
-        "model.weights=helped.pt",
-        "model.weights_from=file",
-        "model.arguments={classes: 10}",
+    (project.root / "conf/model/helped.yaml").write_text(
+        "_target_: helper_model.Helped\narguments: {classes: 10}\ncode: helper_model.py\n"
+        "weights: helped.pt\nweights_from: file\n"
     )
-    project.configure(
-        "~model.arguments", *(setting if "arguments" not in setting else f"+{setting}" for setting in own)
-    )
+    project.configure("model=helped")
     run = project.repro("export")
     assert run.code != 0
     assert (
