@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -95,12 +96,10 @@ def measure(operators: Iterable[str], combinations: int, pairs: bool) -> list[Ro
 def table(rows: Iterable[Row]) -> str:
     """Markdown, as docs/operators.md shows it."""
     lines = [
-        (
-            "| operator | attributes varied (values) | graphs | worst gap, TensorRT's placement | worst gap, ONNX"
-            " Runtime's | integer kernel in | left in float |"
-        ),
-        "|---|---|--:|--:|--:|--:|---|",
+        "| operator | graphs | worst gap, TensorRT's placement | worst gap, ONNX Runtime's | integer kernel in |",
+        "|---|--:|--:|--:|--:|",
     ]
+    notes = [""]
     for row in rows:
         varied = ", ".join(f"{name} ({count})" for name, count in row.attributes.items())
         gaps = [
@@ -108,11 +107,10 @@ def table(rows: Iterable[Row]) -> str:
             for placement in (Placement.tensorrt, Placement.onnxruntime)
         ]
         left = "; ".join(f"{why} ({count})" for why, count in sorted(row.left.items()))
-        lines.append(
-            f"| {row.operator} | {varied} | {row.cases} | {gaps[0]} | {gaps[1]} | {sum(row.kernels.values())} |"
-            f" {left} |"
-        )
-    return "\n".join(lines)
+        lines.append(f"| {row.operator} | {row.cases} | {gaps[0]} | {gaps[1]} | {sum(row.kernels.values())} |")
+        note = f"- {row.operator}: {varied}" + (f". In float: {left}" if left else "")
+        notes += textwrap.wrap(note, 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines + notes)
 
 
 def main() -> None:

@@ -57,8 +57,3 @@ def test_the_tree_of_the_package_is_that_of_its_folder() -> None:
 def test_the_layers_are_those_that_the_linter_holds() -> None:
     text = " ".join(block("Imports point one way"))
     assert [{name.strip() for name in layer.split(",")} for layer in text.split(">")] == layers()
-
-
-def test_no_line_is_longer_than_code_is() -> None:
-    long = [number for number, line in enumerate(TEXT.splitlines(), 1) if len(line) > 120 and not line.startswith("|")]
-    assert not long

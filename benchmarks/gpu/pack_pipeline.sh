@@ -1,5 +1,6 @@
 #!/bin/sh
-# Before a call to the GPU machine: puts DVC's cache and the upstream outputs' list where they can be carried. Run in the project's root after `dvc repro`.
+# Before a call to the GPU machine: puts DVC's cache and the upstream outputs' list where they can be carried.
+# Run in the project's root after `dvc repro`.
 set -eu
 dest=${1:-.gpu/pipeline}
 rm -rf "$dest" && mkdir -p "$dest"
