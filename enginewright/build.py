@@ -16,7 +16,7 @@ from enginewright.config import QUANTIZED, InputType, Precision
 from enginewright.errors import CalibrationMismatch, ModelError, RuntimeUnavailable, StaleArtifact
 from enginewright.layout import Layout
 from enginewright.manifest import Usage
-from enginewright.results import BuildOutcome, BuildState
+from enginewright.results import BuildOutcome, BuildState, Origin
 from enginewright.runtimes import runtime_named
 from enginewright.runtimes.base import BuildJob, BuiltEngine, Capability, Runtime
 from enginewright.runtimes.built import STAND_IN, STAND_IN_FILE
@@ -78,8 +78,8 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
     materials.require_unchanged(stage.name)
     _write(stage, stage.paths.engine(precision.value, runtime.engine_file), built, materials, target)
     _forget(stage.paths, precision)
-    of = {manifest.MODEL_SHA256: materials.inputs[stage.paths.model], "target": target.identity()}
-    return BuildOutcome(precision, BuildState.built, figures={**_figures(built, seconds), **of}).to_json()
+    origin = Origin(target.identity(), materials.inputs[stage.paths.model])
+    return BuildOutcome(precision, BuildState.built, "", _figures(built, seconds), origin).to_json()
 
 
 def int8_share(built: BuiltEngine) -> float:
@@ -145,7 +145,7 @@ def _record(
 ) -> Metrics:
     """Seal why there is no engine; of FP32, beside it what the others are judged against."""
     paths, name = stage.paths, outcome.precision.value
-    of = {manifest.MODEL_SHA256: manifest.verify(paths.model).sha256, "target": target.identity()}
+    origin = Origin(target.identity(), manifest.verify(paths.model).sha256)
     if outcome.precision is Precision.fp32:
         _stand_in(stage, outcome)
     with stage.output(paths.build_record(name), inputs or [paths.model], target) as temporary:
@@ -153,7 +153,7 @@ def _record(
     for engine in paths.build_record(name).parent.glob("engine.*"):
         engine.unlink()  # of an earlier run by hand; DVC removes it before it runs a stage
     print(f"{stage.name}: there is no engine, and the others are judged: {outcome.says()}", file=sys.stderr)
-    return replace(outcome, figures=of).to_json()
+    return replace(outcome, origin=origin).to_json()
 
 
 def _stand_in(stage: Stage, outcome: BuildOutcome) -> None:

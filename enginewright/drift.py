@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -46,24 +46,12 @@ class Report:
 
     result: Drift
     table: Optional[pd.DataFrame] = None
-    images: Mapping[str, int] = field(default_factory=dict)  # name -> images that were compared
     inputs: Sequence[Path] = ()
     settings: Optional[dict[str, Any]] = None
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """File name -> table."""
         return {} if self.table is None else {"drift.csv": self.table}
-
-    def to_json(self) -> dict[str, Any]:
-        """What report.json holds."""
-        rows = [] if self.table is None else self.table.to_dict(orient="records")
-        return {**self.result.to_json(), **self.images, "tensors": rows}
-
-    def metrics(self) -> dict[str, Any]:
-        """What `dvc metrics show` has of it."""
-        if self.table is None:
-            return {"observed": False}
-        return {"observed": True, **self.images, **metrics(self.table)}
 
 
 def check(params: Params, paths: Layout) -> Report:
@@ -88,12 +76,17 @@ def check(params: Params, paths: Layout) -> Report:
     }
     table = compare(scales, seen["calibration"], seen["validation"], settings)
     return Report(
-        Drift(verdict(table), drifted_tensors=metrics(table)["drifted_tensors"]),
+        result_of(table, {name: len(images) for name, images in sets.items()}),
         table,
-        {f"{name}_images": len(images) for name, images in sets.items()},
         [paths.model, paths.calibration_cache, *(images.files[0] for images in sets.values())],
         dataclasses.asdict(settings),
     )
+
+
+def result_of(table: pd.DataFrame, images: Mapping[str, int]) -> Drift:
+    """The record of a table of `compare`; `images` are the numbers that were compared, by set."""
+    rows = [{str(name): value for name, value in row.items()} for row in table.to_dict(orient="records")]
+    return Drift(verdict(table), drifted_tensors=int(table["drifted"].sum()), images=images, tensors=tuple(rows))
 
 
 def _at_most(images: ImageSet, count: int) -> ImageSet:
@@ -180,21 +173,6 @@ def histogram_distance(one: TensorRange, other: TensorRange, amax: float) -> flo
 
 def _shares(seen: TensorRange, edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return seen.counts_between(edges) / seen.count
-
-
-def metrics(table: pd.DataFrame) -> dict[str, Any]:
-    """What `dvc metrics show` has of a table of `compare`."""
-    if table.empty:
-        return {"tensors": 0, "drifted_tensors": 0}
-    return {
-        "tensors": len(table),
-        "drifted_tensors": int(table["drifted"].sum()),
-        "worst_tensor": str(table["tensor"].iloc[0]),
-        "worst_severity": float(table["severity"].iloc[0]),
-        "distance_max": float(table["distance"].max()),
-        "percentile_ratio_max": float(table["percentile_ratio"].max()),
-        "saturation_excess_max": float((table["validation_saturated"] - table["calibration_saturated"]).max()),
-    }
 
 
 def verdict(table: pd.DataFrame) -> str:

@@ -111,19 +111,6 @@ class Manifest:
         )
 
 
-MODEL_SHA256, IMAGES_SHA256 = "model_sha256", "images_sha256"  # in metrics: what they are of
-
-
-def record(engine: Manifest, images: Iterable[Path] = ()) -> dict[str, str]:
-    """What metrics of an engine are of: the model that it was built from, and the sealed files of the images."""
-    found = {}
-    if model := engine.inputs.get(Layout().model.as_posix()):
-        found[MODEL_SHA256] = model
-    if digests := [read(path).sha256 for path in images]:
-        found[IMAGES_SHA256] = hashlib.sha256("".join(digests).encode()).hexdigest()
-    return found
-
-
 def sidecar(artifact: Path) -> Path:
     """The path of an artifact's manifest."""
     return artifact.with_name(artifact.name + ".json")

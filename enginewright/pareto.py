@@ -4,76 +4,47 @@ passes the gate.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Optional
 
 from enginewright.benchmark.int8_speed import slower
 from enginewright.config import QUANTIZED, Calibration, Data, Precision, ScenarioName
 from enginewright.errors import StaleArtifact
-from enginewright.results import STANDS_IN, EngineVerdict, GateRecord, Outcome
-from enginewright.tasks.base import FP32
+from enginewright.results import AccuracyResult, Gate, Outcome, ParetoResult, ParetoRow, SpeedResult
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NOT_CALIBRATED = "none"
-Metrics = Mapping[str, Any]  # of a stage, as artifacts/metrics/<stage>.json holds them
 
 
-def table(accuracy: Metrics, benchmark: Metrics, calibration: str) -> pd.DataFrame:
+def compare(accuracy: AccuracyResult, speed: SpeedResult, calibration: str) -> ParetoResult:
     """Put both figures of each engine side by side.
 
     Args:
         accuracy: of validate_accuracy.
-        benchmark: of benchmark_sustained.
+        speed: of benchmark_sustained.
         calibration: what the scales of the INT8 engines come from, in words.
-
-    Returns:
-        A row a precision, FP32 first: precision, engine_sha256, calibration (NOT_CALIBRATED for engines without
-            scales), scenario, throughput_images_per_s, speedup (to FP32; NaN where the target has no such engine),
-            figure (what the gate judges), value, low and high (the interval that it judges; paired with FP32, so that
-            it is FP32's point that the engine is told apart from), bound (the gate's, the same in every row), verdict
-            (the gate's; FP32 passes), holds (it passed), front (no other engine is as good in one and better in the
-            other).
 
     Raises:
         StaleArtifact: the two were not measured on the same engines, or on the same target.
     """
+    _require_the_same(accuracy, speed)
+    rows = list(_rows(accuracy, speed, calibration))
+    front = _front(rows)
+    return ParetoResult(
+        tuple(dataclasses.replace(row, front=on_it) for row, on_it in zip(rows, front)), tuple(findings(rows))
+    )
+
+
+def table(result: ParetoResult) -> pd.DataFrame:
+    """The rows as a table: a column for each field, and `holds`, whether the engine passed."""
     import pandas as pd
 
-    _require_the_same(accuracy, benchmark)
-    scenario = _scenario(benchmark)
-    figure = accuracy["gate"]["figure"]
-    verdicts = GateRecord.from_json(accuracy["gate"]).engines
-    bound = next((judged.bound for judged in verdicts.values()), float("nan"))  # NaN where no engine was judged
-    base = benchmark[FP32][scenario]["throughput_images_per_s"] if FP32 in benchmark else float("nan")
-    rows = []
-    for precision in (one for one in Precision if one.value in accuracy and one.value in benchmark):
-        found = accuracy[precision.value]
-        value = found.get(figure, 1.0)  # FP32 agrees with itself
-        of_fp32 = Outcome.failed if value < bound else Outcome.passed  # which is not judged
-        judged = verdicts.get(precision, EngineVerdict(of_fp32, value, bound, value, value))
-        throughput = benchmark[precision.value][scenario]["throughput_images_per_s"]
-        rows.append(
-            {
-                "precision": precision.value,
-                "engine_sha256": found["engine_sha256"],
-                "calibration": calibration if precision in QUANTIZED else NOT_CALIBRATED,
-                "scenario": scenario,
-                "throughput_images_per_s": throughput,
-                "speedup": throughput / base,
-                "figure": figure,
-                "value": value,
-                "low": judged.low,
-                "high": judged.high,
-                "bound": bound,
-                "verdict": judged.outcome.value,
-                "holds": judged.passed,
-            }
-        )
-    frame = pd.DataFrame(rows)
-    return frame.assign(front=_front(frame))
+    frame = pd.DataFrame([{**row.to_json(), "holds": row.holds} for row in result.rows])
+    front = frame.pop("front")
+    return frame.astype({"speedup": float, "bound": float}).assign(front=front)
 
 
 def calibration_name(calibration: Calibration, data: Data) -> str:
@@ -81,71 +52,84 @@ def calibration_name(calibration: Calibration, data: Data) -> str:
     return f"{calibration.algorithm.value}, {data.calibration_images} {data.selection.value}"
 
 
-def metrics(frame: pd.DataFrame) -> dict[str, Any]:
-    """The engine to deploy, the fastest that passes the gate, and what it gives; of all rows which are on the front,
-    and which INT8 is slower than FP16.
-    """
-    passing = frame[frame["holds"]].sort_values("throughput_images_per_s", ascending=False, kind="stable")
-    chosen: dict[str, Any] = {"fastest_that_holds": "none"}
-    if len(passing):
-        same = (
-            frame["engine_sha256"] == passing["engine_sha256"].iloc[0]
-        )  # a mixture without float layers is the INT8 engine: one name for both
-        best = frame[same].iloc[0]
-        chosen = {
-            "fastest_that_holds": best["precision"],
-            **({} if math.isnan(best["speedup"]) else {"speedup": float(best["speedup"])}),
-            "value": float(best["value"]),
-        }
-    undecided = " ".join(frame[frame["verdict"] == Outcome.undecided.value]["precision"]) or "none"
-    return {
-        **chosen,
-        "undecided": undecided,
-        "figure": frame["figure"][0],
-        **({} if math.isnan(frame["bound"][0]) else {"bound": float(frame["bound"][0])}),
-        "front": " ".join(frame[frame["front"]]["precision"]),
-        "findings": findings(frame),
-    }
-
-
-def findings(frame: pd.DataFrame) -> list[str]:
+def findings(rows: Sequence[ParetoRow]) -> Iterator[str]:
     """Which INT8 engines are slower than FP16's, a sentence each."""
-    rates = dict(zip(frame["precision"], frame["throughput_images_per_s"]))
-    fp16 = float(rates.get(Precision.fp16.value, 0.0))
-    said = [
-        slower(name, float(rate), fp16, "images/s", frame["scenario"][0])
-        for name, rate in rates.items()
-        if Precision[name] in QUANTIZED
-    ]
-    return [finding for finding in said if finding]
-
-
-def _require_the_same(accuracy: Metrics, benchmark: Metrics) -> None:
-    without = accuracy.get("not_judged", {})
-    measured = [
-        one.value for one in Precision if one.value not in without and STANDS_IN not in accuracy.get(one.value, {})
-    ]
-    for key in ("target", *measured):
-        one, other = accuracy.get(key), benchmark.get(key)
-        same = (
-            one == other if key == "target" else (one or {}).get("engine_sha256") == (other or {}).get("engine_sha256")
-        )
-        if not same:
-            what = "another target" if key == "target" else f"another {key} engine"
-            raise StaleArtifact(
-                f"the metrics of benchmark_sustained are of {what} than those of validate_accuracy; run `dvc repro`"
+    rates = {row.precision: row.throughput_images_per_s for row in rows}
+    for row in rows:
+        if row.precision in QUANTIZED and (
+            finding := slower(
+                row.precision.value,
+                row.throughput_images_per_s,
+                rates.get(Precision.fp16, 0.0),
+                "images/s",
+                row.scenario,
             )
+        ):
+            yield finding
 
 
-def _scenario(benchmark: Metrics) -> str:
+def _rows(accuracy: AccuracyResult, speed: SpeedResult, calibration: str) -> Iterator[ParetoRow]:
+    if accuracy.gate is None:
+        return
+    scenario, gate = _scenario(speed), accuracy.gate
+    ratios = {Precision.fp32: 1.0, **speed.ratios(scenario)}
+    for precision, found in accuracy.engines.items():
+        load = speed.load(precision, scenario)
+        if load is None:
+            continue
+        value = float(found.figures.get(gate.figure, 1.0))  # FP32 agrees with itself
+        outcome, low, high = _judged(gate, precision, value)
+        yield ParetoRow(
+            precision,
+            found.engine_sha256,
+            calibration if precision in QUANTIZED else NOT_CALIBRATED,
+            scenario.value,
+            load.throughput,
+            ratios.get(precision),
+            gate.figure,
+            value,
+            low,
+            high,
+            gate.bound,
+            outcome,
+            front=False,  # known of all together
+        )
+
+
+def _judged(gate: Gate, precision: Precision, value: float) -> tuple[Outcome, float, float]:
+    """The gate's verdict and the interval that it judges; FP32, which is not judged, reaches the bound or not."""
+    verdict = gate.engines.get(precision)
+    if verdict is not None:
+        return verdict.outcome, verdict.metric.low, verdict.metric.high
+    missed = gate.bound is not None and value < gate.bound
+    return Outcome.failed if missed else Outcome.passed, value, value
+
+
+def _require_the_same(accuracy: AccuracyResult, speed: SpeedResult) -> None:
+    what: Optional[str] = None
+    if accuracy.origin.target != speed.origin.target:
+        what = "another target"
+    for precision in Precision:
+        one, other = accuracy.engines.get(precision), speed.engines.get(precision)
+        if precision in accuracy.not_judged or (one is not None and one.stands_in is not None):
+            continue
+        if (one and one.engine_sha256) != (other and other.engine_sha256):
+            what = what or f"another {precision.value} engine"
+    if what is not None:
+        raise StaleArtifact(
+            f"the metrics of benchmark_sustained are of {what} than those of validate_accuracy; run `dvc repro`"
+        )
+
+
+def _scenario(speed: SpeedResult) -> ScenarioName:
     """Offline, whose figure is throughput, if it was measured."""
-    measured: list[str] = benchmark["settings"]["scenarios"]
-    return ScenarioName.offline.value if ScenarioName.offline.value in measured else measured[0]
+    measured = speed.settings.scenarios if speed.settings is not None else tuple(ScenarioName)
+    return ScenarioName.offline if ScenarioName.offline in measured else measured[0]
 
 
-def _front(frame: pd.DataFrame) -> list[bool]:
+def _front(rows: Sequence[ParetoRow]) -> list[bool]:
     """Rows that no other row dominates (V. Pareto): as fast and as accurate, and better in one of them."""
-    points = list(zip(frame["throughput_images_per_s"], frame["value"]))
+    points = [(row.throughput_images_per_s, row.value) for row in rows]
     return [
         not any(speed >= point[0] and worth >= point[1] and (speed, worth) != point for speed, worth in points)
         for point in points

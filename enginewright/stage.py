@@ -29,6 +29,7 @@ from enginewright.config import Params
 from enginewright.errors import ConfigError, EnginewrightError
 from enginewright.layout import Layout
 from enginewright.manifest import Usage
+from enginewright.results import Record
 from enginewright.target import TargetFingerprint
 from enginewright.toolchain.lockfile import locked_packages
 from enginewright.toolchain.packages import require_locked
@@ -131,12 +132,12 @@ class Stage:
         """Write artifacts/metrics/<stage>.json now; a stage that may still fail calls this before it raises."""
         manifest.write_json(self.paths.metrics_of(self.name), metrics)
 
-    def seal_metrics(self, artifact: Path, metrics: Metrics, inputs: Iterable[Path], target: TargetFingerprint) -> None:
-        """Write the same metrics among the stage's outputs, sealed: artifacts/metrics/ is git's, and whoever computes
-        with figures reads these.
+    def write_record(self, artifact: Path, record: Record, inputs: Iterable[Path], target: TargetFingerprint) -> None:
+        """Write and seal a record among the stage's outputs: artifacts/metrics/ is git's, and whoever computes with
+        figures reads these.
         """
         with self.output(artifact, inputs, target) as temporary:
-            manifest.write_json(temporary, metrics)
+            manifest.write_json(temporary, record.to_json())
 
     @contextlib.contextmanager
     def device(self, device: str) -> Iterator[None]:

@@ -11,7 +11,7 @@ from enginewright.data import Feeding, ImageSet
 from enginewright.runtimes.built import open_engines
 from enginewright.stage import Stage, script
 from enginewright.target import read_target
-from enginewright.views import benchmark as view
+from enginewright.views import benchmark as view, metrics
 
 
 @script
@@ -21,16 +21,16 @@ def benchmark_sustained(stage: Stage) -> None:
     engines, images = open_engines(target, stage.paths), ImageSet.open(stage.paths.validation)
     with stage.device(target.device):
         run = measure(engines.built, Feeding(images, stage.params.data.preprocessing), settings, target)
-    metrics = report.run_metrics(run, engines, images.files, settings, target)
+    result = report.result_of(run, engines, images.files, settings, target)
     made_from = [*engines.files, *images.files]
     sealed = report.SEALED if run.complete else None
     stage.tables(folder, report.tables(run.measured, run.telemetry), made_from, target=target, sealed=sealed)
-    view.show(metrics, run.measured, run.absent)
+    view.show(result, run.absent)
     if not run.complete:
-        manifest.write_json(folder / "incomplete.json", metrics)
+        manifest.write_json(folder / "incomplete.json", metrics.of_speed(result))
         raise KeyboardInterrupt
-    stage.seal_metrics(folder / "metrics.json", metrics, made_from, target)
-    stage.write_metrics(metrics)
+    stage.write_record(folder / "metrics.json", result, made_from, target)
+    stage.write_metrics(metrics.of_speed(result))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enginewright import drift, manifest
 from enginewright.stage import Metrics, Stage, script
-from enginewright.views import drift as view
+from enginewright.views import drift as view, metrics
 
 
 @script
@@ -13,9 +13,9 @@ def check_drift(stage: Stage) -> Metrics:
     report, folder = drift.check(stage.params, stage.paths), stage.paths.drift
     stage.tables(folder, report.tables(), [], sealed=None)
     with stage.output(folder / "report.json", report.inputs, settings=report.settings) as temporary:
-        manifest.write_json(temporary, report.to_json())
+        manifest.write_json(temporary, report.result.to_json())
     view.show(report)
-    return report.metrics()
+    return metrics.of_drift(report.result)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from enginewright import manifest
 from enginewright.errors import GateFailed
 from enginewright.results import Drift, Judgement
@@ -17,10 +15,7 @@ def gate(stage: Stage) -> None:
     read = [paths.accuracy / "verdict.json", paths.drift / "report.json", paths.profile / "layers.csv", paths.pareto]
     for path in read:
         manifest.verify(path)
-    judgement, drift = (
-        Judgement.from_json(json.loads(read[0].read_text())),
-        Drift.from_json(json.loads(read[1].read_text())),
-    )
+    judgement, drift = Judgement.read(read[0], "validate_accuracy"), Drift.read(read[1], "check_drift")
     reasons = [*judgement.reasons(), *(drift.reasons() if stage.params.check_drift.fail else ())]
     found = {"verdict": judgement.verdict, "passed": judgement.passed and not reasons, "reasons": reasons}
     stage.write_metrics(found)

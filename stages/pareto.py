@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
-
 from enginewright import manifest, pareto as front
+from enginewright.results import AccuracyResult, SpeedResult
 from enginewright.stage import Metrics, Stage, script
-from enginewright.views import pareto as view
+from enginewright.views import metrics, pareto as view
 
 
 @script
 def pareto(stage: Stage) -> Metrics:
-    """Put the metrics of both stages side by side; nothing is measured here."""
-    accuracy, benchmark = (folder / "metrics.json" for folder in (stage.paths.accuracy, stage.paths.benchmark))
-    for path in (accuracy, benchmark):
+    """Put the results of both stages side by side; nothing is measured here."""
+    accuracy, speed = (folder / "metrics.json" for folder in (stage.paths.accuracy, stage.paths.benchmark))
+    for path in (accuracy, speed):
         manifest.verify(path)
     calibration = front.calibration_name(stage.params.calibration, stage.params.data)
-    table = front.table(json.loads(accuracy.read_text()), json.loads(benchmark.read_text()), calibration)
-    with stage.output(stage.paths.pareto, [accuracy, benchmark]) as temporary:
-        table.to_csv(temporary, index=False)
-    view.show(table)
-    return front.metrics(table)
+    found = front.compare(
+        AccuracyResult.read(accuracy, "validate_accuracy"), SpeedResult.read(speed, "benchmark_sustained"), calibration
+    )
+    with stage.output(stage.paths.pareto, [accuracy, speed]) as temporary:
+        front.table(found).to_csv(temporary, index=False)
+    view.show(found)
+    return metrics.of_pareto(found)
 
 
 if __name__ == "__main__":

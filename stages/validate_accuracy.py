@@ -6,23 +6,25 @@ from enginewright.accuracy import validation
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.data import ImageSet
 from enginewright.runtimes.built import open_engines
-from enginewright.stage import Stage, script
+from enginewright.stage import Metrics, Stage, script
 from enginewright.target import read_target
 from enginewright.tasks import get_task
+from enginewright.views import accuracy as view, metrics
 
 
 @script
-def validate_accuracy(stage: Stage) -> None:
+def validate_accuracy(stage: Stage) -> Metrics:
     """Record tables, metrics and the verdict on each engine; `gate` is the stage that fails."""
     model, target = stage.params.model, read_target(stage.paths.target)
-    engines = open_engines(target, stage.paths)
-    images = ImageSet.open(stage.paths.validation)
+    engines, images = open_engines(target, stage.paths), ImageSet.open(stage.paths.validation)
     evaluator = Evaluator(
         get_task(model.task), images, stage.params.data.preprocessing, stage.params.accuracy.batch_size
     )
     with stage.device(target.device):
         judged = validation.evaluate_all(evaluator, engines.to_judge(), model.output_name)
-    validation.record(stage, evaluator, engines, judged, target)
+    result = validation.record(stage, evaluator, engines, judged, target)
+    view.show(evaluator.task, result)
+    return metrics.of_accuracy(result)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.calibration.ranges import TensorRange
 from enginewright.config import CheckDrift
 from enginewright.views.drift import show_table
+from enginewright.views.metrics import of_drift
 
 RANGE = 4.0
 
@@ -97,7 +98,7 @@ def test_the_worst_comes_first_and_is_named_and_unseen_tensors_are_left_out() ->
     }
     table = drift.compare(cache("calm", "wild", "wilder", "alone", "empty"), calibration, validation, CheckDrift())
     assert list(table["tensor"]) == ["wilder", "wild", "calm"]
-    assert drift.metrics(table)["drifted_tensors"] == 2
+    assert of_drift(drift.result_of(table, {}))["drifted_tensors"] == 2
     assert drift.verdict(table).startswith(
         "the calibration images are not like the validation images in 2 of 3 tensors, worst in wilder: "
     )
@@ -110,5 +111,5 @@ def test_tensors_of_zeros_and_no_tensors_at_all() -> None:
     table = drift.compare(cache("zero"), {"zero": seen(np.zeros(100))}, {"zero": seen(np.zeros(50))}, CheckDrift())
     assert (table["severity"][0], table["drifted"][0]) == (0, False)
     nothing = drift.compare(cache(), {}, {}, CheckDrift())
-    assert drift.metrics(nothing) == {"tensors": 0, "drifted_tensors": 0}
+    assert of_drift(drift.result_of(nothing, {})) == {"observed": True, "tensors": 0, "drifted_tensors": 0}
     assert "in all 0 tensors" in drift.verdict(nothing)

@@ -20,12 +20,15 @@ from enginewright.benchmark.clock import Interruption
 from enginewright.benchmark.curve import knee
 from enginewright.benchmark.load import Bench
 from enginewright.benchmark.observer import Observer
+from enginewright.benchmark.run import Run
 from enginewright.benchmark.telemetry import rss_mib
 from enginewright.config import Benchmark, Driver, ScenarioName
 from enginewright.data import Feeding, ImageSet
 from enginewright.manifest import read
+from enginewright.runtimes.built import origin_of
 from enginewright.runtimes.tensorrt import RUNTIME
 from enginewright.views import benchmark as benchmark_view
+from enginewright.views.metrics import of_speed
 
 BATCHES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 PREPROCESSED = PREPROCESSING["resnet50"]
@@ -78,18 +81,18 @@ def load(name: str, seconds: float) -> dict[str, Any]:
         state = engine.state()
         observer.close()
         telemetry = observer.table()
-    metrics = benchmark_report.metrics(measured, {name: read(engine_path(name))}, telemetry, benchmark, target)
-    metrics.update(
-        {
-            "device_state": observer.device_state,
-            "engine_state": state,
-            "gpu_after": gpu_state(),
-            "telemetry_note": observer.absent,
-        }
-    )
+    made = read(engine_path(name))
+    run = Run(measured, telemetry, observer.device_state, observer.absent, measured[name].complete)
+    result = benchmark_report.result(run, {name: made}, benchmark, origin_of(made, target))
+    metrics = {
+        **of_speed(result),
+        "engine_state": state,
+        "gpu_after": gpu_state(),
+        "telemetry_note": observer.absent,
+    }
     for file, table in benchmark_report.tables(measured, telemetry).items():
         table.to_csv(OUT / f"sustained_{name}_{file}", index=False)
-    benchmark_view.show({**metrics, "complete": measured[name].complete}, measured, observer.absent)
+    benchmark_view.show(result, observer.absent)
     return metrics
 
 

@@ -6,15 +6,13 @@ bound, fails if the upper limit is below it, and is undecided otherwise (docs/de
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
 from enginewright.config import Accuracy, GateMode, Precision, Undecided
 from enginewright.errors import DataError
 from enginewright.layout import Layout
-from enginewright.results import EngineVerdict, GateRecord, Judgement, NoiseVerdict, Outcome
+from enginewright.results import Gate, Held, Judgement, Outcome, Verdict
 from enginewright.statistics import Estimate
 from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Targets, Task
 
@@ -25,48 +23,6 @@ ROUNDING = 1e-9  # a bound such as 0.99 x 0.98 is no exact binary fraction; no i
 WORST_CLASSES = 3
 MOST_IMAGES = 10_000_000  # that a verdict asks for; beyond, the metric lies on its bound
 SQNR = "sqnr_db"
-
-
-@dataclass(frozen=True)
-class Held:
-    """One metric of an engine held against its bound."""
-
-    outcome: Outcome
-    figure: str  # the task's, what it has without targets, or SQNR
-    value: float
-    low: float
-    high: float
-    bound: float
-    rule: str  # how the bound came about, in words
-    images: int
-    needed: Optional[
-        int
-    ]  # images that would decide, if they are like these; None where it is decided, or where MOST_IMAGES would not
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the gate says of an engine: the task's metric, and the SQNR where accuracy.minimum_sqnr_db asks for one and
-    anything differs from FP32.
-    """
-
-    metric: Held
-    noise: Optional[Held] = None
-
-    @property
-    def held(self) -> tuple[Held, ...]:
-        """What was judged."""
-        return (self.metric,) if self.noise is None else (self.metric, self.noise)
-
-    @property
-    def outcome(self) -> Outcome:
-        """The worst of what was judged."""
-        return max((held.outcome for held in self.held), key=list(Outcome).index)
-
-    @property
-    def passed(self) -> bool:
-        """Whether every metric passed; an undecided engine did not."""
-        return self.outcome is Outcome.passed
 
 
 def judge_all(task: Task, evaluations: Mapping[Precision, Evaluation], settings: Accuracy) -> dict[Precision, Verdict]:
@@ -164,30 +120,17 @@ def require_signal(task: Task, fp32: Evaluation, targets: Optional[Targets], con
     )
 
 
-def record(verdicts: Mapping[Precision, Verdict], settings: Accuracy, figure: str) -> GateRecord:
-    """The worst verdict of the gated engines, and that on each engine that was judged, by `figure`."""
+def record(verdicts: Mapping[Precision, Verdict], settings: Accuracy, figure: str) -> Gate:
+    """The verdicts, and the worst of the gated engines. `figure` is what is judged."""
     whole = Judgement(tuple(settings.gated), {precision: verdict.outcome for precision, verdict in verdicts.items()})
-    engines = {precision: _of_engine(verdict) for precision, verdict in verdicts.items()}
-    return GateRecord(whole.verdict, figure, settings.gate.name, settings.undecided.name, engines)
-
-
-def _of_engine(verdict: Verdict) -> EngineVerdict:
-    metric, held = verdict.metric, verdict.noise
-    needed = [one.needed for one in verdict.held if one.needed is not None]
-    noise = None if held is None else NoiseVerdict(held.outcome, held.bound, _finite(held.low), _finite(held.high))
-    return EngineVerdict(
-        verdict.outcome,
-        metric.value,
-        metric.bound,
-        metric.low,
-        metric.high,
-        max(needed) if needed and verdict.outcome is Outcome.undecided else None,
-        noise,
+    return Gate(
+        mode=settings.gate.name,
+        figure=figure,
+        verdict=whole.verdict,
+        passed=whole.passed,
+        if_undecided=settings.undecided.name,
+        engines=dict(verdicts),
     )
-
-
-def _finite(value: float) -> Optional[float]:
-    return value if math.isfinite(value) else None
 
 
 def judgement(

@@ -1,4 +1,4 @@
-"""What validate_accuracy does: all engines over all images, then tables, metrics and the verdict that `gate` reads."""
+"""What validate_accuracy does: all engines over all images, then tables, the result and the verdict for `gate`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enginewright import manifest
-from enginewright.accuracy import gate, report
+from enginewright.accuracy import gate
 from enginewright.accuracy.evaluate import Evaluator, Judged
 from enginewright.config import Precision
 from enginewright.errors import RuntimeUnavailable
-from enginewright.results import STANDS_IN
-from enginewright.runtimes.built import Engines, SealedEngine
+from enginewright.manifest import Manifest
+from enginewright.results import AccuracyResult, EngineAccuracy
+from enginewright.results.accuracy import difference_in
+from enginewright.runtimes.built import Engines, SealedEngine, origin_of
 from enginewright.stage import Stage
 from enginewright.target import TargetFingerprint
-from enginewright.tasks.base import Evaluation
+from enginewright.tasks.base import Evaluation, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,41 +54,63 @@ def _together(evaluator: Evaluator, engines: Mapping[Precision, SealedEngine], o
         return evaluator.side_by_side(loaded, output_name)
 
 
-def record(stage: Stage, evaluator: Evaluator, engines: Engines, judged: Judged, target: TargetFingerprint) -> None:
-    """Write and print all of it; the sidecars name the engines and the images that it comes from.
+def record(
+    stage: Stage, evaluator: Evaluator, engines: Engines, judged: Judged, target: TargetFingerprint
+) -> AccuracyResult:
+    """Write tables, the result and the verdict; their sidecars name the engines and images that it comes from.
 
     Raises:
         DataError: FP32 knows too little to hold an engine against it.
     """
     settings, task, evaluations = stage.params.accuracy, evaluator.task, judged.evaluations
-    fp32 = evaluations[Precision.fp32]
     if settings.require_signal:
-        gate.require_signal(task, fp32, evaluator.targets, settings.confidence)
+        gate.require_signal(task, evaluations[Precision.fp32], evaluator.targets, settings.confidence)
     sealed = engines.to_judge()
     inputs = [*(engine.path for engine in sealed.values()), *evaluator.images.files]
     classes = _write_tables(stage, evaluator, evaluations, inputs, target)
-    manifests = {precision: sealed[precision].made for precision in evaluations}
     verdicts = gate.judge_all(task, evaluations, settings)
     not_judged = {**{precision: why.says() for precision, why in engines.missing.items()}, **judged.failed}
-    figures = report.precision_metrics(task, evaluations, manifests, settings.confidence)
-    if engines.stand_in is not None:
-        figures[Precision.fp32.value][STANDS_IN] = engines.stand_in.runtime.name
-    metrics = {
-        **figures,
-        **({"not_judged": {precision.value: why for precision, why in not_judged.items()}} if not_judged else {}),
-        "gate": gate.record(verdicts, settings, gate.figure_of(task, fp32)).to_json(),
-        "labels": evaluator.targets is not None,
-        "images": len(evaluator.images),
-        "confidence": settings.confidence,
-        **manifest.record(manifests[Precision.fp32], evaluator.images.files),
-        "target": target.identity(),
-    }
-    stage.write_metrics(metrics)
-    stage.seal_metrics(stage.paths.accuracy / "metrics.json", metrics, inputs, target)
+    found = AccuracyResult(
+        _by_engine(task, evaluations, engines, settings.confidence),
+        not_judged,
+        gate.record(verdicts, settings, gate.figure_of(task, evaluations[Precision.fp32])),
+        labels=evaluator.targets is not None,
+        images=len(evaluator.images),
+        confidence=settings.confidence,
+        origin=origin_of(sealed[Precision.fp32].made, target, evaluator.images.files),
+    )
+    stage.write_record(stage.paths.accuracy / "metrics.json", found, inputs, target)
     judgement = gate.judgement(task, verdicts, classes, settings, not_judged)
-    with stage.output(stage.paths.accuracy / "verdict.json", inputs, target) as temporary:
-        manifest.write_json(temporary, judgement.to_json())
-    report.show(task, metrics, manifests, verdicts)
+    stage.write_record(stage.paths.accuracy / "verdict.json", judgement, inputs, target)
+    return found
+
+
+def _by_engine(
+    task: Task, evaluations: Mapping[Precision, Evaluation], engines: Engines, confidence: float
+) -> dict[Precision, EngineAccuracy]:
+    """The figures of each engine; of all but FP32 with the paired comparison with it."""
+    fp32, sealed, found = evaluations[Precision.fp32].rows, engines.to_judge(), {}
+    for precision, evaluation in evaluations.items():
+        figures = task.summary(evaluation.rows, evaluation.classes)
+        if precision is not Precision.fp32:
+            figures.update(task.compare(evaluation.rows, fp32, confidence))
+        stand_in = engines.stand_in if precision is Precision.fp32 else None
+        made = sealed[precision].made
+        found[precision] = EngineAccuracy(
+            made.sha256,
+            figures,
+            difference_in(figures, [task.metric]),
+            findings(made),
+            None if stand_in is None else stand_in.runtime.name,
+            dict(made.inputs),
+        )
+    return found
+
+
+def findings(made: Manifest) -> tuple[str, ...]:
+    """What its build found out about an engine, such as that less than half of it runs in INT8."""
+    said = made.settings.get("findings", [])
+    return tuple(map(str, said)) if isinstance(said, list) else ()
 
 
 def _write_tables(

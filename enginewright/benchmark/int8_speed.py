@@ -5,14 +5,18 @@ One sentence with both numbers and what to try, the same wherever speeds stand s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from collections.abc import Iterator
+from typing import Optional
 
-from enginewright.config import QUANTIZED, Precision
+from enginewright.config import QUANTIZED, Precision, ScenarioName
+from enginewright.results import SpeedResult
 
 SLOWER = 1.02  # beyond this ratio; below it two measurements of the same engine differ by as much
-RATES = {"offline": ("throughput_images_per_s", "images/s"), "server": ("highest_queries_per_s", "queries/s")}
-TIMES = {"single_stream": ("latency_ms_p50", "ms"), "multi_stream": ("latency_ms_p50", "ms")}
+RATES = {
+    ScenarioName.offline: ("throughput_images_per_s", "images/s"),
+    ScenarioName.server: ("highest_queries_per_s", "queries/s"),
+}
+TIMES = {ScenarioName.single_stream: ("latency_ms_p50", "ms"), ScenarioName.multi_stream: ("latency_ms_p50", "ms")}
 TRY = (
     "use the FP16 engine, or try the other build.precision_mode, or leave the layers in FP16 that "
     "artifacts/profile/side_by_side.csv calls slower (search_mixed.layers)"
@@ -44,17 +48,10 @@ def slower(precision: str, int8: float, fp16: float, unit: str, where: str) -> O
     )
 
 
-def slower_under_load(benchmark: Mapping[str, Any]) -> Iterator[str]:
+def slower_under_load(speed: SpeedResult) -> Iterator[str]:
     """The findings in what benchmark_sustained measured, for each INT8 engine and scenario."""
     for precision in QUANTIZED:
         for scenario, (key, unit) in {**RATES, **TIMES}.items():
-            own, fp16 = (_measured(benchmark.get(name.value), scenario, key) for name in (precision, Precision.fp16))
-            if finding := slower(precision.value, own, fp16, unit, scenario):
+            own, fp16 = (speed.figure(name, scenario, key) for name in (precision, Precision.fp16))
+            if finding := slower(precision.value, own or 0.0, fp16 or 0.0, unit, scenario.value):
                 yield finding
-
-
-def _measured(engine: Any, scenario: str, key: str) -> float:
-    """0 where it was not."""
-    load = engine.get(scenario) if isinstance(engine, Mapping) else None
-    value = load.get(key) if isinstance(load, Mapping) else None
-    return float(value) if isinstance(value, (int, float)) else 0.0

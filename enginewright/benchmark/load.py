@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from enginewright.benchmark import loadgen, server
 from enginewright.benchmark.clock import NS, Interruption, garbage_collection_paused
-from enginewright.benchmark.curve import knee
 from enginewright.benchmark.observer import Observer
 from enginewright.benchmark.percentiles import latency_metrics, rank, too_few
 from enginewright.benchmark.samples import Recorder, Samples
@@ -78,12 +77,6 @@ class Measurement:
     curve: pd.DataFrame
     resident_mib: Mapping[str, float]
     complete: bool
-
-    def metrics(self) -> dict[str, Any]:
-        """Figures of every scenario, the knee of the batch-size curve, memory in MiB."""
-        figures: dict[str, Any] = {name: load.metrics() for name, load in self.loads.items()}
-        figures["batch_curve"] = knee(self.curve)
-        return {**figures, **{f"resident_mib_{moment}": value for moment, value in self.resident_mib.items()}}
 
 
 class Bench:

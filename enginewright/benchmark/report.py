@@ -1,4 +1,4 @@
-"""Metrics and tables of benchmark_sustained."""
+"""Result and tables of benchmark_sustained."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from enginewright import manifest
 from enginewright._version import __version__
 from enginewright.benchmark import server
 from enginewright.benchmark.clock import NS
 from enginewright.benchmark.conditions import conditions, flagged
+from enginewright.benchmark.curve import knee
 from enginewright.benchmark.load import Load, Measurement
 from enginewright.benchmark.percentiles import rank
 from enginewright.benchmark.run import Run
 from enginewright.benchmark.stability import stability
-from enginewright.config import Benchmark
+from enginewright.config import Benchmark, Precision, ScenarioName
 from enginewright.manifest import Manifest
-from enginewright.runtimes.built import Engines
+from enginewright.results import EngineSpeed, LoadSettings, LoadSpeed, Origin, SpeedResult
+from enginewright.runtimes.built import Engines, origin_of
 from enginewright.target import TargetFingerprint
 
 if TYPE_CHECKING:
@@ -34,79 +35,61 @@ PER_MILLES = [*range(10, 990, 10), *range(990, 1000)]
 SLOW = 0.9  # of the median throughput: a window below is marked in the plot
 
 
-def run_metrics(
+def result_of(
     run: Run, engines: Engines, images: Sequence[Path], settings: Benchmark, target: TargetFingerprint
-) -> dict[str, Any]:
-    """What benchmark_sustained writes: `metrics`, and what they are of. `images` are the sealed files of the set."""
+) -> SpeedResult:
+    """What benchmark_sustained found; `images` are the sealed files of the set."""
     manifests = {precision.value: made for precision, made in engines.manifests.items()}
-    return {
-        **metrics(run.measured, manifests, run.telemetry, settings, target),
-        **manifest.record(next(iter(manifests.values())), images),
-        "device_state": run.device_state,
-        "complete": run.complete,
-    }
+    origin = origin_of(next(iter(manifests.values())), target, images)
+    return result(run, manifests, settings, origin)
 
 
-def metrics(
-    measured: Mapping[str, Measurement],
-    manifests: Mapping[str, Manifest],
-    telemetry: pd.DataFrame,
-    settings: Benchmark,
-    target: TargetFingerprint,
-) -> dict[str, Any]:
-    """Figures nested by precision, their ratios within this run, and what they hang on. Keys of `measured` are
-    precisions.
-    """
-    found: dict[str, Any] = {}
-    for precision, measurement in measured.items():
-        rows = telemetry[telemetry["precision"] == precision]
-        figures = {**measurement.metrics(), "engine_sha256": manifests[precision].sha256}
-        for scenario, load in measurement.loads.items():
-            watched = during(load, rows[rows["phase"] == scenario])
-            images = len(load.samples) * load.samples.batch
-            figures[scenario].update(
-                {**stability(load.windows, settings.stability), **conditions(watched, images), **_busy(watched)}
+def result(run: Run, manifests: Mapping[str, Manifest], settings: Benchmark, origin: Origin) -> SpeedResult:
+    """The figures of a run, and what they hang on. Keys of `manifests` are precisions or other names of engines."""
+    return SpeedResult(
+        {
+            Precision(name): _engine(
+                measurement, manifests[name].sha256, run.telemetry[run.telemetry["precision"] == name], settings
             )
-        if len(rows):
-            figures["resident_mib_observed"] = float(rows["rss_mib"].max())
-        figures["resident_mib_max"] = max(value for key, value in figures.items() if key.startswith("resident_mib_"))
-        found[precision] = figures
-    found["ratio"] = {
-        scenario.value: ratios(
-            {
-                name: one.loads[scenario.value].samples.images_per_second
-                for name, one in measured.items()
-                if scenario.value in one.loads
-            }
-        )
-        for scenario in settings.scenarios
-    }
-    found["settings"] = {
-        "scenarios": [scenario.value for scenario in settings.scenarios],
-        "batch_size": settings.batch_size,
-        "seconds": settings.seconds,
-        "warmup_seconds": settings.warmup_seconds,
-        "window_seconds": settings.window_seconds,
-    }
-    found["target"] = target.identity()
-    found["versions"] = {
-        "enginewright": __version__,
-        "python": platform.python_version(),
-        "numpy": importlib.metadata.version("numpy"),
-    }
-    # DVC's run-cache may bring old figures back without a run: the date says when they were measured.
-    found["measured_at"] = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes")
-    return found
+            for name, measurement in run.measured.items()
+        },
+        LoadSettings(
+            tuple(settings.scenarios),
+            settings.batch_size,
+            settings.seconds,
+            settings.warmup_seconds,
+            settings.window_seconds,
+        ),
+        origin,
+        {
+            "enginewright": __version__,
+            "python": platform.python_version(),
+            "numpy": importlib.metadata.version("numpy"),
+        },
+        datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes"),
+        run.device_state,
+        run.complete,
+    )
 
 
-def ratios(throughput: Mapping[str, float]) -> dict[str, float]:
-    """Throughput of each precision over that of FP32, as `fp16_to_fp32`; empty without FP32."""
-    base = throughput.get("fp32", 0.0)
-    return {
-        f"{precision}_to_fp32": value / base
-        for precision, value in throughput.items()
-        if precision != "fp32" and base > 0
-    }
+def _engine(measurement: Measurement, digest: str, rows: pd.DataFrame, settings: Benchmark) -> EngineSpeed:
+    """One engine; `rows` are its telemetry."""
+    loads = {}
+    for name, load in measurement.loads.items():
+        watched = during(load, rows[rows["phase"] == name])
+        images = len(load.samples) * load.samples.batch
+        found = {
+            **load.metrics(),
+            **stability(load.windows, settings.stability),
+            **conditions(watched, images),
+            **_busy(watched),
+        }
+        loads[ScenarioName(name)] = LoadSpeed.of(found)
+    resident = dict(measurement.resident_mib)
+    if len(rows):
+        resident["observed"] = float(rows["rss_mib"].max())
+    resident["max"] = max(resident.values())
+    return EngineSpeed(digest, loads, knee(measurement.curve), resident)
 
 
 def tables(measured: Mapping[str, Measurement], telemetry: pd.DataFrame) -> dict[str, pd.DataFrame]:

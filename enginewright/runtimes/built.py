@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -13,7 +14,7 @@ from enginewright.config import Precision
 from enginewright.errors import ModelError, StaleArtifact
 from enginewright.layout import Layout
 from enginewright.manifest import Manifest
-from enginewright.results import BuildOutcome
+from enginewright.results import BuildOutcome, Origin
 from enginewright.runtimes import get_runtime, runtime_named
 from enginewright.runtimes.base import Capability, Runtime, TimedEngine
 from enginewright.runtimes.checked import require_engines, require_same_inputs
@@ -89,6 +90,13 @@ def open_engines(target: TargetFingerprint, paths: Layout) -> Engines:
     if stand_in is not None:
         require_same_inputs({engine.path: engine.made for engine in (*built.values(), stand_in)})
     return Engines(built, missing, stand_in)
+
+
+def origin_of(made: Manifest, target: TargetFingerprint, images: Iterable[Path] = ()) -> Origin:
+    """What figures of an engine are of: the model that it was built from, the target, and the images' sealed files."""
+    digests = [manifest.read(path).sha256 for path in images]
+    of_images = hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None
+    return Origin(target.identity(), made.inputs.get(Layout().model.as_posix()), of_images)
 
 
 def _why_missing(paths: Layout, precision: Precision, target: TargetFingerprint) -> Optional[BuildOutcome]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from enginewright.accuracy.gate import Verdict, name_of
+from enginewright.accuracy.gate import name_of
 from enginewright.calibration.mixture import FloatLayer, Mixture
 from enginewright.config import SearchMixed
+from enginewright.results import Verdict
 from enginewright.sensitivity.analysis import SEPARATOR, ranked, traffic_of
 from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.sensitivity.search import Search, most_kept, search, table_rows

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from enginewright.accuracy import gate
-from enginewright.accuracy.gate import Verdict
 from enginewright.config import Accuracy
-from enginewright.results import Outcome
+from enginewright.results import Outcome, Verdict
 from enginewright.tasks.base import Evaluation, Figures, Task
 
 

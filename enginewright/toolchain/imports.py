@@ -32,6 +32,8 @@ DECIDE_NO_BYTES: Mapping[str, str] = {
     f"{PACKAGE}.toolchain": "what decides when a stage runs, not what it makes",
     f"{PACKAGE}.views": "renders results that a stage has sealed already",
 }
+# but for these, inside a package of those: metrics are outs of their stages
+DECIDE_ALL_THE_SAME = (f"{PACKAGE}.views.metrics",)
 HARNESS = (f"{PACKAGE}.manifest",)  # writes and seals for every stage
 ALWAYS_RUN = ("check_toolchain", "probe_target")  # in each `dvc repro`: what they write counts, and not how
 
@@ -180,6 +182,8 @@ class Library:
 
 def decides_nothing(module: str) -> bool:
     """Whether a module, or a package around it, is among DECIDE_NO_BYTES."""
+    if module in DECIDE_ALL_THE_SAME:
+        return False
     return module == PACKAGE or any(
         module == name or module.startswith(f"{name}.") for name in DECIDE_NO_BYTES if name != PACKAGE
     )

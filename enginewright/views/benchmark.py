@@ -2,81 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import psutil
+
+from enginewright.config import Precision, ScenarioName
+from enginewright.results import LoadSpeed, SpeedResult
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-DISTURBING_CORES = 0.2  # busy with other processes, on average
 DIGEST = 12  # hex digits of a sha256 that people see
 
 
-def show(found: Mapping[str, Any], measured: Collection[str], telemetry_note: str) -> None:
-    """Print the precisions side by side, with what the figures depend on."""
+def show(result: SpeedResult, telemetry_note: str) -> None:
+    """Print the precisions side by side, with what the figures depend on; `telemetry_note` is what was not watched."""
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
-    target, settings = found["target"], found["settings"]
-    machine = f"{target['device']}, {target['runtime']} {target['runtime_version']}"
-    for scenario in settings["scenarios"]:
-        loads = {precision: found[precision][scenario] for precision in measured if scenario in found[precision]}
-        if not loads:
-            continue
-        first = next(iter(loads.values()))
-        title = (
-            f"{scenario} ({DRIVERS[first['driver']]}), batch {first['batch_size']}, {settings['seconds']:g} s each:"
-            f" {machine}"
-        )
-        table = Table(title=title, title_justify="left")
-        table.add_column("")
-        for precision in loads:
-            table.add_column(precision, justify="right")
-        for name, key, form in ROWS:
-            if any(key in load for load in loads.values()):
-                table.add_row(name, *(format(load[key], form) if key in load else "-" for load in loads.values()))
-        table.add_row(
-            "throughput / fp32",
-            *(_ratio(found["ratio"][scenario], precision, loads) for precision in loads),
-        )
-        console.print(table)
-        for precision, load in loads.items():
-            _notes(console, f"{precision}, {scenario}", load)
-    for precision in measured:
-        curve = found[precision]["batch_curve"]
+    for scenario in () if result.settings is None else result.settings.scenarios:
+        _loads(console, result, scenario)
+    for precision, engine in result.engines.items():
+        curve = engine.batch_curve
         knee = f"; 95 % of the best throughput from batch {curve['knee_batch']} on" if curve else ""
-        memory = f"resident memory up to {found[precision]['resident_mib_max']:.0f} MiB"
-        console.print(
-            f"{precision}: engine {found[precision]['engine_sha256'][:DIGEST]}, {memory}{knee}", highlight=False
-        )
+        memory = f"resident memory up to {engine.resident_mib['max']:.0f} MiB"
+        console.print(f"{precision.value}: engine {engine.engine_sha256[:DIGEST]}, {memory}{knee}", highlight=False)
     if telemetry_note:
         console.print(telemetry_note)
-    if not found["complete"]:
+    if not result.complete:
         console.print("INCOMPLETE: the load was interrupted; these figures cover what was measured until then.")
 
 
-def _ratio(ratios_of: Mapping[str, float], precision: str, loads: Mapping[str, Any]) -> str:
-    """To FP32's throughput; a dash where FP32 has none."""
-    return f"{ratios_of.get(f'{precision}_to_fp32', 1):.2f}" if "fp32" in loads else "-"
+def _loads(console: Console, result: SpeedResult, scenario: ScenarioName) -> None:
+    """One scenario: a column for each precision that was loaded."""
+    from rich.table import Table
+
+    loads = {name: load for name in result.engines if (load := result.load(name, scenario)) is not None}
+    if not loads or result.settings is None:
+        return
+    first = next(iter(loads.values()))
+    title = (
+        f"{scenario.value} ({DRIVERS[first.words['driver']]}), batch {first.figures['batch_size']},"
+        f" {result.settings.seconds:g} s each: {result.origin.machine}"
+    )
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for precision in loads:
+        table.add_column(precision.value, justify="right")
+    for name, key, form in ROWS:
+        if any(key in load.figures for load in loads.values()):
+            cells = (load.figures.get(key) for load in loads.values())
+            table.add_row(name, *("-" if value is None else format(value, form) for value in cells))
+    ratios = result.ratios(scenario)
+    with_fp32 = Precision.fp32 in loads
+    table.add_row(
+        "throughput / fp32", *(f"{ratios.get(precision, 1):.2f}" if with_fp32 else "-" for precision in loads)
+    )
+    console.print(table)
+    for precision, load in loads.items():
+        for note in _notes(load):
+            console.print(f"{precision.value}, {scenario.value}: {note}", highlight=False)
 
 
-def _notes(console: Console, where: str, load: Mapping[str, Any]) -> None:
+def _notes(load: LoadSpeed) -> Iterator[str]:
     for key, quiet in (("percentiles_left_out", ""), ("throttled", "no"), ("other_processes", "none")):
-        if load.get(key, quiet) != quiet:
-            console.print(f"{where}: {key.replace('_', ' ')}: {load[key]}", highlight=False)
-    if not load.get("stable", False) and "stability" in load:
-        console.print(
-            f"{where}: {'not stable' if 'stable' in load else 'stability'}: {load['stability']}", highlight=False
-        )
-    busy = load.get("other_cores_busy_mean", 0.0)
-    if busy > DISTURBING_CORES:
-        console.print(
-            f"{where}: other processes kept {busy:.1f} of {psutil.cpu_count()} cores busy; these figures are disturbed",
-            highlight=False,
-        )
+        if said := load.named(key, quiet):
+            yield f"{key.replace('_', ' ')}: {said}"
+    if not load.stable and "stability" in load.words:
+        yield f"{'stability' if load.stable is None else 'not stable'}: {load.words['stability']}"
+    if busy := load.disturbed_by:
+        yield f"other processes kept {busy:.1f} of {psutil.cpu_count()} cores busy; these figures are disturbed"
 
 
 DRIVERS = {"own": "own driver, unofficial", "loadgen": "MLPerf LoadGen, unofficial"}

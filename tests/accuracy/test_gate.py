@@ -11,12 +11,13 @@ import pytest
 
 from enginewright.accuracy import gate
 from enginewright.accuracy.answers import Answers
-from enginewright.accuracy.gate import Verdict, failure, judge, require_signal, sentence, stops
+from enginewright.accuracy.gate import failure, judge, require_signal, sentence, stops
 from enginewright.config import Accuracy, GateMode, Precision, Undecided
 from enginewright.errors import DataError
-from enginewright.results import GateRecord, Outcome
+from enginewright.results import Outcome, Verdict
 from enginewright.tasks import get_task
 from enginewright.tasks.base import Evaluation, Outputs, Task, together
+from enginewright.views.metrics import of_gate
 
 CLASSIFICATION, SEGMENTATION = get_task("classification"), get_task("segmentation")
 RELATIVE, ABSOLUTE = GateMode.relative, GateMode.absolute
@@ -183,9 +184,9 @@ def verdicts(**outcomes: tuple[Evaluation, Evaluation]) -> dict[Precision, Verdi
 
 
 def test_metrics_say_undecided_and_what_would_decide() -> None:
-    found = gate.record(
-        verdicts(int8=paired(950, 0, 29, 21), int8_mixed=paired(975, 0, 4, 21)), settings(), "top1"
-    ).to_json()
+    found = of_gate(
+        gate.record(verdicts(int8=paired(950, 0, 29, 21), int8_mixed=paired(975, 0, 4, 21)), settings(), "top1")
+    )
     json.dumps(found, allow_nan=False)
     assert (found["verdict"], found["passed"]) == ("undecided", False)
     assert (found["int8"]["verdict"], found["int8"]["passed"]) == ("failed", False)
@@ -359,7 +360,7 @@ def test_without_labels_fp32_must_not_answer_all_images_alike(task: Task, output
 def test_nothing_passed_where_nothing_is_gated(engine: tuple[Evaluation, Evaluation]) -> None:
     configured = settings(gated=[])
     verdicts = gate.judge_all(CLASSIFICATION, {Precision.fp32: engine[1], Precision.int8: engine[0]}, configured)
-    found = gate.record(verdicts, configured, "top1").to_json()
+    found = of_gate(gate.record(verdicts, configured, "top1"))
     assert (found["verdict"], found["passed"]) == ("not gated", False)
     assert not stops(verdicts, configured)
 
@@ -371,9 +372,3 @@ def test_the_scale_of_the_outputs_does_not_move_sqnr(scale: float) -> None:
     estimate = CLASSIFICATION.noise(rows)
     assert estimate is not None
     assert -3 < estimate.value < 3
-
-
-def test_the_record_comes_back_from_json() -> None:
-    record = gate.record(verdicts(int8=paired(979, 0, 0, 21), int8_mixed=paired(975, 0, 4, 21)), settings(), "top1")
-    assert GateRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
-    assert list(record.engines) == [Precision.int8, Precision.int8_mixed]

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any, Optional
 
-import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -14,7 +13,10 @@ from enginewright import pareto
 from enginewright.benchmark import layers
 from enginewright.benchmark.int8_speed import slower, slower_under_load
 from enginewright.cli.compare import compare
+from enginewright.config import Precision
+from enginewright.results import Outcome, ParetoRow
 from enginewright.runtimes.base import LayerTime
+from enginewright.views.committed import read_speed
 from enginewright.views.layers import show
 
 # ViT-B/16 on an H200, batch 32 (docs/decisions/0020-precision-mode.md).
@@ -47,14 +49,14 @@ def measured(int8: float, mixed: float = 6000.0) -> dict[str, Any]:
 def test_each_engine_and_scenario_is_judged() -> None:
     load = measured(4700.0, 5000.0)
     load["fp16"]["single_stream"], load["int8"]["single_stream"] = {"latency_ms_p50": 2.0}, {"latency_ms_p50": 3.0}
-    found = list(slower_under_load(load))
+    found = list(slower_under_load(read_speed(load)))
     assert [finding.split(":")[0] for finding in found] == [
         "int8 is slower than fp16 (offline)",
         "int8 is slower than fp16 (single_stream)",
         "int8_mixed is slower than fp16 (offline)",
     ]
-    assert list(slower_under_load(measured(9000.0))) == []
-    assert list(slower_under_load({"settings": {}})) == []
+    assert list(slower_under_load(read_speed(measured(9000.0)))) == []
+    assert list(slower_under_load(read_speed({"settings": {}}))) == []
 
 
 def test_compare_says_it_and_what_the_builds_found(tmp_path: Path) -> None:
@@ -71,13 +73,15 @@ def test_compare_says_it_and_what_the_builds_found(tmp_path: Path) -> None:
 
 
 def test_pareto_says_it() -> None:
-    names = ["fp32", "fp16", "int8"]
-    frame = pd.DataFrame(
-        {"precision": names, "throughput_images_per_s": [1000.0, 5760.0, 4700.0], "scenario": "offline"}
-    )
-    (finding,) = pareto.findings(frame)
+    def rows(*rates: float) -> list[ParetoRow]:
+        return [
+            ParetoRow(precision, "", "", "offline", rate, None, "top1", 1.0, 1.0, 1.0, None, Outcome.passed, front=True)
+            for precision, rate in zip((Precision.fp32, Precision.fp16, Precision.int8), rates)
+        ]
+
+    (finding,) = pareto.findings(rows(1000.0, 5760.0, 4700.0))
     assert finding.startswith(SENTENCE)
-    assert pareto.findings(frame.assign(throughput_images_per_s=[1.0, 2.0, 3.0])) == []
+    assert not list(pareto.findings(rows(1.0, 2.0, 3.0)))
 
 
 def test_the_profile_says_it() -> None:

@@ -16,13 +16,16 @@ from enginewright.benchmark import report
 from enginewright.benchmark.clock import Interruption
 from enginewright.benchmark.load import Bench, Measurement
 from enginewright.benchmark.observer import Observer
+from enginewright.benchmark.run import Run
 from enginewright.config import Benchmark, Driver, Preprocessing, ScenarioName
 from enginewright.data import Feeding, ImageSet
 from enginewright.feeds import Array
 from enginewright.interface import Interface, TensorSpec, up_to
 from enginewright.manifest import Manifest
+from enginewright.results import Origin
 from enginewright.runtimes.null.engine import NullEngine
 from enginewright.target import TargetFingerprint
+from enginewright.views.metrics import of_speed
 from support.neighbours import competing, observed
 from support.waiting import Clock, until
 
@@ -74,8 +77,9 @@ def measure(observer: Observer, at_query: Callable[[], None], seconds: float) ->
 def metrics_of(settings: Benchmark, measured: Measurement, telemetry: Optional[pd.DataFrame] = None) -> dict[str, Any]:
     rows = pd.DataFrame(columns=["clock_ns", "precision", "phase", "rss_mib"]) if telemetry is None else telemetry
     manifests = {"fp32": Manifest(sha256="0" * 64, made_by="build_fp32", inputs={}, target=None)}
-    return report.metrics(
-        {"fp32": measured}, manifests, rows, settings, TargetFingerprint("Test CPU", None, "null", "1")
+    target = TargetFingerprint("Test CPU", None, "null", "1")
+    return of_speed(
+        report.result(Run({"fp32": measured}, rows, {}, "", True), manifests, settings, Origin(target.identity()))
     )
 
 

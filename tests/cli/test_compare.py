@@ -26,7 +26,7 @@ UNDECIDED = {
     "bound": 0.99,
     "images_to_decide": 1234,
 }
-UNDECIDED.update({"sqnr_db_low": 9.0, "sqnr_db_high": 9.5, "minimum_sqnr_db": 10.0, "sqnr_db_verdict": "failed"})
+UNDECIDED.update({"sqnr_db_low": 9.0, "sqnr_db_high": 10.5, "minimum_sqnr_db": 10.0, "sqnr_db_verdict": "undecided"})
 
 
 def call(*arguments: object) -> int:
@@ -320,7 +320,7 @@ def test_figures_from_another_folder(committed: Path, tmp_path: Path, capsys: py
         pytest.param(
             {"gate": {"passed": False, "figure": "lowest_cosine", "mode": "relative", "int8": UNDECIDED}},
             "int8 is UNDECIDED: cosine of the worst output is 0.9920 (0.9880 to 0.9960), the bound 0.9900 (relative);"
-            " SQNR 9.0 to 9.5 dB, the floor 10.0 dB (FAILED); about 1,234 images would decide",
+            " SQNR 9.0 to 10.5 dB, the floor 10.0 dB (UNDECIDED); about 1,234 images would decide",
             id="undecided",
         ),
     ],

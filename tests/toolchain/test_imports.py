@@ -44,6 +44,8 @@ def test_the_harness_and_what_is_behind_it_alone_do_not_count(root: Path) -> Non
     assert decides_nothing("enginewright.stage")
     assert decides_nothing("enginewright.cli.lock")
     assert not decides_nothing("enginewright.clinic")
+    assert decides_nothing("enginewright.views.accuracy")
+    assert not decides_nothing("enginewright.views.metrics"), "metrics are outs"
     assert not {"stage", "unrelated", "errors"} & reached(root, "stages.calibrate")
     assert all(DECIDE_NO_BYTES.values())
 
