@@ -231,6 +231,28 @@ def test_a_circle_is_seen() -> None:
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": set()}).count("->") == 3
 
 
+SHOW = ("enginewright.views", "enginewright.cli")
+WHILE_IT_RUNS = {"rich.progress", "rich.console"}  # a bar on the terminal; what was found, views show
+
+
+def drawn_by(module: str, path: Path) -> set[str]:
+    """The modules of Rich that a module imports to show more than progress."""
+    imported = {
+        node.module or "" if isinstance(node, ast.ImportFrom) else alias.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in node.names
+    }
+    rich = {name for name in imported if name.split(".")[0] == "rich"}
+    return set() if module.startswith(SHOW) else rich - WHILE_IT_RUNS
+
+
+def test_what_computes_draws_no_tables() -> None:
+    """Nor does it import views: the linter's layers see to that."""
+    assert not {module: found for module, path in LIBRARY.modules.items() if (found := drawn_by(module, path))}
+    assert drawn_by("enginewright.drift", ROOT / "enginewright/views/drift.py") == {"rich.markup", "rich.table"}
+
+
 def test_imports_point_one_way() -> None:
     answer = subprocess.run(
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
