@@ -7,12 +7,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import operator
 import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -41,10 +39,11 @@ OWN_WORK = {  # the first call of which shows that a stage is at it
 }
 
 
-def _watch(project: Project, name: str) -> Path:
-    """A file that gets a byte for each call of what the stage is there for, in what is started from now on."""
-    file = project.root.parent / f"{name}.calls"
-    project.environment |= {"PYTHONPATH": str(AT_WORK), "AT_WORK_CALL": OWN_WORK[name], "AT_WORK_FILE": str(file)}
+def _watch(project: Project, call: str) -> Path:
+    """A file that gets a byte for each call of a function, in what is started from now on."""
+    file = project.root.parent / "calls"
+    file.unlink(missing_ok=True)
+    project.environment |= {"PYTHONPATH": str(AT_WORK), "AT_WORK_CALL": call, "AT_WORK_FILE": str(file)}
     return file
 
 
@@ -52,9 +51,14 @@ def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
+def _at_work(process: Started, calls: Path) -> bool:
+    """Whether it has called what is watched, or has ended without."""
+    return bool(_size(calls)) or process.poll() is not None
+
+
 def _wait_for_stage(repro: Started, name: str, calls: Path) -> psutil.Process:
     """The process of a stage's script, once `dvc repro` has started it and it is at its own work."""
-    until(lambda: _size(calls) or repro.poll() is not None)
+    until(lambda: _at_work(repro, calls))
     for child in psutil.Process(repro.pid).children(recursive=True) if repro.poll() is None else []:
         with contextlib.suppress(psutil.NoSuchProcess):  # one may end while it is looked at
             if f"stages.{name}" in child.cmdline() and "python" in child.name():
@@ -95,7 +99,7 @@ def _interrupt(repro: Started, stage: psutil.Process) -> None:
 def test_killed(project: Project, setting: str, how: Callable[[Started, psutil.Process], None], sentence: str) -> None:
     name = "train_reference" if setting.startswith("train") else "benchmark_sustained"
     project.configure(setting)
-    calls = _watch(project, name)
+    calls = _watch(project, OWN_WORK[name])
     repro = project.start("dvc", "repro", name)
     process = _wait_for_stage(repro, name, calls)
     how(repro, process)
@@ -119,7 +123,7 @@ def test_killed(project: Project, setting: str, how: Callable[[Started, psutil.P
 @pytest.mark.parametrize("driver", ["own", "auto"])  # auto: LoadGen, where it is installed
 def test_ctrl_c_in_the_middle_of_a_load_keeps_what_was_measured_and_marks_it(project: Project, driver: str) -> None:
     project.configure("benchmark.seconds=60", f"benchmark.driver={driver}")
-    calls = _watch(project, "benchmark_sustained")
+    calls = _watch(project, OWN_WORK["benchmark_sustained"])
     repro = project.start("dvc", "repro", "benchmark_sustained")
     assert repro.stdout is not None
     seen = []
@@ -139,7 +143,7 @@ def test_ctrl_c_in_the_middle_of_a_load_keeps_what_was_measured_and_marks_it(pro
         queries = sum(int(row["queries"]) for row in csv.DictReader(series))
     assert kept["complete"] is False
     assert queries == kept["fp32"]["single_stream"]["queries"] > 0
-    assert 0 < kept["fp32"]["single_stream"]["seconds"] < 60
+    assert kept["fp32"]["single_stream"]["seconds"] > 0
     assert not (project.root / "artifacts/benchmark/windows.csv.json").exists()  # nothing may take it for whole
     assert not (project.root / "artifacts/metrics/benchmark_sustained.json").exists()
 
@@ -150,41 +154,39 @@ def test_ctrl_c_in_the_middle_of_a_load_keeps_what_was_measured_and_marks_it(pro
     assert not (project.root / "artifacts/benchmark/incomplete.json").exists()
 
 
+KILLED_AT = (  # the call that a build has come to; the first of them before it is Python
+    "",
+    "enginewright.build:build_engine",
+    "enginewright.runtimes.onnxruntime.builder:build",
+    "enginewright.manifest:replacing",
+    "enginewright.manifest:seal",
+    "enginewright.stage:Stage.write_metrics",
+)
+
+
 def test_killed_at_any_moment_a_stage_leaves_the_whole_engine_or_none_that_passes(project: Project) -> None:
     project.configure("calibration=minmax")
     assert project.stage("calibrate").code == 0
     before = project.root / "before"
     shutil.copytree(project.root / "artifacts/engines/int8", before)
-    started = time.monotonic()
     assert project.stage("build_int8").code == 0
-    seconds, whole = time.monotonic() - started, project.bytes_of("artifacts/engines/int8")
-
-    def part_written(_: float) -> bool:
-        return any(path.suffix == ".partial" for path in (project.root / INT8).parent.iterdir())
-
-    def engine_replaced(_: float) -> bool:
-        return (project.root / INT8).read_bytes() == whole[INT8]
-
-    moments: list[Callable[[float], bool]] = [
-        lambda _: True,
-        part_written,
-        engine_replaced,
-        *(partial(operator.lt, float(fraction * seconds)) for fraction in (0.3, 0.6, 0.8, 0.9)),
-    ]
+    whole = project.bytes_of("artifacts/engines/int8")
     ends = []
-    for moment in moments:
+    for call in KILLED_AT:
         shutil.rmtree(project.root / "artifacts/engines/int8")
         shutil.copytree(before, project.root / "artifacts/engines/int8")
-        begun = time.monotonic()
+        calls = _watch(project, call)
         with project.start("python", "-m", "stages.build_int8") as stage:
-            while stage.poll() is None and not moment(time.monotonic() - begun):
-                time.sleep(0.0005)
+            if call:
+                until(partial(_at_work, stage, calls))
             stage.kill()
             stage.communicate()
+        assert not call or _size(calls), f"build_int8 ended without a call of {call}"
+        project.environment.pop("AT_WORK_CALL")
         ends.append(_whole(project, INT8))
         if ends[-1]:
             assert (project.root / INT8).read_bytes() == whole[INT8]
-    assert not all(ends), "no kill came before the end"
+    assert (ends[0], ends[-1]) == (False, True)  # the engine is written last but for the metrics
 
     again = project.repro("build_int8")
     assert again.code == 0, again.output
@@ -198,7 +200,7 @@ def _whole(project: Project, artifact: str) -> bool:
 
 def test_two_repros_at_once(project: Project) -> None:
     project.configure("train.epochs=20")
-    calls = _watch(project, "train_reference")
+    calls = _watch(project, OWN_WORK["train_reference"])
     first = project.start("dvc", "repro", "train_reference")
     stage = _wait_for_stage(first, "train_reference", calls)
     stage.suspend()  # it must not be over before the second has come so far

@@ -56,7 +56,7 @@ def layer_times(model_path: Path, feeds: Feeds, runs: int) -> list[LayerTime]:
         for _ in range(runs + 1):
             session.run(None, dict(feeds))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    layers = _summed(events, runs)
+    layers = summed(events, runs)
     nodes = fused_nodes([layer.name for layer in layers], onnx.load(model_path, load_external_data=False).graph)
     return [dataclasses.replace(layer, operations=nodes[layer.name]) for layer in layers]
 
@@ -136,13 +136,17 @@ class _Wiring:
             yield name
 
 
-def _summed(events: list[dict[str, Any]], runs: int) -> list[LayerTime]:
-    """Interquartile mean of each kernel's time; the first run is left out, as it allocates.
+def summed(events: Sequence[Mapping[str, Any]], runs: int) -> list[LayerTime]:
+    """Average each kernel's time over the middle half of the runs, without the first, which allocates.
 
     The mean of all runs would mostly tell where another process interrupted: kernels take tens of microseconds, a turn
-        of the scheduler milliseconds.
+    of the scheduler milliseconds.
+
+    Args:
+        events: of ONNX Runtime's profile, `dur` in microseconds.
+        runs: how many there were after the first.
     """
-    seen: dict[str, list[dict[str, Any]]] = {}
+    seen: dict[str, list[Mapping[str, Any]]] = {}
     for event in events:
         if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time"):
             seen.setdefault(str(event["name"])[: -len("_kernel_time")], []).append(event)
