@@ -25,7 +25,7 @@ from enginewright.benchmark import loadgen
 from enginewright.benchmark.clock import NS, Interruption, garbage_collection_paused, now_ns
 from enginewright.benchmark.percentiles import percentiles
 from enginewright.benchmark.samples import Recorder, Samples
-from enginewright.benchmark.schedule import Offline, Plan, Scenario, Server, SingleStream
+from enginewright.benchmark.schedule import LoadLimits, Offline, Scenario, Server, SingleStream
 from enginewright.benchmark.system import EngineSystem
 from enginewright.config import Preprocessing
 from enginewright.data import Feeding, ImageSet
@@ -142,7 +142,7 @@ def drive(scenario: Scenario, under_test: EngineSystem, batch: int, seconds: flo
     """One turn."""
     recorder = Recorder(int(seconds * BEYOND_PER_S))
     with garbage_collection_paused():
-        complete = scenario.drive(under_test, Plan(seconds, Interruption()), recorder)
+        complete = scenario.drive(under_test, LoadLimits(seconds, Interruption()), recorder)
     return recorder.samples(batch, complete)
 
 

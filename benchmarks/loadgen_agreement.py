@@ -28,7 +28,7 @@ from enginewright.benchmark import loadgen
 from enginewright.benchmark.clock import Interruption, garbage_collection_paused
 from enginewright.benchmark.percentiles import percentiles
 from enginewright.benchmark.samples import Recorder, Samples
-from enginewright.benchmark.schedule import Offline, Plan, Scenario, SingleStream
+from enginewright.benchmark.schedule import LoadLimits, Offline, Scenario, SingleStream
 from enginewright.benchmark.system import EngineSystem
 from enginewright.config import Build, Export, Model, Precision, Preprocessing
 from enginewright.data import Feeding, ImageSet
@@ -146,7 +146,7 @@ def drive(scenario: Scenario, system: EngineSystem, engine: Counting, batch: int
     """One turn. Exits if the engine was not given what the driver says that it answered."""
     before, recorder = engine.images, Recorder(1 << 20)
     with garbage_collection_paused():
-        complete = scenario.drive(system, Plan(seconds, Interruption(), LEAST[scenario.name]), recorder)
+        complete = scenario.drive(system, LoadLimits(seconds, Interruption(), LEAST[scenario.name]), recorder)
     samples = recorder.samples(batch, complete)
     if engine.images - before != batch * len(samples):
         sys.exit(f"{scenario.name}: {batch * len(samples)} images were recorded and {engine.images - before} computed")

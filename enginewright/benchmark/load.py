@@ -14,7 +14,7 @@ from enginewright.benchmark.clock import NS, Interruption, garbage_collection_pa
 from enginewright.benchmark.observer import Observer
 from enginewright.benchmark.percentiles import latency_metrics, rank, too_few
 from enginewright.benchmark.samples import Recorder, Samples
-from enginewright.benchmark.schedule import Offline, Plan, Scenario, Server, SingleStream
+from enginewright.benchmark.schedule import LoadLimits, Offline, Scenario, Server, SingleStream
 from enginewright.benchmark.system import EngineSystem
 from enginewright.benchmark.telemetry import rss_mib
 from enginewright.benchmark.windows import window_table
@@ -171,7 +171,7 @@ class Bench:
         """Run a scenario once, with the garbage collector held still."""
         recorder = recorder or Recorder(1 << 12)
         with garbage_collection_paused():
-            complete = scenario.drive(system, Plan(seconds, self._interruption, least), recorder)
+            complete = scenario.drive(system, LoadLimits(seconds, self._interruption, least), recorder)
         return recorder.samples(batch, complete)
 
     def batch_curve(self, engine: TimedEngine, precision: str) -> pd.DataFrame:

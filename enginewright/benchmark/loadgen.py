@@ -19,7 +19,7 @@ import numpy as np
 
 from enginewright.benchmark.clock import NS, now_ns
 from enginewright.benchmark.samples import Recorder
-from enginewright.benchmark.schedule import Plan, System
+from enginewright.benchmark.schedule import LoadLimits, System
 
 Issue = Callable[[Sequence[Any]], None]
 SCENARIOS = {"single_stream": "SingleStream", "multi_stream": "MultiStream", "offline": "Offline"}
@@ -58,7 +58,7 @@ class LoadGen:
         self.name, self._batch, self._expected = name, batch, max(expected_queries_per_s, 1.0)
         self.summary: dict[str, Any] = {}
 
-    def drive(self, system: System, plan: Plan, recorder: Recorder) -> bool:
+    def drive(self, system: System, limits: LoadLimits, recorder: Recorder) -> bool:
         """See `enginewright.benchmark.schedule.Scenario`; fills `summary` with what LoadGen's own log says, unless the
         load was cut short.
 
@@ -71,28 +71,28 @@ class LoadGen:
 
         faults: list[BaseException] = []
         make = self._answer_all if self.name == "offline" else self._answer
-        under_test = loadgen.ConstructSUT(make(system, plan, recorder, _Completion(loadgen), faults), _nothing)
+        under_test = loadgen.ConstructSUT(make(system, limits, recorder, _Completion(loadgen), faults), _nothing)
         library = loadgen.ConstructQSL(LOADED_SAMPLES, LOADED_SAMPLES, _nothing, _nothing)
         with tempfile.TemporaryDirectory(prefix="enginewright-loadgen-") as folder:
             try:
                 loadgen.StartTestWithLogSettings(
-                    under_test, library, self._settings(loadgen, plan), _quiet(loadgen, folder)
+                    under_test, library, self._settings(loadgen, limits), _quiet(loadgen, folder)
                 )
             finally:
                 loadgen.DestroySUT(under_test)
                 loadgen.DestroyQSL(library)
             if faults:
                 raise faults[0]
-            if plan.interruption.requested:
+            if limits.interruption.requested:
                 return False
             self.summary = read_summary((Path(folder) / "mlperf_log_summary.txt").read_text())
         return True
 
     def _answer(
-        self, system: System, plan: Plan, recorder: Recorder, complete: _Completion, faults: list[BaseException]
+        self, system: System, limits: LoadLimits, recorder: Recorder, complete: _Completion, faults: list[BaseException]
     ) -> Issue:
         """Answer a query as it comes."""
-        clock, answer, record, interruption = now_ns, system.answer, recorder.record, plan.interruption
+        clock, answer, record, interruption = now_ns, system.answer, recorder.record, limits.interruption
 
         def issue(samples: Sequence[Any]) -> None:
             if not (interruption.requested or faults):
@@ -111,10 +111,10 @@ class LoadGen:
         return issue
 
     def _answer_all(
-        self, system: System, plan: Plan, recorder: Recorder, complete: _Completion, faults: list[BaseException]
+        self, system: System, limits: LoadLimits, recorder: Recorder, complete: _Completion, faults: list[BaseException]
     ) -> Issue:
         """Answer the one query of offline batch by batch."""
-        clock, interruption, batch = now_ns, plan.interruption, self._batch
+        clock, interruption, batch = now_ns, limits.interruption, self._batch
         due: deque[int] = deque()
 
         def numbers(count: int) -> Iterator[int]:
@@ -137,14 +137,14 @@ class LoadGen:
 
         return issue
 
-    def _settings(self, loadgen: Any, plan: Plan) -> Any:
+    def _settings(self, loadgen: Any, limits: LoadLimits) -> Any:
         settings = loadgen.TestSettings()
         settings.mode = loadgen.TestMode.PerformanceOnly
         settings.scenario = getattr(loadgen.TestScenario, SCENARIOS[self.name])
-        settings.min_duration_ms = max(1, round(plan.seconds * 1e3))
-        settings.min_query_count = plan.minimum_queries
+        settings.min_duration_ms = max(1, round(limits.seconds * 1e3))
+        settings.min_query_count = limits.minimum_queries
         if self.name == "offline":  # LoadGen takes a tenth more by itself; the batches must be whole
-            queries = max(plan.minimum_queries, round(self._expected * plan.seconds))
+            queries = max(limits.minimum_queries, round(self._expected * limits.seconds))
             settings.min_query_count = settings.max_query_count = queries * self._batch
             settings.min_duration_ms = 0
             settings.offline_expected_qps = self._expected * self._batch

@@ -33,7 +33,7 @@ class System(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadLimits:
     """How long to load, and when to give up."""
 
     seconds: float
@@ -42,14 +42,14 @@ class Plan:
 
 
 class Scenario(Protocol):
-    """Issues queries until the plan is fulfilled."""
+    """Issues queries until the limits are reached."""
 
     @property
     def name(self) -> str:
         """MLPerf Inference's name."""
 
-    def drive(self, system: System, plan: Plan, recorder: Recorder) -> bool:
-        """Issue queries 0, 1, 2, ... and record each; False if the plan's interruption ended it."""
+    def drive(self, system: System, limits: LoadLimits, recorder: Recorder) -> bool:
+        """Issue queries 0, 1, 2, ... and record each; False if the limits' interruption ended it."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class SingleStream:
 
     name: str = "single_stream"
 
-    def drive(self, system: System, plan: Plan, recorder: Recorder) -> bool:
+    def drive(self, system: System, limits: LoadLimits, recorder: Recorder) -> bool:
         """See `Scenario`."""
-        record, interruption, clock, answer = recorder.record, plan.interruption, now_ns, system.answer
+        record, interruption, clock, answer = recorder.record, limits.interruption, now_ns, system.answer
         completed = clock()
-        deadline, number = completed + int(plan.seconds * NS), 0
-        while completed < deadline or number < plan.minimum_queries:
+        deadline, number = completed + int(limits.seconds * NS), 0
+        while completed < deadline or number < limits.minimum_queries:
             if interruption.requested:
                 return False
             issued = clock()
@@ -86,14 +86,14 @@ class Offline:
 
     name: str = "offline"
 
-    def drive(self, system: System, plan: Plan, recorder: Recorder) -> bool:
+    def drive(self, system: System, limits: LoadLimits, recorder: Recorder) -> bool:
         """See `Scenario`."""
-        clock, interruption, issued = now_ns, plan.interruption, deque[int]()
-        deadline = clock() + int(plan.seconds * NS)
+        clock, interruption, issued = now_ns, limits.interruption, deque[int]()
+        deadline = clock() + int(limits.seconds * NS)
 
         def numbers() -> Iterator[int]:
             number = 0
-            while (number < plan.minimum_queries or clock() < deadline) and not interruption.requested:
+            while (number < limits.minimum_queries or clock() < deadline) and not interruption.requested:
                 issued.append(clock())
                 yield number
                 number += 1
@@ -118,10 +118,10 @@ class Server:
     allowed_late: int = 0  # give up once more queries than these were late, for a search needs no more; 0: never
     name: str = "server"
 
-    def drive(self, system: System, plan: Plan, recorder: Recorder) -> bool:
-        """See `Scenario`; `plan.minimum_queries` is of no account, as the schedule is fixed before the load."""
-        clock, record, interruption = now_ns, recorder.record, plan.interruption
-        arrivals = poisson_arrivals(self.queries_per_s, plan.seconds, self.seed)
+    def drive(self, system: System, limits: LoadLimits, recorder: Recorder) -> bool:
+        """See `Scenario`; `limits.minimum_queries` is of no account, as the schedule is fixed before the load."""
+        clock, record, interruption = now_ns, recorder.record, limits.interruption
+        arrivals = poisson_arrivals(self.queries_per_s, limits.seconds, self.seed)
         due = (clock() + NS // 1000 + arrivals).tolist()
         number, late = 0, 0
         while number < len(due):

@@ -82,12 +82,12 @@ def insert_into(case: Case, scales: Mapping[str, float], exclude: Collection[str
     """`insert_qdq` of a case, whose model is edited and returned; `left` is what `reasons` says of it."""
     result, placement = case.model, case.placement
     chosen = case.excluded(exclude)
-    floats = chosen | set(left)
+    in_float = chosen | set(left)
     result.ir_version = max(result.ir_version, MINIMUM_IR)
     graph = case.graph
     keys = {id(node): case.key(node) for node in graph.nodes}  # before any of them gives its output another name
-    layers = [node for node in graph.nodes if is_quantizable(node) and keys[id(node)] not in floats]
-    where = pairs(graph, Choice(layers, lambda node: keys[id(node)] in floats, case.why_no_scale), placement)
+    layers = [node for node in graph.nodes if is_quantizable(node) and keys[id(node)] not in in_float]
+    where = pairs(graph, Choice(layers, lambda node: keys[id(node)] in in_float, case.why_no_scale), placement)
     if placement is Placement.tensorrt:
         _leave_clipping_to_saturation(graph, where, scales, lambda node: keys[id(node)] in chosen)
     require_scales(scales, sorted(set(where.sources.values())), result.graph.name or "the model")
@@ -103,10 +103,10 @@ def insert_into(case: Case, scales: Mapping[str, float], exclude: Collection[str
     }
     for node, index in where.uses:
         node.input[index] = added[node.input[index]][-1].output[0]
-    apart = (
-        _kept_apart(graph, lambda node: keys[id(node)] in floats, added) if placement is Placement.onnxruntime else {}
+    separated = (
+        _kept_apart(graph, lambda node: keys[id(node)] in in_float, added) if placement is Placement.onnxruntime else {}
     )
-    graph.insert_after_producers({**apart, **added})
+    graph.insert_after_producers({**separated, **added})
     graph.drop_unused_initializers()
     return result
 

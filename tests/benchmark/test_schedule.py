@@ -17,7 +17,7 @@ from scipy import stats
 from enginewright.benchmark import loadgen
 from enginewright.benchmark.clock import Interruption
 from enginewright.benchmark.samples import Recorder
-from enginewright.benchmark.schedule import Offline, Plan, Scenario, Server, SingleStream, poisson_arrivals
+from enginewright.benchmark.schedule import LoadLimits, Offline, Scenario, Server, SingleStream, poisson_arrivals
 from enginewright.benchmark.server import Probe, best, highest_rate, table
 from enginewright.benchmark.windows import window_table
 from support.waiting import Clock
@@ -89,7 +89,7 @@ def test_no_sample_is_lost_between_driver_windows_and_totals(
     if index >= len(scenarios):
         pytest.skip(loadgen.why_not("offline"))
     system, recorder = Busy(1e-4), Recorder(1)
-    assert scenarios[index].drive(system, Plan(seconds, system.interruption, least), recorder)
+    assert scenarios[index].drive(system, LoadLimits(seconds, system.interruption, least), recorder)
     samples = recorder.samples(batch, True)
     assert system.asked == list(range(len(samples)))
     assert scenarios[index].name == "server" or len(samples) >= least
@@ -104,7 +104,7 @@ def test_no_sample_is_lost_between_driver_windows_and_totals(
 @pytest.mark.parametrize("scenario", drivers(1)[:OWN], ids=lambda scenario: scenario.name)
 def test_an_interruption_ends_the_load_and_keeps_what_was_answered(scenario: Scenario) -> None:
     system, recorder = Busy(1e-4, stop_at=4), Recorder(8)
-    assert not scenario.drive(system, Plan(60.0, system.interruption), recorder)
+    assert not scenario.drive(system, LoadLimits(60.0, system.interruption), recorder)
     assert 4 <= recorder.count <= 9  # whatever was under way may still come back
     assert recorder.count == len(system.asked)
 
@@ -116,7 +116,7 @@ def test_an_interruption_ends_loadgen_and_keeps_what_was_answered(name: str) -> 
     which only pytest-timeout would live to see. At a query a minute, LoadGen does not prepare many.
     """
     system, recorder, scenario = Busy(1e-4, stop_at=4), Recorder(8), loadgen.LoadGen(name, 2, 1 / 60)
-    assert not scenario.drive(system, Plan(24 * 3600.0, system.interruption), recorder)
+    assert not scenario.drive(system, LoadLimits(24 * 3600.0, system.interruption), recorder)
     assert 4 <= recorder.count == len(system.asked) < 100
     assert scenario.summary == {}  # it would be of queries that nobody answered
 
@@ -126,10 +126,10 @@ def test_an_interruption_ends_loadgen_and_keeps_what_was_answered(name: str) -> 
 def test_a_fault_under_loadgen_is_raised_and_another_load_can_follow(name: str) -> None:
     system, recorder = Busy(1e-4, fault=ZeroDivisionError("of the engine")), Recorder(8)
     with pytest.raises(ZeroDivisionError, match="of the engine"):
-        loadgen.LoadGen(name, 2, 500.0).drive(system, Plan(1.0, system.interruption), recorder)
+        loadgen.LoadGen(name, 2, 500.0).drive(system, LoadLimits(1.0, system.interruption), recorder)
     assert recorder.count == len(system.asked) >= 4
     again, other = Busy(), Recorder(8)
-    assert loadgen.LoadGen(name, 2, 500.0).drive(again, Plan(0.05, again.interruption), other)
+    assert loadgen.LoadGen(name, 2, 500.0).drive(again, LoadLimits(0.05, again.interruption), other)
     assert other.count == len(again.asked) > 0
 
 
@@ -143,19 +143,19 @@ def test_loadgen_asks_in_the_thread_that_loaded_the_engine(name: str) -> None:
 
     threads: set[int] = set()
     system = Bound()
-    assert loadgen.LoadGen(name, 1, 500.0).drive(system, Plan(0.05, system.interruption), Recorder(8))
+    assert loadgen.LoadGen(name, 1, 500.0).drive(system, LoadLimits(0.05, system.interruption), Recorder(8))
     assert threads == {threading.get_ident()}
 
 
 def test_single_stream_has_one_query_under_way_and_offline_more(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     system, recorder = Busy(1e-4, depth=3, clock=clock), Recorder(8)
-    SingleStream().drive(system, Plan(0.01, system.interruption), recorder)
+    SingleStream().drive(system, LoadLimits(0.01, system.interruption), recorder)
     samples = recorder.samples(1, True)
     assert len(samples) > 50
     assert (samples.due_ns[1:] >= samples.completed_ns[:-1]).all()
     offline = Recorder(8)
-    Offline().drive(system, Plan(0.02, system.interruption), offline)
+    Offline().drive(system, LoadLimits(0.02, system.interruption), offline)
     samples = offline.samples(1, True)
     assert len(samples) > 100
     assert system.most_under_way == 3
@@ -176,7 +176,7 @@ def test_server_counts_latency_from_the_arrival_even_where_the_system_cannot_kee
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     system, recorder = Busy(5e-3, clock=Clock(monkeypatch)), Recorder(64)  # 200 a second at most, and 400 arrive
-    Server(400.0, seed=2).drive(system, Plan(0.25, system.interruption), recorder)
+    Server(400.0, seed=2).drive(system, LoadLimits(0.25, system.interruption), recorder)
     latency = recorder.samples(1, True).latency_seconds
     assert latency[-1] > 0.1  # the queue has grown to half of the load's length
     assert latency[-1] > 4 * latency[0]
@@ -187,7 +187,7 @@ def test_server_answers_together_what_has_arrived(monkeypatch: pytest.MonkeyPatc
     late: list[float] = []
     for limit in (1, 8):
         system, recorder = Busy(4e-3, clock=clock), Recorder(64)
-        Server(800.0, seed=2, max_batch=limit).drive(system, Plan(0.2, system.interruption), recorder)
+        Server(800.0, seed=2, max_batch=limit).drive(system, LoadLimits(0.2, system.interruption), recorder)
         assert system.asked == list(range(recorder.count))
         late.append(float(np.percentile(recorder.samples(1, True).latency_seconds, 90)))
     alone, together = late
@@ -196,7 +196,9 @@ def test_server_answers_together_what_has_arrived(monkeypatch: pytest.MonkeyPatc
 
 def test_a_search_gives_up_a_rate_that_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     system, recorder = Busy(2e-3, clock=Clock(monkeypatch)), Recorder(64)
-    Server(5000.0, seed=0, late_ns=10_000_000, allowed_late=10).drive(system, Plan(1.0, system.interruption), recorder)
+    Server(5000.0, seed=0, late_ns=10_000_000, allowed_late=10).drive(
+        system, LoadLimits(1.0, system.interruption), recorder
+    )
     assert 10 < recorder.count < 100  # of 5,000
 
 
@@ -216,7 +218,7 @@ def test_a_system_that_holds_no_rate_has_none() -> None:
 @needs_loadgen
 def test_loadgen_says_what_it_measured_and_that_it_is_unofficial() -> None:
     scenario, system, recorder = loadgen.LoadGen("single_stream", 1, 500.0), Busy(1e-3), Recorder(64)
-    assert scenario.drive(system, Plan(0.3, system.interruption), recorder)
+    assert scenario.drive(system, LoadLimits(0.3, system.interruption), recorder)
     ours = np.sort(recorder.samples(1, True).latency_seconds)
     assert scenario.summary["status"].startswith("unofficial")
     # LoadGen's clock runs from before ours starts until after ours stops, so each of its latencies is at least ours;

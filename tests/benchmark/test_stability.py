@@ -11,7 +11,7 @@ from scipy import stats
 
 from enginewright.benchmark.clock import Interruption
 from enginewright.benchmark.samples import Recorder, Samples
-from enginewright.benchmark.schedule import Plan, SingleStream
+from enginewright.benchmark.schedule import LoadLimits, SingleStream
 from enginewright.benchmark.stability import stability
 from enginewright.benchmark.windows import window_table
 from enginewright.config import Stability
@@ -73,7 +73,7 @@ def test_a_sleep_injected_in_the_runtime_is_flagged_with_its_window(monkeypatch:
         answer_all = None
 
     recorder = Recorder(1 << 12)
-    SingleStream().drive(Sleepy(), Plan(0.8, Interruption()), recorder)  # type: ignore[arg-type]
+    SingleStream().drive(Sleepy(), LoadLimits(0.8, Interruption()), recorder)  # type: ignore[arg-type]
     samples = recorder.samples(1, True)
     stalled = float(samples.completed_ns[200] - samples.due_ns[0]) / 1e9
     found = stability(window_table(samples, 0.08), BOUNDS)
