@@ -16,7 +16,8 @@ from enginewright.config import QUANTIZED, InputType, Precision
 from enginewright.errors import CalibrationMismatch, ModelError, RuntimeUnavailable, StaleArtifact
 from enginewright.layout import Layout
 from enginewright.manifest import Usage
-from enginewright.results import BuildOutcome, BuildState, Origin
+from enginewright.results.builds import BuildOutcome, BuildState
+from enginewright.results.origin import Origin
 from enginewright.runtimes import runtime_named
 from enginewright.runtimes.base import BuildJob, BuiltEngine, Capability, Runtime
 from enginewright.runtimes.built import STAND_IN, STAND_IN_FILE

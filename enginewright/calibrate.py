@@ -20,6 +20,7 @@ from enginewright.errors import RuntimeUnavailable, StaleArtifact
 from enginewright.feeds import Feeds
 from enginewright.interface import Interface
 from enginewright.layout import Layout
+from enginewright.results.calibration import CalibrationResult
 from enginewright.runtimes import AUTO, get_runtime
 from enginewright.runtimes.base import Capability, Runtime
 from enginewright.runtimes.checked import require_checked
@@ -49,9 +50,9 @@ class Calibrated:
         """What decided the bias correction."""
         return {"images": self.images, "layers": len(self.correction.layers) if self.correction else 0}
 
-    def metrics(self) -> dict[str, Any]:
-        """How much was calibrated, and how long it took."""
-        return {"images": self.images, "seconds": self.seconds, "corrected_layers": self.corrected["layers"]}
+    def result(self) -> CalibrationResult:
+        """How much was calibrated, how long it took, and what the ranges show."""
+        return CalibrationResult(self.images, self.seconds, self.corrected["layers"], ranges.summary(self.ranges))
 
 
 def calibrate_model(params: Params, paths: Layout) -> Calibrated:

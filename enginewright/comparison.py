@@ -10,18 +10,11 @@ from typing import Any, NamedTuple, Optional
 from enginewright import registry
 from enginewright.benchmark.int8_speed import slower_under_load
 from enginewright.config import Precision, ScenarioName
-from enginewright.results import (
-    AccuracyResult,
-    BuildOutcome,
-    EngineAccuracy,
-    EngineSpeed,
-    Gate,
-    Held,
-    Origin,
-    Outcome,
-    SpeedResult,
-    Verdict,
-)
+from enginewright.results.accuracy import AccuracyResult, EngineAccuracy, Gate, Held, Verdict
+from enginewright.results.builds import BuildOutcome
+from enginewright.results.origin import Origin
+from enginewright.results.speed import EngineSpeed, SpeedResult
+from enginewright.results.verdicts import Outcome
 from enginewright.tasks import get_task
 from enginewright.tasks.base import AGREEMENT
 

@@ -24,7 +24,7 @@ from enginewright.config import CheckDrift, Params
 from enginewright.data import Feeding, ImageSet
 from enginewright.interface import Interface
 from enginewright.layout import Layout
-from enginewright.results import Drift
+from enginewright.results.verdicts import Drift
 from enginewright.runtimes.checked import require_checked
 from enginewright.runtimes.onnxruntime.observe import observe
 from enginewright.runtimes.onnxruntime.session import why_absent

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Optional
 from enginewright.benchmark.int8_speed import slower
 from enginewright.config import QUANTIZED, Calibration, Data, Precision, ScenarioName
 from enginewright.errors import StaleArtifact
-from enginewright.results import AccuracyResult, Gate, Outcome, ParetoResult, ParetoRow, SpeedResult
+from enginewright.results.accuracy import AccuracyResult, Gate
+from enginewright.results.pareto import ParetoResult, ParetoRow
+from enginewright.results.speed import SpeedResult
+from enginewright.results.verdicts import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd

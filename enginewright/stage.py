@@ -29,7 +29,7 @@ from enginewright.config import Params
 from enginewright.errors import ConfigError, EnginewrightError
 from enginewright.layout import Layout
 from enginewright.manifest import Usage
-from enginewright.results import Record
+from enginewright.results.record import Record
 from enginewright.target import TargetFingerprint
 from enginewright.toolchain.lockfile import locked_packages
 from enginewright.toolchain.packages import require_locked

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enginewright.sensitivity import analysis
 from enginewright.sensitivity.inputs import inputs, open_variants
 from enginewright.stage import Metrics, Stage, script
-from enginewright.views import sensitivity as view
+from enginewright.views import metrics, sensitivity as view
 
 
 @script
@@ -13,12 +13,13 @@ def analyze_sensitivity(stage: Stage) -> Metrics:
     """Measure every layer alone in INT8, and alone in float; an interrupted run goes on where it was."""
     variants, journal = open_variants(stage)
     whole, table = analysis.analyze(variants, stage.params.analyze_sensitivity.evaluations, view.track)
-    settings = {"images": len(variants.images), "evaluations": 1 + 2 * len(table)}
+    found = analysis.result(variants, whole, table)
+    settings = {"images": found.images, "evaluations": found.evaluations}
     with stage.output(stage.paths.ranking, inputs(variants.images, stage.paths), settings=settings) as temporary:
         table.to_csv(temporary, index=False)
     journal.finish()
     view.show(table, len(variants.images))
-    return {**settings, **analysis.metrics(variants, whole, table)}
+    return metrics.of_sensitivity(found)
 
 
 if __name__ == "__main__":

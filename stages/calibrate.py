@@ -5,6 +5,7 @@ from __future__ import annotations
 from enginewright.calibrate import calibrate_model
 from enginewright.calibration import ranges
 from enginewright.stage import Metrics, Stage, script
+from enginewright.views import metrics
 
 
 @script
@@ -19,8 +20,8 @@ def calibrate(stage: Stage) -> Metrics:
         temporary.write_bytes(made.scales.to_bytes())
     for sentence in ranges.outlier_sentences(made.ranges):
         print(f"calibrate: {sentence}")
-    folder, algorithm = paths.calibration_cache.parent, stage.params.calibration.algorithm
-    return {**made.metrics(), **ranges.write_report(folder, algorithm, made.ranges)}
+    ranges.write_report(paths.calibration_cache.parent, stage.params.calibration.algorithm, made.ranges)
+    return metrics.of_calibration(made.result())
 
 
 if __name__ == "__main__":

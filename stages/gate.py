@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enginewright import manifest
 from enginewright.errors import GateFailed
-from enginewright.results import Drift, Judgement
+from enginewright.results.verdicts import Drift, Judgement
 from enginewright.stage import Stage, script
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from enginewright import manifest, pareto as front
-from enginewright.results import AccuracyResult, SpeedResult
+from enginewright.results.accuracy import AccuracyResult
+from enginewright.results.speed import SpeedResult
 from enginewright.stage import Metrics, Stage, script
 from enginewright.views import metrics, pareto as view
 

@@ -9,7 +9,7 @@ from enginewright.data import Feeding, ImageSet
 from enginewright.runtimes.built import open_engines
 from enginewright.stage import Metrics, Stage, script
 from enginewright.target import read_target
-from enginewright.views import layers as view
+from enginewright.views import layers as view, metrics
 
 
 @script
@@ -22,8 +22,9 @@ def profile_layers(stage: Stage) -> Metrics:
         profiles, batch = layers.profile_engines(engines.built, feeding, stage.params.profile_layers)
     tables = layers.tables(profiles)
     stage.tables(paths.profile, tables, [*engines.files, *images.files], target=target, sealed=layers.LAYERS)
-    view.show(tables, layers.findings(profiles, batch))
-    return layers.metrics(profiles, tables[layers.SIDE_BY_SIDE], batch)
+    found = layers.summary(profiles, tables[layers.SIDE_BY_SIDE], batch)
+    view.show(tables, found.findings)
+    return metrics.of_profile(found)
 
 
 if __name__ == "__main__":

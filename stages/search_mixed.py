@@ -8,7 +8,7 @@ from enginewright.sensitivity.choice import choose
 from enginewright.sensitivity.inputs import inputs, open_variants
 from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.stage import Metrics, Stage, script
-from enginewright.views import mixture as view
+from enginewright.views import metrics, mixture as view
 
 
 @script
@@ -25,11 +25,11 @@ def search_mixed(stage: Stage) -> Metrics:
     stage.tables(paths.mixed_layers.parent, {"trials.csv": choice.trials()}, [], sealed=None)
     made_from = [*inputs(variants.images, paths), paths.file(settings.layers)]
     beside = {"trials.csv": "table"}
-    with stage.output(paths.mixed_layers, made_from, settings=choice.figures, files=beside) as temporary:
+    with stage.output(paths.mixed_layers, made_from, settings=choice.result.to_json(), files=beside) as temporary:
         temporary.write_text(choice.mixture.to_text(), encoding="utf-8")
     journal.finish()
     view.show(choice)
-    return choice.figures
+    return metrics.of_mixture(choice.result)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ from enginewright import manifest
 from enginewright.config import Calibration, Data
 from enginewright.errors import StaleArtifact
 from enginewright.pareto import calibration_name, compare, table
-from enginewright.results import AccuracyResult, ParetoResult, SpeedResult
+from enginewright.results.accuracy import AccuracyResult
+from enginewright.results.pareto import ParetoResult
+from enginewright.results.speed import SpeedResult
 from enginewright.views.committed import read_accuracy, read_speed
 from enginewright.views.metrics import of_pareto
 from enginewright.views.pareto import show

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Optional
 from enginewright.config import Accuracy, GateMode, Precision, Undecided
 from enginewright.errors import DataError
 from enginewright.layout import Layout
-from enginewright.results import Gate, Held, Judgement, Outcome, Verdict
+from enginewright.results.accuracy import Gate, Held, Verdict
+from enginewright.results.verdicts import Judgement, Outcome
 from enginewright.statistics import Estimate
 from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Targets, Task
 

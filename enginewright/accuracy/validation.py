@@ -13,8 +13,7 @@ from enginewright.accuracy.evaluate import Evaluator, Judged
 from enginewright.config import Precision
 from enginewright.errors import RuntimeUnavailable
 from enginewright.manifest import Manifest
-from enginewright.results import AccuracyResult, EngineAccuracy
-from enginewright.results.accuracy import difference_in
+from enginewright.results.accuracy import AccuracyResult, EngineAccuracy, difference_in
 from enginewright.runtimes.built import Engines, SealedEngine, origin_of
 from enginewright.stage import Stage
 from enginewright.target import TargetFingerprint

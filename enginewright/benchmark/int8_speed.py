@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Optional
 
 from enginewright.config import QUANTIZED, Precision, ScenarioName
-from enginewright.results import SpeedResult
+from enginewright.results.speed import SpeedResult
 
 SLOWER = 1.02  # beyond this ratio; below it two measurements of the same engine differ by as much
 RATES = {

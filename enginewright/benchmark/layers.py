@@ -17,6 +17,7 @@ from enginewright.benchmark.int8_speed import SLOWER, slower
 from enginewright.config import QUANTIZED, Precision, ProfileLayers
 from enginewright.data import Feeding
 from enginewright.errors import DataError
+from enginewright.results.layers import EngineLayers, ProfileResult
 from enginewright.runtimes.base import LayerTime, TimedEngine
 from enginewright.runtimes.built import SealedEngine
 
@@ -167,30 +168,32 @@ def side_by_side(profiles: Profiles) -> pd.DataFrame:
     )
 
 
-def metrics(profiles: Profiles, comparison: pd.DataFrame, batch: int) -> dict[str, Any]:
-    """Of each engine: layers, their time together, the share of time in each precision; of INT8: time won, lost and
-    fallen back.
+def summary(profiles: Profiles, comparison: pd.DataFrame, batch: int) -> ProfileResult:
+    """Of each engine: layers, their time together, the share of time in each precision; of INT8 what became of its
+    blocks in `comparison`, a table of `side_by_side`.
     """
-    figures: dict[str, Any] = {"batch_size": batch}
-    for precision, layers in profiles.items():
-        total = sum(layer.milliseconds for layer in layers)
-        shares: dict[str, float] = {}
-        for layer in layers:
-            kind = (layer.precision or "other").lower()
-            shares[kind] = shares.get(kind, 0.0) + (layer.milliseconds / total if total else 0.0)
-        slowest = max(layers, key=lambda layer: layer.milliseconds, default=None)
-        figures[precision] = {
-            "layers": len(layers),
-            "layer_ms_total": total,
-            "time_share": dict(sorted(shares.items())),
-            "slowest_layer": label(_nodes(slowest)) if slowest else "",
-            "slowest_layer_ms": slowest.milliseconds if slowest else 0.0,
-        }
-    if "int8" in profiles:
+    blocks = None
+    if Precision.int8.value in profiles:
         counted = comparison["verdict"].value_counts()
-        figures["int8_blocks"] = {str(name).replace(" ", "_"): int(count) for name, count in sorted(counted.items())}
-    figures["findings"] = findings(profiles, batch)
-    return figures
+        blocks = {str(name).replace(" ", "_"): int(count) for name, count in sorted(counted.items())}
+    engines = {Precision(precision): _engine(layers) for precision, layers in profiles.items()}
+    return ProfileResult(batch, engines, blocks, tuple(findings(profiles, batch)))
+
+
+def _engine(layers: Sequence[LayerTime]) -> EngineLayers:
+    total = sum(layer.milliseconds for layer in layers)
+    shares: dict[str, float] = {}
+    for layer in layers:
+        kind = (layer.precision or "other").lower()
+        shares[kind] = shares.get(kind, 0.0) + (layer.milliseconds / total if total else 0.0)
+    slowest = max(layers, key=lambda layer: layer.milliseconds, default=None)
+    return EngineLayers(
+        len(layers),
+        total,
+        dict(sorted(shares.items())),
+        label(_nodes(slowest)) if slowest else "",
+        slowest.milliseconds if slowest else 0.0,
+    )
 
 
 def findings(profiles: Profiles, batch: int) -> list[str]:

@@ -23,7 +23,8 @@ from enginewright.benchmark.run import Run
 from enginewright.benchmark.stability import stability
 from enginewright.config import Benchmark, Precision, ScenarioName
 from enginewright.manifest import Manifest
-from enginewright.results import EngineSpeed, LoadSettings, LoadSpeed, Origin, SpeedResult
+from enginewright.results.origin import Origin
+from enginewright.results.speed import EngineSpeed, LoadSettings, LoadSpeed, SpeedResult
 from enginewright.runtimes.built import Engines, origin_of
 from enginewright.target import TargetFingerprint
 

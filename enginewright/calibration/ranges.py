@@ -16,6 +16,7 @@ from enginewright.calibration.entropy import entropy_range
 from enginewright.calibration.histogram import Magnitudes
 from enginewright.config import Calibration, CalibrationAlgorithm
 from enginewright.manifest import replacing, write_json
+from enginewright.results.calibration import RangesResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,19 +136,21 @@ def outlier_sentences(ranges: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def write_report(folder: Path, algorithm: CalibrationAlgorithm, ranges: pd.DataFrame) -> dict[str, Any]:
-    """Write report.json and ranges.csv (for `dvc plots`) of a `table` into `folder`, and return the figures that are
-    metrics.
-    """
+def summary(ranges: pd.DataFrame) -> RangesResult:
+    """What a `table` shows, in four figures."""
+    tensors, named = len(ranges), len(outliers(ranges))
+    if not ranges["saturated"].notna().any():
+        return RangesResult(tensors, named)
+    most = int(ranges["saturated"].argmax())
+    return RangesResult(tensors, named, float(ranges["saturated"].max()), str(ranges["tensor"].iloc[most]))
+
+
+def write_report(folder: Path, algorithm: CalibrationAlgorithm, ranges: pd.DataFrame) -> None:
+    """Write report.json and ranges.csv (for `dvc plots`) of a `table` into `folder`."""
     import pandas as pd
 
     with replacing(folder / "ranges.csv") as temporary:
         ranges.to_csv(temporary, index=False)
-    named = outliers(ranges)
     rows = [{name: value for name, value in row.items() if pd.notna(value)} for row in ranges.to_dict(orient="records")]
-    write_json(folder / "report.json", {"algorithm": algorithm.name, "tensors": rows, "outlier_tensors": named})
-    metrics: dict[str, Any] = {"tensors": len(ranges), "outlier_tensors": len(named)}
-    if ranges["saturated"].notna().any():
-        metrics["saturation_max"] = float(ranges["saturated"].max())
-        metrics["most_saturated_tensor"] = str(ranges["tensor"].iloc[int(ranges["saturated"].argmax())])
-    return metrics
+    found = {"algorithm": algorithm.name, "tensors": rows, "outlier_tensors": outliers(ranges)}
+    write_json(folder / "report.json", found)

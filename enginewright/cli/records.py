@@ -10,7 +10,8 @@ from typing import Any
 from enginewright import manifest
 from enginewright.errors import StaleArtifact
 from enginewright.layout import Layout
-from enginewright.results import AccuracyResult, SpeedResult
+from enginewright.results.accuracy import AccuracyResult
+from enginewright.results.speed import SpeedResult
 from enginewright.views import metrics
 
 PATHS = Layout()

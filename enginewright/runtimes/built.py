@@ -14,7 +14,8 @@ from enginewright.config import Precision
 from enginewright.errors import ModelError, StaleArtifact
 from enginewright.layout import Layout
 from enginewright.manifest import Manifest
-from enginewright.results import BuildOutcome, Origin
+from enginewright.results.builds import BuildOutcome
+from enginewright.results.origin import Origin
 from enginewright.runtimes import get_runtime, runtime_named
 from enginewright.runtimes.base import Capability, Runtime, TimedEngine
 from enginewright.runtimes.checked import require_engines, require_same_inputs

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from enginewright.config import Sparing
+from enginewright.results.layers import SensitivityResult
 from enginewright.sensitivity.variants import Variants
 from enginewright.tasks.base import AGREEMENT, Figures
 
@@ -71,16 +72,18 @@ def analyze(
     return whole, table
 
 
-def metrics(variants: Variants, whole: Figures, table: pd.DataFrame) -> dict[str, Any]:
-    """What `dvc metrics show` has of an analysis."""
+def result(variants: Variants, whole: Figures, table: pd.DataFrame) -> SensitivityResult:
+    """What an analysis found; `whole` are the figures with all layers in INT8."""
     shown = (variants.task.metric, AGREEMENT, "sqnr_db")
-    return {
-        "layers": len(variants.layers),
-        "blocks": len(table),
-        "noise_of_all": noise_of(whole),
-        "share_of_noise_of_first": float(table["share_of_noise"].iloc[0]),
-        **{f"int8_{name}": whole[name] for name in shown if name in whole},
-    }
+    return SensitivityResult(
+        images=len(variants.images),
+        evaluations=1 + 2 * len(table),
+        layers=len(variants.layers),
+        blocks=len(table),
+        noise_of_all=noise_of(whole),
+        share_of_noise_of_first=float(table["share_of_noise"].iloc[0]),
+        int8={name: whole[name] for name in shown if name in whole},
+    )
 
 
 def noise_of(figures: Figures) -> float:

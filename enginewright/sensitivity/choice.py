@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from enginewright.accuracy.gate import name_of
 from enginewright.calibration.mixture import FloatLayer, Mixture
 from enginewright.config import SearchMixed
-from enginewright.results import Verdict
+from enginewright.results.accuracy import Verdict
+from enginewright.results.layers import MixtureResult
+from enginewright.results.verdicts import Outcome
 from enginewright.sensitivity.analysis import SEPARATOR, ranked, traffic_of
 from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.sensitivity.search import Search, most_kept, search, table_rows
@@ -26,14 +28,14 @@ class Choice:
 
     mixture: Mixture
     search: Search
-    figures: dict[str, Any]  # of the mixture: for metrics and the sidecar
+    result: MixtureResult
     warning: str  # why the choice is less sure than it looks; empty if it is not
 
     def trials(self) -> pd.DataFrame:
         """A row for each mixture that was measured."""
         import pandas as pd
 
-        return pd.DataFrame(table_rows(self.search, self.figures["layers"], self.figures["figure"]))
+        return pd.DataFrame(table_rows(self.search, self.result.layers, self.result.figure))
 
 
 def choose(
@@ -72,20 +74,25 @@ def choose(
         figures = variants.figures(asked.names, operators)
         found, mixture = Search(asked.names), Mixture(asked.layers, operators)
         found.holds = found.add("pinned", asked.names, figures, holds(figures)).holds
-    figures_of_choice = {
-        "holds": found.holds,
-        "decidable": equal.passed,
-        **{name: found.last.figures[name] for name in ("verdict", "figure", "value", "low", "bound")},
-        "validation_images": rehearsal.images,
-        "images": len(variants.images),
-        "layers": len(variants.layers),
-        "float_layers": len(found.chosen),
-        "int8_share": 1 - len(found.chosen) / len(variants.layers) if variants.layers else 0.0,
-        "float_traffic": traffic_of(ranking, found.chosen),
-        "evaluations": len(found.trials),
-        "pinned": asked.layers is not None,
-    }
-    return Choice(mixture, found, figures_of_choice, "" if equal.passed else _warning(variants, equal, rehearsal))
+    last = found.last.figures
+    result = MixtureResult(
+        holds=found.holds,
+        decidable=equal.passed,
+        verdict=Outcome(last["verdict"]),
+        figure=last["figure"],
+        value=last["value"],
+        low=last["low"],
+        bound=last["bound"],
+        validation_images=rehearsal.images,
+        images=len(variants.images),
+        layers=len(variants.layers),
+        float_layers=len(found.chosen),
+        int8_share=1 - len(found.chosen) / len(variants.layers) if variants.layers else 0.0,
+        float_traffic=traffic_of(ranking, found.chosen),
+        evaluations=len(found.trials),
+        pinned=asked.layers is not None,
+    )
+    return Choice(mixture, found, result, "" if equal.passed else _warning(variants, equal, rehearsal))
 
 
 def _loaded(path: Path) -> Any:

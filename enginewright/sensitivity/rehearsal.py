@@ -13,7 +13,8 @@ from typing import Any
 
 from enginewright.accuracy import gate
 from enginewright.config import Accuracy
-from enginewright.results import Outcome, Verdict
+from enginewright.results.accuracy import Verdict
+from enginewright.results.verdicts import Outcome
 from enginewright.tasks.base import Evaluation, Figures, Task
 
 

@@ -7,7 +7,7 @@ from typing import Optional
 
 from enginewright.accuracy import gate
 from enginewright.config import Precision
-from enginewright.results import AccuracyResult, Difference
+from enginewright.results.accuracy import AccuracyResult, Difference
 from enginewright.tasks.base import Task
 
 DIGEST = 12  # hex digits of a sha256 that people see

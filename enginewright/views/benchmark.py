@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from enginewright.config import Precision, ScenarioName
-from enginewright.results import LoadSpeed, SpeedResult
+from enginewright.results.speed import LoadSpeed, SpeedResult
 
 if TYPE_CHECKING:
     from rich.console import Console

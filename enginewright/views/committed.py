@@ -12,22 +12,11 @@ from typing import Any, Optional
 
 from enginewright import registry
 from enginewright.config import Precision, ScenarioName
-from enginewright.results import (
-    AccuracyResult,
-    BuildOutcome,
-    BuildState,
-    EngineAccuracy,
-    EngineSpeed,
-    Gate,
-    Held,
-    LoadSettings,
-    LoadSpeed,
-    Origin,
-    Outcome,
-    SpeedResult,
-    Verdict,
-)
-from enginewright.results.accuracy import difference_in
+from enginewright.results.accuracy import AccuracyResult, EngineAccuracy, Gate, Held, Verdict, difference_in
+from enginewright.results.builds import BuildOutcome, BuildState
+from enginewright.results.origin import Origin
+from enginewright.results.speed import EngineSpeed, LoadSettings, LoadSpeed, SpeedResult
+from enginewright.results.verdicts import Outcome
 from enginewright.tasks import get_task
 from enginewright.views.metrics import RESIDENT, SQNR
 

@@ -8,17 +8,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from enginewright.results import (
-    AccuracyResult,
-    Drift,
-    EngineAccuracy,
-    EngineSpeed,
-    Gate,
-    LoadSpeed,
-    ParetoResult,
-    SpeedResult,
-    Verdict,
-)
+from enginewright.results.accuracy import AccuracyResult, EngineAccuracy, Gate, Verdict
+from enginewright.results.calibration import CalibrationResult
+from enginewright.results.layers import MixtureResult, ProfileResult, SensitivityResult
+from enginewright.results.pareto import ParetoResult
+from enginewright.results.speed import EngineSpeed, LoadSpeed, SpeedResult
+from enginewright.results.verdicts import Drift
 
 SQNR = "sqnr_db"
 RESIDENT = "resident_mib_"
@@ -124,6 +119,34 @@ def of_drift(result: Drift) -> dict[str, Any]:
         "percentile_ratio_max": max(float(row["percentile_ratio"]) for row in rows),
         "saturation_excess_max": excess,
     }
+
+
+def of_profile(result: ProfileResult) -> dict[str, Any]:
+    """The metrics of profile_layers."""
+    return {
+        "batch_size": result.batch_size,
+        **{precision.value: engine.to_json() for precision, engine in result.engines.items()},
+        **({} if result.int8_blocks is None else {"int8_blocks": dict(result.int8_blocks)}),
+        "findings": list(result.findings),
+    }
+
+
+def of_calibration(result: CalibrationResult) -> dict[str, Any]:
+    """The metrics of calibrate."""
+    ranges = {key: value for key, value in result.ranges.to_json().items() if value is not None}
+    own = {"images": result.images, "seconds": result.seconds, "corrected_layers": result.corrected_layers}
+    return {**own, **ranges}
+
+
+def of_sensitivity(result: SensitivityResult) -> dict[str, Any]:
+    """The metrics of analyze_sensitivity."""
+    found = result.to_json()
+    return {**{f"int8_{name}": value for name, value in found.pop("int8").items()}, **found}
+
+
+def of_mixture(result: MixtureResult) -> dict[str, Any]:
+    """The metrics of search_mixed."""
+    return result.to_json()
 
 
 def _of_engine(engine: EngineAccuracy) -> dict[str, Any]:

@@ -16,20 +16,19 @@ def show(choice: Choice) -> None:
     from rich.console import Console
 
     console = Console()
-    figures, first = choice.figures, choice.search.trials[0]
-    layers, name = figures["layers"], figures["figure"]
+    found, first = choice.result, choice.search.trials[0]
+    layers, name = found.layers, found.figure
     if first.step == "int8":
         console.print(
-            f"{name} on {figures['images']} images, all {layers} layers in INT8: {first.figures[name]:.4f}",
+            f"{name} on {found.images} images, all {layers} layers in INT8: {first.figures[name]:.4f}",
             highlight=False,
         )
-    chosen, moved = f"{figures['float_layers']} of {layers}", f"{figures['float_traffic']:.0%} of the values moved"
+    chosen, moved = f"{found.float_layers} of {layers}", f"{found.float_traffic:.0%} of the values moved"
     value = (
-        f"{figures['value']:.4f} (lower limit on {figures['validation_images']} images {figures['low']:.4f}), bound"
-        f" {figures['bound']:.4f}"
+        f"{found.value:.4f} (lower limit on {found.validation_images} images {found.low:.4f}), bound {found.bound:.4f}"
     )
     console.print(
-        f"with {chosen} in float ({moved}): {value}, {figures['verdict']}, after {figures['evaluations']} evaluations",
+        f"with {chosen} in float ({moved}): {value}, {found.verdict.value}, after {found.evaluations} evaluations",
         highlight=False,
     )
     _remedy(console, choice)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Optional
 
 from enginewright.pareto import NOT_CALIBRATED
-from enginewright.results import Outcome, ParetoResult, ParetoRow
+from enginewright.results.pareto import ParetoResult, ParetoRow
+from enginewright.results.verdicts import Outcome
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,7 +14,8 @@ from enginewright.accuracy.answers import Answers
 from enginewright.accuracy.gate import failure, judge, require_signal, sentence, stops
 from enginewright.config import Accuracy, GateMode, Precision, Undecided
 from enginewright.errors import DataError
-from enginewright.results import Outcome, Verdict
+from enginewright.results.accuracy import Verdict
+from enginewright.results.verdicts import Outcome
 from enginewright.tasks import get_task
 from enginewright.tasks.base import Evaluation, Outputs, Task, together
 from enginewright.views.metrics import of_gate

@@ -14,7 +14,8 @@ from enginewright.benchmark import layers
 from enginewright.benchmark.int8_speed import slower, slower_under_load
 from enginewright.cli.compare import compare
 from enginewright.config import Precision
-from enginewright.results import Outcome, ParetoRow
+from enginewright.results.pareto import ParetoRow
+from enginewright.results.verdicts import Outcome
 from enginewright.runtimes.base import LayerTime
 from enginewright.views.committed import read_speed
 from enginewright.views.layers import show
@@ -90,7 +91,7 @@ def test_the_profile_says_it() -> None:
         "int8": [LayerTime("a", 1.0, "INT8"), LayerTime("b", 0.5, "INT8")],
     }
     comparison = layers.side_by_side(profiles)
-    (finding,) = layers.metrics(profiles, comparison, 8)["findings"]
+    (finding,) = layers.summary(profiles, comparison, 8).findings
     assert finding.startswith(
         "int8 is slower than fp16 (all layers at batch 8, under the profiler): 1.500 against 1.200 ms, 0.80 of its"
         " speed; "

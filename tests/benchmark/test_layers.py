@@ -8,6 +8,7 @@ import pytest
 
 from enginewright.benchmark import layers
 from enginewright.runtimes.base import LayerTime
+from enginewright.views.metrics import of_profile
 
 PROFILES = {
     "fp32": [
@@ -86,7 +87,7 @@ def test_names_stay_apart_when_they_are_cut(names: list[str], width: int, shown:
 
 
 def test_metrics_share_time_by_precision_and_count_what_became_of_int8() -> None:
-    figures = layers.metrics(PROFILES, layers.side_by_side(PROFILES), batch=8)
+    figures = of_profile(layers.summary(PROFILES, layers.side_by_side(PROFILES), batch=8))
     assert figures["batch_size"] == 8
     assert figures["int8"]["time_share"] == pytest.approx(
         {"fp16": 0.06 / 0.41, "int8": 0.3 / 0.41, "other": 0.05 / 0.41}

@@ -22,7 +22,7 @@ from enginewright.data import Feeding, ImageSet
 from enginewright.feeds import Array
 from enginewright.interface import Interface, TensorSpec, up_to
 from enginewright.manifest import Manifest
-from enginewright.results import Origin
+from enginewright.results.origin import Origin
 from enginewright.runtimes.null.engine import NullEngine
 from enginewright.target import TargetFingerprint
 from enginewright.views.metrics import of_speed

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from enginewright.calibration.cache import CalibrationCache, Header
-from enginewright.calibration.ranges import TensorRange, outlier_sentences, table, write_report
+from enginewright.calibration.ranges import TensorRange, outlier_sentences, summary, table, write_report
 from enginewright.config import CalibrationAlgorithm
+from enginewright.results.calibration import RangesResult
 
 
 @pytest.mark.parametrize("percent", [50.0, 99.0, 99.99])
@@ -33,16 +34,14 @@ def test_the_report_names_outliers_and_leaves_out_what_was_not_observed(tmp_path
     calm, wild = TensorRange(6.0), TensorRange(1.0)
     calm.add(np.random.default_rng(0).normal(size=20000).astype(np.float32))
     wild.add(np.append(np.full(29999, 0.5, np.float32), np.float32(100)))
-    metrics = write_report(tmp_path, CalibrationAlgorithm.entropy, table(cache, {"calm": calm, "wild": wild}))
+    ranges = table(cache, {"calm": calm, "wild": wild})
+    write_report(tmp_path, CalibrationAlgorithm.entropy, ranges)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["outlier_tensors"] == ["wild"]
     assert report["tensors"][2] == {"tensor": "unseen", "scale": 1.0, "range": 127.0}
-    assert metrics == {
-        "tensors": 3,
-        "outlier_tensors": 1,
-        "saturation_max": pytest.approx(1 / 30000),
-        "most_saturated_tensor": "wild",
-    }
+    found = summary(ranges)
+    assert found == RangesResult(3, 1, found.saturation_max, "wild")
+    assert found.saturation_max == pytest.approx(1 / 30000)
     assert list(pd.read_csv(tmp_path / "ranges.csv")["tensor"]) == ["calm", "wild", "unseen"]
 
 

@@ -11,24 +11,14 @@ import pytest
 
 from enginewright.config import Precision, ScenarioName
 from enginewright.errors import StaleArtifact
-from enginewright.results import (
-    AccuracyResult,
-    Difference,
-    EngineAccuracy,
-    EngineSpeed,
-    Gate,
-    Held,
-    LoadSettings,
-    LoadSpeed,
-    Origin,
-    Outcome,
-    ParetoResult,
-    ParetoRow,
-    Record,
-    RecordFault,
-    SpeedResult,
-    Verdict,
-)
+from enginewright.results.accuracy import AccuracyResult, Difference, EngineAccuracy, Gate, Held, Verdict
+from enginewright.results.calibration import CalibrationResult, RangesResult
+from enginewright.results.layers import EngineLayers, ProfileResult, SensitivityResult
+from enginewright.results.origin import Origin
+from enginewright.results.pareto import ParetoResult, ParetoRow
+from enginewright.results.record import Record, RecordFault
+from enginewright.results.speed import EngineSpeed, LoadSettings, LoadSpeed, SpeedResult
+from enginewright.results.verdicts import Outcome
 
 FP32, INT8 = Precision.fp32, Precision.int8
 ORIGIN = Origin({"device": "Test CPU", "runtime": "null", "runtime_version": "1"}, "a" * 64)
@@ -69,6 +59,11 @@ ROW = ParetoRow(INT8, "c", "none", "offline", 10.0, None, "top1", 1.0, 1.0, 1.0,
     [
         pytest.param(ACCURACY, id="accuracy"),
         pytest.param(SPEED, id="speed"),
+        pytest.param(
+            ProfileResult(8, {INT8: EngineLayers(2, 0.5, {"int8": 1.0}, "conv", 0.3)}, {"won": 2}, ()), id="profile"
+        ),
+        pytest.param(CalibrationResult(500, 1.5, 0, RangesResult(23, 0)), id="calibration"),
+        pytest.param(SensitivityResult(300, 21, 10, 10, 4e-4, 0.4, {"top1": 0.98}), id="sensitivity"),
         pytest.param(ParetoResult((ROW,), ("int8 is slower than fp16",)), id="pareto"),
     ],
 )

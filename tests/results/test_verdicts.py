@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import pytest
 
 from enginewright.config import Precision
-from enginewright.results import BuildOutcome, BuildState, Drift, Judgement, Outcome
+from enginewright.results.builds import BuildOutcome, BuildState
+from enginewright.results.verdicts import Drift, Judgement, Outcome
 
 PASSED, UNDECIDED, FAILED = Outcome.passed, Outcome.undecided, Outcome.failed
 INT8, MIXED = Precision.int8, Precision.int8_mixed

@@ -16,7 +16,7 @@ import pytest
 
 from enginewright import manifest
 from enginewright.data.imageset import write_classes, write_labels
-from enginewright.results import Drift
+from enginewright.results.verdicts import Drift
 from stages.calibrate import calibrate
 from stages.check_drift import check_drift
 from support.checked_model import write_model, write_target

@@ -13,7 +13,7 @@ import pytest
 from enginewright import manifest
 from enginewright.config import Precision
 from enginewright.layout import Layout
-from enginewright.results import Drift, Judgement, Outcome
+from enginewright.results.verdicts import Drift, Judgement, Outcome
 from stages.gate import gate
 
 PATHS = Layout()

@@ -19,7 +19,8 @@ from enginewright.cli.compare import compare
 from enginewright.config import Precision
 from enginewright.data.imageset import write_classes, write_labels
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable, StaleArtifact
-from enginewright.results import BuildOutcome, BuildState, Drift, Judgement
+from enginewright.results.builds import BuildOutcome, BuildState
+from enginewright.results.verdicts import Drift, Judgement
 from enginewright.runtimes.base import BuildJob, Capability
 from enginewright.runtimes.onnxruntime import RUNTIME
 from stages.benchmark_sustained import benchmark_sustained

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from enginewright import manifest
-from enginewright.results import Judgement
+from enginewright.results.verdicts import Judgement
 from enginewright.target import read_target
 from stages.validate_accuracy import validate_accuracy
 from support.project import PATHS

@@ -12,7 +12,7 @@ from enginewright.accuracy.gate import failure, judge
 from enginewright.config import Accuracy, Precision
 from enginewright.data import ImageSet
 from enginewright.errors import ModelError
-from enginewright.results import Outcome
+from enginewright.results.verdicts import Outcome
 from enginewright.tasks.base import Evaluation, Outputs, mean_of, together
 from enginewright.tasks.classification import TASK as CLASSIFICATION
 from enginewright.tasks.outputs import TASK
