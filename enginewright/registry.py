@@ -14,10 +14,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Iterator, Mapping
-from importlib import metadata
-from typing import Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from enginewright.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 T = TypeVar("T")
 
@@ -78,6 +80,8 @@ class Registry(Generic[T]):
         return self.kind[:-1]
 
     def _declared(self) -> dict[str, metadata.EntryPoint]:
+        from importlib import metadata
+
         group = f"enginewright.{self.kind}"
         found = metadata.entry_points()
         # Python 3.9 returns a dictionary of groups, and cannot select

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.check_onnx import inspect
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision, Profile
 from enginewright.errors import EnginewrightError
@@ -101,7 +102,7 @@ def _images(path: Path, batch: int) -> tuple[str, np.ndarray[Any, np.dtype[np.fl
 
 def _run(path: Path, precision: Precision, cache: Any, exact: dict[str, Array]) -> str:
     """`exact` holds FP32's answers to the last batch, once there are some."""
-    built = RUNTIME.build(path, BuildJob(precision, SETTINGS, cache))
+    built = RUNTIME.build(path, BuildJob(precision, SETTINGS, QuantizationRecipe(cache) if cache is not None else None))
     engine = OnnxRuntimeEngine(path, open_session(built.engine_bytes), up_to(SETTINGS.profile.max))
     for batch in BATCHES:
         name, values = _images(path, batch)
