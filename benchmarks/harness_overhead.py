@@ -130,7 +130,7 @@ def driven(scenario: Scenario, under_test: EngineSystem, batch: int) -> Work:
 
 
 def by_loadgen(name: str, under_test: EngineSystem, batch: int) -> Work:
-    """By LoadGen, anew each time, as a load of it can be run once; its own preparation before the first query is not
+    """By a new LoadGen each time, as a load of it can be run once; its own preparation before the first query is not
     counted.
     """
     return lambda seconds: (

@@ -36,7 +36,7 @@ ROUNDS = 60
 
 
 def models() -> Iterator[tuple[str, torch.nn.Module, list[int]]]:
-    """The two models that the project brings. Speed does not hang on the weights, so the ResNet keeps its random
+    """The two models that the project brings. Speed does not depend on the weights, so the ResNet keeps its random
     ones.
     """
     torch.manual_seed(0)

@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def reference_engine(folder: Path, size: int) -> TimedEngine:
-    """The reference model as the pipeline builds it; speed does not hang on its weights, which are random."""
+    """The reference model as the pipeline builds it; speed does not depend on its weights, which are random."""
     _, network, _ = next(models())
     onnx_model = folder / "model.onnx"
     onnx_model.write_bytes(to_onnx(network.eval(), Model(input_shape=[1, size, size]), Export()))

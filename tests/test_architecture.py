@@ -79,7 +79,7 @@ def test_what_runs_always_is_always_checked_first() -> None:
 
 
 def upstream(name: str) -> set[str]:
-    """A stage, and what it hangs on."""
+    """A stage, and what it depends on."""
     found, waiting = set[str](), {name}
     while waiting:
         name = waiting.pop()

@@ -39,7 +39,7 @@ def test_no_line_is_longer_than_the_columns() -> None:
     assert not long, f"over {COLUMNS} columns: {long}"
 
 
-DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
+DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
 
 
 @pytest.mark.parametrize("path", DECISIONS, ids=[path.stem[:4] for path in DECISIONS])
@@ -51,6 +51,13 @@ def test_a_decision_opens_with_its_number_and_what_was_decided(path: Path) -> No
 def test_no_two_decisions_have_one_number() -> None:
     numbers = [path.name[:4] for path in DECISIONS]
     assert len(set(numbers)) == len(numbers)
+
+
+def test_the_index_lists_each_decision_by_its_title() -> None:
+    index = (ROOT / "docs/decisions/README.md").read_text().replace("\n  ", " ")
+    titles = {path.name: path.read_text().splitlines()[0].removeprefix("# ") for path in DECISIONS}
+    listed = re.findall(r"^- \[(\d+)\]\((.+?)\)(\. .+)$", index, re.MULTILINE)
+    assert {name: number + title for number, name, title in listed} == titles
 
 
 def test_decisions_that_the_code_names_exist() -> None:

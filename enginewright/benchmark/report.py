@@ -46,7 +46,7 @@ def result_of(
 
 
 def result(run: Run, manifests: Mapping[str, Manifest], settings: Benchmark, origin: Origin) -> SpeedResult:
-    """The figures of a run, and what they hang on. Keys of `manifests` are precisions or other names of engines."""
+    """The figures of a run, and what they depend on. Keys of `manifests` are precisions or other names of engines."""
     return SpeedResult(
         {
             Precision(name): _engine(

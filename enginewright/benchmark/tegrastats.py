@@ -122,7 +122,7 @@ class Tegrastats:
         return {}
 
     def state(self) -> dict[str, str]:
-        """The power mode, on which clocks and power hang, where nvpmodel tells it."""
+        """The power mode, on which clocks and power depend, where nvpmodel tells it."""
         try:
             answer = subprocess.run(["nvpmodel", "-q"], capture_output=True, text=True, timeout=5, check=False).stdout
         except (OSError, subprocess.TimeoutExpired):

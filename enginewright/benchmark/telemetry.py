@@ -74,7 +74,7 @@ class Telemetry:
             self._gpu.close()
 
     def device_state(self) -> dict[str, str]:
-        """Settings of the GPU that figures hang on, by NVML or nvpmodel; empty without a GPU."""
+        """Settings of the GPU that figures depend on, by NVML or nvpmodel; empty without a GPU."""
         return self._gpu.state() if self._gpu and not self._gpu.absent else {}
 
     def read(self) -> dict[str, Union[float, str]]:

@@ -29,7 +29,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Images in a fixed order; `samples` starts anew at each call."""
+    """Images in a fixed order; `samples` starts from the beginning at each call."""
 
     classes: tuple[str, ...]  # empty when unlabelled
     samples: Callable[[], Iterator[Sample]]

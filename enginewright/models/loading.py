@@ -178,7 +178,7 @@ def read_state_dict(weights: Path) -> Mapping[str, Tensor]:
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as fault:
         raise ModelError(
-            f"{weights} is damaged or no PyTorch file ({_line(fault)}); copy it again, or remove it and train anew"
+            f"{weights} is damaged or no PyTorch file ({_line(fault)}); copy it again, or remove it and train again"
         ) from None
     for wrapper in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):

@@ -1,4 +1,4 @@
-"""`dvc exp run --queue`: each point composes conf/ anew and runs in a checkout of its own, from the library of that
+"""`dvc exp run --queue`: each point composes conf/ again and runs in a checkout of its own, from the library of that
 checkout.
 """
 

@@ -156,7 +156,7 @@ def _paths(entries: list[object]) -> list[str]:
 
 
 def downstream(names: set[str]) -> set[str]:
-    """The stages, and every stage that hangs on an output or the metrics of one of them."""
+    """The stages, and every stage that depends on an output or the metrics of one of them."""
     described = stages()
     outs = {name: _paths([*stage.get("outs", []), *stage.get("metrics", [])]) for name, stage in described.items()}
     while True:

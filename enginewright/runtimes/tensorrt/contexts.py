@@ -84,7 +84,7 @@ class Worker:
             self.why_no_graph = self._cuda
         self._loose_shapes: dict[str, Shape] = {}
         try:
-            self.loose = Program(self._first_context(), self.stream)  # set anew for each inference; never captured
+            self.loose = Program(self._first_context(), self.stream)  # set again for each inference; never captured
             self.inputs = read_inputs(trt, engine, profile)
             self.outputs = read_outputs(trt, engine, self.loose.context, self.inputs)
         except BaseException:

@@ -63,11 +63,11 @@ class TimingCache:
         except (ValueError, KeyError, TypeError):
             whole, ours = False, True
         if not whole:
-            return b"", [f"the timing cache {self.path} is corrupt and is left out; this build writes it anew"]
+            return b"", [f"the timing cache {self.path} is corrupt and is left out; this build writes it again"]
         if not ours:
             return b"", [
                 f"the timing cache {self.path} is of another GPU or TensorRT version and is left out; this build writes"
-                " it anew"
+                " it again"
             ]
         return timings, []
 
