@@ -25,19 +25,6 @@ from enginewright.stage import Stage
 from enginewright.target import cpu_name, instruction_sets
 from enginewright.tasks import get_task
 
-MEASURING = (
-    "accuracy",
-    "calibration",
-    "config",
-    "data",
-    "graph",
-    "manifest.py",
-    "results.py",
-    "runtimes",
-    "sensitivity",
-    "target.py",
-)  # as dvc.yaml has it
-
 
 def inputs(images: ImageSet, paths: Layout) -> list[Path]:
     """The artifacts that the metrics depend on, for manifests."""
@@ -45,17 +32,12 @@ def inputs(images: ImageSet, paths: Layout) -> list[Path]:
 
 
 def _measured_with() -> list[str]:
-    """What else decides a figure: our code, the packages that compute it, and the processor."""
+    """What else decides a metric: all of our code (no list can miss a module), packages, processor."""
     import onnx
     import onnxruntime
 
     package = Path(__file__).resolve().parents[1]
-    files = sorted(
-        file
-        for part in MEASURING
-        for file in ([package / part] if part.endswith(".py") else (package / part).rglob("*.py"))
-    )
-    code = [f"{file.relative_to(package)} {manifest.sha256(file)}" for file in files]
+    code = [f"{file.relative_to(package)} {manifest.sha256(file)}" for file in sorted(package.rglob("*.py"))]
     versions = [
         __version__,
         platform.python_version(),
