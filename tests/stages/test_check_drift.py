@@ -5,6 +5,7 @@ give it.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -113,8 +114,7 @@ def test_images_of_another_kind_are_flagged_with_the_remedy(
     assert code == 0, "it warns"
     assert "the calibration images are not like the validation images in" in printed
     assert "recalibrate on images like those that are served (data.root, " in printed
-    with pytest.raises(RuntimeError, match=text):
-        raise RuntimeError(printed)
+    assert re.search(text, printed), printed
     found, table = metrics(), pd.read_csv(PATHS.drift / "drift.csv")
     assert found["drifted_tensors"] == table["drifted"].sum() > 0
     assert (found["worst_tensor"], found["worst_severity"]) == (
