@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 
@@ -57,3 +58,15 @@ def test_the_tree_of_the_package_is_that_of_its_folder() -> None:
 def test_the_layers_are_those_that_the_linter_holds() -> None:
     text = " ".join(block("Imports point one way"))
     assert [{name.strip() for name in layer.split(",")} for layer in text.split(">")] == layers()
+
+
+def test_no_test_measures_time() -> None:
+    """Nor has one a limit of its own: the one in pyproject.toml is for what hangs."""
+    clocks = {"time.monotonic", "time.perf_counter", "time.time", "time.process_time", "pytest.mark.timeout"}
+    measuring = {
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).replace("_ns", "") in clocks
+    }
+    assert measuring == set()

@@ -14,7 +14,7 @@ from benchmarks.edits import play
 from enginewright import manifest
 from support.project import PATHS
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("edits"), pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("edits")]
 
 
 @pytest.mark.full
