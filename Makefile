@@ -53,6 +53,7 @@ check: $(CHECK) ## ruff, mypy --strict, the import direction, params.yaml agains
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/enginewright configure --check
+	$(BIN)/enginewright lock --check
 
 fix: $(CHECK) ## let ruff repair and format what it can
 	$(BIN)/ruff check --fix .

@@ -33,6 +33,11 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
     "sources": {"": "data.source"},
     "recipes": {"": "data.preprocessing.recipe"},
 }
+# Members that a stage asks for by name: where FP32 is not built for the target, ONNX Runtime's
+# stands in for it (enginewright/runtimes/built.py).
+BY_NAME: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "runtimes": {"build_fp32": ("onnxruntime",), "validate_accuracy": ("onnxruntime",)},
+}
 HEADER = """\
 # Written by `enginewright lock` (here `make sync`); docs/pipeline.md says how it keeps `dvc repro` honest.
 # code: sha256 of the source that a stage executes. packages: versions that decide bytes. modules: to name what changed.
@@ -140,7 +145,11 @@ def expected_keys(library: Library, stage: str) -> list[str]:
         for module in library.members(kind).values():
             waiting |= library.reach(module).kinds - reached
     found = [f"code.{stage}"]
-    found += [f"code.{kind}.{_template(kind, stage)}" for kind in sorted(reached)]
+    found += [
+        f"code.{kind}.{member}"
+        for kind in sorted(reached)
+        for member in (*BY_NAME.get(kind, {}).get(stage, ()), _template(kind, stage))
+    ]
     found += [f"packages.{name}" for name in packages.STAGE_PACKAGES.get(stage, ())]
     return found + [f"packages.{kind}.{_template(kind, stage)}" for kind in packages.STAGE_KINDS.get(stage, ())]
 
