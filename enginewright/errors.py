@@ -18,6 +18,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_CHOICES = 20  # that a sentence lists
+
 
 class EnginewrightError(Exception):
     """A fault the user can repair: one sentence with what is wrong, where, and what to do."""
@@ -56,9 +58,12 @@ class GateFailed(EnginewrightError):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the choice closest to `word`, or the whole list of choices if none is close."""
+    """Return `; did you mean 'x'?` for the choice closest to `word`, or a list of choices if none is close."""
     known = sorted(choices)
     if not known:
         return ""
     close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; choose one of {', '.join(known)}"
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    more = f" and {len(known) - MOST_CHOICES} more" if len(known) > MOST_CHOICES else ""
+    return f"; choose one of {', '.join(known[:MOST_CHOICES])}{more}"

@@ -95,7 +95,8 @@ class Manifest:
             files={name: FileRecord(**record) for name, record in values["files"].items()},
             usage=Usage(Interface.from_dict(interface) if interface else None, preprocessing, tuple(values["classes"])),
         )
-        if not manifest._is_typed() or set(values) != set(manifest.to_dict()) or values["format"] != FORMAT:
+        typed = manifest._is_typed() and isinstance(values["classes"], list) and type(values["format"]) is int
+        if not typed or set(values) != set(manifest.to_dict()) or values["format"] != FORMAT:
             raise TypeError("a field has another type, or is not known")
         return manifest
 
@@ -107,7 +108,7 @@ class Manifest:
             and isinstance(self.settings, dict)
             and isinstance(self.usage.preprocessing, (dict, type(None)))
             and all(type(record.size) is int for record in self.files.values())
-            and not any("/" in name for name in self.files)
+            and not any("/" in name or name in ("", ".", "..") for name in self.files)
         )
 
 
@@ -223,6 +224,8 @@ def read(artifact: Path) -> Manifest:
     Raises:
         StaleArtifact: the sidecar is missing, is not a manifest, or has a format that this version does not read.
     """
+    if artifact.is_dir():
+        raise StaleArtifact(f"{artifact} is a folder; give a file in it")
     try:
         values = json.loads(sidecar(artifact).read_text(encoding="utf-8"))
     except FileNotFoundError:

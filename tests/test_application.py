@@ -16,7 +16,7 @@ from enginewright import manifest
 from enginewright.cli import PIPELINE
 from enginewright.config import Build, ChannelOrder, Precision, Preprocessing
 from enginewright.data import preprocess
-from enginewright.errors import DataError
+from enginewright.errors import DataError, StaleArtifact
 from enginewright.interface import Interface, TensorSpec
 from enginewright.manifest import Usage
 from enginewright.runtimes import runtime_named
@@ -69,6 +69,13 @@ def test_an_engine_that_was_not_made_for_images_says_so(here: Path, photo: Path)
         pytest.raises(DataError, match=r"^the sidecar of engine.onnx does not say how an image becomes its input"),
     ):
         engine.preprocess(photo)
+
+
+@pytest.mark.parametrize("path", ["engines", "", "/"])
+def test_a_folder_is_no_engine(here: Path, path: str) -> None:
+    (here / "engines").mkdir()
+    with pytest.raises(StaleArtifact, match=r" is a folder; give a file in it$"):
+        enginewright.load(path)
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,12 @@ def test_inspect_shows_an_engine_with_its_chain(chain: Path, capsys: pytest.Capt
         assert text in printed
 
 
+def test_inspect_calls_nothing_ok_that_has_no_sidecar(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "notes.txt").write_text("hello")
+    assert call("inspect", "notes.txt") == 0
+    assert capsys.readouterr().out == ("notes.txt has no sidecar: the pipeline did not make it, or did not finish it\n")
+
+
 def test_inspect_marks_what_changed(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
     MODEL.write_bytes(b"another")
     IMAGES.unlink()
@@ -232,11 +238,37 @@ def test_a_wrong_command_is_answered_with_the_right_ones(capsys: pytest.CaptureF
     assert all(command in capsys.readouterr().err for command in ["configure"])
 
 
-@pytest.mark.parametrize("command", ["configure", "compare", "--help"])
+@pytest.mark.parametrize("command", ["configure", "inspect"])
 def test_without_the_pipeline_a_command_names_the_extra(command: str, tmp_path: Path) -> None:
     answer = run_without(PIPELINE, f"from enginewright.cli import main; main([{command!r}])", tmp_path)
     assert answer.returncode == 2
     assert re.fullmatch(r"error: \w+ is not installed; pip install 'enginewright\[pipeline\]'\n", answer.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        pytest.param(["--version"], 0, "enginewright ", id="version"),
+        pytest.param(["--help"], 0, "exit codes: 0 done", id="help"),
+        pytest.param(["configre"], 2, "invalid choice: 'configre'", id="wrong command"),
+        pytest.param([], 2, "the following arguments are required", id="no command"),
+    ],
+)
+def test_without_the_pipeline_the_commands_are_listed(
+    arguments: list[str], code: int, said: str, tmp_path: Path
+) -> None:
+    answer = run_without(PIPELINE, f"from enginewright.cli import main; main({arguments!r})", tmp_path)
+    assert answer.returncode == code
+    assert said in answer.stdout + answer.stderr
+    assert "is not installed" not in answer.stderr
+
+
+@pytest.mark.parametrize("arguments", [["init", "mine"], ["calibrations"]])
+def test_a_command_that_calls_dvc_names_the_extra_where_it_is_missing(arguments: list[str], tmp_path: Path) -> None:
+    answer = run_without(["dvc"], f"from enginewright.cli import main; main({arguments!r})", tmp_path)
+    assert answer.returncode == 2
+    assert answer.stderr == "error: dvc is not installed; pip install 'enginewright[pipeline]'\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_the_pipeline_an_engine_can_be_verified(tmp_path: Path) -> None:

@@ -22,6 +22,12 @@ def test_every_fault_is_in_the_drawn_tree_and_caught_as_one_family() -> None:
         pytest.param("entropi", ["minmax", "entropy"], "; did you mean 'entropy'?", id="close"),
         pytest.param("zzz", ["minmax", "entropy"], "; choose one of entropy, minmax", id="far"),
         pytest.param("zzz", [], "", id="no-choice"),
+        pytest.param(
+            "zzz",
+            [f"{number:02}" for number in range(23)],
+            f"; choose one of {', '.join(f'{number:02}' for number in range(20))} and 3 more",
+            id="many",
+        ),
     ],
 )
 def test_nearest(word: str, choices: list[str], answer: str) -> None:

@@ -126,6 +126,16 @@ def lacks(name: str) -> object:
             id="a format of tomorrow",
         ),
         pytest.param(says(format="1"), "engine.onnx.json is not a manifest", id="a word for a format"),
+        pytest.param(says(format=True), "engine.onnx.json is not a manifest", id="a truth for a format"),
+        pytest.param(says(classes="cat"), "engine.onnx.json is not a manifest", id="a word for the classes"),
+        *(
+            pytest.param(
+                says(files={name: {"sha256": "0", "size": 1, "role": "table"}}),
+                "engine.onnx.json is not a manifest",
+                id=f"a file called '{name}'",
+            )
+            for name in ("", ".", "..")
+        ),
         pytest.param(
             says(inputs={"model.onnx": 3}), "engine.onnx.json is not a manifest", id="a number for the hash of an input"
         ),

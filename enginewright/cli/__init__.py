@@ -28,6 +28,7 @@ COMMANDS = (
 )
 # Modules of the extra: an application that runs engines alone has `enginewright` too, without them.
 PIPELINE = ("dvc", "hydra", "omegaconf", "onnx", "pandas", "psutil", "rich", "scipy", "yaml")
+NEEDS_PIPELINE = "pip install 'enginewright[pipeline]'"
 EXIT_CODES = (
     "exit codes: 0 done, 1 a bug of ours (traceback), 2 a fault that you can repair (one sentence), 130 interrupted"
 )
@@ -39,7 +40,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
 
 
 def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser of these commands alone: others need not be importable here, nor cost their imports."""
+    """The parser of these commands alone: others need not be importable here, nor cost their imports.
+
+    Of several, those that need what is not installed are listed all the same.
+    """
     parser = argparse.ArgumentParser(
         prog="enginewright",
         description=(
@@ -51,7 +55,13 @@ def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"enginewright {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(COMMANDS) + "}")
     for name in names:
-        module = importlib.import_module(f"enginewright.cli.{name}")
+        try:
+            module = importlib.import_module(f"enginewright.cli.{name}")
+        except ModuleNotFoundError as fault:
+            if len(names) == 1 or not _of_the_pipeline(fault):
+                raise
+            commands.add_parser(name, help=f"needs more: {NEEDS_PIPELINE}")
+            continue
         command = commands.add_parser(
             name,
             help=module.SUMMARY,
@@ -62,6 +72,10 @@ def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser
+
+
+def _of_the_pipeline(fault: ModuleNotFoundError) -> bool:
+    return str(fault.name).partition(".")[0] in PIPELINE
 
 
 def _run(arguments: list[str]) -> int:
@@ -76,9 +90,9 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except ModuleNotFoundError as fault:
-        if str(fault.name).partition(".")[0] not in PIPELINE:
+        if not _of_the_pipeline(fault):
             raise
-        print(f"error: {fault.name} is not installed; pip install 'enginewright[pipeline]'", file=sys.stderr)
+        print(f"error: {fault.name} is not installed; {NEEDS_PIPELINE}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `enginewright inspect ... | head`
         os.dup2(

@@ -5,6 +5,7 @@ grid.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -67,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _ask_dvc(all_commits: bool, saved: Optional[Path]) -> str:
     if saved is not None:
         raise StaleArtifact(f"{saved} does not exist; write it with `dvc exp show --json > {saved}`")
+    if importlib.util.find_spec("dvc") is None:
+        raise ModuleNotFoundError(name="dvc")  # which the command line answers with the extra
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json", *(["--all-commits"] if all_commits else [])]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:

@@ -44,8 +44,7 @@ def compose(overrides: Sequence[str] = (), conf: Path = CONF) -> DictConfig:
     Raises:
         ConfigError: an override or a file of conf/ is wrong; with the full key and the nearest valid choice.
     """
-    if not (conf / f"{CONFIG_NAME}.yaml").is_file():
-        raise ConfigError(f"{conf / CONFIG_NAME}.yaml does not exist in {Path.cwd()}; run from the project's root")
+    require_project(conf)
     for override in overrides:
         if re.match(r"[+~]*hydra\b", override):
             raise ConfigError(
@@ -62,6 +61,12 @@ def compose(overrides: Sequence[str] = (), conf: Path = CONF) -> DictConfig:
     )  # an escaped interpolation is one where params.yaml is read
     config.check(composed, where)
     return composed
+
+
+def require_project(conf: Path = CONF) -> None:
+    """Check that this is a project's root. Raises ConfigError."""
+    if not (conf / f"{CONFIG_NAME}.yaml").is_file():
+        raise ConfigError(f"{conf / CONFIG_NAME}.yaml does not exist in {Path.cwd()}; run from the project's root")
 
 
 def _refuse_misplaced_selection(conf: Path) -> None:
@@ -133,9 +138,20 @@ def _explain(reason: str, overrides: list[str], conf: Path) -> str:
             return f"the override {override} does not name an option of {conf}/{group}/{nearest(value, choices[group])}"
         if f"Could not override '{key}'" in reason:
             return f"the override {override}: {key} is not a setting{_nearest_key(key, choices)}"
-    return (
-        f"{' '.join(overrides) or conf}: {' '.join(line.strip() for line in reason.splitlines() if '://' not in line)}"
-    )
+    said = " ".join(line.strip() for line in reason.splitlines() if "://" not in line)
+    return _of_a_file(reason, choices, conf) or f"{' '.join(overrides) or conf}: {said}"
+
+
+def _of_a_file(reason: str, choices: Mapping[str, list[str]], conf: Path) -> Optional[str]:
+    """A wrong name in a defaults list, such as that of an edited conf/selected.yaml."""
+    if option := re.search(r"Could not find '([^']+)/([^'/]+)'", reason):
+        group, name = option.groups()
+        if group in choices:
+            return f"a defaults list of {conf}/ names {group}: {name}, which has no file{nearest(name, choices[group])}"
+    if key := re.search(r"In '([^']+)': Could not override '([^']+)'", reason):
+        file, name = key.groups()
+        return f"{conf}/{file}.yaml overrides {name}, which is no folder of {conf}/{nearest(name, choices)}"
+    return None
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:

@@ -39,8 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="override", help="in Hydra's grammar: group=option, key=value, +key=value"
     )
-    parser.add_argument("--reset", action="store_true", help="drop earlier choices")
-    parser.add_argument(
+    alternatives = parser.add_mutually_exclusive_group()
+    alternatives.add_argument("--reset", action="store_true", help="drop earlier choices")
+    alternatives.add_argument(
         "--check",
         action="store_true",
         help="write nothing; exit with 2 if params.yaml is not what conf/ and these overrides compose to",
@@ -49,22 +50,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compose, check, and write or compare."""
-    earlier = selected.read()
+    earlier = _dropped() if arguments.reset else selected.read()
     require_same_version(earlier.version)
     if arguments.check:
         composed = compose(arguments.overrides)
         require_same_experiment(values(composed))
         _compare(composed, arguments.overrides)
         return 0
-    start = Selection() if arguments.reset else earlier
-    with selected.provisional(start.to_text()):
+    with selected.provisional(earlier.to_text()):
         if arguments.overrides:
             compose(arguments.overrides)  # says what is wrong with one of them
-        chosen = selected.add(start, arguments.overrides)
+        chosen = selected.add(earlier, arguments.overrides)
         before, after = write(chosen)
-    for line in report(before, after, start):
+    for line in report(before, after, earlier):
         print(line)
     return 0
+
+
+def _dropped() -> Selection:
+    """No choices, of the version that wrote the earlier ones; of this one where these cannot be read."""
+    try:
+        return Selection(version=selected.read().version)
+    except ConfigError:
+        return Selection()
 
 
 def write(chosen: Selection) -> tuple[Optional[Mapping[str, Any]], Mapping[str, Any]]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
@@ -85,15 +89,49 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the files, prepare git and DVC, and say what to do next."""
     folder: Path = arguments.folder
     _refuse_occupied(folder)
+    _require_tools()
+    with _all_or_nothing(folder):
+        repository = _repository(folder)
+        _write_files(folder)
+        _init(folder, repository)
+        _settle(folder)
+    print(f"{folder} is a project; next: cd {shlex.quote(str(folder))} && dvc repro")
+    return 0
+
+
+def _require_tools() -> None:
     if shutil.which("git") is None:
         raise ConfigError("git is not installed, and DVC needs it; install git and run this again")
-    folder.mkdir(parents=True, exist_ok=True)
-    repository = _repository(folder)
-    _write_files(folder)
-    _init(folder, repository)
-    _settle(folder)
-    print(f"{folder} is a project; next: cd {folder} && dvc repro")
-    return 0
+    for module in ("dvc", "hydra"):
+        if importlib.util.find_spec(module) is None:
+            raise ModuleNotFoundError(name=module)  # which the command line answers with the extra
+    if importlib.util.find_spec("enginewright.conf") is None:
+        raise ConfigError(
+            f"{PACKAGE.parent} is a checkout, in which a project finds no package enginewright.conf; install it with"
+            " `pip install .`, without -e"
+        )
+
+
+@contextlib.contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[None]:
+    """Make a folder; where what follows fails, take away what it wrote there, so that it can be tried again."""
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise ConfigError(f"{folder} cannot be made ({fault.strerror}); name a folder that can") from None
+    before = set(folder.iterdir())
+    try:
+        yield
+    except BaseException:
+        for path in set(folder.iterdir()) - before:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        if made:
+            folder.rmdir()
+        raise
 
 
 def _refuse_occupied(folder: Path) -> None:

@@ -37,9 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
     link = trace(artifact)
     if link.manifest:
         console.print(_manifest_table(link))
+        console.print(_tree(link))
     else:
         console.print(f"{artifact} has no sidecar: the pipeline did not make it, or did not finish it")
-    console.print(_tree(link))
     if artifact.exists():
         for part in _content(artifact):
             console.print(part)

@@ -12,7 +12,7 @@ from typing import Any, Optional
 import yaml
 
 from enginewright import __version__
-from enginewright.cli.composition import CONF, groups, option_file, overlap, parse
+from enginewright.cli.composition import CONF, groups, option_file, overlap, parse, require_project
 from enginewright.errors import ConfigError
 from enginewright.manifest import replacing
 from enginewright.selection import SELECTED_FOR, VERSION
@@ -72,7 +72,7 @@ def read(path: Path = SELECTED) -> Selection:
         return Selection()
     except (yaml.YAMLError, AttributeError, TypeError):
         raise ConfigError(
-            f"{path} is not a list of choices; write it again with `enginewright configure --reset ...`"
+            f"{path} is not a list of choices; mend it, or drop what it holds with `enginewright configure --reset`"
         ) from None
     return Selection(options, content, version)
 
@@ -81,7 +81,8 @@ def add(selection: Selection, overrides: Sequence[str], conf: Path = CONF) -> Se
     """Return the choices with more of them; a later one takes the place of an earlier one.
 
     Raises:
-        ConfigError: an override takes a setting away, or an earlier choice would win over a new experiment.
+        ConfigError: an override takes a setting away or is of what is written here anyway, or an earlier choice would
+            win over a new experiment.
     """
     options, settings = dict(selection.options), copy.deepcopy(dict(selection.settings))
     known = groups(conf)
@@ -91,6 +92,10 @@ def add(selection: Selection, overrides: Sequence[str], conf: Path = CONF) -> Se
             raise ConfigError(
                 f"the override {override.input_line} takes away what conf/ sets, which {SELECTED} cannot hold; write"
                 " an option of your own without it"
+            )
+        if override.key_or_group in (VERSION, SELECTED_FOR):
+            raise ConfigError(
+                f"the override {override.input_line} sets what `enginewright configure` writes itself; leave it out"
             )
         if override.key_or_group in known:
             options[override.key_or_group] = str(override.value())
@@ -124,7 +129,12 @@ def _refuse_clash(earlier: Selection, experiment: Optional[str], given: Sequence
 
 @contextlib.contextmanager
 def provisional(text: str, path: Path = SELECTED) -> Iterator[None]:
-    """Have this text in the file while it is composed, and keep it if nothing was raised."""
+    """Have this text in the file while it is composed, and keep it if nothing was raised.
+
+    Raises:
+        ConfigError: there is no project here.
+    """
+    require_project(path.parent)
     before = path.read_text(encoding="utf-8") if path.exists() else None
     if text != before:
         _write(path, text)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from enginewright.config import plain
+from enginewright.config import document, plain
 from enginewright.config.checks import contradictions
 from enginewright.config.params import PARAMS_FILE, Params
 from enginewright.config.setting import faults_of_values
@@ -81,12 +81,15 @@ def _refuse_unknown_keys(node: DictConfig, schema: type, prefix: str, where: str
         if name not in known:
             raise ConfigError(f"{where}: {prefix}{name} is not a setting{nearest(name, known)}")
         default, value = getattr(defaults, name), node._get_node(key)
+        shown = "null" if value is None or value._is_none() else value
         if is_dataclass(default) and not isinstance(value, DictConfig):
             raise ConfigError(
-                f"{where}: {prefix}{name} is {value} and must be a section with"
+                f"{where}: {prefix}{name} is {shown} and must be a section with"
                 f" {', '.join(f.name for f in fields(default))}"
             )
         if isinstance(default, list) and not isinstance(value, ListConfig):
-            raise ConfigError(f"{where}: {prefix}{name} is {value} and must be a list, such as {default}")
+            raise ConfigError(
+                f"{where}: {prefix}{name} is {shown} and must be a list, such as {document.in_yaml(default)}"
+            )
         if is_dataclass(default) and isinstance(value, DictConfig):
             _refuse_unknown_keys(value, type(default), f"{prefix}{name}.", where)

@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Optional
 
+from enginewright.errors import ConfigError
+
 PACKAGE = "enginewright"
 SCRIPTS = "stages"
 REGISTRY = f"{PACKAGE}.registry"  # whose tables say which module a name stands for
@@ -87,9 +89,12 @@ class Library:
         return f"{folder}/__init__.py" if file.name == "__init__.py" else f"{folder}.py"
 
     def tree(self, path: Path) -> ast.Module:
-        """The syntax tree of a file."""
+        """The syntax tree of a file. Raises ConfigError if this Python cannot read it."""
         if path not in self._trees:
-            self._trees[path] = ast.parse(path.read_bytes(), str(path))
+            try:
+                self._trees[path] = ast.parse(path.read_bytes(), str(path))
+            except SyntaxError as fault:
+                raise ConfigError(f"{path}, line {fault.lineno}, is no Python ({fault.msg}); mend it") from None
         return self._trees[path]
 
     @cached_property
@@ -154,6 +159,8 @@ class Library:
             waiting |= self._behind(script, module, found)
         while waiting:
             name = waiting.pop()
+            if name not in self.modules:
+                raise ConfigError(f"the module {name} does not exist, and {REGISTRY} names it; put it there again")
             found.modules.add(name)
             waiting |= self._behind(self.modules[name], name, found) - found.modules
         found.modules = {name for name in found.modules if not self.is_empty(self.modules[name])}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,6 +188,11 @@ def read(path: Path, sealed: bool = True) -> Toolchain:
     """
     if not path.exists():
         raise ConfigError(f"{path.name} is missing; write it with `enginewright lock` and commit it")
+    if re.search(r"^(<<<<<<< |>>>>>>> )", path.read_text(encoding="utf-8"), re.MULTILINE):
+        raise ConfigError(
+            f"{path.name} holds the marks of a merge; take either side, such as with `git checkout --ours {path.name}`,"
+            f" and run `{remedy(path.parent)}`"
+        )
     content = pipeline.load(path)
     try:
         lines = [line.rsplit(" ", 1) for line in content["modules"].splitlines()]

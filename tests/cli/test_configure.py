@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from enginewright import __version__
 from enginewright.cli import main
 from enginewright.cli.composition import groups
 from support.project import ROOT
@@ -100,6 +101,17 @@ def test_a_params_yaml_that_cannot_be_read_is_written_again(project: Path, conte
     assert committed(project)
 
 
+@pytest.mark.parametrize("content", ["a: [\n", "- a\n", "defaults: 3\n"])
+def test_reset_drops_choices_that_cannot_be_read(
+    project: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "conf/selected.yaml").write_text(content)
+    assert call() == 2
+    assert "drop what it holds with `enginewright configure --reset`" in capsys.readouterr().err
+    assert call("--reset") == 0
+    assert committed(project)
+
+
 def test_a_missing_selection_is_an_empty_one(project: Path) -> None:
     (project / "conf/selected.yaml").unlink()
     assert call() == 0
@@ -163,6 +175,14 @@ def test_it_prints_at_most_15_lines(project: Path, overrides: list[str], capsys:
             " model.weights_from",
             id="weights",
         ),
+        *(
+            pytest.param(
+                [override],
+                f"the override {override} sets what `enginewright configure` writes itself; leave it out",
+                id=override,
+            )
+            for override in ("selected_for=digits", "enginewright_version=3")
+        ),
         pytest.param(
             ["data.root=photos", "search_mixed.layers=layers/mine.yaml"],
             "data.root: photos does not exist; it is the folder of data.source digits; search_mixed.layers:"
@@ -214,6 +234,42 @@ def test_an_experiment_that_does_not_name_itself_is_refused(project: Path, capsy
     assert call("experiment=mine") == 2
     assert "add the line `experiment: mine` to it" in capsys.readouterr().err
     assert committed(project)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        pytest.param(
+            "override /calibration: minmx",
+            "a defaults list of conf/ names calibration: minmx, which has no file; did you mean 'minmax'?",
+            id="option",
+        ),
+        pytest.param(
+            "override /calibraton: minmax",
+            "conf/selected.yaml overrides calibraton, which is no folder of conf/; did you mean 'calibration'?",
+            id="group",
+        ),
+    ],
+)
+def test_a_wrong_name_in_an_edited_selection_is_one_sentence(
+    project: Path, line: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "conf/selected.yaml").write_text(f"defaults:\n- {line}\nenginewright_version: {__version__}\n")
+    assert call() == 2
+    assert capsys.readouterr().err == f"error: {sentence}\n"
+
+
+@pytest.mark.parametrize("command", ["configure", "upgrade"])
+def test_away_from_a_project_it_says_where_to_go_and_writes_nothing(
+    here: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: conf/config.yaml does not exist in {here}; run from the project's root\n"
+    )
+    assert not list(here.iterdir())
 
 
 def test_a_selection_that_is_not_composed_last_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from enginewright.cli import main
+from enginewright.cli import init, main
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,36 @@ def test_without_git_it_says_so(
     monkeypatch.setenv("PATH", str(here))
     assert refused("mine") == 2
     assert capsys.readouterr().err == "error: git is not installed, and DVC needs it; install git and run this again\n"
+    assert not (here / "mine").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(init, "_require_tools", lambda: None)
+    (here / "file").write_text("kept")
+    assert refused("file/mine") == 2
+    assert capsys.readouterr().err == ("error: file/mine cannot be made (Not a directory); name a folder that can\n")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_fails_halfway_leaves_nothing_and_can_be_tried_again(
+    here: Path, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if there:
+        (here / "mine").mkdir()
+    monkeypatch.setattr(init, "_require_tools", lambda: None)
+    monkeypatch.setattr(init, "SEARCH_PATH", "hydra: {searchpath: [pkg://not_there]}\n")
+    assert refused("mine") == 2
+    assert not there or not list((here / "mine").iterdir())
+    assert (here / "mine").exists() == there
+
+
+def test_a_checkout_on_the_path_is_refused_before_anything_is_written(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused("mine") == 2
+    assert "is a checkout, in which a project finds no package enginewright.conf" in capsys.readouterr().err
     assert not (here / "mine").exists()
 
 

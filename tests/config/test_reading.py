@@ -52,6 +52,12 @@ def test_the_schema_alone_is_valid() -> None:
             "data.preprocessing.crop=28", "data.preprocessing.crop is 28 and must be a list", id="number-for-a-list"
         ),
         pytest.param(
+            "build.precisions=int8",
+            "build.precisions is int8 and must be a list, such as [fp32, fp16, int8, int8_mixed]",
+            id="word-for-a-list",
+        ),
+        pytest.param("build.precisions=null", "build.precisions is null and must be a list", id="null-for-a-list"),
+        pytest.param(
             "calibration.algorithm=entropi",
             "calibration.algorithm: 'entropi' is not a choice; did you mean 'entropy'?",
             id="unknown-member",

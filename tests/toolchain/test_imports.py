@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from enginewright.errors import ConfigError
+from enginewright.toolchain import compute
 from enginewright.toolchain.imports import Library, decides_nothing
 
 
@@ -47,6 +49,18 @@ def test_the_harness_and_what_is_behind_it_alone_do_not_count(root: Path) -> Non
     assert decides_nothing("enginewright.views.accuracy")
     assert not decides_nothing("enginewright.views.metrics"), "metrics are outs"
     assert not {"stage", "unrelated", "errors"} & reached(root, "stages.calibrate")
+
+
+def test_a_module_that_is_no_python_is_named_with_the_line(root: Path) -> None:
+    (root / "enginewright/graph/index.py").write_text("Index = dict\ndef (\n")
+    with pytest.raises(ConfigError, match=r"graph/index\.py, line 2, is no Python \(.*\); mend it$"):
+        reached(root, "stages.calibrate")
+
+
+def test_a_module_that_the_registry_names_and_that_is_gone_is_named(root: Path) -> None:
+    (root / "enginewright/crop.py").unlink()
+    with pytest.raises(ConfigError, match=r"^the module enginewright\.crop does not exist, and enginewright\.registry"):
+        compute(Library(root / "enginewright"), {})
 
 
 @pytest.mark.parametrize("place", ["enginewright/stages", "stages"])

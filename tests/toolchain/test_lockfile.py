@@ -160,7 +160,13 @@ def test_in_the_librarys_own_repository_the_remedy_is_make_sync(root: Path) -> N
         pytest.param(lambda _: None, "toolchain.yaml is missing; write it with `enginewright lock`", id="missing"),
         pytest.param(lambda text: text.replace("calibrate: ", "calibrate: 0"), "such as after a merge", id="one key"),
         pytest.param(lambda text: text.replace("index.py ", "index.py 0"), "such as after a merge", id="one module"),
-        pytest.param(lambda text: "<<<<<<< HEAD\n" + text, "toolchain.yaml is no YAML", id="a conflict"),
+        pytest.param(
+            lambda text: "<<<<<<< HEAD\n" + text,
+            "toolchain.yaml holds the marks of a merge; take either side, such as with `git checkout --ours"
+            " toolchain.yaml`, and run `enginewright lock`",
+            id="a conflict",
+        ),
+        pytest.param(lambda text: text + "a: [\n", "toolchain.yaml is no YAML", id="no YAML"),
         pytest.param(lambda _: "[]\n", "toolchain.yaml holds no mapping", id="a list"),
     ],
 )
