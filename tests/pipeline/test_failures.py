@@ -8,6 +8,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -272,7 +273,7 @@ def test_damaged_artifact(project: Project, artifact: str, damage: Callable[[byt
     )
     again = project.repro(stage)
     assert again.code == 0, again.output
-    assert again.ran <= {"probe_target"}, again.output  # DVC puts back the bytes that it has
+    assert again.ran <= {"check_toolchain", "probe_target"}, again.output  # DVC puts back the bytes that it has
     assert path.read_bytes() == whole
 
 
@@ -344,10 +345,10 @@ def test_nan_outputs(project: Project, mine: Path) -> None:
     torch.save(weights, mine)
     run = _own_weights(project)
     assert run.code != 0
-    assert (
-        "error: export: resnet_reference (enginewright/models/resnet.py) returns NaN or infinity on images of the"
-        " data set" in run.output
-    )
+    assert re.search(
+        r"error: export: resnet_reference \(.*resnet.*\) returns NaN or infinity on .*images.* in PyTorch itself; look",
+        run.output,
+    ), run.output
     assert not (project.root / MODEL).exists()
 
 
