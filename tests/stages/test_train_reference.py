@@ -75,6 +75,13 @@ def test_trains_to_sealed_weights_and_to_the_same_bytes_again(project: Path, run
     assert network(torch.zeros(3, 1, 28, 28)).shape == (3, 2)
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5])
+def test_a_training_of_a_few_steps(project: Path, run: Run, epochs: int) -> None:
+    configure(train={"epochs": epochs, "batch_size": 40})
+    code, printed = run(train_reference)
+    assert code == 0, printed
+
+
 def test_under_the_bound_the_metrics_are_written_and_no_weights(project: Path, run: Run) -> None:
     configure(train={"epochs": 1, "minimum_metric": 1.0, "learning_rate": 1e-9})
     code, printed = run(train_reference)
