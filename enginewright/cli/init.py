@@ -71,7 +71,7 @@ A model on its way to calibrated engines, by Enginewright {version}. `dvc repro`
 | `layers/search.yaml` | which layers stay in FP16: searched, or pinned by you |
 | `data/` | images, or a note where they come from |
 
-    enginewright configure model=own data=image_folder    your own model and images: copy conf/model/own.yaml first
+    enginewright configure model=own data=image_folder    your own model and images; it says which files are missing
     dvc repro                                              everything that is stale, then the gate
     enginewright compare                                   the precisions side by side
     enginewright doctor                                    what this machine can do, and what to install
