@@ -31,7 +31,8 @@ from enginewright.layout import Layout
 from enginewright.manifest import Usage
 from enginewright.results.record import Record
 from enginewright.target import TargetFingerprint
-from enginewright.toolchain.lockfile import locked_packages
+from enginewright.toolchain.imports import ALWAYS_RUN
+from enginewright.toolchain.lockfile import TOOLCHAIN_FILE, check, locked_packages
 from enginewright.toolchain.packages import require_locked
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ def _run(name: str, body: Callable[[Stage], Optional[Metrics]]) -> int:
     _die_with_parent()
     try:
         _refuse_overrides(name, sys.argv[1:])
+        _refuse_unlocked(name)
         params = _declared_params(name)
 
         def task() -> None:
@@ -207,6 +209,12 @@ def _run(name: str, body: Callable[[Stage], Optional[Metrics]]) -> int:
         )
         return 2
     return 0
+
+
+def _refuse_unlocked(name: str) -> None:
+    """`dvc repro -s STAGE` skips check_toolchain: a stage asks again, so that nothing is sealed under an old key."""
+    if name not in ALWAYS_RUN and (Path() / TOOLCHAIN_FILE).exists():
+        check(Path())
 
 
 def _as_hydra_app(task: Callable[[], None]) -> None:

@@ -295,3 +295,12 @@ return {'images': 1}"""
     (project / "again").touch()
     assert call(project, body).returncode == 0
     assert (project / "artifacts/calibration/calib.cache").read_bytes() == b"whole"
+
+
+def test_a_stage_refuses_a_library_that_is_not_the_locked_one(project: Path) -> None:
+    """`dvc repro -s STAGE` runs no other stage that would."""
+    (project / "toolchain.yaml").write_text("seal: nothing\n")
+    finished = call(project, "print('it ran')")
+    assert finished.returncode == 2
+    assert "toolchain.yaml" in finished.stderr
+    assert "it ran" not in finished.stdout
