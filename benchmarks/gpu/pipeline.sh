@@ -29,10 +29,10 @@ step checkout $dvc checkout prepare_data train_reference export check_onnx calib
 step configure python -m enginewright.cli configure runtime=tensorrt \
   'build.tactic_sources=[EDGE_MASK_CONVOLUTIONS,JIT_CONVOLUTIONS]' "$@"
 step status $dvc status
-step repro $dvc repro profile_layers pareto
-step again $dvc repro profile_layers pareto
+step repro $dvc repro gate
+step again $dvc repro gate
 step flat $dvc metrics show
 tar czf "$out/pipeline_$name.tgz" dvc.lock params.yaml artifacts/metrics artifacts/target artifacts/calibration \
   artifacts/profile artifacts/accuracy/*.csv \
-  artifacts/benchmark artifacts/mixed artifacts/pareto artifacts/engines/*/*.json 2>> "$log"
+  artifacts/benchmark artifacts/mixed artifacts/pareto artifacts/gate artifacts/engines/*/*.json 2>> "$log"
 grep -E "^(error|ERROR|Running stage|Stage '|[a-z_]+: rc)" "$log" | tail -60
