@@ -206,6 +206,7 @@ def test_inspect_of_something_else_is_one_sentence(
 # --- doctor
 
 
+@pytest.mark.slow
 def test_doctor_says_why_not_and_auto_finds_something(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("doctor", "--json") == 0
     report = json.loads(capsys.readouterr().out)

@@ -134,6 +134,7 @@ def test_no_engine_is_chosen_where_none_passes() -> None:
     assert "speedup" not in found
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=4, max_size=4))
 def test_the_front_is_what_no_weighting_by_another_engine_beats(numbers: list[tuple[int, int]]) -> None:
     points = {name: (float(speed), value / 10) for name, (speed, value) in zip(POINTS, numbers)}

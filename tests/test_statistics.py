@@ -85,6 +85,7 @@ def test_a_loss_is_excluded_no_oftener_than_the_confidence_allows(lost: float, i
     assert sum(share[count] for count, wrong in zip(likely, excluded) if wrong) <= 0.03
 
 
+@pytest.mark.slow
 def test_interval_covers_the_truth_as_often_as_it_says() -> None:
     """10 % of the images are lost, 4 % gained; 500 draws of 200 images."""
     draws = np.random.default_rng(0).multinomial(200, [0.80, 0.04, 0.10, 0.06], size=500)

@@ -116,6 +116,7 @@ def test_a_sleep_in_the_runtime_makes_the_load_unstable_and_its_window_is_named(
     assert figures["latency_ms_max"] >= 1e3 * ASLEEP
 
 
+@pytest.mark.slow
 def test_a_competing_process_is_named_in_the_metrics() -> None:
     announced: list[str] = []
 

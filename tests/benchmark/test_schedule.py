@@ -109,6 +109,7 @@ def test_an_interruption_ends_the_load_and_keeps_what_was_answered(scenario: Sce
     assert recorder.count == len(system.asked)
 
 
+@pytest.mark.slow
 @needs_loadgen
 @pytest.mark.parametrize("name", loadgen.SCENARIOS)
 def test_an_interruption_ends_loadgen_and_keeps_what_was_answered(name: str) -> None:

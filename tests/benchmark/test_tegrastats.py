@@ -166,6 +166,7 @@ def rows_with(observer: Observer, clock: str) -> int:
     return sum(f",{clock}," in row for row in observed(observer).splitlines() if ",offline," in row)
 
 
+@pytest.mark.slow
 def test_a_clock_that_drops_under_load_is_flagged_and_the_utility_ends_with_the_load(board: Path) -> None:
     with Observer("Orin") as observer:
         observer.phase("int8", "warm-up", 1.0)

@@ -12,6 +12,8 @@ from enginewright.cli import main
 from enginewright.cli.composition import groups
 from support.project import ROOT
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENTS = groups(ROOT / "conf")["experiment"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(
     assert capsys.readouterr().err == ("error: file/mine cannot be made (Not a directory); name a folder that can\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", [False, True])
 def test_what_fails_halfway_leaves_nothing_and_can_be_tried_again(
     here: Path, there: bool, monkeypatch: pytest.MonkeyPatch
@@ -66,8 +68,12 @@ def test_what_fails_halfway_leaves_nothing_and_can_be_tried_again(
 
 
 def test_a_checkout_on_the_path_is_refused_before_anything_is_written(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "enginewright.conf" else find(name, *rest)
+    )
     assert refused("mine") == 2
     assert "is a checkout, in which a project finds no package enginewright.conf" in capsys.readouterr().err
     assert not (here / "mine").exists()

@@ -10,6 +10,8 @@ from toolchain.test_packages import install
 
 from enginewright.cli import main
 
+pytestmark = pytest.mark.slow
+
 
 def lock(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:

@@ -10,6 +10,8 @@ from enginewright import __version__
 from enginewright.cli import main
 from support.project import ROOT
 
+pytestmark = pytest.mark.slow
+
 SELECTED = Path("conf/selected.yaml")
 PARAMS = Path("params.yaml")
 

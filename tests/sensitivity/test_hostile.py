@@ -29,6 +29,8 @@ from enginewright.sensitivity.variants import Variants
 from enginewright.tasks import get_task
 from enginewright.tasks.base import Figures
 
+pytestmark = pytest.mark.slow
+
 GATE = Rehearsal(Accuracy(), images=1000)  # 99 % of FP32's top-1, on as many images as the validation has
 PIXELS = TensorSpec("input", np.dtype(np.float32), ("batch", 1, 28, 28))
 CLASSIFICATION = get_task("classification")

@@ -47,6 +47,7 @@ def variants_of(path: Path, task: str, output: str = "logits") -> Variants:
     )
 
 
+@pytest.mark.slow
 def test_every_output_of_every_mixture_is_judged(tmp_path: Path) -> None:
     two_outputs(tmp_path / "model.onnx")
     variants = variants_of(tmp_path / "model.onnx", "outputs")

@@ -57,6 +57,7 @@ def test_line_ends_and_the_place_of_the_project_change_nothing(root: Path, tmp_p
     assert locked(write(tmp_path / "elsewhere/deep")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.9", "3.10", "3.12", "3.13"])
 def test_every_python_writes_the_same_bytes(version: str) -> None:
     """The real library, in Pythons that have no package of ours but PyYAML."""
