@@ -52,7 +52,7 @@ validation_images: 16
 selection: stratified
 selection_seed: null
 preprocessing:
-  {resize: null, crop: [16, 16], channels: gray, scale: 0.00392156862745098, mean: [0.5], std: [0.5], layout: nchw}
+  {resize: null, size: [16, 16], channels: gray, scale: 0.00392156862745098, mean: [0.5], std: [0.5], layout: nchw}
 """
 FIXED = (
     *("debug=smoke", "model=edited", "data=edited", "accuracy=report_only", "runtime=onnxruntime"),

@@ -121,7 +121,7 @@ def compare(engine: Counting, size: int, name: str, turns: int, seconds: float) 
     batch = BATCHES[name]
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, size, size, 1), np.uint8)
     images = ImageSet(pixels, None, (), tuple(map(str, range(IMAGES))), [])
-    feeding = Feeding(images, Preprocessing(crop=[size, size], mean=[0.5], std=[0.5]))
+    feeding = Feeding(images, Preprocessing(size=[size, size], mean=[0.5], std=[0.5]))
     system = EngineSystem(cast(TimedEngine, engine), feeding, batch)
     expected = drive(OWN[name], system, engine, batch, min(2.0, seconds)).queries_per_second
     found: list[Turn] = []

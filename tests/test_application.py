@@ -25,7 +25,7 @@ from support.lean import run_without
 from support.networks import residual_network
 
 CLASSES = ("circle", "cross", "line", "square", "star")
-PREPROCESSING = Preprocessing(crop=[28, 28], channels=ChannelOrder.gray, mean=[0.5], std=[0.25])
+PREPROCESSING = Preprocessing(size=[28, 28], channels=ChannelOrder.gray, mean=[0.5], std=[0.25])
 INTERFACE = Interface(
     (TensorSpec("input", np.dtype(np.float32), ("batch", 1, 28, 28)),),
     (TensorSpec("scores", np.dtype(np.float32), ("batch", 5)),),

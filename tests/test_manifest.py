@@ -368,7 +368,7 @@ USAGE = Usage(
         (TensorSpec("images", np.dtype(np.int8), ("batch", 3, 32, 32), scale=0.5),),
         (TensorSpec("logits", np.dtype(np.float32), ("batch", 2)),),
     ),
-    {"crop": [32, 32], "channels": "rgb"},
+    {"size": [32, 32], "channels": "rgb"},
     ("cat", "dog"),
 )
 SCHEMA = json.loads((ROOT / "enginewright/schemas/manifest-1.json").read_text())

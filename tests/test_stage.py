@@ -77,9 +77,9 @@ def files(folder: Path) -> set[str]:
 
 def test_what_a_stage_returns_is_its_metrics_and_nothing_else_is_left(project: Path) -> None:
     before = files(project) | {"stages/calibrate.py"}
-    answer = call(project, "return {'seed': stage.params.seed, 'crop': list(stage.params.data.preprocessing.crop)}")
+    answer = call(project, "return {'seed': stage.params.seed, 'size': list(stage.params.data.preprocessing.size)}")
     assert answer.returncode == 0, answer.stderr
-    assert json.loads((project / "artifacts/metrics/calibrate.json").read_text()) == {"seed": 0, "crop": [28, 28]}
+    assert json.loads((project / "artifacts/metrics/calibrate.json").read_text()) == {"seed": 0, "size": [28, 28]}
     assert files(project) - before == {"artifacts/metrics/calibrate.json"}
 
 
@@ -168,7 +168,7 @@ def test_declared_params() -> None:
     params = Declared(Params(), ["seed", "build", "data.preprocessing", "benchmark.seconds"], "example")
     assert params.seed == 0
     assert params.build == Params().build  # declared as a whole: the plain dataclass, for the library's functions
-    assert params.data.preprocessing.crop == [28, 28]
+    assert params.data.preprocessing.size == [28, 28]
     assert params.benchmark.seconds == 10.0
     for key in ("runtime", "data.root", "data.source", "benchmark.batch_size", "model"):
         with pytest.raises(UndeclaredParam, match=f"stage example reads {key}, which"):

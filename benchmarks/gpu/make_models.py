@@ -32,10 +32,10 @@ from enginewright.runtimes.onnxruntime.session import open_session
 
 CALIBRATION_IMAGES, VALIDATION_IMAGES = 64, 192
 EFFICIENTNET = Preprocessing(
-    resize=224, crop=[224, 224], channels=ChannelOrder.rgb, scale=1.0, mean=[127.0] * 3, std=[128.0] * 3
+    resize=224, size=[224, 224], channels=ChannelOrder.rgb, scale=1.0, mean=[127.0] * 3, std=[128.0] * 3
 )
 IMAGENET = Preprocessing(
-    resize=224, crop=[224, 224], channels=ChannelOrder.rgb, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]
+    resize=224, size=[224, 224], channels=ChannelOrder.rgb, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]
 )
 
 

@@ -36,10 +36,10 @@ BATCHES = (1, 8, 32, 128, 256)
 SECONDS = 0.7  # of each throughput; every pair is taken twice, interleaved
 PREPROCESSING = {
     "resnet50": Preprocessing(
-        resize=224, crop=[224, 224], channels=ChannelOrder.rgb, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]
+        resize=224, size=[224, 224], channels=ChannelOrder.rgb, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]
     ),
     "efficientnet_lite0": Preprocessing(
-        resize=224, crop=[224, 224], channels=ChannelOrder.rgb, scale=1.0, mean=[127.0] * 3, std=[128.0] * 3
+        resize=224, size=[224, 224], channels=ChannelOrder.rgb, scale=1.0, mean=[127.0] * 3, std=[128.0] * 3
     ),
 }
 

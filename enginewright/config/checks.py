@@ -102,8 +102,8 @@ def _scenarios(benchmark: Benchmark) -> Iterator[Fault]:
 
 
 def _crop(preprocessing: Preprocessing, declared: list[int]) -> Iterator[Fault]:
-    if len(preprocessing.crop) != 2:
-        yield "data.preprocessing.crop", f"{preprocessing.crop} is not [height, width] in pixels"
+    if len(preprocessing.size) != 2:
+        yield "data.preprocessing.size", f"{preprocessing.size} is not [height, width] in pixels"
     else:
         yield from _channels(preprocessing)
         yield from _shape(preprocessing, declared)
@@ -122,7 +122,7 @@ def _channels(preprocessing: Preprocessing) -> Iterator[Fault]:
 def _shape(preprocessing: Preprocessing, declared: list[int]) -> Iterator[Fault]:
     channels = channels_of(preprocessing)
     nchw = preprocessing.layout is Layout.nchw
-    made = [channels, *preprocessing.crop] if nchw else [*preprocessing.crop, channels]
+    made = [channels, *preprocessing.size] if nchw else [*preprocessing.size, channels]
     if made != declared:
         yield (
             "model.input_shape",

@@ -18,9 +18,9 @@ class Preprocessing:
 
     recipe: str = setting("crop", choices=RECIPES, help="how a sample becomes what the model is fed")
     resize: Optional[int] = setting(
-        None, minimum=1, help="shorter side in pixels, bilinear with antialiasing; null keeps the size"
+        None, minimum=1, help="recipe crop: shorter side in pixels, bilinear with antialiasing; null keeps the size"
     )
-    crop: list[int] = setting([28, 28], minimum=1, help="height and width of the centre crop in pixels")
+    size: list[int] = setting([28, 28], minimum=1, help="height and width in pixels of what the model is fed")
     channels: ChannelOrder = setting(
         ChannelOrder.gray, help="order of the colour channels that the model was trained with"
     )

@@ -33,7 +33,7 @@ def channel_count(preprocessing: Preprocessing) -> int:
 
 def pixel_shape(preprocessing: Preprocessing) -> tuple[int, int, int]:
     """Height, width, channels of what `cropped` returns."""
-    height, width = preprocessing.crop
+    height, width = preprocessing.size
     return height, width, channel_count(preprocessing)
 
 
@@ -75,7 +75,7 @@ def cropped(image: AnyImage, preprocessing: Preprocessing, name: str) -> tuple[P
 
     Args:
         image: path, PIL image, or uint8 array [H, W], [H, W, 1] or [H, W, 3] in RGB.
-        preprocessing: resize, crop and channels are used.
+        preprocessing: resize, size and channels are used.
         name: what to call the image in an error.
 
     Returns:
@@ -104,11 +104,11 @@ def to_target(mask: Pixels, preprocessing: Preprocessing, name: str) -> Pixels:
 
     Args:
         mask: uint8 [H, W], of the size of the image.
-        preprocessing: crop is used.
+        preprocessing: size is used.
         name: what to call the image in an error.
 
     Returns:
-        uint8 [crop height, crop width].
+        uint8 [height, width].
 
     Raises:
         DataError: it is no such array, is smaller than the crop, or would have to be resized: between two classes there
@@ -122,7 +122,7 @@ def to_target(mask: Pixels, preprocessing: Preprocessing, name: str) -> Pixels:
             " images of that size"
         )
     top, left = _crop_corner(mask.shape[1], mask.shape[0], preprocessing, name)
-    height, width = preprocessing.crop
+    height, width = preprocessing.size
     return np.ascontiguousarray(mask[top : top + height, left : left + width])
 
 
@@ -136,7 +136,7 @@ def _array_pixels(array: Pixels, preprocessing: Preprocessing, name: str) -> Opt
     if array.shape[2] != channel_count(preprocessing) or preprocessing.resize not in (None, min(array.shape[:2])):
         return None
     top, left = _crop_corner(array.shape[1], array.shape[0], preprocessing, name)
-    height, width = preprocessing.crop
+    height, width = preprocessing.size
     pixels = array[top : top + height, left : left + width]
     ordered = np.ascontiguousarray(pixels[..., ::-1] if preprocessing.channels is ChannelOrder.bgr else pixels)
     return ordered, Geometry((array.shape[0], array.shape[1]), offset=(-top, -left))
@@ -197,7 +197,7 @@ def _resize_and_crop(image: Image, preprocessing: Preprocessing, name: str) -> t
         width, height = (int(side * edge / short) for edge in image.size)
         image = image.resize((max(width, side), max(height, side)), pil.Resampling.BILINEAR)
     top, left = _crop_corner(image.width, image.height, preprocessing, name)
-    height, width = preprocessing.crop
+    height, width = preprocessing.size
     pixels = np.asarray(image.crop((left, top, left + width, top + height)))
     geometry = Geometry(
         (image_height, image_width), (image.height / image_height, image.width / image_width), (-top, -left)
@@ -209,7 +209,7 @@ def _resize_and_crop(image: Image, preprocessing: Preprocessing, name: str) -> t
 
 def _crop_corner(width: int, height: int, preprocessing: Preprocessing, name: str) -> tuple[int, int]:
     """Top and left of the centre crop, rounded as torchvision's CenterCrop does."""
-    crop_height, crop_width = preprocessing.crop
+    crop_height, crop_width = preprocessing.size
     if height < crop_height or width < crop_width:
         remedy = (
             "raise data.preprocessing.resize" if preprocessing.resize is not None else "set data.preprocessing.resize"
@@ -217,6 +217,6 @@ def _crop_corner(width: int, height: int, preprocessing: Preprocessing, name: st
         raise DataError(
             f"{name} is {height} x {width} pixels (height x width) after resizing, smaller than the crop of"
             f" {crop_height} x {crop_width}; {remedy} to {max(crop_height, crop_width)} or more, or lower"
-            " data.preprocessing.crop"
+            " data.preprocessing.size"
         )
     return round((height - crop_height) / 2.0), round((width - crop_width) / 2.0)

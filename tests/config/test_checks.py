@@ -86,9 +86,9 @@ from support.project import ROOT
             id="channels-and-mean",
         ),
         pytest.param(
-            ["data.preprocessing.crop=[28]"],
-            "data.preprocessing.crop: [28] is not [height, width] in pixels",
-            id="crop",
+            ["data.preprocessing.size=[28]"],
+            "data.preprocessing.size: [28] is not [height, width] in pixels",
+            id="size",
         ),
         pytest.param(
             ["model.input_shape=[3,28,28]"],

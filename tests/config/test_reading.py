@@ -49,7 +49,7 @@ def test_the_schema_alone_is_valid() -> None:
             "build.profile=3", "build.profile is 3 and must be a section with min, opt, max", id="number-for-a-section"
         ),
         pytest.param(
-            "data.preprocessing.crop=28", "data.preprocessing.crop is 28 and must be a list", id="number-for-a-list"
+            "data.preprocessing.size=28", "data.preprocessing.size is 28 and must be a list", id="number-for-a-list"
         ),
         pytest.param(
             "build.precisions=int8",

@@ -14,7 +14,7 @@ from enginewright.interface import TensorSpec
 
 PIXELS = np.arange(20 * 6 * 6, dtype=np.int64).reshape(20, 6, 6, 1).astype(np.uint8)
 IMAGES = ImageSet(PIXELS, None, (), tuple(map(str, range(20))), [])
-SETTINGS = Preprocessing(crop=[6, 6], scale=1.0)
+SETTINGS = Preprocessing(size=[6, 6], scale=1.0)
 PLAIN = TensorSpec("pixels", np.dtype(np.float32), ("batch", 1, 6, 6))
 
 

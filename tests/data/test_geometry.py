@@ -46,7 +46,7 @@ def test_a_crop_says_where_it_was_taken(resize: int, tmp_path: Path) -> None:
     picture[3:6, 4:9] = 255
     Image.fromarray(picture).save(tmp_path / "a.png")
     for image in (tmp_path / "a.png", picture):
-        pixels, geometry = cropped(image, Preprocessing(resize=resize, crop=[6, 8]), "a.png")
+        pixels, geometry = cropped(image, Preprocessing(resize=resize, size=[6, 8]), "a.png")
         x1, y1, x2, y2 = geometry.boxes_to_input(np.array([4, 3, 9, 6])).clip(0, [8, 6, 8, 6])
         rows, columns = np.nonzero(pixels[..., 0] > 127)
         assert geometry.size == (9, 12)

@@ -43,7 +43,7 @@ def settings(**changes: Any) -> Data:
         "validation_images": 8,
         "selection": Selection.stratified,
     }
-    return Data(source="image_folder", root="images", preprocessing=Preprocessing(crop=[6, 6]), **{**values, **changes})
+    return Data(source="image_folder", root="images", preprocessing=Preprocessing(size=[6, 6]), **{**values, **changes})
 
 
 def write(path: Path, seed: int) -> None:
@@ -202,7 +202,7 @@ def peak_bytes(count: int, out: str) -> int:
         (), lambda: (Sample(str(index), UNLABELLED, partial(load, index)) for index in range(count)), "test"
     )
     data = settings(train_images=count // 2, selection=Selection.random)
-    data.preprocessing = Preprocessing(crop=[64, 64], channels=ChannelOrder.rgb, mean=[0.0] * 3, std=[1.0] * 3)
+    data.preprocessing = Preprocessing(size=[64, 64], channels=ChannelOrder.rgb, mean=[0.0] * 3, std=[1.0] * 3)
     tracemalloc.start()
     prepare(source, data, 0, {name: Path(out) / name for name in SETS}, output)
     peak = tracemalloc.get_traced_memory()[1]

@@ -17,9 +17,9 @@ from enginewright.data import preprocess
 from enginewright.data.preprocessing import AnyImage, Pixels, cropped, to_input, to_target
 from enginewright.errors import DataError
 
-GRAY = Preprocessing(crop=[4, 6])
-RGB = Preprocessing(crop=[4, 6], channels=ChannelOrder.rgb, mean=[0.0] * 3, std=[1.0] * 3)
-BGR = Preprocessing(crop=[4, 6], channels=ChannelOrder.bgr, mean=[0.0] * 3, std=[1.0] * 3)
+GRAY = Preprocessing(size=[4, 6])
+RGB = Preprocessing(size=[4, 6], channels=ChannelOrder.rgb, mean=[0.0] * 3, std=[1.0] * 3)
+BGR = Preprocessing(size=[4, 6], channels=ChannelOrder.bgr, mean=[0.0] * 3, std=[1.0] * 3)
 
 
 def to_pixels(image: AnyImage, preprocessing: Preprocessing) -> Pixels:
@@ -29,7 +29,7 @@ def to_pixels(image: AnyImage, preprocessing: Preprocessing) -> Pixels:
 def test_scale_mean_std_and_layout() -> None:
     pixels = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3)
     settings = Preprocessing(
-        crop=[2, 4], channels=ChannelOrder.rgb, scale=1 / 255, mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 0.125]
+        size=[2, 4], channels=ChannelOrder.rgb, scale=1 / 255, mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 0.125]
     )
     expected = (pixels / 255 - [0.1, 0.2, 0.3]) / [0.5, 0.25, 0.125]
     batch = to_input(pixels, settings)
@@ -74,14 +74,14 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
     path = tmp_path / "turned.png"
     stored.save(path, exif=exif)
-    pixels = to_pixels(path, Preprocessing(crop=[8, 6]))
+    pixels = to_pixels(path, Preprocessing(size=[8, 6]))
     assert pixels[0].min() == 255
     assert pixels[-1].max() == 0
 
 
 def test_resize_is_of_the_shorter_side_and_antialiased() -> None:
     checks = np.tile(np.array([[0, 255], [255, 0]], np.uint8), (40, 60))  # 80 x 120
-    pixels = to_pixels(checks, Preprocessing(resize=20, crop=[20, 30]))
+    pixels = to_pixels(checks, Preprocessing(resize=20, size=[20, 30]))
     assert pixels.shape == (20, 30, 1)
     assert np.abs(pixels[2:-2, 2:-2].astype(int) - 128).max() < 12  # without antialiasing it would stay black and white
 
@@ -176,10 +176,10 @@ def test_pixels_of_another_channel_count() -> None:
 )
 def test_targets_that_cannot_be_cut(mask: npt.NDArray[Any], resize: Optional[int], text: str) -> None:
     with pytest.raises(DataError, match=text):
-        to_target(mask, Preprocessing(resize=resize, crop=[6, 6]), "a.png")
+        to_target(mask, Preprocessing(resize=resize, size=[6, 6]), "a.png")
 
 
 def test_a_target_is_cut_at_the_same_pixels_as_its_image() -> None:
     image = np.random.default_rng(0).integers(0, 256, (9, 12), dtype=np.uint8)
-    preprocessing = Preprocessing(resize=9, crop=[6, 7])
+    preprocessing = Preprocessing(resize=9, size=[6, 7])
     np.testing.assert_array_equal(to_target(image, preprocessing, "a.png"), to_pixels(image, preprocessing)[..., 0])

@@ -72,7 +72,7 @@ def test_three_sealed_sets_and_their_counts(project: Path, run: Run) -> None:
     [
         pytest.param({"validation_images": 11}, "31 images are needed", id="too many"),
         pytest.param({"root": "gone"}, "data.root gone is no folder", id="no folder"),
-        pytest.param({"preprocessing": {"crop": [64, 64]}}, "smaller than the crop", id="small images"),
+        pytest.param({"preprocessing": {"size": [64, 64]}}, "smaller than the crop", id="small images"),
     ],
 )
 def test_a_fault_is_one_sentence_and_leaves_nothing(project: Path, run: Run, change: dict[str, Any], text: str) -> None:

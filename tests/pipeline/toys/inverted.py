@@ -18,7 +18,7 @@ class Inverted:
     """Images [H, W] as they are."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
-        height, width = preprocessing.crop
+        height, width = preprocessing.size
         self.shapes: Mapping[str, tuple[int, ...]] = {IMAGES: (height, width, 1)}
 
     def store(self, sample: Sample) -> tuple[Stored, Geometry]:
