@@ -95,6 +95,36 @@ def test_an_infinity_that_hides_is_no_divergence(nodes: list[NodeProto], mask: A
         assert found(model_of(nodes, stored), tmp_path) == []
 
 
+ATTENTION = {
+    "BERT": [
+        node("Cast", "attention", "kept", to=TensorProto.FLOAT),
+        node("Sub", "one kept", "hidden"),
+        node("Mul", "hidden mask", "scaled"),
+    ],
+    "from a comparison": [
+        node("Less", "input one", "padding"),
+        node("Cast", "padding", "hidden", to=TensorProto.FLOAT),
+        node("Mul", "mask hidden", "scaled"),
+    ],
+    "from a sum of the input": [
+        node("ReduceMax", "input", "hidden", axes=[-1], keepdims=1),
+        node("Mul", "hidden mask", "scaled"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", ATTENTION)
+def test_a_mask_that_is_multiplied_hides_where_integers_choose(kind: str, tmp_path: Path) -> None:
+    nodes = [*ATTENTION[kind], node("Add", "input scaled", "scores"), SOFTMAX]
+    model = model_of(nodes, {"mask": np.array([LEAST]), "one": np.array([1], np.float32)})
+    model.graph.input.append(helper.make_tensor_value_info("attention", TensorProto.INT64, ["n", 1, 4]))
+    said = {str(each.severity.name): each.what for each in found(model, tmp_path) if "input" not in each.what}
+    if kind == "from a sum of the input":
+        assert "so that float32 overflows there" in said["fail"]
+    else:
+        assert said == {"warning": "a mask is multiplied by 'mask', which is over 65504, the largest FP16 number"}
+
+
 FAULTY = [
     pytest.param([node("MatMul", "input mask", "output")], BIASED, id="weight of a layer"),
     pytest.param([node("Add", "input mask", "output")], BIASED, id="bias of a last layer"),

@@ -13,7 +13,7 @@ from typing import Optional
 
 import onnx
 
-from enginewright.check_onnx.reading import Node, inner_graphs, walk
+from enginewright.check_onnx.reading import Node, inner_graphs, inputs, walk
 
 Signs = frozenset[int]  # of {-1, 1}: which infinities a tensor may hold
 NONE, NEGATIVE, POSITIVE = frozenset[int](), frozenset({-1}), frozenset({1})
@@ -62,9 +62,18 @@ ENDS_NEGATIVE |= {"ReduceLogSumExp", "Max"}
 ENDS_POSITIVE = frozenset(("ReduceMin", "Min"))
 # Arithmetic that a large finite number passes through.
 SCALES = frozenset(("Mul", "Div"))
+# What is true or false, or a number that no image and no weight decides.
+CHOOSES = frozenset(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or", "Xor", "Shape"))
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 
 
-def ends(graph: onnx.GraphProto, tensor: str, signs: Collection[int], finite: bool = False) -> Optional[str]:
+def ends(
+    graph: onnx.GraphProto,
+    tensor: str,
+    signs: Collection[int],
+    finite: bool = False,
+    choices: Collection[str] = frozenset(),
+) -> Optional[str]:
     """What becomes of the infinities of a stored tensor: "mask", "output" (they reach one), or None, where they meet
     arithmetic.
 
@@ -73,6 +82,7 @@ def ends(graph: onnx.GraphProto, tensor: str, signs: Collection[int], finite: bo
         tensor: the name of an initializer or of a Constant's output.
         signs: of its infinities.
         finite: they are numbers too large for FP16 instead of infinities.
+        choices: tensors that are 0 where nothing is hidden (`chosen`).
     """
     held: dict[str, Signs] = {tensor: frozenset(signs)}
     guards: set[str] = set()
@@ -81,7 +91,7 @@ def ends(graph: onnx.GraphProto, tensor: str, signs: Collection[int], finite: bo
             guards.update(node.proto.output)
         if finite and node.operator == "Where" and node.proto.input[0] in guards:
             continue  # torch.nan_to_num: it stands for values that are infinite, or no number, already
-        passed = _passed(node, held, finite)
+        passed = _passed(node, held, finite, choices)
         if passed is None:
             return None
         if passed:
@@ -105,12 +115,14 @@ def _returned(graph: onnx.GraphProto) -> Iterator[str]:
             yield from (output.name for output in inner.output)
 
 
-def _passed(node: Node, held: Mapping[str, Signs], finite: bool) -> Optional[Signs]:
+def _passed(node: Node, held: Mapping[str, Signs], finite: bool, choices: Collection[str]) -> Optional[Signs]:
     """Which infinities a node hands on; None if it computes nonsense with them."""
     found = {index: held[name] for index, name in enumerate(node.proto.input) if held.get(name)}
     if not found:
         return NONE
     operator, signs = node.operator, NONE.union(*found.values())
+    if finite and operator == "Mul" and any(name in choices for name in node.proto.input):
+        return NEGATIVE  # (1 - mask) * least, as of BERT, and (mask - 1) * greatest: 0, or what hides
     if finite and operator in SCALES:
         return signs | frozenset(-sign for sign in signs)
     if operator in SPECIAL:
@@ -146,8 +158,7 @@ def _div(_: Node, found: Mapping[int, Signs]) -> Optional[Signs]:
 
 
 def _cast(node: Node, found: Mapping[int, Signs]) -> Signs:
-    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
-    return found.get(0, NONE) if any(each.name == "to" and each.i in floats for each in node.proto.attribute) else NONE
+    return found.get(0, NONE) if any(each.name == "to" and each.i in FLOATS for each in node.proto.attribute) else NONE
 
 
 def _negated(_: Node, found: Mapping[int, Signs]) -> Signs:
@@ -163,6 +174,35 @@ SPECIAL: Mapping[str, Callable[[Node, Mapping[int, Signs]], Optional[Signs]]] = 
 }
 
 
-def masks(graph: onnx.GraphProto, large: Mapping[str, Collection[int]]) -> Iterator[str]:
-    """Of stored tensors with numbers too large for FP16, and the signs of these: those that only hide values."""
-    yield from (tensor for tensor, signs in large.items() if ends(graph, tensor, signs, finite=True) == "mask")
+def masks(
+    graph: onnx.GraphProto, large: Mapping[str, Collection[int]], choices: Collection[str] = frozenset()
+) -> Iterator[str]:
+    """Of stored tensors with numbers too large for FP16, and the signs of these: those that only hide values.
+
+    Args:
+        graph: the main graph.
+        large: tensor -> the signs of its large numbers.
+        choices: what a mask may be multiplied by (`chosen`); nothing, if such a product is no mask.
+    """
+    for tensor, signs in large.items():
+        if ends(graph, tensor, signs, finite=True, choices=choices) == "mask":
+            yield tensor
+
+
+def chosen(graph: onnx.GraphProto) -> set[str]:
+    """Tensors that integers and booleans alone decide, such as an attention mask before it is scaled."""
+    found = {
+        value.name
+        for value in inputs(graph)
+        if value.type.tensor_type.elem_type not in (*FLOATS, onnx.TensorProto.STRING)
+    }
+    stored = {tensor.name for tensor in graph.initializer}
+    for node in walk(graph):
+        if node.operator == "Constant":
+            stored.update(node.proto.output)
+        read = [name for name in node.proto.input if name and name not in stored]
+        moves = node.operator in MOVES and bool(node.proto.input) and node.proto.input[0] in found
+        follows = bool(read) and found.issuperset(read) and (moves or node.operator in ("Cast", "Sub", "Add", "Mul"))
+        if node.operator in CHOOSES or follows:
+            found.update(node.proto.output)
+    return found - {""}

@@ -4,7 +4,7 @@ narrows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,9 +116,12 @@ def findings(path: Path, model: onnx.ModelProto, origin: Origin) -> Iterator[Fin
     table = pd.DataFrame(rows, columns=COLUMNS)
     yield from _not_finite(table, model, origin)
     large = table[table["over_fp16"] > 0]
-    masks = set(infinities.masks(model.graph, dict(zip(large["tensor"], large["signs"]))))
-    arithmetic = table[~table["tensor"].isin(masks)]
+    signs = dict(zip(large["tensor"], large["signs"]))
+    masks = set(infinities.masks(model.graph, signs))
+    products = set(infinities.masks(model.graph, signs, infinities.chosen(model.graph))) - masks
+    arithmetic = table[~table["tensor"].isin(masks | products)]
     yield from _overflowing(arithmetic)
+    yield from _scaled_masks(products)
     yield from _fp16(arithmetic, origin)
     yield from _narrowed(table, model, origin)
 
@@ -186,6 +189,17 @@ def _overflowing(table: pd.DataFrame) -> Iterator[Finding]:
             "the training diverged or the file is damaged: take another checkpoint",
             str(row["tensor"]),
         )
+
+
+def _scaled_masks(tensors: Collection[str]) -> Iterator[Finding]:
+    """(1 - mask) * least: in FP16 the least is minus infinity, and 0 times that is NaN."""
+    for tensor in sorted(tensors):
+        what = f"a mask is multiplied by '{tensor}', which is over {FP16_MAX:.0f}, the largest FP16 number"
+        remedy = (
+            "the FP16 engine gives NaN there if TensorRT makes it in implicit mode, and else computes the mask in FP32;"
+            " -10000 instead hides as well"
+        )
+        yield Finding(Severity.warning, what, remedy, tensor)
 
 
 def _fp16(table: pd.DataFrame, origin: Origin) -> Iterator[Finding]:
