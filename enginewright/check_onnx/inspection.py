@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import onnx
 
-from enginewright.check_onnx import operators, reading as graph, structure, weights
-from enginewright.check_onnx.origin import origin_of
+from enginewright.check_onnx import importable, operators, reading as graph, structure, weights
+from enginewright.check_onnx.origin import Origin, origin_of
 from enginewright.check_onnx.report import Finding, Report, Severity
 from enginewright.errors import ModelError
+from enginewright.graph.foreign import ANOTHER_COPY, foreign
 from enginewright.runtimes.onnxruntime.session import why_not_opened
+
+A_NODE = "node '"  # how a finding about one begins
 
 
 def inspect(path: Path, opset_version: Optional[int] = None) -> Report:
@@ -30,8 +36,80 @@ def inspect(path: Path, opset_version: Optional[int] = None) -> Report:
     except ModelError as fault:
         what, _, remedy = str(fault).partition("; ")
         return Report((Finding(Severity.fail, what, remedy),))
+    origin = origin_of(model, opset_version)
+    return _whole(path, model, origin, lambda: _configured(path, model, origin, opset_version))
+
+
+def judge(path: Path) -> Report:
+    """Check a file that this pipeline did not export, for what `model.source: onnx` can make of it.
+
+    Args:
+        path: any file; weights outside of it are read from its own folder alone.
+
+    Returns:
+        The report. Whatever is wrong with the file is a finding.
+    """
+    other = foreign(path)
+    if other is not None:
+        return Report((Finding(Severity.fail, f"{path.name} is {other.what}", other.remedy or ANOTHER_COPY),))
     try:
-        return _inspected(path, model, opset_version)
+        model = structure.load(path)
+    except ModelError as fault:
+        return Report((Finding(Severity.fail, str(fault).partition("; ")[0], ANOTHER_COPY),))
+    origin = origin_of(model, None)
+    report = _whole(path, model, origin, lambda: _alone(path, model, origin))
+    return replace(report, findings=tuple(together(report.findings)))
+
+
+def together(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Findings in their order; of nodes that one remedy mends, the first and how many more there are."""
+    alike = Counter((each.severity, each.remedy) for each in findings if each.what.startswith(A_NODE))
+    said: set[tuple[Severity, str]] = set()
+    for each in findings:
+        kind = (each.severity, each.remedy)
+        if not each.what.startswith(A_NODE) or alike[kind] == 1:
+            yield each
+        elif kind not in said:
+            said.add(kind)
+            yield replace(each, what=f"{each.what}, and {alike[kind] - 1} more such nodes")
+
+
+class _Rules(NamedTuple):
+    """What a stage and an import ask differently of a file."""
+
+    damage: list[Finding]  # of stored tensors: nothing that reads their numbers can go on
+    opset: list[Finding]
+    stored: list[Finding]
+    fed: list[Finding]
+    readable: bool  # every weight outside of the file
+
+
+def _configured(path: Path, model: onnx.ModelProto, origin: Origin, opset_version: Optional[int]) -> _Rules:
+    """Of what the stage export wrote."""
+    return _Rules(
+        list(weights.unreadable(path, model, origin)),
+        list(structure.opset(model, opset_version, origin)),
+        [*operators.quantized(model), *weights.external_data(path, model)],
+        list(structure.fed(model, origin)),
+        all((path.parent / name).is_file() for name in weights.external_files(model)),
+    )
+
+
+def _alone(path: Path, model: onnx.ModelProto, origin: Origin) -> _Rules:
+    """Of a file to import."""
+    outside = list(importable.external(path, model))
+    return _Rules(
+        [] if _fails(outside) else list(weights.unreadable(path, model, origin)),
+        list(importable.opset(model, origin)),
+        [*importable.quantized(model), *importable.halves(model), *outside],
+        list(importable.fed(model, origin)),
+        not _fails(outside),
+    )
+
+
+def _whole(path: Path, model: onnx.ModelProto, origin: Origin, rules: Callable[[], _Rules]) -> Report:
+    try:
+        return _inspected(path, model, origin, rules)
     except UnicodeDecodeError:  # protobuf raises it wherever such a name is read first
         return Report(
             (
@@ -44,27 +122,21 @@ def inspect(path: Path, opset_version: Optional[int] = None) -> Report:
         )
 
 
-def _inspected(path: Path, model: onnx.ModelProto, opset_version: Optional[int]) -> Report:
-    origin = origin_of(model, opset_version)
-    damage = [*structure.garbled(model, origin), *weights.unreadable(path, model, origin)]
-    if damage:  # nothing that walks the graph or reads its numbers can go on
-        return Report(tuple(damage), structure.opset_version(model), origin.producer)
-    found = [
-        *structure.named_twice(model),
-        *structure.opset(model, opset_version, origin),
-        *operators.findings(model, origin),
-    ]
-    found += weights.external_data(path, model)
+def _inspected(path: Path, model: onnx.ModelProto, origin: Origin, asked: Callable[[], _Rules]) -> Report:
+    garbled = list(structure.garbled(model, origin))
+    rules = _Rules([], [], [], [], False) if garbled else asked()
+    if damage := [*garbled, *rules.damage]:
+        return Report(tuple(damage), structure.opset_version(model), origin.producer, ir_version=model.ir_version)
+    found = [*structure.named_twice(model), *rules.opset, *operators.findings(model, origin), *rules.stored]
     inferred, contradictions = structure.infer_shapes(model, origin)
     refusals: list[Finding] = []
-    readable = all((path.parent / name).is_file() for name in weights.external_files(model))
-    if readable:
+    if rules.readable:
         refusals = list(structure.checker(path, model, origin))
         found += [*refusals, *weights.findings(path, model, origin)]
-    found += [*contradictions, *structure.fed(model, origin)]
+    found += [*contradictions, *rules.fed]
     if not contradictions:
         found += structure.returned(model, origin)
-    valid = readable and not contradictions and not _fails(refusals)
+    valid = rules.readable and not contradictions and not _fails(refusals)
     if (
         valid and not _fails(found) and (what := why_not_opened(path))
     ):  # a kernel that it lacks: a convolution of float64
@@ -81,9 +153,8 @@ def _fails(found: list[Finding]) -> bool:
 
 
 def _report(model: onnx.ModelProto, inferred: onnx.ModelProto, found: list[Finding], valid: bool) -> Report:
-    order = list(Severity)
     return Report(
-        findings=tuple(sorted(found, key=lambda finding: order.index(finding.severity))),
+        findings=(),
         opset_version=structure.opset_version(model),
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         inputs={value.name: graph.described(value) for value in graph.inputs(model.graph)},
@@ -93,4 +164,10 @@ def _report(model: onnx.ModelProto, inferred: onnx.ModelProto, found: list[Findi
         batch_normalizations=tuple(operators.batch_normalizations(model)),
         valid=valid,
         graph=graph.printable(inferred),
-    )
+        ir_version=model.ir_version,
+        tensors={
+            "inputs": [graph.tensor(value) for value in graph.inputs(model.graph)],
+            "outputs": [graph.tensor(value) for value in inferred.graph.output],
+        },
+        licence=importable.licence(model),
+    ).with_more(found)

@@ -5,6 +5,7 @@ A build asks its own parser before anything else; `enginewright check` asks all 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from enginewright.check_onnx.report import Finding, Report, Severity
@@ -22,8 +23,14 @@ def ask_parsers(path: Path, report: Report) -> dict[str, ParserAnswer]:
     return {name: parser_answer(load, path) for name, load in LIBRARIES.items()}
 
 
-def refusals(answers: dict[str, ParserAnswer], report: Report) -> list[Finding]:
-    """What parsers refuse beyond what the report knows to fail already."""
+def refusals(answers: dict[str, ParserAnswer], report: Report, taken_out: Collection[str] = ()) -> list[Finding]:
+    """What parsers refuse beyond what the report knows to fail already.
+
+    Args:
+        answers: of each library.
+        report: on the same file.
+        taken_out: operators that do not reach a parser in the pipeline.
+    """
     known = {finding.node for finding in report.findings if finding.severity is Severity.fail}
     return [
         Finding(
@@ -36,4 +43,5 @@ def refusals(answers: dict[str, ParserAnswer], report: Report) -> list[Finding]:
         for package, answer in answers.items()
         for refusal in answer.refusals
         if known.isdisjoint({refusal.node, f"#{refusal.place}"})  # as `reading` calls a node without a name
+        and refusal.operator not in taken_out
     ]

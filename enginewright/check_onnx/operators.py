@@ -132,7 +132,6 @@ def findings(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
         yield from _tensorrt(node, origin)
         yield from _training(node, constants, origin)
     yield from map(_batch_normalization, batch_normalizations(model))
-    yield from _quantized(model)
 
 
 def batch_normalizations(model: onnx.ModelProto) -> list[BatchNormalization]:
@@ -244,7 +243,8 @@ def _batch_normalization(found: BatchNormalization) -> Finding:
     return Finding(Severity.warning, f"{what} cannot be folded: {found.why_not}", remedy, found.node)
 
 
-def _quantized(model: onnx.ModelProto) -> Iterator[Finding]:
+def quantized(model: onnx.ModelProto) -> Iterator[Finding]:
+    """Q/DQ nodes, where calibrate and build_int8 are to place them."""
     nodes = [node for node in walk(model.graph) if node.proto.op_type in PAIR]
     if nodes:
         yield Finding(

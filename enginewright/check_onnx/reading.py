@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 import onnx
@@ -118,6 +118,11 @@ def dtype_name(elem_type: int) -> str:
 def described(value: onnx.ValueInfoProto) -> str:
     """`float32 [batch, 1, 28, 28]`."""
     return f"{dtype(value)} {_axes(shape(value))}"
+
+
+def tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    """Name, dtype and shape; an axis is a number, a name, or None where the file does not say."""
+    return {"name": value.name, "dtype": dtype(value), "shape": shape(value)}
 
 
 def _axes(axes: Optional[list[Axis]]) -> str:

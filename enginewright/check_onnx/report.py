@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any, Optional
 
@@ -67,11 +67,26 @@ class Report:
     batch_normalizations: tuple[BatchNormalization, ...] = ()
     valid: bool = False  # so far sound ONNX that a parser can be asked: TensorRT-RTX 1.7's ends the process on others
     graph: str = ""  # a printable table: node, operator, shape, dtype
+    ir_version: Optional[int] = None
+    tensors: Mapping[str, Any] = field(default_factory=dict)  # "inputs" and "outputs": name, dtype and shape of each
+    licence: Optional[str] = None  # that the file's metadata names
 
     @property
     def verdict(self) -> str:
         """`fail` if one finding is, else `pass`."""
         return "fail" if self.count(Severity.fail) else "pass"
+
+    def with_more(self, found: Sequence[Finding]) -> Report:
+        """The same with more findings, the most severe first."""
+        order = list(Severity)
+        return replace(
+            self, findings=tuple(sorted((*self.findings, *found), key=lambda each: order.index(each.severity)))
+        )
+
+    @property
+    def judgement(self) -> str:
+        """The verdict on a file to import: `fail`, `warn` where it needs a line of configuration or a look, `pass`."""
+        return "warn" if self.verdict == "pass" and self.count(Severity.warning) else self.verdict
 
     def count(self, severity: Severity) -> int:
         """Number of findings of a severity."""

@@ -70,13 +70,26 @@ def opset_version(model: onnx.ModelProto) -> Optional[int]:
 
 def garbled(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
     """Names that are no text: protobuf hands them over as bytes."""
-    for node in walk(model.graph):
-        words = [node.proto.op_type, node.proto.domain, node.proto.name, *node.proto.input, *node.proto.output]
-        if not all(isinstance(word, str) for word in words):
-            yield Finding(
-                Severity.fail, "the file holds names that are not UTF-8", f"the file is damaged: {origin.again}"
-            )
-            return
+    if not all(isinstance(word, str) for word in _words_of(model)):
+        what = "the file holds names that are not UTF-8"
+        yield Finding(Severity.fail, what, f"the file is damaged: {origin.again}")
+
+
+def _words_of(model: onnx.ModelProto) -> Iterator[object]:
+    """Every name that a report may show."""
+    yield from (model.producer_name, model.producer_version, model.graph.name)
+    for entry in model.opset_import:
+        yield entry.domain
+    for held in model.metadata_props:
+        yield from (held.key, held.value)
+    for graph in graphs(model.graph):
+        yield from (tensor.name for tensor in graph.initializer)
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            yield value.name
+            yield from (axis.dim_param for axis in value.type.tensor_type.shape.dim)
+        for node in graph.node:
+            yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+            yield from (attribute.name for attribute in node.attribute)
 
 
 def named_twice(model: onnx.ModelProto) -> Iterator[Finding]:

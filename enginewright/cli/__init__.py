@@ -66,7 +66,7 @@ def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
             name,
             help=module.SUMMARY,
             description=module.SUMMARY[0].upper() + module.SUMMARY[1:] + ".",
-            epilog=f"{module.EXAMPLES}\n\n{EXIT_CODES}",
+            epilog=f"{module.EXAMPLES}\n\n{getattr(module, 'EXIT_CODES', EXIT_CODES)}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)

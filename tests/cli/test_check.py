@@ -16,6 +16,13 @@ from enginewright.runtimes.tensorrt.parser import ParserAnswer, Refusal
 from support.networks import residual_network
 
 
+def judged(path: Path, *options: str) -> int:
+    """The exit code of `enginewright check`."""
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(path), *options])
+    return int(str(ended.value.code))
+
+
 @pytest.fixture
 def model(here: Path) -> Path:
     onnx.save(residual_network(), here / "model.onnx")
@@ -27,18 +34,16 @@ def test_a_sound_model_passes_and_every_parser_is_named(model: Path, capsys: pyt
         main(["check", str(model)])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
-    assert "check_onnx: pass" in printed
+    assert "model.onnx: pass" in printed
     assert all(f"{package}" in printed for package in LIBRARIES)
 
 
 def test_a_model_that_is_no_onnx_is_shown_to_no_parser(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "model.onnx").write_bytes(b"\x08\x01")
-    with pytest.raises(SystemExit) as ended:
-        main(["check", "model.onnx"])
-    assert ended.value.code == 2
+    assert judged(here / "model.onnx") == 1
     printed = capsys.readouterr()
     assert "not asked, as the model is not valid ONNX" in printed.out
-    assert printed.err.startswith("error: model.onnx fails its check: ")
+    assert not printed.err
 
 
 def test_a_parser_adds_the_nodes_that_it_refuses(model: Path) -> None:

@@ -1,0 +1,157 @@
+"""What `model.source: onnx` can make of a file that this pipeline did not export, and the lines that it needs.
+
+A finding here says `warning` where a line of configuration mends it, `note` where the import does so by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Optional
+
+import onnx
+
+from enginewright.check_onnx.origin import PAIR, QUANTIZERS, Origin
+from enginewright.check_onnx.reading import Axis, described, dtype, inputs, shape, walk, weights
+from enginewright.check_onnx.report import Finding, Severity
+from enginewright.check_onnx.structure import EARLIEST_OPSET, LATEST_OPSET, opset_version
+from enginewright.graph.external import bytes_of, external_faults, external_tensors
+from enginewright.graph.foreign import ONE_FILE_LIMIT
+
+HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+FED = ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool")
+IMAGE_AXES = {0: "batch", 2: "height", 3: "width"}
+TOKEN_AXES = {0: "batch", 1: "tokens"}
+LICENCES = ("license", "licence")  # keys of metadata_props
+
+
+def licence(model: onnx.ModelProto) -> Optional[str]:
+    """The licence that a file's metadata names."""
+    found = [entry.value for entry in model.metadata_props if entry.key.strip().lower() in LICENCES]
+    return next((" ".join(value.split()) for value in found if value.strip()), None)
+
+
+def external(path: Path, model: onnx.ModelProto) -> Iterator[Finding]:
+    """Weights in other files: whether they can be read, and that together they are not too large."""
+    outside = external_tensors(model)
+    if not outside:
+        return
+    faults = list(external_faults(path, model))
+    for fault in faults:
+        yield Finding(Severity.fail, fault.what, fault.remedy, fault.tensor)
+    size = sum(bytes_of(tensor) for tensor in weights(model.graph))
+    if size > ONE_FILE_LIMIT:
+        what = (
+            f"the weights hold {size / 2**30:.1f} GiB, and the pipeline keeps a model in one ONNX file, which takes"
+            " 2 GiB at most"
+        )
+        yield Finding(Severity.fail, what, "use a smaller model, or one part of it at a time")
+    elif not faults:
+        names = sorted({entry.value for each in outside for entry in each.external_data if entry.key == "location"})
+        what = f"{_weights(outside)} outside of the file, in {', '.join(names)}"
+        yield Finding(Severity.note, what, "keep them beside it: model.source: onnx stores all of them in one file")
+
+
+def opset(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
+    """Whether the opset can be brought to the configured one."""
+    version = opset_version(model)
+    if version is None:
+        yield Finding(Severity.fail, "the model imports no standard opset", origin.again)
+    elif version > max(LATEST_OPSET.values()):
+        what = f"opset {version} is over what any TensorRT parses ({max(LATEST_OPSET.values())})"
+        yield Finding(Severity.fail, what, f"{origin.again}, at an opset of 13 to 20")
+    elif version < EARLIEST_OPSET:
+        what = f"opset {version} has no quantization per channel"
+        yield Finding(Severity.note, what, "model.source: onnx converts it to export.opset_version")
+
+
+def fed(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
+    """What is fed: tensors of numbers, whose dynamic axes have names and ranges."""
+    values = inputs(model.graph)
+    if not values:
+        yield Finding(Severity.fail, "the model has no input", "nothing can be fed to it: give another file")
+    for value in values:
+        kind, axes, what = dtype(value), shape(value), f"the input '{value.name}' {described(value)}"
+        if not value.type.HasField("tensor_type"):
+            said = f"the input '{value.name}' is {'an' if kind[0] in 'aeiou' else 'a'} {kind}, not a tensor"
+            yield Finding(Severity.fail, said, f"feed tensors in its place: {origin.again}", value.name)
+        elif kind == "string":
+            yield Finding(Severity.fail, f"{what} takes text", "turn it into numbers before the model", value.name)
+        elif kind not in FED:
+            yield Finding(Severity.fail, f"{what} is of a type that no engine takes", origin.again, value.name)
+        elif axes is None:
+            remedy = "give it one with onnx.tools.update_model_dims, or make the file again with an example input"
+            yield Finding(Severity.fail, f"{what} has no shape", remedy, value.name)
+        else:
+            yield from _axes(value, [None if _is_unnamed(axis) else axis for axis in axes], what, origin)
+
+
+def _is_unnamed(axis: Axis) -> bool:
+    """Whether an axis is dynamic without a name: Paddle writes -1 and `?` for it."""
+    return axis < 0 if isinstance(axis, int) else not any(letter.isalnum() for letter in axis or "")
+
+
+def _axes(value: onnx.ValueInfoProto, axes: list[Axis], what: str, origin: Origin) -> Iterator[Finding]:
+    named = _names(axes)
+    if any(axis == 0 for axis in axes[1:]):
+        remedy = f"give the axis its size: {origin.again}"
+        yield Finding(Severity.fail, f"{what} holds no value, as an axis is 0", remedy, value.name)
+    elif axes and isinstance(axes[0], int) and axes[0] > 1:
+        remedy = f"only a batch of 1 can be freed: {origin.again}, with a batch of 1 or a dynamic one"
+        yield Finding(Severity.warning, f"{what} has a fixed batch of {axes[0]}", remedy, value.name)
+    elif axes and isinstance(axes[0], int):
+        remedy = (
+            f"free it, where the graph allows, with {axis_names(value.name, {0: 'batch'})}, or keep engines of batch 1"
+        )
+        yield Finding(Severity.warning, f"{what} has a fixed batch of 1", remedy, value.name)
+    if unnamed := {place: named[place] for place, axis in enumerate(axes) if axis is None}:
+        places = ", ".join(map(str, unnamed))
+        yield Finding(
+            Severity.warning,
+            f"{what} leaves the dynamic axes {places} unnamed",
+            f"name them: {axis_names(value.name, unnamed)}",
+            value.name,
+        )
+    moving = [named[place] for place, axis in enumerate(axes) if place and not isinstance(axis, int)]
+    if moving:
+        ranges = ", ".join(f"{name}: {{min: ..., opt: ..., max: ...}}" for name in dict.fromkeys(moving))
+        what = f"{what} is dynamic beyond its batch"
+        yield Finding(Severity.warning, what, f"give each such axis its range: axes: {{{ranges}}}", value.name)
+
+
+def _names(axes: list[Axis]) -> list[str]:
+    """The name of each axis: its own, else the usual one for its place."""
+    usual = IMAGE_AXES if len(axes) == 4 else TOKEN_AXES if len(axes) == 2 else {0: "batch"}
+    return [axis if isinstance(axis, str) else usual.get(place, f"axis_{place}") for place, axis in enumerate(axes)]
+
+
+def axis_names(name: str, axes: dict[int, str]) -> str:
+    """The line of configuration that names axes: `model.axis_names: {images: {0: batch}}`."""
+    return f"model.axis_names: {{{name}: {{{', '.join(f'{place}: {axis}' for place, axis in axes.items())}}}}}"
+
+
+def quantized(model: onnx.ModelProto) -> Iterator[Finding]:
+    """Q/DQ nodes that the file has already."""
+    nodes = [node for node in walk(model.graph) if node.proto.op_type in PAIR]
+    others = [node for node in walk(model.graph) if node.proto.op_type in QUANTIZERS and node.proto.op_type not in PAIR]
+    if nodes and not others:
+        what = f"the model carries {len(nodes)} Q/DQ nodes already, the first is {nodes[0]}"
+        remedy = "model.source: onnx takes them out and calibrates again; the float model has the better weights"
+        yield Finding(Severity.warning, what, remedy, nodes[0].name)
+
+
+def halves(model: onnx.ModelProto) -> Iterator[Finding]:
+    """Weights in half precision."""
+    half = [tensor for tensor in weights(model.graph) if tensor.data_type in HALVES]
+    if half:
+        kinds = " and ".join(sorted({onnx.TensorProto.DataType.Name(tensor.data_type).lower() for tensor in half}))
+        what = f"{_weights(half, 'are')} {kinds}"
+        yield Finding(Severity.note, what, "model.source: onnx makes them float32, and FP16 and INT8 are built of that")
+
+
+def _weights(some: Sequence[onnx.TensorProto], verb: str = "lie") -> str:
+    """`1 weight, 'w', lies`; `12 weights, the first 'w', lie`."""
+    first = some[0].name
+    if len(some) > 1:
+        return f"{len(some)} weights, the first '{first}', {verb}"
+    return f"the weight '{first}' {'is' if verb == 'are' else verb + 's'}"
