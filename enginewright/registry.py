@@ -118,7 +118,14 @@ RUNTIMES: Registry[object] = Registry(
     },
 )
 IMPORTERS: Registry[object] = Registry("importers", {"pytorch": "enginewright.importers.pytorch:pytorch"})
-RECIPES: Registry[object] = Registry("recipes", {"crop": "enginewright.data.recipes.crop:Crop"})
+RECIPES: Registry[object] = Registry(
+    "recipes",
+    {
+        "crop": "enginewright.data.recipes.crop:Crop",
+        "letterbox": "enginewright.data.recipes.letterbox:Letterbox",
+        "stretch": "enginewright.data.recipes.stretch:Stretch",
+    },
+)
 SOURCES: Registry[object] = Registry(
     "sources",
     {

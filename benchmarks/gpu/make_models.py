@@ -24,7 +24,8 @@ from benchmarks.gpu import resnet50
 from enginewright import manifest
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.config import Calibration, CalibrationAlgorithm, ChannelOrder, Data, Preprocessing
-from enginewright.data.preprocessing import cropped, to_input
+from enginewright.data.preprocessing import to_input
+from enginewright.data.recipes import IMAGES, recipe_of
 from enginewright.data.sources import open_source
 from enginewright.layout import Layout
 from enginewright.runtimes import runtime_named
@@ -43,7 +44,8 @@ def photographs(held_out: bool, count: int) -> npt.NDArray[np.uint8]:
     """[count, 224, 224, 3] crops of real photographs; no scene is in both sets."""
     samples = [sample for sample in open_source(Data(source="photographs")).samples() if sample.held_out is held_out]
     chosen = [samples[index] for index in np.linspace(0, len(samples) - 1, count).astype(int)]
-    return np.stack([cropped(sample.load(), IMAGENET, sample.name)[0] for sample in chosen])
+    recipe = recipe_of(IMAGENET)
+    return np.stack([recipe.store(sample)[0][IMAGES] for sample in chosen])
 
 
 def batches(

@@ -12,22 +12,25 @@ from typing import TYPE_CHECKING
 
 from enginewright.config.choices import (
     QUANTIZED as QUANTIZED,
+    Anchor as Anchor,
     CalibrationAlgorithm as CalibrationAlgorithm,
     ChannelOrder as ChannelOrder,
     Driver as Driver,
     GateMode as GateMode,
     InputType as InputType,
+    Interpolation as Interpolation,
     Layout as Layout,
     Placement as Placement,
     Precision as Precision,
     PrecisionMode as PrecisionMode,
+    Rounding as Rounding,
     ScenarioName as ScenarioName,
     Selection as Selection,
     Sparing as Sparing,
     Undecided as Undecided,
     WeightsFrom as WeightsFrom,
 )
-from enginewright.config.data import Data as Data, Preprocessing as Preprocessing
+from enginewright.config.data import Data as Data
 from enginewright.config.engine import Build as Build, Profile as Profile
 from enginewright.config.measurement import (
     Benchmark as Benchmark,
@@ -37,6 +40,7 @@ from enginewright.config.measurement import (
 )
 from enginewright.config.model import Export as Export, Model as Model, Train as Train
 from enginewright.config.params import PARAMS_FILE as PARAMS_FILE, Params as Params
+from enginewright.config.preprocessing import Preprocessing as Preprocessing
 from enginewright.config.quantization import (
     Accuracy as Accuracy,
     AnalyzeSensitivity as AnalyzeSensitivity,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from enginewright.config.choices import ChannelOrder, Layout, Precision, ScenarioName
-from enginewright.config.data import Data, Preprocessing
+from enginewright.config import preprocessing
+from enginewright.config.choices import Layout, Precision, ScenarioName
+from enginewright.config.data import Data
 from enginewright.config.engine import Profile
 from enginewright.config.measurement import Benchmark
 from enginewright.config.model import MOST_CODE, Model, tracked
 from enginewright.config.params import Params
+from enginewright.config.preprocessing import Preprocessing
 
 Fault = tuple[str, str]  # key, what is wrong and what to do
 
@@ -23,8 +25,8 @@ def contradictions(params: Params) -> Iterator[Fault]:
     yield from _gated(params)
     yield from _batches(params)
     yield from _scenarios(params.benchmark)
-    if params.data.preprocessing.recipe == "crop":  # another recipe says itself what it makes
-        yield from _crop(params.data.preprocessing, params.model.input_shape)
+    yield from preprocessing.faults(params.data.preprocessing)
+    yield from _shape(params.data.preprocessing, params.model.input_shape)
 
 
 def _code(model: Model) -> Iterator[Fault]:
@@ -101,35 +103,13 @@ def _scenarios(benchmark: Benchmark) -> Iterator[Fault]:
         yield "benchmark.scenarios", f"[{', '.join(named)}] must name one scenario at least, and none twice"
 
 
-def _crop(preprocessing: Preprocessing, declared: list[int]) -> Iterator[Fault]:
-    if len(preprocessing.size) != 2:
-        yield "data.preprocessing.size", f"{preprocessing.size} is not [height, width] in pixels"
-    else:
-        yield from _channels(preprocessing)
-        yield from _shape(preprocessing, declared)
-
-
-def _channels(preprocessing: Preprocessing) -> Iterator[Fault]:
-    channels = channels_of(preprocessing)
-    for name, values in {"mean": preprocessing.mean, "std": preprocessing.std}.items():
-        if len(values) != channels:
-            yield (
-                f"data.preprocessing.{name}",
-                f"{values} has {len(values)} values for {channels} channels ({preprocessing.channels.name})",
-            )
-
-
-def _shape(preprocessing: Preprocessing, declared: list[int]) -> Iterator[Fault]:
-    channels = channels_of(preprocessing)
-    nchw = preprocessing.layout is Layout.nchw
-    made = [channels, *preprocessing.size] if nchw else [*preprocessing.size, channels]
-    if made != declared:
+def _shape(made_by: Preprocessing, declared: list[int]) -> Iterator[Fault]:
+    if made_by.recipe not in preprocessing.RESIZING:  # another recipe says itself what it makes
+        return
+    channels, nchw = made_by.channel_count, made_by.layout is Layout.nchw
+    made = [channels, *made_by.size] if nchw else [*made_by.size, channels]
+    if len(made_by.size) == 2 and made != declared:
         yield (
             "model.input_shape",
             f"{declared} is not what data.preprocessing makes, {made}; change one of the two",
         )
-
-
-def channels_of(preprocessing: Preprocessing) -> int:
-    """Return how many colour channels an image has."""
-    return 1 if preprocessing.channels is ChannelOrder.gray else 3

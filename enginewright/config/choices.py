@@ -88,6 +88,28 @@ class ChannelOrder(Enum):
     gray = "gray"
     rgb = "rgb"
     bgr = "bgr"
+    rgba = "rgba"  # four channels of a PNG, alpha as it is; 255 for images without
+
+
+class Anchor(Enum):
+    """Where the image lies in the input of recipe `letterbox`, or the window in the image of recipe `crop`."""
+
+    centre = "centre"
+    top_left = "top_left"
+
+
+class Rounding(Enum):
+    """How recipe `letterbox` makes whole pixels of the resized height and width."""
+
+    nearest = "nearest"  # ultralytics
+    down = "down"  # YOLOX, DeepStream
+
+
+class Interpolation(Enum):
+    """How an image is resized."""
+
+    bilinear = "bilinear"
+    bicubic = "bicubic"  # with antialiasing alone
 
 
 class Layout(Enum):

@@ -1,50 +1,14 @@
-"""Where images come from, and how a file becomes the model's input."""
+"""Where images come from, and how many of them serve what."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from enum import Enum
-from typing import Any, Optional
+from dataclasses import dataclass, field
+from typing import Optional
 
-from enginewright.config.choices import ChannelOrder, Layout, Selection
+from enginewright.config.choices import Selection
+from enginewright.config.preprocessing import Preprocessing
 from enginewright.config.setting import setting
-from enginewright.registry import RECIPES, SOURCES
-
-
-@dataclass
-class Preprocessing:
-    """Image file to model input; one declaration for calibration, validation, benchmark and the application."""
-
-    recipe: str = setting("crop", choices=RECIPES, help="how a sample becomes what the model is fed")
-    resize: Optional[int] = setting(
-        None, minimum=1, help="recipe crop: shorter side in pixels, bilinear with antialiasing; null keeps the size"
-    )
-    size: list[int] = setting([28, 28], minimum=1, help="height and width in pixels of what the model is fed")
-    channels: ChannelOrder = setting(
-        ChannelOrder.gray, help="order of the colour channels that the model was trained with"
-    )
-    scale: float = setting(1 / 255, above=0, help="applied to uint8 values, before mean and std")
-    mean: list[float] = setting([0.0], help="of each channel, in units of the scaled values")
-    std: list[float] = setting([1.0], above=0, help="of each channel, in units of the scaled values")
-    layout: Layout = setting(Layout.nchw, help="order of the axes of a batch")
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, as params.yaml holds it."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {
-            name: value.name if isinstance(value, Enum) else list(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """Inverse of `to_dict`. Raises KeyError or TypeError on anything else."""
-        choices = {one.name: type(one.default) for one in fields(cls) if isinstance(one.default, Enum)}
-        read: dict[str, Any] = {
-            name: choices[name][value] if name in choices else value for name, value in values.items()
-        }
-        return cls(**read)
+from enginewright.registry import SOURCES
 
 
 @dataclass

@@ -1,6 +1,4 @@
-"""What recipes for images are made of: decode, resize, crop and order the channels, with PIL; scale and normalize, with
-NumPy alone.
-"""
+"""What recipes for images are made of: decode and order the channels, with PIL; scale and normalize, with NumPy."""
 
 from __future__ import annotations
 
@@ -11,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.config import ChannelOrder, Layout, Preprocessing
-from enginewright.data.geometry import Geometry
 from enginewright.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,17 +21,6 @@ AnyImage = Union[str, Path, "Image", Pixels]
 # What PIL raises on damaged files, by format: OSError (truncated, unknown), SyntaxError (PNG chunks), ValueError,
 # EOFError (GIF, TIFF).
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError)
-
-
-def channel_count(preprocessing: Preprocessing) -> int:
-    """1 for gray, else 3."""
-    return 1 if preprocessing.channels is ChannelOrder.gray else 3
-
-
-def pixel_shape(preprocessing: Preprocessing) -> tuple[int, int, int]:
-    """Height, width, channels of what `cropped` returns."""
-    height, width = preprocessing.size
-    return height, width, channel_count(preprocessing)
 
 
 def to_input(pixels: Pixels, preprocessing: Preprocessing) -> Batch:
@@ -53,7 +39,7 @@ def to_input(pixels: Pixels, preprocessing: Preprocessing) -> Batch:
     Raises:
         DataError: the pixels are no uint8 [N, H, W, C] with the declared number of channels.
     """
-    channels = channel_count(preprocessing)
+    channels = preprocessing.channel_count
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != channels:
         order = preprocessing.channels.name
         raise DataError(
@@ -66,24 +52,22 @@ def to_input(pixels: Pixels, preprocessing: Preprocessing) -> Batch:
     return np.stack(planes, axis=1 if preprocessing.layout is Layout.nchw else 3)
 
 
-def cropped(image: AnyImage, preprocessing: Preprocessing, name: str) -> tuple[Pixels, Geometry]:
-    """Decode, resize the shorter side, take the centre crop, order the channels.
+def decoded(image: AnyImage, preprocessing: Preprocessing, name: str) -> Pixels:
+    """Decode an image in its own size.
 
-    Rounding as in torchvision's Resize (the longer side is cut down to whole pixels) and CenterCrop; bilinear with
-    antialiasing as PIL does it. EXIF orientation is applied; 16-bit gray keeps its upper 8 bits' range (/ 257);
-    transparency is laid over white.
+    EXIF orientation is applied; 16-bit gray keeps its upper 8 bits' range (/ 257); transparency is laid over white, but
+    for four channels, of which it is the last.
 
     Args:
-        image: path, PIL image, or uint8 array [H, W], [H, W, 1] or [H, W, 3] in RGB.
-        preprocessing: resize, size and channels are used.
+        image: path, PIL image, or uint8 array [H, W], [H, W, 1], [H, W, 3] in RGB, for rgba also [H, W, 4].
+        preprocessing: channels is used.
         name: what to call the image in an error.
 
     Returns:
-        uint8 [H, W, C] as `pixel_shape` says, and where the image lies in it.
+        uint8 [H, W, C]: gray, RGB or RGBA.
 
     Raises:
-        DataError: the image cannot be read, or is smaller than the crop (nothing is padded: borders would shift the
-            calibration).
+        DataError: the image cannot be read.
     """
     if isinstance(image, np.ndarray):
         ready = _array_pixels(image, preprocessing, name)
@@ -91,55 +75,32 @@ def cropped(image: AnyImage, preprocessing: Preprocessing, name: str) -> tuple[P
             return ready
     opened = _open(image, name)
     try:
-        return _resize_and_crop(_eight_bits(opened, preprocessing, name), preprocessing, name)
+        pixels = np.asarray(_eight_bits(opened, preprocessing, name))
     except _DAMAGED as fault:
         raise _unreadable(name, fault) from None
     finally:
         if opened is not image:
             opened.close()
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def to_target(mask: Pixels, preprocessing: Preprocessing, name: str) -> Pixels:
-    """Cut the classes of an image's pixels as `cropped` cuts the image.
-
-    Args:
-        mask: uint8 [H, W], of the size of the image.
-        preprocessing: size is used.
-        name: what to call the image in an error.
-
-    Returns:
-        uint8 [height, width].
-
-    Raises:
-        DataError: it is no such array, is smaller than the crop, or would have to be resized: between two classes there
-            is nothing.
-    """
-    if mask.dtype != np.uint8 or mask.ndim != 2:
-        raise DataError(f"the targets of {name} must be uint8 [H, W] and are {mask.dtype} {list(mask.shape)}")
-    if preprocessing.resize not in (None, min(mask.shape)):
-        raise DataError(
-            f"{name} has targets by pixel, which are not resized: set data.preprocessing.resize to null, or bring"
-            " images of that size"
-        )
-    top, left = _crop_corner(mask.shape[1], mask.shape[0], preprocessing, name)
-    height, width = preprocessing.size
-    return np.ascontiguousarray(mask[top : top + height, left : left + width])
+def ordered(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """Put the channels of `decoded` in the order of `preprocessing.channels`; contiguous, and no view."""
+    turned = pixels[..., ::-1] if preprocessing.channels is ChannelOrder.bgr else pixels
+    return np.array(turned, order="C")
 
 
-def _array_pixels(array: Pixels, preprocessing: Preprocessing, name: str) -> Optional[tuple[Pixels, Geometry]]:
-    """Crop an array with numpy alone, so that a target without PIL can feed frames; None if it needs a resize or
-    another colour space.
-    """
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
-        raise DataError(f"{name} must be uint8 [H, W], [H, W, 1] or [H, W, 3] and is {array.dtype} {list(array.shape)}")
+def _array_pixels(array: Pixels, preprocessing: Preprocessing, name: str) -> Optional[Pixels]:
+    """Take an array with NumPy alone, so that a target without PIL can feed frames; None for another colour space."""
+    channels = preprocessing.channel_count
+    depths = (1, 3, 4) if channels == 4 else (1, 3)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in depths):
+        *others, last = ["[H, W]", *(f"[H, W, {depth}]" for depth in depths)]
+        raise DataError(f"{name} must be uint8 {', '.join(others)} or {last} and is {array.dtype} {list(array.shape)}")
     array = array[..., None] if array.ndim == 2 else array
-    if array.shape[2] != channel_count(preprocessing) or preprocessing.resize not in (None, min(array.shape[:2])):
-        return None
-    top, left = _crop_corner(array.shape[1], array.shape[0], preprocessing, name)
-    height, width = preprocessing.size
-    pixels = array[top : top + height, left : left + width]
-    ordered = np.ascontiguousarray(pixels[..., ::-1] if preprocessing.channels is ChannelOrder.bgr else pixels)
-    return ordered, Geometry((array.shape[0], array.shape[1]), offset=(-top, -left))
+    if channels == 4 and array.shape[2] == 3:
+        return np.concatenate([array, np.full_like(array[..., :1], 255)], axis=2)
+    return array if array.shape[2] == channels else None
 
 
 def _open(image: AnyImage, name: str) -> Image:
@@ -147,8 +108,8 @@ def _open(image: AnyImage, name: str) -> Image:
         from PIL import Image as pil  # noqa: N813  # the module, beside the class of the same name
     except ImportError:
         raise DataError(
-            f"{name} needs Pillow to be decoded or resized: pip install pillow, or feed uint8 arrays of the size of the"
-            " crop"
+            f"{name} needs Pillow to be decoded, or brought to other channels: pip install pillow, or feed uint8"
+            f" arrays [H, W, C] with the channels that the model takes"
         ) from None
     if isinstance(image, np.ndarray):
         return pil.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
@@ -168,7 +129,7 @@ def _unreadable(name: str, fault: BaseException) -> DataError:
 
 
 def _eight_bits(image: Image, preprocessing: Preprocessing, name: str) -> Image:
-    """Upright, 8 bits a channel, in mode L or RGB as the model wants it."""
+    """Upright, 8 bits a channel, in mode L, RGB or RGBA as the model wants it."""
     from PIL import (
         Image as pil,  # noqa: N813
         ImageOps,
@@ -182,41 +143,9 @@ def _eight_bits(image: Image, preprocessing: Preprocessing, name: str) -> Image:
         if levels.min() < 0 or levels.max() > 65535:
             raise DataError(f"{name} has 32-bit pixels, whose range is unknown; convert it to 8 or 16 bits")
         image = pil.fromarray(np.round(levels / 257).astype(np.uint8))
+    if preprocessing.channels is ChannelOrder.rgba:
+        return image.convert("RGBA")  # opaque where an image says nothing of it
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         image = image.convert("RGBA")
         image = pil.alpha_composite(pil.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("L" if preprocessing.channels is ChannelOrder.gray else "RGB")
-
-
-def _resize_and_crop(image: Image, preprocessing: Preprocessing, name: str) -> tuple[Pixels, Geometry]:
-    from PIL import Image as pil  # noqa: N813
-
-    side, (image_width, image_height) = preprocessing.resize, image.size
-    if side is not None and min(image.size) != side:
-        short = min(image.size)
-        width, height = (int(side * edge / short) for edge in image.size)
-        image = image.resize((max(width, side), max(height, side)), pil.Resampling.BILINEAR)
-    top, left = _crop_corner(image.width, image.height, preprocessing, name)
-    height, width = preprocessing.size
-    pixels = np.asarray(image.crop((left, top, left + width, top + height)))
-    geometry = Geometry(
-        (image_height, image_width), (image.height / image_height, image.width / image_width), (-top, -left)
-    )
-    if pixels.ndim == 2:
-        return pixels[..., None].copy(), geometry
-    return np.ascontiguousarray(pixels[..., ::-1] if preprocessing.channels is ChannelOrder.bgr else pixels), geometry
-
-
-def _crop_corner(width: int, height: int, preprocessing: Preprocessing, name: str) -> tuple[int, int]:
-    """Top and left of the centre crop, rounded as torchvision's CenterCrop does."""
-    crop_height, crop_width = preprocessing.size
-    if height < crop_height or width < crop_width:
-        remedy = (
-            "raise data.preprocessing.resize" if preprocessing.resize is not None else "set data.preprocessing.resize"
-        )
-        raise DataError(
-            f"{name} is {height} x {width} pixels (height x width) after resizing, smaller than the crop of"
-            f" {crop_height} x {crop_width}; {remedy} to {max(crop_height, crop_width)} or more, or lower"
-            " data.preprocessing.size"
-        )
-    return round((height - crop_height) / 2.0), round((width - crop_width) / 2.0)

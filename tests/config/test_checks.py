@@ -81,14 +81,9 @@ from support.project import ROOT
             id="no-scenario",
         ),
         pytest.param(
-            ["data.preprocessing.mean=[0.5,0.5,0.5]"],
-            "data.preprocessing.mean: [0.5, 0.5, 0.5] has 3 values for 1 channels (gray)",
-            id="channels-and-mean",
-        ),
-        pytest.param(
             ["data.preprocessing.size=[28]"],
             "data.preprocessing.size: [28] is not [height, width] in pixels",
-            id="size",
+            id="preprocessing",
         ),
         pytest.param(
             ["model.input_shape=[3,28,28]"],

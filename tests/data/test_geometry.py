@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from enginewright.config import Preprocessing
 from enginewright.data.geometry import Geometry
-from enginewright.data.preprocessing import cropped
 
 BOXES = np.array([[0.0, 0.0, 40.0, 30.0], [10.0, 12.0, 14.0, 20.5]])
 GEOMETRIES = [
@@ -35,19 +31,3 @@ def test_a_mask_covers_what_the_input_showed() -> None:
     assert inside.tolist() == [[9] * 6, [9, 9, 1, 2, 3, 9], [9, 9, 4, 5, 6, 9], [9] * 6]
     twice = Geometry((1, 2), (2.0, 2.0)).mask_to_image(np.array([[1, 1, 2, 2], [1, 1, 2, 2]], np.uint8), outside=9)
     assert twice.tolist() == [[1, 2]]
-
-
-@pytest.mark.parametrize("resize", [None, 9, 18])
-def test_a_crop_says_where_it_was_taken(resize: int, tmp_path: Path) -> None:
-    """A white rectangle in a black image: its corners in the input are where the geometry says."""
-    from PIL import Image
-
-    picture = np.zeros((9, 12), np.uint8)
-    picture[3:6, 4:9] = 255
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    for image in (tmp_path / "a.png", picture):
-        pixels, geometry = cropped(image, Preprocessing(resize=resize, size=[6, 8]), "a.png")
-        x1, y1, x2, y2 = geometry.boxes_to_input(np.array([4, 3, 9, 6])).clip(0, [8, 6, 8, 6])
-        rows, columns = np.nonzero(pixels[..., 0] > 127)
-        assert geometry.size == (9, 12)
-        assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x1, y1, x2, y2)

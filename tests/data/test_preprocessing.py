@@ -5,25 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Optional
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from enginewright.config import ChannelOrder, Layout, Preprocessing
 from enginewright.data import preprocess
-from enginewright.data.preprocessing import AnyImage, Pixels, cropped, to_input, to_target
+from enginewright.data.preprocessing import AnyImage, Pixels, decoded, ordered, to_input
 from enginewright.errors import DataError
 
 GRAY = Preprocessing(size=[4, 6])
 RGB = Preprocessing(size=[4, 6], channels=ChannelOrder.rgb, mean=[0.0] * 3, std=[1.0] * 3)
+RGBA = Preprocessing(size=[4, 6], channels=ChannelOrder.rgba, mean=[0.0] * 4, std=[1.0] * 4)
 BGR = Preprocessing(size=[4, 6], channels=ChannelOrder.bgr, mean=[0.0] * 3, std=[1.0] * 3)
 
 
 def to_pixels(image: AnyImage, preprocessing: Preprocessing) -> Pixels:
-    return cropped(image, preprocessing, str(image) if isinstance(image, (str, Path)) else "the image")[0]
+    name = str(image) if isinstance(image, (str, Path)) else "the image"
+    return ordered(decoded(image, preprocessing, name), preprocessing)
 
 
 def test_scale_mean_std_and_layout() -> None:
@@ -74,16 +74,25 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
     path = tmp_path / "turned.png"
     stored.save(path, exif=exif)
-    pixels = to_pixels(path, Preprocessing(size=[8, 6]))
+    pixels = to_pixels(path, GRAY)
+    assert pixels.shape == (8, 6, 1)
     assert pixels[0].min() == 255
     assert pixels[-1].max() == 0
 
 
-def test_resize_is_of_the_shorter_side_and_antialiased() -> None:
-    checks = np.tile(np.array([[0, 255], [255, 0]], np.uint8), (40, 60))  # 80 x 120
-    pixels = to_pixels(checks, Preprocessing(resize=20, size=[20, 30]))
-    assert pixels.shape == (20, 30, 1)
-    assert np.abs(pixels[2:-2, 2:-2].astype(int) - 128).max() < 12  # without antialiasing it would stay black and white
+def test_the_fourth_channel_is_alpha_as_it_is_and_opaque_where_there_is_none(tmp_path: Path) -> None:
+    held = np.random.default_rng(0).integers(0, 256, (4, 6, 4), dtype=np.uint8)
+    Image.fromarray(held).save(tmp_path / "four.png")
+    np.testing.assert_array_equal(to_pixels(tmp_path / "four.png", RGBA), held)
+    np.testing.assert_array_equal(to_pixels(held, RGBA), held)
+    opaque = np.dstack([held[..., :3], np.full((4, 6), 255, np.uint8)])
+    Image.fromarray(held[..., :3]).save(tmp_path / "three.png")
+    np.testing.assert_array_equal(to_pixels(tmp_path / "three.png", RGBA), opaque)
+    np.testing.assert_array_equal(to_pixels(held[..., :3], RGBA), opaque)
+    gray = to_pixels(held[..., 0], RGBA)
+    assert (gray[..., :3] == held[..., :1]).all()
+    assert set(gray[..., 3].ravel().tolist()) == {255}
+    assert preprocess(tmp_path / "four.png", RGBA).shape == (1, 4, 4, 6)
 
 
 def test_a_batch_equals_its_images_however_they_are_given(tmp_path: Path) -> None:
@@ -117,11 +126,6 @@ def test_a_frame_of_the_right_size_needs_no_pillow() -> None:
 @pytest.mark.parametrize(
     ("image", "text"),
     [
-        pytest.param(
-            np.zeros((3, 9), np.uint8),
-            r"3 x 9 pixels.*smaller than the crop of 4 x 6.*data.preprocessing.resize",
-            id="too small",
-        ),
         pytest.param(np.zeros((9, 9), np.float32), r"must be uint8 .* float32 \[9, 9\]", id="float array"),
         pytest.param(np.zeros((9, 9, 4), np.uint8), r"must be uint8 .* \[9, 9, 4\]", id="four channels"),
         pytest.param("missing.png", "missing.png cannot be read .*No such file", id="missing file"),
@@ -156,30 +160,3 @@ def test_no_image_at_all() -> None:
 def test_pixels_of_another_channel_count() -> None:
     with pytest.raises(DataError, match=r"\[N, H, W, 3\] \(rgb\) and are uint8 \[1, 4, 6, 1\]"):
         to_input(np.zeros((1, 4, 6, 1), np.uint8), RGB)
-
-
-@pytest.mark.parametrize(
-    ("mask", "resize", "text"),
-    [
-        pytest.param(
-            np.zeros((9, 9)), None, r"the targets of a.png must be uint8 \[H, W\] and are float64 \[9, 9\]", id="float"
-        ),
-        pytest.param(np.zeros((9, 9, 1), np.uint8), None, r"must be uint8 \[H, W\]", id="channels"),
-        pytest.param(
-            np.zeros((9, 12), np.uint8),
-            8,
-            "a.png has targets by pixel, which are not resized: set data.preprocessing.resize to null",
-            id="resize",
-        ),
-        pytest.param(np.zeros((9, 4), np.uint8), None, "a.png is 9 x 4 pixels", id="small"),
-    ],
-)
-def test_targets_that_cannot_be_cut(mask: npt.NDArray[Any], resize: Optional[int], text: str) -> None:
-    with pytest.raises(DataError, match=text):
-        to_target(mask, Preprocessing(resize=resize, size=[6, 6]), "a.png")
-
-
-def test_a_target_is_cut_at_the_same_pixels_as_its_image() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (9, 12), dtype=np.uint8)
-    preprocessing = Preprocessing(resize=9, size=[6, 7])
-    np.testing.assert_array_equal(to_target(image, preprocessing, "a.png"), to_pixels(image, preprocessing)[..., 0])

@@ -8,14 +8,17 @@ and sees the same bytes as the host.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Union, cast
 
 import numpy as np
 
-from enginewright.config import Preprocessing
+from enginewright.config import ChannelOrder, Preprocessing
 from enginewright.data.geometry import Geometry
-from enginewright.data.preprocessing import AnyImage, Batch, Pixels
+from enginewright.data.imageset import IGNORED
+from enginewright.data.preprocessing import AnyImage, Batch, Pixels, decoded, ordered, to_input
+from enginewright.data.resizing import resized
 from enginewright.data.samples import UNLABELLED, Sample
 from enginewright.errors import DataError
 from enginewright.feeds import Array, as_input
@@ -43,6 +46,83 @@ class Recipe(Protocol):
         Raises:
             DataError: the recipe makes other inputs, or the stored samples are not what `store` makes.
         """
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an image lies in the input, in pixels; pairs are (y, x)."""
+
+    resized: tuple[int, int]
+    offset: tuple[int, int]  # of the resized image; negative where a part of it is cut off
+    size: tuple[int, int]  # of the input
+
+
+class ImageRecipe:
+    """What the recipes for images share: they differ in `fit`, and make one input of an image."""
+
+    keep_masks = "choose recipe crop, or bring images of that size"  # what to do where a mask would be resized
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        """`preprocessing`: all of it counts."""
+        self.preprocessing = preprocessing
+        height, width = preprocessing.size
+        self.size = (height, width)
+        self.shapes: Mapping[str, tuple[int, ...]] = {IMAGES: (height, width, preprocessing.channel_count)}
+
+    def fit(self, height: int, width: int, name: str) -> Fit:
+        """Say where an image of this size goes. Raises DataError, with the image's name, if it does not fit."""
+        raise NotImplementedError
+
+    def store(self, sample: Sample) -> tuple[Stored, Geometry]:
+        """Decode an image, resize it and put it in its place: uint8 [height, width, C]. See `Recipe`."""
+        image = sample.load()
+        name = str(image) if isinstance(image, Path) else sample.name
+        pixels = decoded(image, self.preprocessing, name)
+        height, width = pixels.shape[:2]
+        fit = self.fit(height, width, name)
+        levels = self.preprocessing.pad[:: -1 if self.preprocessing.channels is ChannelOrder.bgr else 1]
+        placed = _placed(resized(pixels, fit.resized, self.preprocessing, name), fit, levels)
+        scale = fit.resized[0] / height, fit.resized[1] / width
+        return {IMAGES: ordered(placed, self.preprocessing)}, Geometry((height, width), scale, fit.offset)
+
+    def target(self, sample: Sample) -> Pixels:
+        """Put the classes of an image's pixels where `store` puts the image: uint8 [height, width].
+
+        Raises:
+            DataError: they are not uint8 [H, W], or would have to be resized: between two classes there is nothing.
+        """
+        assert sample.target is not None  # asked for where the source has targets by pixel
+        mask = sample.target()
+        if mask.dtype != np.uint8 or mask.ndim != 2:
+            raise DataError(
+                f"the targets of {sample.name} must be uint8 [H, W] and are {mask.dtype} {list(mask.shape)}"
+            )
+        fit = self.fit(mask.shape[0], mask.shape[1], sample.name)
+        if fit.resized != mask.shape:
+            raise DataError(f"{sample.name} has targets by pixel, which are not resized: {self.keep_masks}")
+        return np.ascontiguousarray(_placed(mask, fit, IGNORED))
+
+    def feeds(self, stored: Stored, inputs: Sequence[str]) -> dict[str, Array]:
+        """See `Recipe` and `preprocessing.to_input`: float32 [N, C, H, W], or [N, H, W, C] for layout nhwc."""
+        if len(inputs) != 1:
+            raise DataError(
+                f"data.preprocessing.recipe {self.preprocessing.recipe} makes one input of an image, and the model has"
+                f" {len(inputs)} ({', '.join(inputs)}); choose a recipe that makes them all"
+            )
+        return {inputs[0]: to_input(stored[IMAGES], self.preprocessing)}
+
+
+def _placed(pixels: Pixels, fit: Fit, border: Union[int, Sequence[int]]) -> Pixels:
+    """Cut off what lies outside, and fill what nothing covers. Returns a view where there is nothing to fill."""
+    (top, left), (height, width) = fit.offset, fit.size
+    seen = pixels[max(-top, 0) : height - top, max(-left, 0) : width - left]
+    if seen.shape[:2] == fit.size:
+        return seen
+    placed = np.empty((*fit.size, *pixels.shape[2:]), np.uint8)
+    placed[...] = border
+    top, left = max(top, 0), max(left, 0)
+    placed[top : top + seen.shape[0], left : left + seen.shape[1]] = seen
+    return placed
 
 
 def recipe_of(preprocessing: Preprocessing) -> Recipe:

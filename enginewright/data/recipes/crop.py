@@ -1,43 +1,33 @@
-"""The recipe `crop`: the shorter side resized, the centre cut out, each channel scaled and normalized."""
+"""The recipe `crop`: the shorter side resized, a window cut out, each channel scaled and normalized."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-from enginewright.config import Preprocessing
-from enginewright.data.geometry import Geometry
-from enginewright.data.preprocessing import Pixels, cropped, pixel_shape, to_input, to_target
-from enginewright.data.recipes import IMAGES, Stored
-from enginewright.data.samples import Sample
+from enginewright.config import Anchor
+from enginewright.data.recipes import Fit, ImageRecipe
 from enginewright.errors import DataError
-from enginewright.feeds import Array
 
 
-class Crop:
+class Crop(ImageRecipe):
     """Images to one input. See `Recipe`."""
 
-    def __init__(self, preprocessing: Preprocessing) -> None:
-        """`preprocessing`: all of it counts."""
-        self._preprocessing = preprocessing
-        self.shapes: Mapping[str, tuple[int, ...]] = {IMAGES: pixel_shape(preprocessing)}
+    keep_masks = "set data.preprocessing.resize to null, or bring images of that size"
 
-    def store(self, sample: Sample) -> tuple[Stored, Geometry]:
-        """See `Recipe` and `preprocessing.cropped`: uint8 [H, W, C]."""
-        image = sample.load()
-        pixels, geometry = cropped(image, self._preprocessing, str(image) if isinstance(image, Path) else sample.name)
-        return {IMAGES: pixels}, geometry
+    def fit(self, height: int, width: int, name: str) -> Fit:
+        """Round as torchvision's Resize does (the longer side is cut down to whole pixels), and its CenterCrop.
 
-    def target(self, sample: Sample) -> Pixels:
-        """See `Recipe` and `preprocessing.to_target`: uint8 [H, W]."""
-        assert sample.target is not None  # asked for where the source has targets by pixel
-        return to_target(sample.target(), self._preprocessing, sample.name)
-
-    def feeds(self, stored: Stored, inputs: Sequence[str]) -> dict[str, Array]:
-        """See `Recipe` and `preprocessing.to_input`: float32 [N, C, H, W], or [N, H, W, C] for layout nhwc."""
-        if len(inputs) != 1:
+        Raises:
+            DataError: the image is smaller than the crop. Nothing is padded: borders would shift the calibration.
+        """
+        side, short = self.preprocessing.resize, min(height, width)
+        if side is not None and side != short:
+            height, width = (max(int(side * edge / short), side) for edge in (height, width))
+        wanted = self.size
+        if height < wanted[0] or width < wanted[1]:
+            remedy = "set data.preprocessing.resize" if side is None else "raise data.preprocessing.resize"
             raise DataError(
-                f"data.preprocessing.recipe crop makes one input of an image, and the model has {len(inputs)}"
-                f" ({', '.join(inputs)}); choose a recipe that makes them all"
+                f"{name} is {height} x {width} pixels (height x width) after resizing, smaller than the crop of"
+                f" {wanted[0]} x {wanted[1]}; {remedy} to {max(wanted)} or more, or lower data.preprocessing.size"
             )
-        return {inputs[0]: to_input(stored[IMAGES], self._preprocessing)}
+        if self.preprocessing.anchor is Anchor.top_left:
+            return Fit((height, width), (0, 0), wanted)
+        return Fit((height, width), (-round((height - wanted[0]) / 2.0), -round((width - wanted[1]) / 2.0)), wanted)

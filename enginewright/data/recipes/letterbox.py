@@ -1,0 +1,24 @@
+"""The recipe `letterbox`: the whole image in its own proportions, and a border around it, as detectors are trained."""
+
+from __future__ import annotations
+
+from enginewright.config import Anchor, Rounding
+from enginewright.data.recipes import Fit, ImageRecipe
+
+
+class Letterbox(ImageRecipe):
+    """Images to one input. See `Recipe`."""
+
+    def fit(self, height: int, width: int, name: str) -> Fit:  # noqa: ARG002  every image fits
+        """Resize by the smaller of the two ratios, an image that is too small as well; then centre it, or not.
+
+        The products are rounded as they are in floating point, because ultralytics and YOLOX do so. An odd pixel of the
+        border goes to the bottom and to the right.
+        """
+        wanted = self.size
+        ratio = min(wanted[0] / height, wanted[1] / width)
+        whole = round if self.preprocessing.rounding is Rounding.nearest else int
+        made = max(whole(height * ratio), 1), max(whole(width * ratio), 1)
+        if self.preprocessing.anchor is Anchor.top_left:
+            return Fit(made, (0, 0), wanted)
+        return Fit(made, ((wanted[0] - made[0]) // 2, (wanted[1] - made[1]) // 2), wanted)
