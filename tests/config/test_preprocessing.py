@@ -9,7 +9,7 @@ import pytest
 from enginewright.config import Anchor, ChannelOrder, Interpolation, Preprocessing
 from enginewright.config.preprocessing import faults
 
-RGBA = {"channels": ChannelOrder.rgba, "mean": [0.0] * 4, "std": [1.0] * 4}
+RGBA: dict[str, Any] = {"channels": ChannelOrder.rgba, "mean": [0.0] * 4, "std": [1.0] * 4}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_what_does_not_go_together_is_named(settings: dict[str, Any], sentence: 
 @pytest.mark.parametrize("recipe", ["crop", "letterbox", "stretch"])
 @pytest.mark.parametrize("pad", [[0], [1, 2, 3, 4]], ids=["one for all", "of each"])
 def test_four_channels(recipe: str, pad: list[int]) -> None:
-    assert not list(faults(Preprocessing(recipe=recipe, pad=pad, **RGBA)))  # type: ignore[arg-type]
+    assert not list(faults(Preprocessing(recipe=recipe, pad=pad, **RGBA)))
 
 
 def test_a_recipe_of_a_package_checks_itself() -> None:
@@ -61,6 +61,6 @@ def test_a_recipe_of_a_package_checks_itself() -> None:
 
 
 def test_json_and_back() -> None:
-    settings = Preprocessing(recipe="letterbox", anchor=Anchor.top_left, antialias=False, pad=[0], **RGBA)  # type: ignore[arg-type]
+    settings = Preprocessing(recipe="letterbox", anchor=Anchor.top_left, antialias=False, pad=[0], **RGBA)
     assert Preprocessing.from_dict(settings.to_dict()) == settings
     assert settings.to_dict()["anchor"] == "top_left"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from enginewright.data.recipes.letterbox import Letterbox
 from enginewright.data.samples import Sample
 from support import opencv
 
-THREE = {"mean": [0.0] * 3, "std": [1.0] * 3, "antialias": False, "recipe": "letterbox"}
+THREE: dict[str, Any] = {"mean": [0.0] * 3, "std": [1.0] * 3, "antialias": False, "recipe": "letterbox"}
 
 
 @pytest.mark.parametrize("name", opencv.SHAPES)
@@ -26,8 +28,8 @@ THREE = {"mean": [0.0] * 3, "std": [1.0] * 3, "antialias": False, "recipe": "let
         ),
     ],
 )
-def test_it_is_what_the_projects_feed_within_one_level(rule: str, settings: dict[str, object], name: str) -> None:
-    preprocessing = Preprocessing(size=list(opencv.SHAPES[name][1]), **THREE, **settings)  # type: ignore[arg-type]
+def test_it_is_what_the_projects_feed_within_one_level(rule: str, settings: dict[str, Any], name: str) -> None:
+    preprocessing = Preprocessing(size=list(opencv.SHAPES[name][1]), **THREE, **settings)
     arrays, _ = Letterbox(preprocessing).store(Sample(name, 0, lambda: opencv.images()[name]))
     assert np.abs(arrays[IMAGES].astype(int) - opencv.stored()[f"{rule}/{name}"]).max() <= 1
 
@@ -53,6 +55,6 @@ def test_where_the_image_goes(
 def test_the_border_is_of_each_channel_or_of_all() -> None:
     image = np.zeros((2, 4, 3), np.uint8)
     for pad, expected in {(7,): [7, 7, 7], (1, 2, 3): [1, 2, 3]}.items():
-        settings = Preprocessing(size=[4, 4], channels=ChannelOrder.rgb, pad=list(pad), **THREE)  # type: ignore[arg-type]
+        settings = Preprocessing(size=[4, 4], channels=ChannelOrder.rgb, pad=list(pad), **THREE)
         arrays, _ = Letterbox(settings).store(Sample("a", 0, lambda: image))
         assert arrays[IMAGES][:, 0].tolist() == [expected, [0, 0, 0], [0, 0, 0], expected]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,8 @@ RECIPES = [
 ]
 
 
-def stored(image: object, preprocessing: Preprocessing) -> tuple[Pixels, Geometry]:
-    arrays, geometry = recipe_of(preprocessing).store(Sample("a.png", 0, lambda: image))  # type: ignore[arg-type,return-value]
+def stored(image: Union[Path, Pixels], preprocessing: Preprocessing) -> tuple[Pixels, Geometry]:
+    arrays, geometry = recipe_of(preprocessing).store(Sample("a.png", 0, lambda: image))
     return arrays[IMAGES], geometry
 
 
