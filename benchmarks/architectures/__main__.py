@@ -1,4 +1,4 @@
-"""Sixteen kinds of model, each brought through configuration alone: how far each gets, on ONNX Runtime and TensorRT-RTX.
+"""Sixteen kinds of model, each brought through configuration alone, and how far each gets.
 
     python -m benchmarks.architectures run [NAME ...] [--projects FOLDER] [--again]
     python -m benchmarks.architectures render
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.architectures.project import Project
+from benchmarks.architectures.render import DOCUMENT, document
 from benchmarks.architectures.table import ARCHITECTURES
 from enginewright import target
 
@@ -66,7 +67,11 @@ def main() -> None:
     running.add_argument("names", nargs="*", choices=[[], *(each.name for each in ARCHITECTURES)], metavar="NAME")
     running.add_argument("--projects", type=Path, default=Path(tempfile.gettempdir()) / "architectures")
     running.add_argument("--again", action="store_true")
+    commands.add_parser("render")
     arguments = parser.parse_args()
+    if arguments.command == "render":
+        DOCUMENT.write_text(document(DOCUMENT.read_text(), read()))
+        return
     run(arguments.names, arguments.projects, arguments.again)
 
 

