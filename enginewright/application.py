@@ -8,6 +8,7 @@ from typing import Any, Optional, Union
 
 from enginewright import manifest
 from enginewright.config import Preprocessing
+from enginewright.data.geometry import Geometry
 from enginewright.data.preprocessing import AnyImage
 from enginewright.data.recipes import feeds_of
 from enginewright.errors import DataError, StaleArtifact
@@ -60,6 +61,15 @@ class LoadedEngine:
         Raises:
             DataError: an image cannot be read or is too small, or the model was not made for images.
             StaleArtifact: see `preprocessing`.
+        """
+        return self.preprocess_with_geometry(images)[0]
+
+    def preprocess_with_geometry(
+        self, images: Union[AnyImage, Iterable[AnyImage]]
+    ) -> tuple[dict[str, Array], list[Geometry]]:
+        """Make feeds as `preprocess` does, and say of each image where it lies in them.
+
+        `Geometry.boxes_to_image` and `Geometry.mask_to_image` take what an engine found back to the image.
         """
         preprocessing = self.preprocessing
         if preprocessing is None:

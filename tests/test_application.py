@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,20 @@ def test_an_engine_feeds_itself_images_and_names_its_classes(here: Path, photo: 
     assert scores.shape == (2, len(CLASSES))
     with pytest.raises(enginewright.EngineInputError, match="is closed"):
         engine.infer(feeds)
+
+
+def test_what_an_engine_finds_goes_back_to_the_image(here: Path, photo: Path) -> None:
+    """A letterbox of a photograph of 40 x 32: the middle of the input is that of the image, and so is each corner."""
+    settings = replace(PREPROCESSING, recipe="letterbox", antialias=False)
+    with enginewright.load(make_engine(here, replace(TOLD, preprocessing=settings.to_dict()))) as engine:
+        feeds, geometries = engine.preprocess_with_geometry([photo, photo, np.zeros((14, 28), np.uint8)])
+        assert np.array_equal(feeds["input"][:2], preprocess([photo, photo], settings))
+        (scores,) = engine.infer(feeds).values()
+        assert scores.shape == (3, len(CLASSES))
+    assert [geometry.size for geometry in geometries] == [(40, 32), (40, 32), (14, 28)]
+    found = geometries[0].boxes_to_image(np.array([[14, 14, 14, 14], [3, 0, 25, 28]]))
+    np.testing.assert_allclose(found, [[16, 20, 16, 20], [0, 0, 32, 40]])
+    np.testing.assert_allclose(geometries[2].boxes_to_image(np.array([0, 7, 28, 21])), [0, 0, 28, 14])
 
 
 def test_an_engine_that_was_not_made_for_images_says_so(here: Path, photo: Path) -> None:

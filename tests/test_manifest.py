@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from enginewright import load, manifest
+from enginewright.config import ChannelOrder, Preprocessing
 from enginewright.errors import EnginewrightError, StaleArtifact
 from enginewright.interface import Interface, TensorSpec
 from enginewright.manifest import FileRecord, Manifest, Usage
@@ -368,7 +369,7 @@ USAGE = Usage(
         (TensorSpec("images", np.dtype(np.int8), ("batch", 3, 32, 32), scale=0.5),),
         (TensorSpec("logits", np.dtype(np.float32), ("batch", 2)),),
     ),
-    {"size": [32, 32], "channels": "rgb"},
+    Preprocessing(size=[32, 32], channels=ChannelOrder.rgb, mean=[0.5] * 3, std=[0.5] * 3).to_dict(),
     ("cat", "dog"),
 )
 SCHEMA = json.loads((ROOT / "enginewright/schemas/manifest-1.json").read_text())
@@ -399,6 +400,8 @@ def test_the_published_schema_describes_what_is_written(
     content = json.loads(manifest.sidecar(engine).read_text())
     assert list(faults(content, SCHEMA, SCHEMA)) == []
     assert set(content) == set(SCHEMA["required"]) == set(SCHEMA["properties"])
+    described = SCHEMA["$defs"]["preprocessing"]
+    assert list(Preprocessing().to_dict()) == described["required"] == list(described["properties"])
 
 
 @pytest.mark.parametrize(
@@ -409,6 +412,7 @@ def test_the_published_schema_describes_what_is_written(
         ({"colour": "red"}, ".colour: not allowed"),
         ({"files": {"a/b": {}}}, ".files.a/b (its name): 'a/b' does not match ^[^/]+$"),
         ({"interface": {"inputs": []}}, ".interface: {'inputs': []} is not one of 2 forms"),
+        ({"preprocessing": {"recipe": "crop"}}, ".preprocessing: {'recipe': 'crop'} is not one of 2 forms"),
         ({"classes": [1]}, ".classes[0]: 1 is not string"),
     ],
 )

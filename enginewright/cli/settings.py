@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from enginewright.cli import presets
 from enginewright.cli.composition import CONF
 from enginewright.config import document
 from enginewright.errors import ConfigError, nearest
@@ -15,6 +16,12 @@ EXAMPLES = """examples:
   enginewright settings build                    a section
   enginewright settings build.workspace_mib      one setting"""
 PAGE = Path("docs/settings.md")
+PRESETS = """
+## Presets of data.preprocessing
+
+`enginewright configure preprocessing=NAME` sets all of it but the layout; single settings after it win. Each is a file
+of conf/preprocessing/; docs/preprocessing.md says more.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +49,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def generated() -> dict[Path, str]:
-    """Return every file that is written from the schema, and its text."""
+    """Return every file that is written from the schema, and its text; the list of presets from their files."""
     bases = {CONF / group / "base.yaml": document.base(group) for group in ("", *document.GROUPS)}
-    return {**bases, PAGE: document.page()}
+    return {**bases, PAGE: document.page() + "\n".join([PRESETS, *presets.listed(), ""])}

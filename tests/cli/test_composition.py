@@ -42,6 +42,8 @@ CHOICES = Selection(
         pytest.param(CHOICES, [], id="choices"),
         pytest.param(CHOICES, ["calibration=percentile", "data.calibration_images=30", "seed=2"], id="both"),
         pytest.param(CHOICES, ["experiment=digit_segmentation"], id="another experiment"),
+        pytest.param(Selection(), ["preprocessing=mnist", "data.preprocessing.pad=[0]"], id="preset"),
+        pytest.param(Selection({"preprocessing": "mnist"}), ["data=digits"], id="preset chosen before"),
     ],
 )
 def test_dvc_composes_to_the_same_bytes(configured: Path, chosen: Selection, overrides: list[str]) -> None:

@@ -146,30 +146,35 @@ def preprocess(images: Union[AnyImage, Iterable[AnyImage]], preprocessing: Prepr
         DataError: an image cannot be read, is smaller than the crop, or is no image.
     """
     recipe = recipe_of(preprocessing)
-    (batch,) = recipe.feeds(_stored(images, recipe), ("input",)).values()
+    (batch,) = recipe.feeds(_stored(images, recipe)[0], ("input",)).values()
     return batch
 
 
 def feeds_of(
     images: Union[AnyImage, Iterable[AnyImage]], preprocessing: Preprocessing, inputs: Sequence[TensorSpec]
-) -> dict[str, Array]:
-    """Make what inputs are fed, by name and in their dtypes, of images as `preprocess` takes them. Raises as it."""
+) -> tuple[dict[str, Array], list[Geometry]]:
+    """Make what inputs are fed, by name and in their dtypes, of images as `preprocess` takes them. Raises as it.
+
+    Returns:
+        The feeds, and of each image where it lies in them.
+    """
     recipe = recipe_of(preprocessing)
-    made = recipe.feeds(_stored(images, recipe), [spec.name for spec in inputs])
-    return {spec.name: as_input(made[spec.name], spec) for spec in inputs}
+    stored, geometries = _stored(images, recipe)
+    made = recipe.feeds(stored, [spec.name for spec in inputs])
+    return {spec.name: as_input(made[spec.name], spec) for spec in inputs}, geometries
 
 
-def _stored(images: Union[AnyImage, Iterable[AnyImage]], recipe: Recipe) -> Stored:
+def _stored(images: Union[AnyImage, Iterable[AnyImage]], recipe: Recipe) -> tuple[Stored, list[Geometry]]:
     one = (
         isinstance(images, (str, Path))
         or not isinstance(images, Iterable)
         or (isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype == np.uint8)
     )
     many: Iterable[AnyImage] = [images] if one else images  # type: ignore[list-item,assignment]
-    stored = [recipe.store(_sample(image))[0] for image in many]
-    if not stored:
+    made = [recipe.store(_sample(image)) for image in many]
+    if not made:
         raise DataError("there is no image to preprocess; give at least one")
-    return {name: np.stack([arrays[name] for arrays in stored]) for name in stored[0]}
+    return {name: np.stack([arrays[name] for arrays, _ in made]) for name in made[0][0]}, [where for _, where in made]
 
 
 def _sample(image: AnyImage) -> Sample:
