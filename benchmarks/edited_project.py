@@ -38,9 +38,8 @@ arguments: {classes: 6, scale: 1.0}
 code: net.py
 weights: artifacts/reference/weights.pt
 weights_from: training
-input_name: input
-output_name: logits
-input_shape: [1, 16, 16]
+inputs: {input: {shape: [batch, 1, 16, 16], dtype: float32}}
+outputs: [logits]
 """
 CONF_DATA = """source: image_folder
 root: images
@@ -97,7 +96,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.train_images": ("24", "30"),
     "data.preprocessing.mean": ("[0.5]", "[0.4]"),
     "model.arguments.scale": ("1.0", "2.0"),
-    "model.output_name": ("logits", "scores"),
+    "model.outputs": ("[logits]", "[scores]"),
     "train.epochs": ("1", "2"),
     "export.opset_version": ("15", "17"),
     "export.tolerance": ("0.0001", "0.001"),
@@ -106,7 +105,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "search_mixed.spare": ("layers", "traffic"),
     "accuracy.confidence": ("0.9", "0.95"),
     "check_drift.distance": ("0.2", "0.3"),
-    "build.profile.opt": ("8", "16"),
+    "axes.batch.opt": ("8", "16"),
     "profile_layers.runs": ("2", "3"),
     "benchmark.batch_size": ("2", "4"),
 }

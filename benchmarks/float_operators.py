@@ -31,6 +31,7 @@ from enginewright.config import (
     Calibration,
     CalibrationAlgorithm,
     Export,
+    Input,
     Model,
     Placement,
     Precision,
@@ -169,7 +170,9 @@ def judge(name: str, seed: int, sets: dict[str, ImageSet]) -> list[dict[str, Any
     evaluator = Evaluator(task, sets["judged"], Preprocessing(), SPEED_BATCH, shows_progress=False)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        path.write_bytes(to_onnx(network, Model(input_shape=[1, 28, 28]), Export()))
+        path.write_bytes(
+            to_onnx(network, Model(inputs={"input": Input(["batch", 1, 28, 28])}, outputs=["logits"]), Export())
+        )
         feeds = Feeding(sets["calibration"], Preprocessing()).batches([PIXELS], BATCH)
         cache = RUNTIME.calibrate(path, feeds, Calibration(algorithm=CalibrationAlgorithm.minmax))
         fp32 = evaluator.evaluate(

@@ -21,7 +21,7 @@ import torch
 
 from enginewright import manifest
 from enginewright.calibration.recipe import QuantizationRecipe
-from enginewright.config import Build, Calibration, CalibrationAlgorithm, Export, Model, Precision
+from enginewright.config import Build, Calibration, CalibrationAlgorithm, Export, Input, Model, Precision
 from enginewright.importers.pytorch import to_onnx
 from enginewright.models.efficientnet_lite0 import efficientnet_lite0, packaged_weights
 from enginewright.models.resnet import ResNet
@@ -49,7 +49,9 @@ def models() -> Iterator[tuple[str, torch.nn.Module, list[int]]]:
 def engines(network: torch.nn.Module, shape: list[int], folder: Path) -> dict[Precision, tuple[OnnxRuntimeEngine, str]]:
     """Every precision, loaded as an application loads it, with the share of layers that run in INT8."""
     onnx_model = folder / "model.onnx"
-    onnx_model.write_bytes(to_onnx(network.eval(), Model(input_shape=shape), Export()))
+    onnx_model.write_bytes(
+        to_onnx(network.eval(), Model(inputs={"input": Input(["batch", *shape])}, outputs=["logits"]), Export())
+    )
     noise = np.random.default_rng(0).normal(size=(8, *shape)).astype(np.float32)
     settings = Calibration(algorithm=CalibrationAlgorithm.minmax)
     recipe = QuantizationRecipe(RUNTIME.calibrate(onnx_model, [{"input": noise}], settings))

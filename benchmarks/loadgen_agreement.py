@@ -30,7 +30,7 @@ from enginewright.benchmark.percentiles import percentiles
 from enginewright.benchmark.samples import Recorder, Samples
 from enginewright.benchmark.schedule import LoadLimits, Offline, Scenario, SingleStream
 from enginewright.benchmark.system import EngineSystem
-from enginewright.config import Build, Export, Model, Precision, Preprocessing
+from enginewright.config import Build, Export, Input, Model, Precision, Preprocessing
 from enginewright.data import Feeding, ImageSet
 from enginewright.feeds import Feeds
 from enginewright.importers.pytorch import to_onnx
@@ -108,7 +108,9 @@ def reference_engine(folder: Path, size: int) -> TimedEngine:
     """The reference model as the pipeline builds it; speed does not depend on its weights, which are random."""
     _, network, _ = next(models())
     onnx_model = folder / "model.onnx"
-    onnx_model.write_bytes(to_onnx(network.eval(), Model(input_shape=[1, size, size]), Export()))
+    onnx_model.write_bytes(
+        to_onnx(network.eval(), Model(inputs={"input": Input(["batch", 1, size, size])}, outputs=["logits"]), Export())
+    )
     path = folder / RUNTIME.engine_file
     built = RUNTIME.build(onnx_model, BuildJob(Precision.fp32, Build(), None))
     path.write_bytes(built.engine_bytes)

@@ -32,8 +32,9 @@ from graph.test_bias import depthwise
 from enginewright.calibration.mixture import float_nodes
 from enginewright.calibration.quantize import quantize
 from enginewright.calibration.recipe import QuantizationRecipe
-from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision, PrecisionMode, Profile
+from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision, PrecisionMode
 from enginewright.graph.qdq import quantizable
+from enginewright.interface import BATCH, AxisRange
 from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
@@ -44,7 +45,8 @@ from support.small_models import SMALL_MODELS, batches, exported, with_shape_ari
 from support.tensorrt_stand_in.builder import Record, stand_in
 
 Feeds = dict[str, npt.NDArray[np.float32]]
-SETTINGS = Build(profile=Profile(1, 4, 8))
+SETTINGS = Build()
+AXES = {BATCH: AxisRange(1, 4, 8)}
 TENSORRT = (("8.6.0", PrecisionMode.implicit), ("8.6.0", PrecisionMode.auto), ("11.4.0", PrecisionMode.explicit))
 TRACED = "_traced"
 
@@ -79,7 +81,7 @@ def quantized(path: Path, fed: Sequence[Feeds], recipe: QuantizationRecipe, prec
     model = onnx.load(path)
     layers = [node.name for node in quantizable(model) if node.name]
     kept = float_nodes(model, layers[:1]) if precision is Precision.int8_mixed else ()
-    built = RUNTIME.build(path, BuildJob(precision, SETTINGS, recipe, kept))
+    built = RUNTIME.build(path, BuildJob(precision, SETTINGS, recipe, kept, axes=AXES))
     session = open_session(built.engine_bytes)
     answers = [answer for feeds in fed for answer in session.run(None, feeds)]
     found: dict[str, Any] = {
@@ -92,7 +94,7 @@ def quantized(path: Path, fed: Sequence[Feeds], recipe: QuantizationRecipe, prec
         ),
     }
     for version, mode in TENSORRT:
-        job = BuildJob(precision, SETTINGS, recipe, kept)
+        job = BuildJob(precision, SETTINGS, recipe, kept, axes=AXES)
         plan = make_plan(stand_in(version, Record()), read_source(path), job, mode)
         found[f"plan {version} {mode.name}"] = [
             digest(plan.model.SerializeToString(deterministic=True)),

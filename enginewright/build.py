@@ -12,7 +12,7 @@ from typing import Any, Optional
 from enginewright import manifest
 from enginewright.calibration.mixture import Mixture
 from enginewright.calibration.recipe import QuantizationRecipe, read_recipe, recipe_files
-from enginewright.config import QUANTIZED, InputType, Precision
+from enginewright.config import QUANTIZED, InputType, Precision, ranges
 from enginewright.errors import CalibrationMismatch, ModelError, RuntimeUnavailable, StaleArtifact
 from enginewright.layout import Layout
 from enginewright.manifest import Usage
@@ -71,7 +71,7 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
             start = time.perf_counter()
             settings = stage.params.build
             settings = replace(settings, timing_cache=str(stage.paths.file(settings.timing_cache)))
-            job = BuildJob(precision, settings, materials.recipe, materials.keep_fp16)
+            job = BuildJob(precision, settings, materials.recipe, materials.keep_fp16, ranges(stage.params.axes))
             built = runtime.build(stage.paths.model, job)
             seconds = time.perf_counter() - start
     except REPEATABLE as fault:
@@ -166,7 +166,7 @@ def _stand_in(stage: Stage, outcome: BuildOutcome) -> None:
     runtime, materials = runtime_named(STAND_IN), _materials(stage.paths, Precision.fp32)
     settings = replace(stage.params.build, input_type=InputType.float32)
     try:
-        built = runtime.build(stage.paths.model, BuildJob(Precision.fp32, settings))
+        built = runtime.build(stage.paths.model, BuildJob(Precision.fp32, settings, axes=ranges(stage.params.axes)))
     except (RuntimeUnavailable, ModelError) as fault:
         if outcome.state is BuildState.failed:
             return

@@ -56,9 +56,14 @@ class AxisRange:
 Axes = Mapping[str, AxisRange]
 
 
+def batches(smallest: int, usual: int, largest: int) -> dict[str, AxisRange]:
+    """A range for the batch alone."""
+    return {BATCH: AxisRange(smallest, usual, largest)}
+
+
 def up_to(rows: int) -> dict[str, AxisRange]:
     """Batches of one to `rows` rows, every other axis as it is fed."""
-    return {BATCH: AxisRange(1, rows, rows)}
+    return batches(1, rows, rows)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from enginewright.importers.normalize import normalized
 from enginewright.interface import Interface
 from enginewright.manifest import Usage
 from enginewright.stage import Stage, script
-from enginewright.tasks import get_task
+from enginewright.tasks import get_task, judged
 
 
 @script
@@ -19,7 +19,7 @@ def export(stage: Stage) -> None:
     model, settings = stage.params.model, stage.params.export
     feeding = Feeding(ImageSet.open(stage.paths.calibration_images), stage.params.data.preprocessing)
     with importer_named(model.source)(model, settings, stage.paths) as imported:
-        get_task(model.task).check(imported.interface, f"{imported.name} ({imported.origin})")
+        get_task(model.task).check(judged(model, imported.interface), f"{imported.name} ({imported.origin})")
         samples = next(feeding.batches(imported.interface.inputs, max(BATCHES)), None)
         exported = normalized(imported.model)
         comparison = compare(imported, exported, seed=stage.params.seed, samples=samples, tolerance=settings.tolerance)

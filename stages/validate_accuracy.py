@@ -8,7 +8,7 @@ from enginewright.data import ImageSet
 from enginewright.runtimes.built import open_engines
 from enginewright.stage import Metrics, Stage, script
 from enginewright.target import read_target
-from enginewright.tasks import get_task
+from enginewright.tasks import get_task, judged
 from enginewright.views import accuracy as view, metrics
 
 
@@ -20,9 +20,10 @@ def validate_accuracy(stage: Stage) -> Metrics:
     evaluator = Evaluator(
         get_task(model.task), images, stage.params.data.preprocessing, stage.params.accuracy.batch_size
     )
+    output = judged(model, engines.interface).outputs[0]
     with stage.device(target.device):
-        judged = validation.evaluate_all(evaluator, engines.to_judge(), model.output_name)
-    result = validation.record(stage, evaluator, engines, judged, target)
+        found = validation.evaluate_all(evaluator, engines.to_judge(), output.name)
+    result = validation.record(stage, evaluator, engines, found, target)
     view.show(evaluator.task, result)
     return metrics.of_accuracy(result)
 

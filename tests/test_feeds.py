@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from enginewright import load, manifest
-from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision, Profile
+from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision
 from enginewright.data import preprocess
 from enginewright.errors import EngineInputError
 from enginewright.feeds import as_input, joined
-from enginewright.interface import TensorSpec
+from enginewright.interface import TensorSpec, batches
 from enginewright.runtimes import null, onnxruntime
 from enginewright.runtimes.base import BuildJob, LoadOptions
 from enginewright.runtimes.batches import overlapped
@@ -31,7 +31,8 @@ from support.networks import images, residual_network
 from support.tensorrt_stand_in import runtime as tensorrt_runtime
 
 HERE = TargetFingerprint("NVIDIA H100 80GB HBM3", "9.0", "tensorrt", "8.6.0", "13.0", "580.95.05")
-SETTINGS = Build(profile=Profile(1, 2, 3))
+SETTINGS = Build()
+AXES = batches(1, 2, 3)
 GOOD = images(2)
 
 
@@ -52,7 +53,7 @@ def host_engine(runtime: Any, folder: Path, precision: Precision) -> Any:
         if quantized
         else None
     )
-    built = runtime.build(model, BuildJob(precision, SETTINGS, plain_recipe(cache)))
+    built = runtime.build(model, BuildJob(precision, SETTINGS, plain_recipe(cache), axes=AXES))
     path = folder / runtime.engine_file
     path.write_bytes(built.engine_bytes)
     manifest.seal(path, "build", [model], runtime.target_for(SETTINGS), built.settings)

@@ -37,17 +37,13 @@ def test_a_small_model_exports_with_what_it_is_there_for(name: str) -> None:
     types = Counter(node.op_type for node in model.graph.node)
     assert set(types) >= HOLDS[name]
     assert sum(types[product] for product in PRODUCTS) == SMALL_MODELS[name].products
-    interface = Model(
-        name=name, input_shape=list(SMALL_MODELS[name].input_shape), output_name=SMALL_MODELS[name].output_name
-    )
+    interface = Model(name=name, inputs=SMALL_MODELS[name].inputs, outputs=[SMALL_MODELS[name].output_name])
     assert compared(network(name), model.SerializeToString(), interface).largest < 1e-5
 
 
 @pytest.mark.parametrize("name", SMALL_MODELS)
 def test_what_the_export_stage_writes_computes_the_same(name: str) -> None:
-    interface = Model(
-        name=name, input_shape=list(SMALL_MODELS[name].input_shape), output_name=SMALL_MODELS[name].output_name
-    )
+    interface = Model(name=name, inputs=SMALL_MODELS[name].inputs, outputs=[SMALL_MODELS[name].output_name])
     model = exported(name)
     onnx.checker.check_model(model, full_check=True)
     assert compared(network(name), model.SerializeToString(), interface).largest < 1e-5

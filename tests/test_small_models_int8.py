@@ -16,9 +16,9 @@ pytest.importorskip("torch")
 from enginewright.calibration.quantize import quantize
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.check_onnx import inspect
-from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision, Profile
+from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision
 from enginewright.graph.reasons import is_quantizable, left_in_float
-from enginewright.interface import up_to
+from enginewright.interface import BATCH, AxisRange, up_to
 from enginewright.runtimes.base import BuildJob, Capability
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
@@ -32,7 +32,8 @@ pytestmark = pytest.mark.slow
 
 WITHIN_DB = 3.0
 CORRECTED = ("mixer",)  # with bias correction
-SETTINGS = Build(profile=Profile(1, 4, 8))
+SETTINGS = Build()
+AXES = {BATCH: AxisRange(1, 4, 8)}
 ABSENT = RTX.why_not(Capability.build)
 
 
@@ -85,7 +86,7 @@ def test_a_placement_is_as_near_as_its_simulation(
 def test_every_layer_runs_in_int8_or_says_why_not(name: str, tmp_path: Path) -> None:
     path, output = written(name, tmp_path), SMALL_MODELS[name].output_name
     recipe = calibrated(name, path)
-    built = RUNTIME.build(path, BuildJob(Precision.int8, SETTINGS, recipe))
+    built = RUNTIME.build(path, BuildJob(Precision.int8, SETTINGS, recipe, axes=AXES))
     exact = simulated(exported(name), fed(name))[output]
     expected = sqnr_db(exact, simulated(onnx.load_model_from_string(built.engine_bytes), fed(name))[output])
     answer = OnnxRuntimeEngine(path, open_session(built.engine_bytes), up_to(8)).infer(fed(name))[output]
@@ -104,7 +105,7 @@ def test_tensorrt_builds_its_placement_of_a_small_model(name: str, tmp_path: Pat
     recipe = calibrated(name, path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        built = RTX.build(path, BuildJob(Precision.int8, SETTINGS, recipe))
+        built = RTX.build(path, BuildJob(Precision.int8, SETTINGS, recipe, axes=AXES))
     layers = [node for node in exported(name).graph.node if is_quantizable(node)]
     reasons = left_in_float(exported(name), recipe.scales.scales, Placement.tensorrt)
     assert built.quantizable == len(layers)

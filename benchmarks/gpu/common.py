@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -20,7 +21,8 @@ import numpy as np
 
 from enginewright import manifest
 from enginewright.calibration.recipe import QuantizationRecipe
-from enginewright.config import Build, Precision, PrecisionMode, Profile
+from enginewright.config import Build, Precision, PrecisionMode
+from enginewright.interface import Axes, up_to
 from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.tensorrt import RUNTIME
 
@@ -89,27 +91,34 @@ def machine() -> dict[str, Any]:
     }
 
 
-def settings(batch_max: int, **changed: Any) -> Build:
-    """Build settings of a measurement: the profile's OPT and MAX are the batch that is measured."""
+@dataclass(frozen=True)
+class Chosen:
+    """What an engine is built with."""
+
+    build: Build
+    axes: Axes
+
+
+def settings(batch_max: int, axes: Optional[Axes] = None, **changed: Any) -> Chosen:
+    """Settings of a measurement; without `axes` the batch that is measured is OPT and MAX."""
     values: dict[str, Any] = {
-        "profile": Profile(1, batch_max, batch_max),
         "tactic_sources": TACTICS,
         "precision_mode": PrecisionMode.implicit,
     }
-    return Build(**{**values, **changed})
+    return Chosen(Build(**{**values, **changed}), axes or up_to(batch_max))
 
 
 def build(
     onnx_model: Path,
     precision: Precision,
     folder: Path,
-    build_settings: Build,
+    chosen: Chosen,
     recipe: Optional[QuantizationRecipe] = None,
     floats: Collection[str] = (),
 ) -> tuple[Path, dict[str, Any]]:
     """Build and seal an engine; returns its path and what the build says of itself."""
     begun = time.monotonic()
-    built = RUNTIME.build(onnx_model, BuildJob(precision, build_settings, recipe, tuple(floats)))
+    built = RUNTIME.build(onnx_model, BuildJob(precision, chosen.build, recipe, tuple(floats), chosen.axes))
     seconds = time.monotonic() - begun
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / RUNTIME.engine_file

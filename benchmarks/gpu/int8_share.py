@@ -32,12 +32,12 @@ import numpy.typing as npt
 import onnx
 
 from benchmarks.gpu import resnet50, share_models
-from benchmarks.gpu.common import OUT, Report, machine, settings, sqnr_db
+from benchmarks.gpu.common import OUT, Chosen, Report, machine, settings, sqnr_db
 from enginewright import manifest
 from enginewright.benchmark.int8_speed import slower
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.recipe import QuantizationRecipe
-from enginewright.config import Build, Precision, PrecisionMode
+from enginewright.config import Precision, PrecisionMode
 from enginewright.runtimes.base import BuildJob, BuiltEngine
 from enginewright.runtimes.int8 import Int8Share, refusal
 from enginewright.runtimes.tensorrt import RUNTIME, build_plan as precision, builder, configuration, parser, placing
@@ -178,7 +178,7 @@ def oblige(trt: Any, network: Any, sums: Sequence[str]) -> None:
             layer.compute_precision = trt.DataType.HALF
 
 
-def build_settings(name: str, way: Way) -> Build:
+def build_settings(name: str, way: Way) -> Chosen:
     """Batch 8 throughout, level 2."""
     timing = str(WORK / "timing" / name)
     return settings(BATCH, precision_mode=way.mode, optimization_level=way.level, timing_cache=timing)
@@ -197,7 +197,7 @@ def make(name: str, key: str) -> dict[str, Any]:
     half = [node.name for node in onnx.load(str(model)).graph.node if node.op_type in way.half]
     try:
         with asked(way, log):
-            built = RUNTIME.build(model, BuildJob(way.precision, chosen, recipe, half))
+            built = RUNTIME.build(model, BuildJob(way.precision, chosen.build, recipe, half, chosen.axes))
     finally:
         (folder / "myelin.log").write_text("\n".join(log))
         (folder / "end.log").write_text("\n".join(LAST))

@@ -20,29 +20,29 @@ from typing import Any, Optional
 
 import numpy as np
 
-from benchmarks.gpu.common import OUT, Report, build, give_timings, machine, settings, take_timings
+from benchmarks.gpu.common import OUT, Chosen, Report, build, give_timings, machine, settings, take_timings
 from benchmarks.gpu.measure import MADE, WORK, Network, against, curve, drain, forever, gpu_state, open_engine
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.recipe import QuantizationRecipe
-from enginewright.config import Build, Calibration, CalibrationAlgorithm, InputType, Precision, PrecisionMode, Profile
+from enginewright.config import Calibration, CalibrationAlgorithm, InputType, Precision, PrecisionMode
 from enginewright.feeds import as_input
+from enginewright.interface import batches
 from enginewright.runtimes.tensorrt import RUNTIME, memory
 from enginewright.runtimes.tensorrt.engine import TensorRTEngine
 from enginewright.runtimes.tensorrt.interop import DeviceArray
 
-PROFILE = Profile(1, 256, 1024)
+AXES = batches(1, 256, 1024)
 RATES = WORK / "rates.json"  # the number of contexts that was faster, by engine
 PRECISIONS = {"fp16": Precision.fp16, "int8": Precision.int8}
 
 
-def build_settings(key: str, **changed: Any) -> Build:
+def build_settings(key: str, **changed: Any) -> Chosen:
     """Native inputs, one profile for every batch, a timing cache for each precision."""
     values: dict[str, Any] = {
-        "profile": PROFILE,
         "input_type": InputType.native,
         "timing_cache": str(WORK / "timing" / f"resnet50_{key}"),
     }
-    return settings(256, **{**values, **changed})
+    return settings(256, AXES, **{**values, **changed})
 
 
 def engine_path(name: str) -> Path:

@@ -208,7 +208,7 @@ def returned(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
         yield Finding(
             Severity.warning,
             f"the model has {len(model.graph.output)} outputs ({names})",
-            "model.task=outputs judges all of them, any other task model.output_name alone",
+            "model.task=outputs judges all of them, any other task model.judged alone",
         )
     for name in _unmoved(model.graph):
         remedy = origin.says(

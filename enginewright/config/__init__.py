@@ -31,15 +31,20 @@ from enginewright.config.choices import (
     WeightsFrom as WeightsFrom,
 )
 from enginewright.config.data import Data as Data
-from enginewright.config.engine import Build as Build, Profile as Profile
+from enginewright.config.engine import Axis as Axis, Build as Build
 from enginewright.config.measurement import (
     Benchmark as Benchmark,
     ProfileLayers as ProfileLayers,
     ServerLoad as ServerLoad,
     Stability as Stability,
 )
-from enginewright.config.model import Export as Export, Model as Model, Train as Train
-from enginewright.config.params import PARAMS_FILE as PARAMS_FILE, Params as Params
+from enginewright.config.model import Export as Export, Input as Input, Model as Model, Train as Train
+from enginewright.config.params import (
+    PARAMS_FILE as PARAMS_FILE,
+    Params as Params,
+    default_axes as default_axes,
+    ranges as ranges,
+)
 from enginewright.config.preprocessing import Preprocessing as Preprocessing
 from enginewright.config.quantization import (
     Accuracy as Accuracy,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from enginewright.config import preprocessing
-from enginewright.config.choices import Layout, Precision, ScenarioName
+from enginewright.config import inputs, preprocessing
+from enginewright.config.choices import Precision, ScenarioName
 from enginewright.config.data import Data
-from enginewright.config.engine import Profile
 from enginewright.config.measurement import Benchmark
 from enginewright.config.model import MOST_CODE, Model, tracked
 from enginewright.config.params import Params
-from enginewright.config.preprocessing import Preprocessing
+from enginewright.interface import BATCH
 
 Fault = tuple[str, str]  # key, what is wrong and what to do
 
@@ -20,13 +19,14 @@ def contradictions(params: Params) -> Iterator[Fault]:
     """Yield each combination that cannot work as (key, what is wrong and what to do)."""
     yield from _code(params.model)
     yield from _pool(params.data)
-    yield from _order(params.build.profile)
+    yield from inputs.faults(params.model, params.axes)
     yield from _precisions(params.build.precisions)
     yield from _gated(params)
     yield from _batches(params)
     yield from _scenarios(params.benchmark)
     yield from preprocessing.faults(params.data.preprocessing)
-    yield from _shape(params.data.preprocessing, params.model.input_shape)
+    if params.data.preprocessing.recipe in preprocessing.RESIZING:  # another recipe says itself what it makes
+        yield from inputs.of_images(params.data.preprocessing, params.model.inputs, params.axes)
 
 
 def _code(model: Model) -> Iterator[Fault]:
@@ -52,11 +52,6 @@ def _pool(data: Data) -> Iterator[Fault]:
         )
 
 
-def _order(profile: Profile) -> Iterator[Fault]:
-    if not profile.min <= profile.opt <= profile.max:
-        yield "build.profile", f"min {profile.min} <= opt {profile.opt} <= max {profile.max} does not hold"
-
-
 def _precisions(asked: list[Precision]) -> Iterator[Fault]:
     if not 0 < len(set(asked)) == len(asked):
         named = ", ".join(precision.name for precision in asked)
@@ -77,39 +72,27 @@ def _gated(params: Params) -> Iterator[Fault]:
 
 
 def _batches(params: Params) -> Iterator[Fault]:
-    """Batches that the engines' profile does not take."""
-    profile, benchmark = params.build.profile, params.benchmark
+    """Batches that engines do not take."""
+    axis, benchmark = params.axes[BATCH], params.benchmark
     batches = {
         "accuracy.batch_size": params.accuracy.batch_size,
         "profile_layers.batch_size": params.profile_layers.batch_size,
         "benchmark.batch_size": benchmark.batch_size,
-        "benchmark.batch_curve": max(benchmark.batch_curve, default=profile.min),
+        "benchmark.batch_curve": max(benchmark.batch_curve, default=axis.min),
     }
     if ScenarioName.multi_stream in benchmark.scenarios:
         batches["benchmark.samples_per_query"] = benchmark.samples_per_query
     if ScenarioName.server in benchmark.scenarios:
         batches["benchmark.server.max_batch"] = benchmark.server.max_batch
     for key, batch in batches.items():
-        if batch > profile.max:
-            yield key, f"{batch} is over build.profile.max = {profile.max}; raise the profile or lower the batch"
-    smallest = min(benchmark.batch_curve, default=profile.min)
-    if smallest < profile.min:
-        yield "benchmark.batch_curve", f"{smallest} is under build.profile.min = {profile.min}; leave it out"
+        if batch > axis.max:
+            yield key, f"{batch} is over axes.batch.max = {axis.max}; raise it or lower the batch"
+    smallest = min(benchmark.batch_curve, default=axis.min)
+    if smallest < axis.min:
+        yield "benchmark.batch_curve", f"{smallest} is under axes.batch.min = {axis.min}; leave it out"
 
 
 def _scenarios(benchmark: Benchmark) -> Iterator[Fault]:
     if not 0 < len(set(benchmark.scenarios)) == len(benchmark.scenarios):
         named = [scenario.name for scenario in benchmark.scenarios]
         yield "benchmark.scenarios", f"[{', '.join(named)}] must name one scenario at least, and none twice"
-
-
-def _shape(made_by: Preprocessing, declared: list[int]) -> Iterator[Fault]:
-    if made_by.recipe not in preprocessing.RESIZING:  # another recipe says itself what it makes
-        return
-    channels, nchw = made_by.channel_count, made_by.layout is Layout.nchw
-    made = [channels, *made_by.size] if nchw else [*made_by.size, channels]
-    if len(made_by.size) == 2 and made != declared:
-        yield (
-            "model.input_shape",
-            f"{declared} is not what data.preprocessing makes, {made}; change one of the two",
-        )

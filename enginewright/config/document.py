@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, Optional, get_args, get_type_hints
 
@@ -148,6 +148,10 @@ def in_yaml(value: Any) -> str:
     """Return a value as YAML writes it on one line."""
     import yaml
 
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {in_yaml(one)}' for name, one in value.items())}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(in_yaml, value))}]"
     if isinstance(value, Enum):

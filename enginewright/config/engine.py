@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Optional
 
 from enginewright.config.choices import InputType, Precision, PrecisionMode
-from enginewright.config.setting import setting
+from enginewright.config.setting import REQUIRED, setting
 
 
 @dataclass
-class Profile:
-    """Batch sizes of the optimization profile."""
+class Axis:
+    """The sizes of a dynamic axis that engines are built for."""
 
-    min: int = setting(1, minimum=1, help="smallest batch that the engine takes")
-    opt: int = setting(32, minimum=1, help="batch that tactics are chosen for")
-    max: int = setting(128, minimum=1, help="largest batch that the engine takes")
+    min: int = setting(REQUIRED, minimum=1, help="smallest size that the engine takes")
+    opt: int = setting(REQUIRED, minimum=1, help="size that tactics are chosen for")
+    max: int = setting(REQUIRED, minimum=1, help="largest size that the engine takes")
 
 
 @dataclass
@@ -25,7 +25,6 @@ class Build:
     precisions: list[Precision] = setting(
         list(Precision), help="engines to build; without fp32, ONNX Runtime's FP32 is what accuracy is judged against"
     )
-    profile: Profile = field(default_factory=Profile)
     precision_mode: PrecisionMode = setting(
         PrecisionMode.auto,
         help="implicit: precisions by builder flags and a calibrator; explicit: in the ONNX itself",

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
+
+import numpy as np
 
 from enginewright.config.choices import WeightsFrom
-from enginewright.config.setting import setting
+from enginewright.config.setting import REQUIRED, setting
+from enginewright.interface import TensorSpec
 from enginewright.registry import IMPORTERS, TASKS
 
 # What stands for code of the library itself, which toolchain.yaml counts: check_toolchain's output, always the same.
 LIBRARY_CODE = "artifacts/toolchain/checked.txt"
+DTYPES = ("float32", "float16", "float64", "int64", "int32", "bool", "uint8")  # of inputs
 MOST_CODE = 4  # entries: dvc.yaml names each, as DVC fills no list in
 TRACKED = "".join(
     f"\n  - ${{oc.select:model.code.{place},{LIBRARY_CODE if place else '${model.code}'}}}"
     for place in range(MOST_CODE)
 )
+
+
+@dataclass
+class Input:
+    """A tensor that the model takes."""
+
+    shape: list[Any] = setting(REQUIRED, help="such as [batch, 3, height, width]: sizes, and names of axes")
+    dtype: str = setting("float32", choices=DTYPES, help="NumPy's name of what an element is")
 
 
 @dataclass
@@ -41,11 +53,20 @@ class Model:
     )
     weights: str = setting("artifacts/reference/weights.pt", help="a state dict, as torch.save writes it")
     weights_from: WeightsFrom = setting(WeightsFrom.training, help="who makes the file model.weights")
-    input_name: str = setting("input", help="name of the input in the ONNX file")
-    output_name: str = setting("logits", help="name of the output in the ONNX file")
-    input_shape: list[int] = setting(
-        [1, 28, 28], minimum=1, help="C, H, W (H, W, C for nhwc), without the batch; data.preprocessing makes the same"
+    inputs: dict[str, Input] = setting(
+        {},
+        help="name: {shape, dtype}, in the order of forward's arguments; an axis is a size, or a name that `axes` gives"
+        " a range, and the first is batch",
     )
+    outputs: list[str] = setting([], help="names in the order in which forward returns them")
+    judged: Optional[str] = setting(
+        None, help="the output that classification and segmentation judge; null takes the only one"
+    )
+
+    @property
+    def input_specs(self) -> tuple[TensorSpec, ...]:
+        """The inputs, in the order of forward's arguments."""
+        return tuple(TensorSpec(name, np.dtype(its.dtype), tuple(its.shape)) for name, its in self.inputs.items())
 
     @property
     def own_code(self) -> list[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
 from enginewright.config.data import Data
-from enginewright.config.engine import Build
+from enginewright.config.engine import Axis, Build
 from enginewright.config.measurement import Benchmark, ProfileLayers
 from enginewright.config.model import Export, Model, Train
 from enginewright.config.quantization import Accuracy, AnalyzeSensitivity, Calibration, CheckDrift, SearchMixed
 from enginewright.config.setting import setting
+from enginewright.interface import BATCH, AxisRange
 from enginewright.registry import AUTO, RUNTIMES, OrAuto
 
 PARAMS_FILE = Path("params.yaml")
@@ -32,6 +34,11 @@ class Params:
     runtime: str = setting(
         AUTO, choices=OrAuto(RUNTIMES), help="what builds and runs the engines; auto takes the first that works here"
     )
+    axes: dict[str, Axis] = setting(
+        {BATCH: Axis(1, 32, 128)},
+        help="the sizes of each dynamic axis that model.inputs names: {min: the smallest that engines take, opt: what"
+        " they are tuned for, max: the largest}",
+    )
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
     train: Train = field(default_factory=Train)
@@ -44,3 +51,13 @@ class Params:
     accuracy: Accuracy = field(default_factory=Accuracy)
     profile_layers: ProfileLayers = field(default_factory=ProfileLayers)
     benchmark: Benchmark = field(default_factory=Benchmark)
+
+
+def ranges(axes: Mapping[str, Axis]) -> dict[str, AxisRange]:
+    """The range of each axis, as engines are built for. Raises ConfigError where one is not in order."""
+    return {name: AxisRange(axis.min, axis.opt, axis.max) for name, axis in axes.items()}
+
+
+def default_axes() -> dict[str, AxisRange]:
+    """The ranges of a configuration that sets none."""
+    return ranges(Params().axes)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
+from typing import Optional, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -93,3 +94,32 @@ def _refuse_unknown_keys(node: DictConfig, schema: type, prefix: str, where: str
             )
         if is_dataclass(default) and isinstance(value, DictConfig):
             _refuse_unknown_keys(value, type(default), f"{prefix}{name}.", where)
+        if section := _section_of_each(schema, name):
+            _refuse_unknown_sections(value, section, f"{prefix}{name}", where)
+
+
+def _section_of_each(schema: type, name: str) -> Optional[type]:
+    """The class of each value, where a field maps names to sections."""
+    hint = get_type_hints(schema)[name]
+    found = get_args(hint)[1] if get_origin(hint) is dict else None
+    return found if isinstance(found, type) and is_dataclass(found) else None
+
+
+def _refuse_unknown_sections(node: object, section: type, key: str, where: str) -> None:
+    """Refuse what is no section, a key that it has not, and one without a default that is left out."""
+    known = [one.name for one in fields(section)]
+    asked = f"a section with {', '.join(known)}"
+    if not isinstance(node, DictConfig):
+        shown = "null" if node is None else str(node)
+        raise ConfigError(f"{where}: {key} is {shown} and must map names to {asked} each")
+    for name in map(str, node):
+        value = node._get_node(name)
+        if not isinstance(value, DictConfig) or value._is_none():
+            none = value is None or value._is_none()
+            raise ConfigError(f"{where}: {key}.{name} is {'null' if none else value} and must be {asked}")
+        for one in map(str, value):
+            if one not in known:
+                raise ConfigError(f"{where}: {key}.{name}.{one} is not a setting{nearest(one, known)}")
+        for its in fields(section):
+            if its.default is MISSING and its.default_factory is MISSING and its.name not in value:
+                raise ConfigError(f"{where}: {key}.{name} has no {its.name}, and must be {asked}")

@@ -12,6 +12,7 @@ from typing import Any, Optional, Protocol, Union
 from enginewright.errors import nearest
 
 KEY = "setting"  # of the field's metadata
+REQUIRED: Any = object()  # the default of a field that has none
 Number = Union[int, float]
 
 
@@ -100,7 +101,7 @@ def setting(
     """Declare a field of the schema with its range and its help.
 
     Args:
-        default: a value; of a list or a mapping, each instance of the dataclass gets a copy.
+        default: a value; of a list or a mapping, each instance of the dataclass gets a copy. REQUIRED: there is none.
         help: one line: what it is, with its unit.
         minimum: least value, of each item if the field is a list.
         maximum: largest value.
@@ -112,6 +113,8 @@ def setting(
     """
     example, pattern = like or (None, None)
     carried = {KEY: Setting(help, minimum, maximum, above, below, choices, example, pattern, composed)}
+    if default is REQUIRED:
+        return field(metadata=carried)
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: copy.deepcopy(default), metadata=carried)
     return field(default=default, metadata=carried)
@@ -143,6 +146,10 @@ def faults_of_values(node: object, written: object = None, prefix: str = "") -> 
         described = setting_of(declared)
         if described is None:
             yield from faults_of_values(value, own, f"{key}.")
+            continue
+        if isinstance(value, dict) and any(map(is_dataclass, value.values())):
+            for name, one in value.items():
+                yield from faults_of_values(one, own.get(name) if isinstance(own, Mapping) else None, f"{key}.{name}.")
             continue
         listed = isinstance(value, list)
         items = value if listed else [value]

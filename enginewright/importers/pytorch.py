@@ -28,7 +28,6 @@ from enginewright.interface import BATCH, Interface, TensorSpec
 from enginewright.layout import Layout
 from enginewright.models.code import source_files, watching
 from enginewright.models.loading import load_model
-from enginewright.tasks import get_task
 from enginewright.tasks.base import interface_of
 
 if TYPE_CHECKING:
@@ -54,9 +53,9 @@ def traced(network: torch.nn.Module, model: Model, settings: Export, files: tupl
     """Trace a network.
 
     Args:
-        network: from [N, *model.input_shape] float32 to one tensor [N, ...], or for a task of `every_output` several;
-            it is put in evaluation mode.
-        model: names of input and output, the input's shape without the batch, and the task.
+        network: from what model.inputs describes to the tensors that model.outputs names, [N, ...] each; it is put in
+            evaluation mode.
+        model: names, shapes and dtypes.
         settings: the opset.
         files: what the network was made from.
 
@@ -73,12 +72,12 @@ def traced(network: torch.nn.Module, model: Model, settings: Export, files: tupl
             " model"
         )
     reference = Network(network, model)
-    taken = TensorSpec(model.input_name, np.dtype(np.float32), (BATCH, *model.input_shape))
+    taken = _one_input(model)
     feeds = random_feeds(Interface((taken,), ()), TRACED_BATCH, seed=0)
     # a fault of the network is told apart from one of the exporter
     interface = Interface((taken,), interface_of(reference.answer(feeds)).outputs)
     try:
-        found = _trace(network, feeds[model.input_name], interface, settings.opset_version)
+        found = _trace(network, feeds[taken.name], interface, settings.opset_version)
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as fault:
         later = ", or raise export.opset_version" if "was added in version" in first_line(fault) else ""
         raise ModelError(
@@ -98,15 +97,15 @@ class Network:
         self._network, self._model = network.eval(), model
 
     def answer(self, feeds: Feeds) -> dict[str, Array]:
-        """See `Reference`; outputs are named model.output_name, and from the second on with a number behind it."""
-        tensors = self._run(feeds[self._model.input_name])
+        """See `Reference`; outputs are named as model.outputs has them."""
+        tensors = self._run(feeds[_one_input(self._model).name])
         return self._named([tensor.float().numpy() for tensor in tensors])
 
     def exact(self, feeds: Feeds, answered: Outputs) -> Optional[dict[str, Array]]:
         """See `Reference`; also None where the network draws random numbers."""
         import torch
 
-        fed, before = feeds[self._model.input_name], torch.get_default_dtype()
+        fed, before = feeds[_one_input(self._model).name], torch.get_default_dtype()
         try:
             with torch.no_grad():
                 repeated = [tensor.float().numpy() for tensor in _tensors(self._network(torch.from_numpy(fed)))]
@@ -122,8 +121,7 @@ class Network:
         return found if all(np.isfinite(its).all() for its in found.values()) else None
 
     def _named(self, arrays: list[Array]) -> dict[str, Array]:
-        first = self._model.output_name
-        return {first if number == 1 else f"{first}_{number}": array for number, array in enumerate(arrays, 1)}
+        return dict(zip(self._model.outputs, arrays))
 
     def _run(self, images: Array) -> tuple[torch.Tensor, ...]:
         import torch
@@ -135,17 +133,19 @@ class Network:
                 output = self._network(torch.from_numpy(images))
         except (RuntimeError, TypeError, ValueError, IndexError) as fault:  # of the user's own code
             raise ModelError(
-                f"{what} cannot run on a float32 input {list(images.shape)}: {first_line(fault)}; model.input_shape"
+                f"{what} cannot run on a float32 input {list(images.shape)}: {first_line(fault)}; model.inputs"
                 " must be what the model takes"
             ) from fault
-        several = get_task(model.task).every_output
-        tensors = _tensors(output) if several else (output,)
+        tensors = _tensors(output)
         if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
-            alone = "return a tensor, or a tuple of tensors" if several else "return one tensor"
             raise ModelError(
-                f"{what} returns a {type(output).__name__} and must {alone}; wrap the model so that it returns"
-                f" '{model.output_name}' alone"
-                + ("" if several else ", or set model.task=outputs, which judges every tensor of a tuple")
+                f"{what} returns a {type(output).__name__} and must return a tensor, or a tuple of tensors; wrap the"
+                f" model so that it returns {', '.join(model.outputs)}"
+            )
+        if len(tensors) != len(model.outputs):
+            raise ModelError(
+                f"{what} returns {len(tensors)} tensors and model.outputs names {len(model.outputs)}"
+                f" ({', '.join(model.outputs)}); name every one, in the order in which forward returns them"
             )
         for tensor in tensors:
             if tensor.ndim == 0 or tensor.shape[0] != len(images):
@@ -154,6 +154,17 @@ class Network:
                     " must be the batch"
                 )
         return tensors
+
+
+def _one_input(model: Model) -> TensorSpec:
+    """Raises ModelError for what is not there yet."""
+    specs = model.input_specs
+    if len(specs) != 1 or specs[0].dtype != np.float32 or any(isinstance(axis, str) for axis in specs[0].shape[1:]):
+        raise ModelError(
+            f"{model.name} ({model.written_in}): the importer pytorch takes one float32 input whose axes have sizes but"
+            " for the batch; change model.inputs"
+        )
+    return specs[0]
 
 
 def _tensors(output: Any) -> tuple[torch.Tensor, ...]:

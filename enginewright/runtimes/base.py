@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Optional, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from enginewright.config import default_axes
 from enginewright.errors import RuntimeUnavailable
 from enginewright.feeds import Array, Feeds
-from enginewright.interface import BATCH, Axes, AxisRange, Interface
+from enginewright.interface import Axes, Interface
 
 if TYPE_CHECKING:
     from enginewright.calibration.cache import CalibrationCache
@@ -46,12 +47,7 @@ class BuildJob:
     settings: Build
     recipe: Optional[QuantizationRecipe] = None  # INT8 needs it
     keep_fp16: Sequence[str] = ()  # ONNX nodes that INT8 leaves in float (`enginewright.calibration.mixture`)
-
-    @property
-    def axes(self) -> dict[str, AxisRange]:
-        """The range of each dynamic axis."""
-        profile = self.settings.profile
-        return {BATCH: AxisRange(profile.min, profile.opt, profile.max)}
+    axes: Axes = field(default_factory=default_axes)  # the range of each dynamic axis
 
 
 @dataclass(frozen=True)

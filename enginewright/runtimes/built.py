@@ -12,6 +12,7 @@ from typing import Optional
 from enginewright import manifest
 from enginewright.config import Precision
 from enginewright.errors import ModelError, StaleArtifact
+from enginewright.interface import Interface
 from enginewright.layout import Layout
 from enginewright.manifest import Manifest
 from enginewright.results.builds import BuildOutcome
@@ -55,6 +56,14 @@ class Engines:
     def manifests(self) -> dict[Precision, Manifest]:
         """Of each engine that was built."""
         return {precision: engine.made for precision, engine in self.built.items()}
+
+    @property
+    def interface(self) -> Interface:
+        """What all of them take and give. Raises StaleArtifact if a sidecar does not say so."""
+        fp32 = self.to_judge()[Precision.fp32]
+        if fp32.made.usage.interface is None:
+            raise StaleArtifact(f"the sidecar of {fp32.path} names no inputs and outputs; run `dvc repro -f export`")
+        return fp32.made.usage.interface
 
     def to_judge(self) -> dict[Precision, SealedEngine]:
         """The engines for a comparison with FP32, which comes first: the target's, or what stands in for it.

@@ -16,6 +16,7 @@ from enginewright.accuracy import gate
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.calibration.recipe import read_recipe, recipe_files
 from enginewright.data import ImageSet
+from enginewright.interface import Interface
 from enginewright.layout import Layout
 from enginewright.runtimes.checked import require_checked
 from enginewright.sensitivity.journal import Journal
@@ -23,7 +24,7 @@ from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.sensitivity.variants import Variants
 from enginewright.stage import Stage
 from enginewright.target import cpu_name, instruction_sets
-from enginewright.tasks import get_task
+from enginewright.tasks import get_task, judged
 
 
 def inputs(images: ImageSet, paths: Layout) -> list[Path]:
@@ -94,7 +95,8 @@ def open_variants(stage: Stage, rehearsal: Optional[Rehearsal] = None) -> tuple[
             " measured again",
             flush=True,
         )
-    variants = Variants(paths.model, recipe, evaluator, model.output_name, journal, settings.placement)
+    output = judged(model, Interface.from_file(paths.model)).outputs[0].name
+    variants = Variants(paths.model, recipe, evaluator, output, journal, settings.placement)
     variants.rehearsal = rehearsal
     if stage.params.accuracy.require_signal:
         gate.require_signal(variants.task, variants.evaluated, variants.targets, stage.params.accuracy.confidence)

@@ -70,13 +70,13 @@ class Task(Protocol):
     without_targets: (
         str  # what the gate holds where there are none, a metric that FP32 has at 1: AGREEMENT, or the task's own
     )
-    every_output: bool  # whether all outputs of an engine are judged, and not model.output_name alone
+    every_output: bool  # whether all outputs of an engine are judged, and not one alone
 
     def check(self, interface: Interface, of: str) -> None:
         """Refuse a model or engine, called `of`, whose outputs the task cannot judge; `export` asks first.
 
         Args:
-            interface: with the outputs that are judged: all of them, or model.output_name alone.
+            interface: with the outputs that are judged: all of them, or one.
             of: what to call it in the sentence.
 
         Raises:
@@ -158,7 +158,7 @@ def require_outputs(task: Task, interface: Interface, of: str, rank: int = 0) ->
             raise ModelError(
                 f"the output '{spec.name}' of {of} is [{', '.join(axes)}], and model.task {task.name} judges"
                 f" {task.judges}; set model.task to what the model does (outputs, where it answers neither classes nor"
-                " pixels), or model.output_name to the right output"
+                " pixels), or model.judged to the right output"
             )
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from enginewright.config import CalibrationAlgorithm, Export, Model
+from enginewright.config import CalibrationAlgorithm, Export, Input, Model
 from enginewright.importers.pytorch import to_onnx
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -58,7 +58,7 @@ def exported(module: nn.Module, shape: Sequence[int]) -> ModelProto:
     """What the stage export writes, with weights of a fixed seed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        interface = Model(input_shape=list(shape), name="case", code="case.py")
+        interface = Model(inputs={"input": Input(["batch", *shape])}, outputs=["logits"], name="case", code="case.py")
         return onnx.load_model_from_string(to_onnx(module.eval(), interface, Export()))
 
 

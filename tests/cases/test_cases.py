@@ -24,10 +24,10 @@ from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.quantize import quantize
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.check_onnx import inspect
-from enginewright.config import Build, Calibration, Placement, Precision, Profile
+from enginewright.config import Build, Calibration, Placement, Precision
 from enginewright.errors import CalibrationMismatch
 from enginewright.graph.qdq import insert_qdq, rounding_error
-from enginewright.interface import up_to
+from enginewright.interface import batches
 from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
@@ -39,7 +39,8 @@ pytestmark = pytest.mark.slow
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Row = Mapping[str, str]
-SETTINGS = Build(profile=Profile(1, 8, 32))
+SETTINGS = Build()
+AXES = batches(1, 8, 32)
 FAITHFUL_DB = {"tensorrt": 80.0, "onnxruntime": 28.0, "build": 28.0}  # without rounded activations
 ELSEWHERE = {"28": "tests/pipeline"}  # what only the whole pipeline shows
 
@@ -92,7 +93,7 @@ def run(plan: bytes, made: Prepared, simulates: bool = False) -> dict[str, Array
     return OnnxRuntimeEngine(
         made.path,
         open_session(plan, purpose=Purpose.simulate if simulates else Purpose.run),
-        up_to(SETTINGS.profile.max),
+        AXES,
     ).infer(made.feeds)
 
 
@@ -100,7 +101,7 @@ def int8_right(row: Row, made: Prepared) -> None:
     """The graph means the float model, and what runs is as near as its simulation."""
     what = row["what"]
     if what == "build":
-        plan = RUNTIME.build(made.path, BuildJob(Precision.int8, SETTINGS, made.recipe)).engine_bytes
+        plan = RUNTIME.build(made.path, BuildJob(Precision.int8, SETTINGS, made.recipe, axes=AXES)).engine_bytes
     else:
         plan = quantize(made.subject.model, made.recipe, Placement[what]).model.SerializeToString()
     graph = onnx.load_model_from_string(plan)
@@ -118,7 +119,9 @@ def int8_right(row: Row, made: Prepared) -> None:
 
 def near(row: Row, made: Prepared) -> None:
     """An FP32 or FP16 engine is as near to float64 as it must be."""
-    answers = run(RUNTIME.build(made.path, BuildJob(Precision[row["what"]], SETTINGS, None)).engine_bytes, made)
+    answers = run(
+        RUNTIME.build(made.path, BuildJob(Precision[row["what"]], SETTINGS, None, axes=AXES)).engine_bytes, made
+    )
     assert made.worst(answers) >= float(row["bound"])
 
 

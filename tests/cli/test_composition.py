@@ -14,6 +14,13 @@ from enginewright.errors import ConfigError
 pytestmark = pytest.mark.usefixtures("configured")
 
 
+MINE = """name: mine
+arguments: {classes: 10, in_channels: 1}
+inputs: {input: {shape: [batch, 1, 28, 28]}}
+outputs: [logits]
+"""
+
+
 def dvc_composes(project: Path, overrides: list[str]) -> bytes:
     """What `dvc exp run -S` would write."""
     from dvc.utils.hydra import compose_and_dump  # type: ignore[import-untyped]
@@ -81,7 +88,7 @@ def made(configured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(package.parent))
     own = configured / "conf"
     (own / "model").mkdir(parents=True)
-    (own / "model/mine.yaml").write_text("name: mine\narguments: {classes: 10, in_channels: 1}\n")
+    (own / "model/mine.yaml").write_text(MINE)
     listed = (package / "config.yaml").read_text().replace("model: resnet_reference", "model: mine")
     (own / "config.yaml").write_text(f"hydra: {{searchpath: [pkg://library_conf]}}\n{listed}")
     (package / "selected.yaml").rename(own / "selected.yaml")
@@ -128,7 +135,9 @@ def test_a_package_that_is_not_installed_is_named(configured: Path) -> None:
         pytest.param("data.train_images=many", "data.train_images: Value 'many'", id="type"),
         pytest.param("build.precision_mode=implicitt", "did you mean 'implicit'?", id="member"),
         pytest.param(
-            "model.input_shape=[3,28,28]", "is not what data.preprocessing makes, [1, 28, 28]", id="combination"
+            "model.inputs.input.shape=[batch,3,28,28]",
+            "is not what data.preprocessing makes, [batch, 1, 28, 28]",
+            id="combination",
         ),
         pytest.param("model.name='\\${seed}'", ": '${seed}' is an interpolation", id="escaped interpolation"),
         pytest.param("seed=${nope}", "Interpolation key 'nope' not found", id="interpolation"),

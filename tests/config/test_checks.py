@@ -20,8 +20,8 @@ from support.project import ROOT
             id="more-images-than-the-pool",
         ),
         pytest.param(
-            ["build.profile.opt=500"],
-            "build.profile: min 1 <= opt 500 <= max 128 does not hold",
+            ["axes.batch.opt=500"],
+            "axes.batch: min 1 <= opt 500 <= max 128 does not hold",
             id="profile-out-of-order",
         ),
         pytest.param(
@@ -47,27 +47,27 @@ from support.project import ROOT
         ),
         pytest.param(
             ["accuracy.batch_size=200"],
-            "accuracy.batch_size: 200 is over build.profile.max = 128; raise the profile or lower the batch",
+            "accuracy.batch_size: 200 is over axes.batch.max = 128; raise it or lower the batch",
             id="batch-beyond-the-profile",
         ),
         pytest.param(
             ["benchmark.batch_curve=[1,256]"],
-            "benchmark.batch_curve: 256 is over build.profile.max = 128; raise the profile or lower the batch",
+            "benchmark.batch_curve: 256 is over axes.batch.max = 128; raise it or lower the batch",
             id="curve-beyond-the-profile",
         ),
         pytest.param(
-            ["build.profile.min=2"],
-            "benchmark.batch_curve: 1 is under build.profile.min = 2; leave it out",
+            ["axes.batch.min=2"],
+            "benchmark.batch_curve: 1 is under axes.batch.min = 2; leave it out",
             id="curve-below-the-profile",
         ),
         pytest.param(
             ["benchmark.scenarios=[server]", "benchmark.server.max_batch=256"],
-            "benchmark.server.max_batch: 256 is over build.profile.max = 128; raise the profile or lower the batch",
+            "benchmark.server.max_batch: 256 is over axes.batch.max = 128; raise it or lower the batch",
             id="server-beyond-the-profile",
         ),
         pytest.param(
             ["benchmark.scenarios=[multi_stream]", "benchmark.samples_per_query=256"],
-            "benchmark.samples_per_query: 256 is over build.profile.max = 128; raise the profile or lower the batch",
+            "benchmark.samples_per_query: 256 is over axes.batch.max = 128; raise it or lower the batch",
             id="query-beyond-the-profile",
         ),
         pytest.param(
@@ -86,13 +86,15 @@ from support.project import ROOT
             id="preprocessing",
         ),
         pytest.param(
-            ["model.input_shape=[3,28,28]"],
-            "model.input_shape: [3, 28, 28] is not what data.preprocessing makes, [1, 28, 28]; change one of the two",
+            ["model.inputs.input.shape=[batch,3,28,28]"],
+            "model.inputs.input.shape: [batch, 3, 28, 28] is not what data.preprocessing makes, [batch, 1, 28, 28];"
+            " change one of the two",
             id="shape",
         ),
         pytest.param(
             ["data.preprocessing.layout=nhwc"],
-            "model.input_shape: [1, 28, 28] is not what data.preprocessing makes, [28, 28, 1]; change one of the two",
+            "model.inputs.input.shape: [batch, 1, 28, 28] is not what data.preprocessing makes, [batch, 28, 28, 1];"
+            " change one of the two",
             id="layout",
         ),
     ],

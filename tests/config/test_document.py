@@ -55,7 +55,7 @@ def test_an_option_holds_its_difference_alone(group: str, option: str) -> None:
     ("key", "starts"),
     [
         pytest.param("build.workspace_mib", "- `build.workspace_mib: 4096`: memory pool", id="setting"),
-        pytest.param("build.profile", "### build.profile\n\nBatch sizes", id="section"),
+        pytest.param("benchmark.server", "### benchmark.server\n\n", id="section"),
         pytest.param("seed", "- `seed: 0`: ", id="top"),
     ],
 )

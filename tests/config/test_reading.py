@@ -28,8 +28,13 @@ def test_values_come_typed(params: DictConfig) -> None:
     assert checked.model.arguments == dict(params.model.arguments)
 
 
-def test_the_schema_alone_is_valid() -> None:
-    config.check(OmegaConf.create({}), "nothing")
+def test_the_schema_alone_lacks_only_the_models_interface() -> None:
+    with pytest.raises(ConfigError) as fault:
+        config.check(OmegaConf.create({}), "nothing")
+    assert str(fault.value) == (
+        "nothing: model.inputs: is empty; name what the model takes, such as {images: {shape: [batch, 3, 224, 224],"
+        " dtype: float32}}; model.outputs: is empty; name what the model returns, such as [logits]"
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,13 +45,13 @@ def test_the_schema_alone_is_valid() -> None:
         ),
         pytest.param("dta.source=digits", "dta is not a setting; did you mean 'data'?", id="unknown-section"),
         pytest.param(
-            "build.profile.maxx=4", "build.profile.maxx is not a setting; did you mean 'max'?", id="unknown-nested-key"
+            "axes.batch.maxx=4", "axes.batch.maxx is not a setting; did you mean 'max'?", id="unknown-nested-key"
         ),
         pytest.param("data.train_images=many", "data.train_images: Value 'many'", id="word-for-a-number"),
         pytest.param("train.epochs=1.5", "train.epochs: Value '1.5'", id="fraction-for-a-count"),
         pytest.param("seed=null", "seed: null is not a value of it", id="null-for-a-number"),
         pytest.param(
-            "build.profile=3", "build.profile is 3 and must be a section with min, opt, max", id="number-for-a-section"
+            "axes.batch=3", "axes.batch is 3 and must be a section with min, opt, max", id="number-for-a-section"
         ),
         pytest.param(
             "data.preprocessing.size=28", "data.preprocessing.size is 28 and must be a list", id="number-for-a-list"
@@ -78,13 +83,13 @@ def test_a_wrong_setting_is_named(params: DictConfig, change: str, text: str) ->
 
 
 def test_all_faults_are_told_at_once(params: DictConfig) -> None:
-    params.export.opset_version, params.build.optimization_level, params.build.profile.opt = 5, 9, 500
+    params.export.opset_version, params.build.optimization_level, params.axes.batch.opt = 5, 9, 500
     with pytest.raises(ConfigError) as fault:
         config.check(params, "params.yaml")
     assert str(fault.value) == (
         "params.yaml: export.opset_version: 5 is below 13 (allowed: 13 to 20);"
         " build.optimization_level: 9 is above 5 (allowed: 0 to 5);"
-        " build.profile: min 1 <= opt 500 <= max 128 does not hold"
+        " axes.batch: min 1 <= opt 500 <= max 128 does not hold"
     )
 
 

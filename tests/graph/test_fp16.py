@@ -15,9 +15,10 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from enginewright.config import Build, Placement, Precision, Profile
+from enginewright.config import Build, Placement, Precision
 from enginewright.graph.fp16 import to_fp16
 from enginewright.graph.qdq import insert_qdq
+from enginewright.interface import batches
 from enginewright.runtimes.base import BuildJob, Capability
 from enginewright.runtimes.onnxruntime.session import open_session
 from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
@@ -136,7 +137,7 @@ def test_tensorrt_rtx_builds_every_small_model(name: str, precision: Precision, 
     onnx.save(model, str(path))
     cache = scales(model, images) if precision is Precision.int8_mixed else None
     built = RTX.build(
-        path, BuildJob(precision, Build(profile=Profile(1, 4, 8), compute_capabilities=["8.6"]), plain_recipe(cache))
+        path, BuildJob(precision, Build(compute_capabilities=["8.6"]), plain_recipe(cache), axes=batches(1, 4, 8))
     )
     if precision is Precision.fp16:
         assert built.layers["FP16"] > built.layers.get("FP32", 0)

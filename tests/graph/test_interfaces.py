@@ -25,8 +25,9 @@ from torch.nn import functional
 
 from enginewright.calibration.quantize import quantize
 from enginewright.calibration.recipe import QuantizationRecipe
-from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision, Profile
+from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision
 from enginewright.importers.normalize import normalized
+from enginewright.interface import batches
 from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.runtimes.onnxruntime.session import Purpose, open_session
@@ -269,8 +270,8 @@ def test_int8_means_the_float_model_and_engines_compute_it(name: str, placement:
 @pytest.mark.parametrize("name", KINDS)
 def test_fp16_keeps_the_types_of_inputs_and_outputs(name: str) -> None:
     subject = made(name)
-    settings = Build(profile=Profile(1, 2, 8))
-    engine = RUNTIME.build(subject.path, BuildJob(Precision.fp16, settings)).engine_bytes
+    job = BuildJob(Precision.fp16, Build(), axes=batches(1, 2, 8))
+    engine = RUNTIME.build(subject.path, job).engine_bytes
     graph, built = subject.model.graph, onnx.load_model_from_string(engine).graph
     for before, after in ((graph.input, built.input), (graph.output, built.output)):
         assert [(value.name, value.type.tensor_type.elem_type) for value in before] == [

@@ -61,7 +61,7 @@ def test_an_output_that_is_small_is_compared_by_its_own_size() -> None:
             scores = super().forward(x)
             return 1e3 * scores, self.scale * scores  # type: ignore[return-value]
 
-    interface = config.Model(**{**vars(INTERFACE), "task": "outputs"})
+    interface = config.Model(**{**vars(INTERFACE), "outputs": ["large", "small"]})
     exported = to_onnx(Scaled(1e-3), interface, config.Export())
     assert compared(Scaled(1.1e-3), exported, interface).largest > 0.01
 

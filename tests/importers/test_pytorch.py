@@ -104,7 +104,7 @@ def test_channels_last_models_keep_their_layout() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x.permute(0, 3, 1, 2))
 
-    interface = config.Model(name="tiny", input_shape=[8, 8, 1])
+    interface = config.Model(name="tiny", inputs={"input": config.Input(["batch", 8, 8, 1])}, outputs=["logits"])
     model = ChannelsLast()
     assert compared(model, to_onnx(model, interface, config.Export()), interface).largest < 1e-5
 
@@ -112,11 +112,13 @@ def test_channels_last_models_keep_their_layout() -> None:
 @pytest.mark.parametrize(
     ("model", "text"),
     [
-        pytest.param(TwoOutputs, r"tiny \(tiny.py\) returns a tuple and must return one tensor", id="two outputs"),
+        pytest.param(
+            TwoOutputs, r"tiny \(tiny.py\) returns 2 tensors and model.outputs names 1 \(scores\)", id="two outputs"
+        ),
         pytest.param(RepeatedRows, r"returns \[4, 3\] for a batch of 2", id="output without the batch"),
         pytest.param(
             lambda: nn.Linear(5, 3),
-            r"cannot run on a float32 input \[2, 1, 8, 8\]: .*model.input_shape must be",
+            r"cannot run on a float32 input \[2, 1, 8, 8\]: .*model.inputs must be",
             id="wrong input shape",
         ),
         pytest.param(
@@ -136,11 +138,11 @@ def test_a_model_that_cannot_be_exported_is_one_sentence(model: type[Tiny], text
         to_onnx(model(), INTERFACE, config.Export())
 
 
-def test_several_outputs_are_exported_for_the_task_that_judges_them_all() -> None:
-    interface = config.Model(**{**vars(INTERFACE), "task": "outputs"})
+def test_several_outputs_are_exported_by_their_names() -> None:
+    interface = config.Model(**{**vars(INTERFACE), "outputs": ["scores", "shares"]})
     model = TwoOutputs()
     exported = to_onnx(model, interface, config.Export())
-    assert [value.name for value in onnx.load_model_from_string(exported).graph.output] == ["scores", "scores_2"]
+    assert [value.name for value in onnx.load_model_from_string(exported).graph.output] == ["scores", "shares"]
     assert compared(model, exported, interface).largest < 1e-5
 
 

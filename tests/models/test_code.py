@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from enginewright.config import Export, Model
+from enginewright.config import Export, Input, Model
 from enginewright.errors import ModelError
 from enginewright.importers.pytorch import to_onnx
 from enginewright.layout import Layout
@@ -64,7 +64,14 @@ def write(above: str = "", made: str = "", ran: str = "", below: str = "", **cha
     Path(f"{name}_model.py").write_text(
         HEAD.format(above=above, made=made or "pass", ran=ran or "pass", below=below).replace("NAME", name)
     )
-    values = {"arguments": {}, "code": f"{name}_model.py", "weights": "own.pt", "input_shape": [4], **changes}
+    values = {
+        "arguments": {},
+        "code": f"{name}_model.py",
+        "weights": "own.pt",
+        "inputs": {"input": Input(["batch", 4])},
+        "outputs": ["logits"],
+        **changes,
+    }
     return Model(_target_=values.pop("target", f"{name}_model.Net").replace("NAME", name), **values)
 
 

@@ -27,7 +27,12 @@ SETTINGS = (
     *("runtime=plain", "model.task=directions", "data.source=stripes", "data.root=data/stripes"),
     *("model.source=written", "data.preprocessing.recipe=inverted", "data.preprocessing.size=[8,8]"),
     *("model.name=edges", "model.code=edges.txt", "model.weights=edges.json", "model.weights_from=file"),
-    *("model.input_shape=[1,8,8]", "data.train_images=0", "data.calibration_pool=40", "data.calibration_images=20"),
+    *(
+        "model.inputs.input.shape=[batch,1,8,8]",
+        "data.train_images=0",
+        "data.calibration_pool=40",
+        "data.calibration_images=20",
+    ),
     *("data.sensitivity_images=20", "data.validation_images=80"),
     *("build.precisions=[fp32,fp16]", "accuracy.gated=[fp16]"),
 )

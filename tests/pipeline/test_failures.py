@@ -282,7 +282,7 @@ def test_damaged_artifact(project: Project, artifact: str, damage: Callable[[byt
 
 def test_onnx_of_another_model_beside_the_old_cache(project: Project) -> None:
     cache = (project.root / CACHE).read_bytes()
-    project.configure("model.output_name=scores")
+    project.configure("model.outputs=[scores]")
     assert [project.stage(name).code for name in ("export", "check_onnx")] == [0, 0]
     run = project.stage("build_int8")
     assert run.code == 2
@@ -409,10 +409,10 @@ def test_corrupt_image(project: Project, photos: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "sentence"),
     [
-        pytest.param(("max: 128", "max: 1"), "params.yaml: build.profile: ", id="a profile that holds no batch"),
+        pytest.param(("max: 128", "max: 1"), "params.yaml: axes.batch: ", id="a profile that holds no batch"),
         pytest.param(
             ("batch_size: 50", "batch_size: 500"),
-            "accuracy.batch_size: 500 is over build.profile.max = 128",
+            "accuracy.batch_size: 500 is over axes.batch.max = 128",
             id="a batch beyond the profile",
         ),
         pytest.param(("seed: 0", "sead: 0"), "sead is not a setting; did you mean 'seed'?", id="an unknown key"),

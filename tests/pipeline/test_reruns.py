@@ -213,7 +213,7 @@ EDITS = {
     "accuracy.batch_size": "7",
     "accuracy.confidence": "0.9",
     "benchmark.batch_size": "3",
-    "build.profile.opt": "16",
+    "axes.batch.opt": "16",
     "calibration.batch_size": "10",
     "calibration.percentile": "99.9",
     "check_drift.distance": "0.3",

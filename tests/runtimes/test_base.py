@@ -13,10 +13,10 @@ import onnx
 import pytest
 
 from enginewright import LoadOptions, load, manifest
-from enginewright.config import Build, Calibration, Precision, Profile
+from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import EngineInputError, RuntimeUnavailable
 from enginewright.feeds import Feeds
-from enginewright.interface import BATCH, AxisRange, Interface, TensorSpec, up_to
+from enginewright.interface import BATCH, AxisRange, Interface, TensorSpec, batches, up_to
 from enginewright.runtimes import RUNTIMES, get_runtime
 from enginewright.runtimes.base import BuildJob, Capability, Outputs, Runtime
 from enginewright.runtimes.host import HostEngine
@@ -122,7 +122,7 @@ def test_the_name_is_gone_after_the_block(runtime: DoublingRuntime) -> None:
 def test_an_application_imports_neither_the_pipeline_nor_onnx(runtime_of_ours: Any, tmp_path: Path) -> None:
     model, engine = tmp_path / "model.onnx", tmp_path / runtime_of_ours.engine_file
     onnx.save(residual_network(), model)
-    built = runtime_of_ours.build(model, BuildJob(Precision.fp32, Build(profile=Profile(1, 2, 4))))
+    built = runtime_of_ours.build(model, BuildJob(Precision.fp32, Build(), axes=batches(1, 2, 4)))
     engine.write_bytes(built.engine_bytes)
     manifest.seal(engine, "build", [model], runtime_of_ours.fingerprint(), built.settings)
     code = (

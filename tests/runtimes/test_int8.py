@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.calibration.recipe import QuantizationRecipe
-from enginewright.config import Build, Precision, Profile
+from enginewright.config import Build, Precision
 from enginewright.errors import ModelError
+from enginewright.interface import batches
 from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.int8 import FLOAT, INT8, UNKNOWN, findings, int8_share, refusal
 
@@ -111,7 +112,7 @@ def test_onnx_runtime_refuses_an_int8_engine_in_which_nothing_is(tmp_path: Path)
     cache = CalibrationCache(Header.minmax, dict.fromkeys(("x", "y", "scaled", "largest"), 0.02))
     path = tmp_path / "model.onnx"
     onnx.save(_conv(False), path)
-    built = RUNTIME.build(path, BuildJob(Precision.int8, Build(profile=Profile(1, 2, 4)), QuantizationRecipe(cache)))
+    built = RUNTIME.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache), axes=batches(1, 2, 4)))
     assert built.int8 == {
         "layers": {"int8": 1, "float": 0, "unknown": 0},
         "multiplications": {"int8": 1.0, "float": 0.0, "unknown": 0.0},
@@ -122,7 +123,7 @@ def test_onnx_runtime_refuses_an_int8_engine_in_which_nothing_is(tmp_path: Path)
         ModelError,
         match=r"none of the 1 layers runs in it: .*; layers were left in float \(its weight is computed in the graph",
     ):
-        RUNTIME.build(path, BuildJob(Precision.int8, Build(profile=Profile(1, 2, 4)), QuantizationRecipe(cache)))
+        RUNTIME.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache), axes=batches(1, 2, 4)))
 
 
 def test_a_mixture_that_leaves_every_layer_in_float_was_not_asked_for_int8(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_a_mixture_that_leaves_every_layer_in_float_was_not_asked_for_int8(tmp_p
     cache = CalibrationCache(Header.minmax, {"x": 0.02, "y": 0.02})
     built = RUNTIME.build(
         tmp_path / "model.onnx",
-        BuildJob(Precision.int8_mixed, Build(profile=Profile(1, 2, 4)), QuantizationRecipe(cache), ["conv"]),
+        BuildJob(Precision.int8_mixed, Build(), QuantizationRecipe(cache), ["conv"], axes=batches(1, 2, 4)),
     )
     assert (built.quantized, built.findings) == (0, [])
 
@@ -147,8 +148,8 @@ def test_tensorrt_rtx_is_counted_by_its_log(tmp_path: Path) -> None:
         CalibrationCache(Header.minmax, dict.fromkeys(("x", "y", "scaled", "largest"), 0.02)),
     )
     onnx.save(_conv(False), path)
-    built = RUNTIME.build(path, BuildJob(Precision.int8, Build(profile=Profile(1, 2, 4)), QuantizationRecipe(cache)))
+    built = RUNTIME.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache), axes=batches(1, 2, 4)))
     assert built.int8["layers"] == {"int8": 1, "float": 0, "unknown": 0}
     onnx.save(_conv(True), path)
     with pytest.raises(ModelError, match="none of the 1 layers runs in it"):
-        RUNTIME.build(path, BuildJob(Precision.int8, Build(profile=Profile(1, 2, 4)), QuantizationRecipe(cache)))
+        RUNTIME.build(path, BuildJob(Precision.int8, Build(), QuantizationRecipe(cache), axes=batches(1, 2, 4)))

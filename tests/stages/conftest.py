@@ -20,6 +20,7 @@ from enginewright.config import Precision
 from enginewright.data.preprocessing import to_input
 from enginewright.feeds import Feeds
 from enginewright.interface import Interface, TensorSpec, up_to
+from enginewright.manifest import Usage
 from enginewright.runtimes import RUNTIMES
 from enginewright.runtimes.base import LoadOptions, Outputs, Runtime
 from enginewright.runtimes.host import HostEngine
@@ -29,15 +30,18 @@ from support.project import PATHS
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES, CLASSES = 60, 10
 TARGET = TargetFingerprint("Test CPU", None, "linear", "1.0")
+INTERFACE = Interface(
+    (TensorSpec("input", np.dtype(np.float32), ("batch", 1, 28, 28)),),
+    (TensorSpec("logits", np.dtype(np.float32), ("batch", CLASSES)),),
+)
+USAGE = Usage(INTERFACE)
 
 
 class LinearEngine(HostEngine):
     """Answers images @ weights, and holds the weights that its engine file holds."""
 
     def __init__(self, path: Path) -> None:
-        inputs = (TensorSpec("input", np.dtype(np.float32), ("batch", 1, 28, 28)),)
-        outputs = (TensorSpec("logits", np.dtype(np.float32), ("batch", CLASSES)),)
-        super().__init__(path, Interface(inputs, outputs), up_to(128))
+        super().__init__(path, INTERFACE, up_to(128))
         self._weights = np.load(path)
 
     def compute(self, feeds: Feeds, rows: int) -> Outputs:
@@ -103,7 +107,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
             engine = PATHS.engine(precision.value, LinearRuntime.engine_file)
             engine.parent.mkdir(parents=True)
             np.save(engine, weights[precision.value])
-            manifest.seal(engine, f"build_{precision.value}", [], TARGET, {"precision": precision.value})
+            manifest.seal(engine, f"build_{precision.value}", [], TARGET, {"precision": precision.value}, usage=USAGE)
         return tmp_path
 
     with RUNTIMES.using(LinearRuntime.name, LinearRuntime()):

@@ -79,7 +79,7 @@ def test_a_fault_is_one_sentence_and_leaves_nothing(project: Path, run: Run, cha
     if "preprocessing" in change:
         params = yaml.safe_load(Path("params.yaml").read_text())
         params["data"]["preprocessing"].update(change["preprocessing"])
-        params["model"]["input_shape"] = [1, 64, 64]
+        params["model"]["inputs"]["input"]["shape"] = ["batch", 1, 64, 64]
         Path("params.yaml").write_text(yaml.safe_dump(params))
     else:
         configure(**change)

@@ -175,7 +175,6 @@ def test_packaged_weights_are_pinned_by_their_bytes(project: Path, run: Run, pin
             "code": f"{name}.py",
             "tracked_code": tracked(f"{name}.py"),
             "weights_from": "package",
-            "input_shape": [1, 28, 28],
         }
     )
     ended, printed = run(train_reference)

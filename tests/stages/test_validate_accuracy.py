@@ -182,7 +182,7 @@ def test_labels_that_fp32_does_not_know_stop_the_stage(
 
 def test_every_output_of_any_kind_is_judged(project: Callable[..., Path], weights: dict[str, Any], run: Run) -> None:
     weights["int8"] = np.roll(weights["int8"], 1, axis=1)
-    project(weights, model={"task": "outputs", "output_name": "not asked for"})
+    project(weights, model={"task": "outputs"})
     code, printed = run(validate_accuracy)
     assert code == 0, printed
     found = metrics()
@@ -279,8 +279,9 @@ def test_where_fp32s_outputs_are_no_numbers_there_is_nothing_to_judge_against(
     broken["fp32"][0] = np.nan
     project(weights)
     path = PATHS.engine("fp32", "engine.npy")
+    usage = manifest.read(path).usage
     np.save(path, broken["fp32"])
-    manifest.seal(path, "build_fp32", [], read_target(PATHS.target), {"precision": "fp32"})
+    manifest.seal(path, "build_fp32", [], read_target(PATHS.target), {"precision": "fp32"}, usage=usage)
     code, printed = run(validate_accuracy)
     assert code == 2
     assert "the fp32 engine answers NaN or infinity for 60 of 60 images, first 000.png; check the weights" in printed
@@ -306,7 +307,7 @@ def test_what_the_build_found_out_stands_beside_the_verdict(
     project(weights)
     engine, finding = PATHS.engine("int8", "engine.npy"), "less than half runs in INT8: 1 of 74 layers"
     made = manifest.read(engine)
-    manifest.seal(engine, made.made_by, [], made.target, {**made.settings, "findings": [finding]})
+    manifest.seal(engine, made.made_by, [], made.target, {**made.settings, "findings": [finding]}, usage=made.usage)
     code, printed = run(validate_accuracy)
     assert code == 0, printed
     assert f"Finding about int8: {finding}" in printed

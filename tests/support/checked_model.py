@@ -8,7 +8,9 @@ import onnx
 from enginewright import manifest
 from enginewright.config import Build
 from enginewright.data.imageset import write_classes, write_labels
+from enginewright.interface import Interface
 from enginewright.layout import Layout
+from enginewright.manifest import Usage
 from enginewright.runtimes import runtime_named
 from support.networks import residual_network
 from support.project import PATHS
@@ -20,7 +22,8 @@ def write_model(seed: int = 0, verdict: str = "pass", paths: Layout = PATHS) -> 
     """model.onnx [N, 1, 28, 28] -> [N, 5], sealed, and the report of check_onnx."""
     paths.model.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(residual_network(seed, shape=(1, 28, 28)), paths.model)
-    manifest.seal(paths.model, "export", [], project=paths)
+    usage = Usage(Interface.from_file(paths.model).with_batch())
+    manifest.seal(paths.model, "export", [], usage=usage, project=paths)
     write_report(verdict, paths)
 
 

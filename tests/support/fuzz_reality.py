@@ -14,10 +14,10 @@ import onnx
 
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.check_onnx import inspect
-from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision, Profile
+from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision
 from enginewright.errors import EnginewrightError
 from enginewright.feeds import as_input
-from enginewright.interface import up_to
+from enginewright.interface import batches
 from enginewright.runtimes.base import BuildJob, Capability
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
@@ -26,7 +26,8 @@ from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
 from support.fuzz_draft import Array
 from support.reference import sqnr_db
 
-SETTINGS = Build(profile=Profile(1, 2, 4))
+SETTINGS = Build()
+AXES = batches(1, 2, 4)
 BATCHES = (3, 1)
 MOST_VALUES = 100_000
 FINE = "fine"
@@ -85,7 +86,7 @@ def _outcome(tried: Callable[[], str]) -> str:
 
 
 def _by_rtx(path: Path) -> str:
-    RTX.build(path, BuildJob(Precision.fp32, SETTINGS, None))
+    RTX.build(path, BuildJob(Precision.fp32, SETTINGS, None, axes=AXES))
     return FINE
 
 
@@ -102,8 +103,10 @@ def _images(path: Path, batch: int) -> tuple[str, np.ndarray[Any, np.dtype[np.fl
 
 def _run(path: Path, precision: Precision, cache: Any, exact: dict[str, Array]) -> str:
     """`exact` holds FP32's answers to the last batch, once there are some."""
-    built = RUNTIME.build(path, BuildJob(precision, SETTINGS, QuantizationRecipe(cache) if cache is not None else None))
-    engine = OnnxRuntimeEngine(path, open_session(built.engine_bytes), up_to(SETTINGS.profile.max))
+    built = RUNTIME.build(
+        path, BuildJob(precision, SETTINGS, QuantizationRecipe(cache) if cache is not None else None, axes=AXES)
+    )
+    engine = OnnxRuntimeEngine(path, open_session(built.engine_bytes), AXES)
     for batch in BATCHES:
         name, values = _images(path, batch)
         answers = engine.infer(

@@ -20,10 +20,10 @@ from enginewright.calibration.mixture import float_nodes
 from enginewright.calibration.quantize import quantize
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.check_onnx import Severity, inspect
-from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision, Profile
+from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision
 from enginewright.errors import EnginewrightError
 from enginewright.graph.qdq import quantizable
-from enginewright.interface import up_to
+from enginewright.interface import batches
 from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
@@ -43,7 +43,8 @@ FAITHFUL_DB = {
 # What rounding a Gaussian over four standard deviations to 8 bits leaves is 40.9 dB; nothing beyond is compared. ONNX
 # Runtime moves a Q above a Transpose or MaxPool, and so rounds once an output between them that the graph leaves alone.
 EXACT_DB = 40.0
-SETTINGS = Build(profile=Profile(1, BATCH, BATCH * BATCHES))
+SETTINGS = Build()
+AXES = batches(1, BATCH, BATCH * BATCHES)
 ALGORITHMS = (CalibrationAlgorithm.minmax, CalibrationAlgorithm.entropy, CalibrationAlgorithm.percentile)
 
 
@@ -175,10 +176,16 @@ def _built(outcome: Outcome, drawn: Sample, path: Path, precision: Precision, re
         floats = float_nodes(drawn.model, [name for name in names if random.random() < 0.4])
     built = RUNTIME.build(
         path,
-        BuildJob(precision, SETTINGS, recipe if precision in (Precision.int8, Precision.int8_mixed) else None, floats),
+        BuildJob(
+            precision,
+            SETTINGS,
+            recipe if precision in (Precision.int8, Precision.int8_mixed) else None,
+            floats,
+            axes=AXES,
+        ),
     )
     outcome.builds += 1
-    engine = OnnxRuntimeEngine(path, open_session(built.engine_bytes), up_to(SETTINGS.profile.max))
+    engine = OnnxRuntimeEngine(path, open_session(built.engine_bytes), AXES)
     answers = engine.infer(drawn.feeds)
     if set(answers) != {value.name for value in drawn.model.graph.output}:
         outcome.problems.append(f"names: the {precision.name} engine gives {sorted(answers)}")
@@ -213,7 +220,7 @@ def _by_rtx(path: Path, recipe: QuantizationRecipe) -> None:
     from enginewright.runtimes.tensorrt_rtx import RUNTIME as RTX
 
     for precision in (Precision.fp16, Precision.int8):
-        RTX.build(path, BuildJob(precision, SETTINGS, recipe if precision is Precision.int8 else None))
+        RTX.build(path, BuildJob(precision, SETTINGS, recipe if precision is Precision.int8 else None, axes=AXES))
 
 
 def _worst(drawn: Sample, exact: Mapping[str, Array], got: Mapping[str, Array]) -> float:

@@ -7,14 +7,16 @@ from typing import Optional
 
 from enginewright import manifest
 from enginewright.calibration.cache import CalibrationCache
-from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision, Profile
+from enginewright.config import Build, Calibration, CalibrationAlgorithm, Precision
+from enginewright.interface import batches
 from enginewright.runtimes.base import BuildJob, BuiltEngine
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.target import TargetFingerprint
 from support.calibrated import plain_recipe
 from support.networks import images
 
-SETTINGS = Build(profile=Profile(1, 2, 3))
+SETTINGS = Build()
+AXES = batches(1, 2, 3)
 
 
 def build(model: Path, precision: Precision) -> BuiltEngine:
@@ -22,7 +24,7 @@ def build(model: Path, precision: Precision) -> BuiltEngine:
     cache: Optional[CalibrationCache] = None
     if precision in (Precision.int8, Precision.int8_mixed):
         cache = RUNTIME.calibrate(model, [{"input": images()}], Calibration(algorithm=CalibrationAlgorithm.minmax))
-    return RUNTIME.build(model, BuildJob(precision, SETTINGS, plain_recipe(cache)))
+    return RUNTIME.build(model, BuildJob(precision, SETTINGS, plain_recipe(cache), axes=AXES))
 
 
 def sealed(model: Path, precision: Precision, target: Optional[TargetFingerprint] = None) -> Path:

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from torch import Tensor, nn
 
-from enginewright.config import Export, Model
+from enginewright.config import Export, Input, Model
 from enginewright.importers.pytorch import to_onnx
 
 
@@ -312,6 +312,11 @@ class SmallModel:
     output_name: str
     products: int  # nodes of Conv, ConvTranspose, Gemm and MatMul
 
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """As a configuration has them."""
+        return {"input": Input(["batch", *self.input_shape])}
+
 
 SMALL_MODELS = {
     "vit": SmallModel(VisionTransformer, (3, 16, 16), "logits", 14),
@@ -347,7 +352,7 @@ def network(name: str) -> nn.Module:
 @functools.cache
 def _serialized(name: str) -> bytes:
     small = SMALL_MODELS[name]
-    interface = Model(name=name, code=f"{name}.py", input_shape=list(small.input_shape), output_name=small.output_name)
+    interface = Model(name=name, code=f"{name}.py", inputs=small.inputs, outputs=[small.output_name])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit._trace.TracerWarning)  # of checks inside torch's own attention
         return to_onnx(network(name), interface, Export())

@@ -8,7 +8,11 @@ from torch import nn
 from enginewright import config
 
 INTERFACE = config.Model(
-    name="tiny", code="tiny.py", weights="tiny.pt", input_name="pixels", output_name="scores", input_shape=[1, 8, 8]
+    name="tiny",
+    code="tiny.py",
+    weights="tiny.pt",
+    inputs={"pixels": config.Input(["batch", 1, 8, 8])},
+    outputs=["scores"],
 )
 
 

@@ -99,7 +99,7 @@ class DeviceBuffer:
             free, total = memory_info()
             raise RuntimeUnavailable(
                 f"the GPU has {free >> 20} of {total >> 20} MiB free and the engine needs a buffer of {nbytes >> 20}"
-                " MiB; lower build.profile.max, or end what else uses the GPU"
+                " MiB; lower axes.batch.max, or end what else uses the GPU"
             ) from None
         self.address = int(self._allocation)
         _held[id(self)] = ("device", max(nbytes, 1))

@@ -28,7 +28,7 @@ def profile_shapes(model: onnx.ModelProto, axes: Axes) -> dict[str, ShapeRange]:
         if isinstance(size, int) and not batch.min == batch.max == size:
             raise ModelError(
                 f"the input '{spec.name}' has the fixed batch {size}; export it with a dynamic batch, or set"
-                f" build.profile to {size} throughout"
+                f" axes.batch to {size} throughout"
             )
     return interface.shapes(axes)
 

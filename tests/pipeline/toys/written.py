@@ -19,7 +19,7 @@ from enginewright.layout import Layout
 def written(model: Model, settings: Export, paths: Layout) -> Iterator[Imported]:
     """Mean of |x * kernel| over the image, a class for each kernel."""
     kernels = np.array(json.loads(paths.file(model.weights).read_text()), np.float32)[:, None]
-    taken, given = model.input_name, model.output_name
+    ((taken, its),), (given,) = model.inputs.items(), model.outputs
     nodes = [
         helper.make_node("Conv", [taken, "kernels"], ["edges"], name="edges"),
         helper.make_node("Abs", ["edges"], ["sizes"], name="sizes"),
@@ -29,7 +29,7 @@ def written(model: Model, settings: Export, paths: Layout) -> Iterator[Imported]
     graph = helper.make_graph(
         nodes,
         model.name,
-        [helper.make_tensor_value_info(taken, TensorProto.FLOAT, [BATCH, *model.input_shape])],
+        [helper.make_tensor_value_info(taken, TensorProto.FLOAT, its.shape)],
         [helper.make_tensor_value_info(given, TensorProto.FLOAT, [BATCH, len(kernels)])],
         [numpy_helper.from_array(kernels, "kernels")],
     )

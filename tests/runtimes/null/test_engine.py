@@ -7,21 +7,23 @@ import onnx
 import pytest
 
 from enginewright import load, manifest
-from enginewright.config import Build, Calibration, Precision, Profile
+from enginewright.config import Build, Calibration, Precision
 from enginewright.errors import EngineInputError, RuntimeUnavailable
+from enginewright.interface import batches
 from enginewright.runtimes import get_runtime
 from enginewright.runtimes.base import BuildJob, Capability
 from enginewright.runtimes.null import RUNTIME
 from support.networks import images, residual_network
 
-SETTINGS = Build(profile=Profile(1, 2, 4))
+SETTINGS = Build()
+AXES = batches(1, 2, 4)
 
 
 @pytest.fixture
 def engine(here: Path) -> Path:
     model = here / "model.onnx"
     onnx.save(residual_network(), model)
-    built = RUNTIME.build(model, BuildJob(Precision.int8, SETTINGS, None))
+    built = RUNTIME.build(model, BuildJob(Precision.int8, SETTINGS, None, axes=AXES))
     path = here / RUNTIME.engine_file
     path.write_bytes(built.engine_bytes)
     manifest.seal(path, "build", [model], RUNTIME.fingerprint(), built.settings)

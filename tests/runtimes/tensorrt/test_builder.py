@@ -19,9 +19,10 @@ from runtimes.tensorrt.networks import resnet
 
 from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.calibration.recipe import QuantizationRecipe
-from enginewright.config import Build, CalibrationAlgorithm, Precision, PrecisionMode, Profile
+from enginewright.config import Build, CalibrationAlgorithm, Precision, PrecisionMode
 from enginewright.errors import CalibrationMismatch, ConfigError, EnginewrightError, ModelError, RuntimeUnavailable
 from enginewright.graph.multiplications import multiplications
+from enginewright.interface import Axes, batches
 from enginewright.runtimes.base import BuildJob, BuiltEngine
 from enginewright.runtimes.tensorrt.bindings import version_stamp
 from enginewright.runtimes.tensorrt.builder import Job, build_engine
@@ -32,6 +33,7 @@ from support import cuda_stand_in
 from support.calibrated import plain_recipe
 from support.tensorrt_stand_in.builder import Record, stand_in, surface
 
+AXES = batches(1, 2, 4)
 TARGET = TargetFingerprint("NVIDIA H100 80GB HBM3", "9.0", "tensorrt", "8.6.0")
 VERSIONS = ("8.6.0", "10.3.0", "11.4.0")
 NETWORK = resnet((1,), 4, 8, 10)
@@ -56,9 +58,11 @@ def build(
     record: Record,
     settings: Optional[Build] = None,
     cache: Optional[CalibrationCache] = None,
+    *,
+    axes: Axes = AXES,
 ) -> BuiltEngine:
     recipe = plain_recipe(cache or (scales() if precision is Precision.int8 else None))
-    asked = BuildJob(precision, settings or Build(profile=Profile(1, 2, 4)), recipe)
+    asked = BuildJob(precision, settings or Build(), recipe, axes=axes)
     return build_engine(stand_in(version, record), Job(model, asked, TARGET))
 
 
@@ -169,10 +173,8 @@ def test_scales_that_tensorrt_refuses_end_the_build(model: Path) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_profile_and_the_settings_reach_the_builder(model: Path, version: str) -> None:
     record = Record()
-    settings = Build(
-        profile=Profile(2, 3, 5), workspace_mib=7, optimization_level=4, tactic_sources=["JIT_CONVOLUTIONS"]
-    )
-    built = build(version, model, Precision.fp32, record, settings)
+    settings = Build(workspace_mib=7, optimization_level=4, tactic_sources=["JIT_CONVOLUTIONS"])
+    built = build(version, model, Precision.fp32, record, settings, axes=batches(2, 3, 5))
     assert record.profiles == [{"input": ((2, 3, 8, 8), (3, 3, 8, 8), (5, 3, 8, 8))}]
     assert record.limits == {"WORKSPACE": 7 << 20}
     assert record.settings["builder_optimization_level"] == 4
@@ -588,12 +590,10 @@ def test_a_fixed_batch_must_be_the_profile(tmp_path: Path) -> None:
     fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
     onnx.save(fixed, tmp_path / "fixed.onnx")
     with pytest.raises(
-        ModelError, match=r"has the fixed batch 4; export it with a dynamic batch, or set build\.profile to 4"
+        ModelError, match=r"has the fixed batch 4; export it with a dynamic batch, or set axes\.batch to 4"
     ):
         build("8.6.0", tmp_path / "fixed.onnx", Precision.fp32, Record())
-    assert build(
-        "8.6.0", tmp_path / "fixed.onnx", Precision.fp32, Record(), Build(profile=Profile(4, 4, 4))
-    ).engine_bytes
+    assert build("8.6.0", tmp_path / "fixed.onnx", Precision.fp32, Record(), axes=batches(4, 4, 4)).engine_bytes
 
 
 def test_the_timing_cache_is_used_and_kept(model: Path, tmp_path: Path) -> None:
@@ -666,7 +666,7 @@ def test_the_stand_in_has_only_names_that_rtx_has_where_11_has_them_too() -> Non
 
 
 def _mixed(version: str, model: Path, record: Record, *kept: str) -> BuiltEngine:
-    asked = BuildJob(Precision.int8_mixed, Build(profile=Profile(1, 2, 4)), QuantizationRecipe(scales()), kept)
+    asked = BuildJob(Precision.int8_mixed, Build(), QuantizationRecipe(scales()), kept, axes=batches(1, 2, 4))
     return build_engine(stand_in(version, record), Job(model, asked, TARGET))
 
 
@@ -735,8 +735,8 @@ def test_nodes_without_names_can_stay_in_float_too(tmp_path: Path, mode: Precisi
         node.name = ""
     onnx.save(network, path)
     first = _layers(network)[0]
-    settings = Build(profile=Profile(1, 2, 4), precision_mode=mode)
-    asked = BuildJob(Precision.int8_mixed, settings, QuantizationRecipe(scales()), (first.output[0],))
+    settings = Build(precision_mode=mode)
+    asked = BuildJob(Precision.int8_mixed, settings, QuantizationRecipe(scales()), (first.output[0],), AXES)
     built = build_engine(stand_in("8.6.0", record), Job(path, asked, TARGET))
     assert built.int8["layers"] == {"int8": 5, "float": 0, "unknown": 0}
     assert (built.quantized, built.warnings, built.findings) == (5, [], [])

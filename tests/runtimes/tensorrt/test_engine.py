@@ -329,7 +329,7 @@ def test_everything_is_given_back_at_the_end_of_the_block(gpu: Gpu, plan: Path, 
 
 def test_too_little_memory_is_one_sentence_and_leaves_nothing(gpu: Gpu, plan: Path) -> None:
     gpu.room = 4096 + 700
-    with pytest.raises(RuntimeUnavailable, match=r"MiB free and the engine needs a buffer .* lower build.profile.max"):
+    with pytest.raises(RuntimeUnavailable, match=r"MiB free and the engine needs a buffer .* lower axes.batch.max"):
         load(plan)
     assert memory_is_back(gpu)
 

@@ -16,10 +16,10 @@ from runtimes.tensorrt.networks import resnet
 
 from enginewright import manifest
 from enginewright.calibration.cache import CalibrationCache, Header
-from enginewright.config import Build, InputType, Precision, PrecisionMode, Profile
+from enginewright.config import Build, InputType, Precision, PrecisionMode
 from enginewright.errors import ConfigError
 from enginewright.feeds import as_input
-from enginewright.interface import TensorSpec
+from enginewright.interface import TensorSpec, batches
 from enginewright.runtimes.base import BuildJob, Capability
 from enginewright.runtimes.onnxruntime import RUNTIME as ONNX_RUNTIME
 from enginewright.runtimes.tensorrt.build_plan import make_plan, read_source
@@ -44,7 +44,7 @@ LINEAR = 1
 
 
 def native(mode: PrecisionMode = PrecisionMode.auto) -> Build:
-    return Build(profile=Profile(1, 2, 4), precision_mode=mode, input_type=InputType.native)
+    return Build(precision_mode=mode, input_type=InputType.native)
 
 
 @pytest.fixture
@@ -67,7 +67,9 @@ def test_the_builder_is_told_the_type_and_the_sidecar_the_scale(
     model: Path, version: str, precision: str, wanted: tuple[str, int], scales: dict[str, float]
 ) -> None:
     record = Record()
-    asked = BuildJob(Precision[precision], native(), plain_recipe(CACHE if precision == "int8" else None))
+    asked = BuildJob(
+        Precision[precision], native(), plain_recipe(CACHE if precision == "int8" else None), axes=batches(1, 2, 4)
+    )
     built = build_engine(stand_in(version, record), Job(model, asked, TARGET))
     assert record.inputs == {"input": wanted}
     assert built.settings.get("input_scales") == scales
@@ -151,6 +153,9 @@ def test_onnx_runtime_refuses(model: Path) -> None:
 @pytest.mark.parametrize(("precision", "products"), [("fp16", 0), ("int8", 6)])
 def test_rtx_builds_it(model: Path, precision: str, products: int) -> None:
     built = RTX.build(
-        model, BuildJob(Precision[precision], native(), plain_recipe(CACHE if precision == "int8" else None))
+        model,
+        BuildJob(
+            Precision[precision], native(), plain_recipe(CACHE if precision == "int8" else None), axes=batches(1, 2, 4)
+        ),
     )
     assert (built.quantizable, built.quantized) == (6, products)

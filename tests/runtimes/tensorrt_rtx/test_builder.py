@@ -15,8 +15,9 @@ from runtimes.tensorrt.networks import resnet
 from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.calibration.mixture import float_nodes
 from enginewright.calibration.recipe import QuantizationRecipe
-from enginewright.config import Build, Calibration, Precision, PrecisionMode, Profile
+from enginewright.config import Build, Calibration, Precision, PrecisionMode
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
+from enginewright.interface import batches
 from enginewright.runtimes.base import BuildJob, BuiltEngine, Capability
 from enginewright.runtimes.tensorrt.layers import from_inspector, running_in
 from enginewright.runtimes.tensorrt_rtx import RUNTIME
@@ -25,7 +26,8 @@ from support.operator_net import RELU, Net
 
 ABSENT = RUNTIME.why_not(Capability.build)
 needs_rtx = pytest.mark.skipif(ABSENT is not None, reason=str(ABSENT))
-SMALL = Build(profile=Profile(1, 4, 8))  # for SM 8.6 and 12.0
+SMALL = Build()  # for SM 8.6 and 12.0
+AXES = batches(1, 4, 8)
 
 
 def scales(model: onnx.ModelProto) -> CalibrationCache:
@@ -40,7 +42,7 @@ def build(model: onnx.ModelProto, folder: Path, precision: Precision, settings: 
     onnx.save(model, folder / "model.onnx")
     return RUNTIME.build(
         folder / "model.onnx",
-        BuildJob(precision, settings, plain_recipe(scales(model) if precision is Precision.int8 else None)),
+        BuildJob(precision, settings, plain_recipe(scales(model) if precision is Precision.int8 else None), axes=AXES),
     )
 
 
@@ -73,7 +75,7 @@ def test_a_mixed_engine_computes_all_but_the_chosen_layers_in_int8(tmp_path: Pat
     chosen = [node.name for node in model.graph.node if node.op_type == "Conv"][2:4]
     built = RUNTIME.build(
         tmp_path / "model.onnx",
-        BuildJob(Precision.int8_mixed, SMALL, QuantizationRecipe(scales(model)), float_nodes(model, chosen)),
+        BuildJob(Precision.int8_mixed, SMALL, QuantizationRecipe(scales(model)), float_nodes(model, chosen), axes=AXES),
     )
     assert (built.quantizable, built.quantized) == (10, 8)
     found = from_inspector(built.files["layers.json"].decode())
@@ -201,7 +203,9 @@ def test_int8_with_the_scales_of_another_model_is_refused(tmp_path: Path) -> Non
     with pytest.raises(CalibrationMismatch, match="it belongs to another model"):
         RUNTIME.build(
             tmp_path / "model.onnx",
-            BuildJob(Precision.int8, SMALL, QuantizationRecipe(CalibrationCache(Header.entropy, {"other": 1.0}))),
+            BuildJob(
+                Precision.int8, SMALL, QuantizationRecipe(CalibrationCache(Header.entropy, {"other": 1.0})), axes=AXES
+            ),
         )
 
 
