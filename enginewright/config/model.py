@@ -51,7 +51,17 @@ class Model:
     tracked_code: list[str] = setting(
         [LIBRARY_CODE] * MOST_CODE, help="filled in from model.code for dvc.yaml: leave it alone", composed=TRACKED
     )
-    weights: str = setting("artifacts/reference/weights.pt", help="a state dict, as torch.save writes it")
+    weights: str = setting(
+        "artifacts/reference/weights.pt",
+        help="a state dict, plain or in a checkpoint (docs/weights.md), or safetensors",
+    )
+    weights_key: Optional[str] = setting(
+        None,
+        help="where a checkpoint holds the state dict, such as ema or model.state_dict; null finds the one that fits",
+    )
+    trust_pickle: bool = setting(
+        False, help="load weights that are a pickle of more than tensors, which runs whatever code the file names"
+    )
     weights_from: WeightsFrom = setting(WeightsFrom.training, help="who makes the file model.weights")
     inputs: dict[str, Input] = setting(
         {},

@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-import pickle
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, cast
 
@@ -16,15 +15,10 @@ from enginewright.config import Model
 from enginewright.errors import ModelError
 from enginewright.layout import Layout, stage_of
 from enginewright.models import code
+from enginewright.models.weights import read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-WRAPPERS = (
-    "state_dict",
-    "model",
-    "model_state_dict",
-)  # keys under which Lightning, timm and the PyTorch tutorials nest the state dict
 
 
 def load_model(model: Model, project: Layout) -> nn.Module:
@@ -126,7 +120,7 @@ def _source_of(factory: Callable[..., Any], model: Model) -> Optional[Path]:
 
 
 def load_weights(network: nn.Module, weights: Path, model: Model) -> None:
-    """Load a state dict strictly: every key of the model, and no other.
+    """Load a state dict strictly: every key of the model, and no other. See `weights.read_weights`.
 
     Raises:
         ModelError: the file is missing or damaged, or its keys or shapes are not the model's, naming the first of them.
@@ -136,65 +130,25 @@ def load_weights(network: nn.Module, weights: Path, model: Model) -> None:
         manifest.verify(weights)
     elif manifest.sidecar(weights).exists() and weights.exists():  # made by a pipeline, and carried here
         manifest.verify_alone(weights)
-    state = read_state_dict(weights)
     wanted = network.state_dict()
-    missing, unexpected = [key for key in wanted if key not in state], [key for key in state if key not in wanted]
-    if missing or unexpected:
-        prefixed = state and all(key.startswith("module.") for key in state)
-        hint = (
-            "save model.module.state_dict() instead: nn.DataParallel put 'module.' before every key"
-            if prefixed
-            else "give the factory and arguments it was saved from"
-        )
-        raise ModelError(
-            f"{weights} does not fit {model._target_}:"
-            f" {_some('lacks', missing)}{_some('has unknown', unexpected)}{hint}"
-        )
+    state = read_weights(weights, model, wanted)
     wrong = [key for key, tensor in state.items() if tensor.shape != wanted[key].shape]
     if wrong:
         key = wrong[0]
         shapes = f"{key} is {list(state[key].shape)} in the file and {list(wanted[key].shape)} in the model"
         raise ModelError(
             f"{weights} does not fit {model._target_} with model.arguments {dict(model.arguments)}: {shapes}; change"
-            " model.arguments"
+            f" model.arguments to what it was saved with{_other_classes(state, wanted, wrong)}"
         )
     network.load_state_dict(state)
 
 
-def read_state_dict(weights: Path) -> Mapping[str, Tensor]:
-    """Read names and tensors without running code from the file (`weights_only`). Raises ModelError."""
-    import torch
-
-    try:
-        loaded = torch.load(weights, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelError(
-            f"the weights {weights} do not exist; set model.weights to a state dict, or run `dvc repro train_reference`"
-        ) from None
-    except pickle.UnpicklingError:
-        raise ModelError(
-            f"{weights} holds more than tensors, or is no PyTorch file; write it with torch.save(model.state_dict(),"
-            " path)"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as fault:
-        raise ModelError(
-            f"{weights} is damaged or no PyTorch file ({_line(fault)}); copy it again, or remove it and train again"
-        ) from None
-    for wrapper in WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise ModelError(
-            f"{weights} holds a {type(loaded).__name__} that is no state dict; write it with"
-            " torch.save(model.state_dict(), path)"
-        )
-    return cast("Mapping[str, Tensor]", loaded)
-
-
-def _some(what: str, keys: Iterable[str]) -> str:
-    keys = list(keys)
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return f"it {what} {', '.join(keys[:3])}{more}; " if keys else ""
+def _other_classes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], wrong: Sequence[str]) -> str:
+    """What differs where only the last layer's outputs do: that many classes."""
+    sizes = {(tuple(state[key].shape[1:]) == tuple(wanted[key].shape[1:]), state[key].shape[:1]) for key in wrong}
+    if len(wrong) > 2 or len(sizes) != 1 or not next(iter(sizes))[0]:  # noqa: PLR2004  a weight and its bias
+        return ""
+    return f": {wrong[0].rpartition('.')[0]} has {state[wrong[0]].shape[0]} outputs there, classes perhaps"
 
 
 def _line(fault: BaseException) -> str:

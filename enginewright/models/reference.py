@@ -15,7 +15,7 @@ from enginewright.data import ImageSet
 from enginewright.errors import GateFailed, ModelError
 from enginewright.layout import Layout
 from enginewright.models.code import watching
-from enginewright.models.loading import find_factory, load_weights, make_model, read_state_dict
+from enginewright.models.loading import find_factory, load_weights, make_model
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,6 @@ def _unpack(model: Model, paths: Layout) -> Reference:
             f"the packaged weights {source} have the sha256 {digest}, {said}, or write PACKAGED_WEIGHTS_SHA256 ="
             f' "{digest}" into {model.written_in}'
         )
-    read_state_dict(source)
     network = make_model(model, paths)
     load_weights(network, source, model)
     settings = {"package_file": source.name}

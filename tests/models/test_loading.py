@@ -54,10 +54,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
-def test_a_model_of_ones_own_loads_in_eval_mode(mine: Path, wrapper: str | None) -> None:
-    state = torch.load("own.pt")
-    torch.save({wrapper: state, "epoch": 3} if wrapper else state, "own.pt")
+def test_a_model_of_ones_own_loads_in_eval_mode(mine: Path) -> None:
     network = load_model(own(), PATHS)
     assert not network.training
     assert torch.equal(network.state_dict()["fc.weight"], torch.ones(2, 4))
@@ -83,24 +80,18 @@ def a_list() -> Model:
     return resnet()
 
 
-def data_parallel() -> Model:
-    torch.save({f"module.{key}": value for key, value in ResNet(1, 10).state_dict().items()}, "weights.pt")
-    return resnet()
-
-
 @pytest.mark.parametrize(
     ("model", "text"),
     [
         pytest.param(
             lambda: resnet(weights="gone.pt"), r"the weights gone\.pt do not exist; set model\.weights", id="missing"
         ),
-        pytest.param(truncate, r"weights\.pt is damaged or no PyTorch file", id="truncated"),
-        pytest.param(empty, r"weights\.pt is damaged or no PyTorch file", id="empty"),
+        pytest.param(truncate, r"weights\.pt is damaged: it begins as a zip", id="truncated"),
+        pytest.param(empty, r"weights\.pt is empty", id="empty"),
         pytest.param(
             whole_module, r"holds more than tensors.*torch\.save\(model\.state_dict\(\), path\)", id="a pickled module"
         ),
-        pytest.param(a_list, "holds a list that is no state dict", id="a list"),
-        pytest.param(data_parallel, r"lacks stem\.0\.weight.*'module\.' before every key", id="DataParallel"),
+        pytest.param(a_list, "holds a list that is not a state dict", id="a list"),
         pytest.param(
             lambda: resnet(weights="own.pt"),
             r"own\.pt does not fit .*lacks stem\.0\.weight.*has unknown fc\.weight, fc\.bias",
@@ -108,7 +99,7 @@ def data_parallel() -> Model:
         ),
         pytest.param(
             lambda: own(arguments={"classes": 5}),
-            r"fc\.weight is \[2, 4\] in the file and \[5, 4\] in the model",
+            r"fc\.weight is \[2, 4\] in the file and \[5, 4\] in the model; .*: fc has 2 outputs there, classes perhaps",
             id="other shapes",
         ),
         pytest.param(
