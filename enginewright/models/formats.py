@@ -1,4 +1,4 @@
-"""What a file of weights is, by its first bytes and never by its name, and what to do with one that holds no weights."""
+"""What a file of weights is, by its first bytes and never by its name, and what to do where it holds none."""
 
 from __future__ import annotations
 
@@ -43,19 +43,7 @@ def format_of(path: Path) -> Format:
         ModelError: there is no such file, it is empty, or it is of another kind; the sentence names that kind and says
             what to do.
     """
-    if path.is_dir():
-        raise ModelError(f"model.weights {path} is a folder; name the file in it that holds the state dict")
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(512)
-    except FileNotFoundError:
-        raise ModelError(
-            f"the weights {path} do not exist; set model.weights to a state dict, or run `dvc repro train_reference`"
-        ) from None
-    except OSError as fault:
-        raise ModelError(f"the weights {path} cannot be read ({fault.strerror}); check its permissions") from None
-    if not head:
-        raise ModelError(f"{path} is empty; copy it again, or remove it and train again")
+    head = _head(path)
     if head.startswith(b"PK"):
         return _of_zip(path)
     if head[LENGTH : LENGTH + 1] == b"{":
@@ -70,6 +58,24 @@ def format_of(path: Path) -> Format:
     if path.suffix == ".onnx" or _is_onnx(head):
         raise _other(path, "an ONNX model", f"set model.source=onnx and model.path={path}")
     raise ModelError(f"{path} is damaged or not a PyTorch file; copy it again, or write it with {SAVE}")
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file that has some. Raises ModelError."""
+    if path.is_dir():
+        raise ModelError(f"model.weights {path} is a folder; name the file in it that holds the state dict")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(512)
+    except FileNotFoundError:
+        raise ModelError(
+            f"the weights {path} do not exist; set model.weights to a state dict, or run `dvc repro train_reference`"
+        ) from None
+    except OSError as fault:
+        raise ModelError(f"the weights {path} cannot be read ({fault.strerror}); check its permissions") from None
+    if not head:
+        raise ModelError(f"{path} is empty; copy it again, or remove it and train again")
+    return head
 
 
 def _of_zip(path: Path) -> Format:
@@ -103,7 +109,7 @@ def _of_zip(path: Path) -> Format:
 
 def _is_onnx(head: bytes) -> bool:
     """Whether a file begins with ONNX's ir_version, a small number, and the producer's name or the graph."""
-    return len(head) > 2 and head[0] == 0x08 and head[1] < 0x20 and head[2] in (0x12, 0x3A, 0x42)  # noqa: PLR2004
+    return len(head) > 2 and head[0] == 0x08 and head[1] < 0x20 and head[2] in (0x12, 0x3A, 0x42)
 
 
 def _other(path: Path, what: str, remedy: str) -> ModelError:

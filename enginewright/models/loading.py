@@ -146,7 +146,7 @@ def load_weights(network: nn.Module, weights: Path, model: Model) -> None:
 def _other_classes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], wrong: Sequence[str]) -> str:
     """What differs where only the last layer's outputs do: that many classes."""
     sizes = {(tuple(state[key].shape[1:]) == tuple(wanted[key].shape[1:]), state[key].shape[:1]) for key in wrong}
-    if len(wrong) > 2 or len(sizes) != 1 or not next(iter(sizes))[0]:  # noqa: PLR2004  a weight and its bias
+    if len(wrong) > 2 or len(sizes) != 1 or not next(iter(sizes))[0]:
         return ""
     return f": {wrong[0].rpartition('.')[0]} has {state[wrong[0]].shape[0]} outputs there, classes perhaps"
 

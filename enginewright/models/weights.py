@@ -103,7 +103,7 @@ def _state_dicts(content: Any, place: tuple[str, ...]) -> Iterator[tuple[str, St
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if tensors:
         yield ".".join(place), tensors
-    for wrapper in WRAPPERS if len(place) < 2 else ():  # noqa: PLR2004
+    for wrapper in WRAPPERS if len(place) < 2 else ():
         yield from _state_dicts(content.get(wrapper), (*place, wrapper))
 
 
@@ -222,10 +222,10 @@ def _listed(what: str, keys: list[str]) -> str:
 
 
 def _some(keys: tuple[str, ...] | list[str]) -> str:
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""  # noqa: PLR2004
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return f"{', '.join(keys[:3])}{more}"
 
 
 def _line(fault: BaseException) -> str:
     text = " ".join(str(fault).split()) or type(fault).__name__
-    return text if len(text) <= 200 else text[:200] + "..."  # noqa: PLR2004
+    return text if len(text) <= 200 else text[:200] + "..."
