@@ -209,7 +209,7 @@ def digits() -> dict[str, ImageSet]:
 
     def part(start: int, end: int) -> ImageSet:
         return ImageSet(
-            pixels[start:end],
+            {"images": pixels[start:end]},
             labels[start:end],
             tuple("0123456789"),
             tuple(str(index) for index in range(start, end)),
@@ -223,7 +223,7 @@ def digits() -> dict[str, ImageSet]:
 
 
 def _inputs(images: ImageSet) -> npt.NDArray[np.float32]:
-    return to_input(np.asarray(images.pixels), Preprocessing())
+    return to_input(np.asarray(images.arrays["images"]), Preprocessing())
 
 
 def summed_up(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -94,7 +94,7 @@ def measure(engine: TimedEngine, rounds: int, seconds: float) -> tuple[list[dict
 def system(engine: TimedEngine, batch: int) -> EngineSystem:
     """Random images, as the stage feeds its real ones."""
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 28, 28, 1), np.uint8)
-    images = ImageSet(pixels, None, (), tuple(map(str, range(IMAGES))), [])
+    images = ImageSet({"images": pixels}, None, (), tuple(map(str, range(IMAGES))), [])
     return EngineSystem(engine, Feeding(images, Preprocessing()), batch)
 
 

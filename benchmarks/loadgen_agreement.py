@@ -122,7 +122,7 @@ def compare(engine: Counting, size: int, name: str, turns: int, seconds: float) 
     """Both drivers in turns; what `agreement` says of each figure."""
     batch = BATCHES[name]
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, size, size, 1), np.uint8)
-    images = ImageSet(pixels, None, (), tuple(map(str, range(IMAGES))), [])
+    images = ImageSet({"images": pixels}, None, (), tuple(map(str, range(IMAGES))), [])
     feeding = Feeding(images, Preprocessing(size=[size, size], mean=[0.5], std=[0.5]))
     system = EngineSystem(cast(TimedEngine, engine), feeding, batch)
     expected = drive(OWN[name], system, engine, batch, min(2.0, seconds)).queries_per_second

@@ -26,7 +26,8 @@ from enginewright.accuracy import validation
 from enginewright.accuracy.evaluate import Evaluator
 from enginewright.config import Params, Precision
 from enginewright.data import ImageSet
-from enginewright.data.imageset import RowWriter, write_classes, write_labels
+from enginewright.data.columns import RowWriter
+from enginewright.data.imageset import write_classes, write_labels
 from enginewright.feeds import Feeds
 from enginewright.interface import AxisRange, Interface, TensorSpec
 from enginewright.layout import Layout
@@ -110,7 +111,8 @@ def write_project(root: Path, case: Case) -> None:
     paths, random = Layout(root), np.random.default_rng(2)
     paths.validation.mkdir(parents=True)
     rows = random.integers(0, min(case.answers, 256), case.images)
-    with RowWriter(paths.validation / "images.npy", case.images, (SIDE, SIDE, 1)) as writer:
+    whole = (case.images, SIDE, SIDE, 1)
+    with RowWriter(paths.validation / "images.npy", np.dtype(np.uint8), whole) as writer:
         for index, row in enumerate(rows):
             pixels = random.integers(0, 256, (SIDE, SIDE, 1), dtype=np.uint8)
             pixels[0, 0, 0] = row

@@ -92,7 +92,7 @@ def calibrate_model(params: Params, paths: Layout) -> Calibrated:
         scales,
         correction,
         ranges.table(scales, seen),
-        [paths.model, images.files[0]],
+        [paths.model, *images.array_files],
         made_with,
         len(images),
         seconds,

@@ -68,7 +68,7 @@ def check(params: Params, paths: Layout) -> Report:
     require_checked(paths)
     scales = read_recipe(paths).scales
     folders = {"calibration": paths.calibration_images, "validation": paths.validation}
-    sets = {name: _at_most(ImageSet.open(folder), settings.images) for name, folder in folders.items()}
+    sets = {name: ImageSet.open(folder).first(settings.images) for name, folder in folders.items()}
     inputs, batch = Interface.from_file(paths.model).inputs, params.calibration.batch_size
     seen = {
         name: observe(paths.model, Feeding(images, params.data.preprocessing).batches(inputs, batch), scales)
@@ -78,7 +78,7 @@ def check(params: Params, paths: Layout) -> Report:
     return Report(
         result_of(table, {name: len(images) for name, images in sets.items()}),
         table,
-        [paths.model, paths.calibration_cache, *(images.files[0] for images in sets.values())],
+        [paths.model, paths.calibration_cache, *(file for images in sets.values() for file in images.array_files)],
         dataclasses.asdict(settings),
     )
 
@@ -87,12 +87,6 @@ def result_of(table: pd.DataFrame, images: Mapping[str, int]) -> Drift:
     """The record of a table of `compare`; `images` are the numbers that were compared, by set."""
     rows = [{str(name): value for name, value in row.items()} for row in table.to_dict(orient="records")]
     return Drift(verdict(table), drifted_tensors=int(table["drifted"].sum()), images=images, tensors=tuple(rows))
-
-
-def _at_most(images: ImageSet, count: int) -> ImageSet:
-    """The first `count` images: sets are stored with the classes in their proportion in every stretch."""
-    labels = None if images.labels is None else images.labels[:count]
-    return dataclasses.replace(images, pixels=images.pixels[:count], labels=labels, names=images.names[:count])
 
 
 def compare(

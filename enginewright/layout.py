@@ -214,7 +214,7 @@ def stage_of(path: Path) -> Optional[str]:
 # tests/pipeline/test_verified.py holds it complete.
 _OF_ANY = Layout()
 SEALED = (
-    *(f"{ARTIFACTS}/data/*/{name}" for name in ("images.npy", "labels.csv", "classes.json", "targets.npy")),
+    *(f"{ARTIFACTS}/data/*/{name}" for name in ("*.npy", "labels.csv", "classes.json")),
     *(f"{ARTIFACTS}/engines/*/{name}" for name in ("engine.*", "build.json", "reference.onnx")),
     *(
         path.as_posix()

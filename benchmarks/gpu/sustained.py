@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from enginewright.benchmark.run import Run
 from enginewright.benchmark.telemetry import rss_mib
 from enginewright.config import Benchmark, Driver, ScenarioName
 from enginewright.data import Feeding, ImageSet
+from enginewright.data.recipes import IMAGES
 from enginewright.manifest import read
 from enginewright.runtimes.built import origin_of
 from enginewright.runtimes.tensorrt import RUNTIME
@@ -35,19 +36,15 @@ PREPROCESSED = PREPROCESSING["resnet50"]
 PRECISIONS = ("int8", "fp16")
 
 
-class Images:
-    """The 96 photographs, as an ImageSet has them."""
-
-    def __init__(self) -> None:
-        self.pixels = np.load(MADE / "images.npz")["validation"]
-
-    def __len__(self) -> int:
-        return len(self.pixels)
+def photographs() -> ImageSet:
+    """The 96 of them."""
+    pixels = np.load(MADE / "images.npz")["validation"]
+    return ImageSet({IMAGES: pixels}, None, (), tuple(map(str, range(len(pixels)))), [])
 
 
 def bench(benchmark: Benchmark, interruption: Interruption, observer: Observer) -> Bench:
     """The stage's own, over the photographs."""
-    feeding = Feeding(cast(ImageSet, Images()), PREPROCESSED)
+    feeding = Feeding(photographs(), PREPROCESSED)
     return Bench(feeding, benchmark, interruption=interruption, observer=observer)
 
 

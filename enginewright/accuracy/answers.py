@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.config import Precision
-from enginewright.tasks.base import Evaluation, Outputs, Targets, Task
+from enginewright.data.columns import Column
+from enginewright.tasks.base import Evaluation, Outputs, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,7 @@ class Columns:
 class Answers:
     """The answers of one engine to the images of a set, judged in their order."""
 
-    def __init__(self, task: Task, names: Sequence[str], targets: Optional[Targets], precision: Precision) -> None:
+    def __init__(self, task: Task, names: Sequence[str], targets: Optional[Column], precision: Precision) -> None:
         """`names` and `targets` are those of all images, `precision` is that of the engine."""
         self._task, self._names, self._targets, self._precision = task, names, targets, precision
         self._rows, self._next, self._classes = Columns(len(names)), 0, 0
@@ -82,7 +83,7 @@ class Answers:
             return None
         return _not_numbers(self._precision, self._broken, len(self._names), self._infinite)
 
-    def evaluation(self, outputs: Optional[Outputs] = None) -> Evaluation:
+    def evaluation(self, outputs: Optional[Column] = None) -> Evaluation:
         """What the engine made of all images; `outputs` are kept with it."""
         return Evaluation(self._rows.table(), self._classes, outputs, self._alike)
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from enginewright.accuracy.answers import Answers
 from enginewright.config import Precision, Preprocessing
 from enginewright.data import Feeding, ImageSet
+from enginewright.data.columns import Column, Ragged
 from enginewright.errors import DataError, ModelError
 from enginewright.interface import BATCH
 from enginewright.runtimes.base import Engine
@@ -78,7 +79,7 @@ class Evaluator:
                 inputs = tuple(engine.interface.inputs)
                 if inputs not in fed:
                     fed[inputs] = self.feeding.rows(piece, inputs)
-                outputs = self._infer(engine, fed[inputs], precision, output_name)
+                outputs = self._infer(engine, fed[inputs], piece, precision, output_name)
                 answers[precision].add(outputs, reference, mean)
                 reference = outputs if reference is None else reference
                 if answers[Precision.fp32].fault():
@@ -86,7 +87,7 @@ class Evaluator:
         return _judged(answers)
 
     def evaluate(
-        self, engine: Engine, precision: Precision, output_name: str, reference: Optional[Outputs] = None
+        self, engine: Engine, precision: Precision, output_name: str, reference: Optional[Column] = None
     ) -> Evaluation:
         """Feed every image to one engine, and hold its answers against outputs of FP32 that were kept.
 
@@ -102,24 +103,24 @@ class Evaluator:
             ModelError: an output is NaN or infinite, or is not what the task expects.
             DataError: a target lies beyond the model's classes.
         """
-        answers, kept = self._answers(precision), None
-        mean = mean_of(reference) if self.task.every_output and reference is not None else None
+        answers, kept = self._answers(precision), Kept(self.images) if reference is None else None
+        mean = mean_of(np.asarray(reference)) if self.task.every_output and reference is not None else None
         for piece in self._pieces(engine, output_name, precision.value):
-            outputs = self._infer(engine, self.feeding.rows(piece, engine.interface.inputs), precision, output_name)
+            feeds = self.feeding.rows(piece, engine.interface.inputs)
+            outputs = self._infer(engine, feeds, piece, precision, output_name)
             answers.add(outputs, None if reference is None else reference[piece], mean)
-            if reference is None:
-                kept = _room((len(self.images), *outputs.shape[1:]), outputs.dtype) if kept is None else kept
-                kept[piece] = outputs
+            if kept is not None:
+                kept.put(piece, outputs)
         if fault := answers.fault():
             raise ModelError(fault)
-        return answers.evaluation(kept)
+        return answers.evaluation(None if kept is None else kept.outputs())
 
-    def equal(self, reference: Outputs) -> Evaluation:
+    def equal(self, reference: Column) -> Evaluation:
         """What an engine would make of the images that answers as FP32 does, whose outputs these are."""
         answers = self._answers(Precision.fp32)
-        mean = mean_of(reference) if self.task.every_output else None
-        for start in range(0, len(reference), self.batch_size):
-            outputs = reference[start : start + self.batch_size]
+        mean = mean_of(np.asarray(reference)) if self.task.every_output else None
+        for piece in self.feeding.pieces(self.batch_size):
+            outputs = reference[piece]
             answers.add(outputs, outputs, mean)
         return answers.evaluation()
 
@@ -130,10 +131,12 @@ class Evaluator:
         """FP32's mean over the images of every output, as a structured array of one image, in float64."""
         total: Optional[Outputs] = None
         for piece in self._pieces(fp32, output_name, "mean of fp32"):
-            outputs = self._infer(fp32, self.feeding.rows(piece, fp32.interface.inputs), Precision.fp32, output_name)
+            feeds = self.feeding.rows(piece, fp32.interface.inputs)
+            outputs = self._infer(fp32, feeds, piece, Precision.fp32, output_name)
             fields = outputs.dtype.names or ()
             if total is None:
                 total = np.zeros(1, [(name, np.float64, outputs.dtype[name].shape) for name in fields])
+            _require_one_shape(outputs, total)
             for name in fields:
                 total[name] += outputs[name].sum(axis=0, dtype=np.float64)
         assert total is not None  # there is an image
@@ -142,19 +145,16 @@ class Evaluator:
         return total
 
     def _pieces(self, engine: Engine, output_name: str, what: str) -> Iterator[slice]:
-        """The images in stored order, as many at once as `batch_size` and the size of the outputs allow."""
+        """The images in stored order, as many of one shape at once as `batch_size` and the outputs' size allow."""
         from rich.console import Console
-        from rich.progress import track
+        from rich.progress import Progress
 
-        size = self._batch_size(engine, output_name)
-        for start in track(
-            range(0, len(self.images), size),
-            f"{what:>4}: {len(self.images)} images",
-            console=Console(stderr=True),
-            disable=not self._shows_progress,
-        ):
-            yield slice(start, min(start + size, len(self.images)))
-            self.images.forget()
+        with Progress(console=Console(stderr=True), disable=not self._shows_progress) as progress:
+            task = progress.add_task(f"{what:>4}: {len(self.images)} images", total=len(self.images))
+            for piece in self.feeding.pieces(self._batch_size(engine, output_name)):
+                yield piece
+                progress.update(task, advance=piece.stop - piece.start)
+                self.images.forget()
 
     def _batch_size(self, engine: Engine, output_name: str) -> int:
         """Images at once: fewer than asked for where their outputs would take more than AT_ONCE as float32."""
@@ -165,10 +165,15 @@ class Evaluator:
         return max(least, min(self.batch_size, AT_ONCE // max(one, 1)), 1)
 
     def _infer(
-        self, engine: Engine, feeds: Mapping[str, npt.NDArray[Any]], precision: Precision, output_name: str
+        self,
+        engine: Engine,
+        feeds: Mapping[str, npt.NDArray[Any]],
+        piece: slice,
+        precision: Precision,
+        output_name: str,
     ) -> Outputs:
         """The outputs that are judged. Raises ModelError if they are not what the task expects."""
-        answered, fed = engine.infer(feeds), len(next(iter(feeds.values())))
+        answered, fed = engine.infer(feeds), piece.stop - piece.start
         judged = answered if self.task.every_output else {output_name: answered[output_name]}
         self.task.check(interface_of(judged), f"the {precision.value} engine")
         for name, output in judged.items():
@@ -177,7 +182,7 @@ class Evaluator:
                     f"the output '{name}' of the {precision.value} engine has shape {list(output.shape)} for {fed}"
                     " images; the first axis of an output must be the batch"
                 )
-        return self.task.decode(judged, ())
+        return self.task.decode(judged, self.images.geometries(piece))
 
 
 def _judged(answers: Mapping[Precision, Answers]) -> Judged:
@@ -186,6 +191,59 @@ def _judged(answers: Mapping[Precision, Answers]) -> Judged:
         raise ModelError(failed[Precision.fp32])
     evaluations = {precision: found.evaluation() for precision, found in answers.items() if precision not in failed}
     return Judged(evaluations, failed)
+
+
+def _require_one_shape(outputs: Outputs, total: Outputs) -> None:
+    """Raise DataError if the outputs of these images have other shapes than those before, about whose mean others are
+    judged.
+    """
+    for name in total.dtype.names or ():
+        one, other = total.dtype[name].shape, outputs.dtype[name].shape
+        if one != other:
+            raise DataError(
+                f"the output '{name}' has the shape {list(one)} for some images and {list(other)} for others, and"
+                " model.task outputs takes the mean over all images; bring samples of one shape, or choose the task"
+                " that the model is for"
+            )
+
+
+class Kept:
+    """Outputs of all images of a set; beyond IN_MEMORY in a file without a name, which is gone with the process."""
+
+    def __init__(self, images: ImageSet) -> None:
+        """Room for the outputs of so many."""
+        self._count, self._varies = len(images), images.varies
+        self._array: Optional[Outputs] = None
+        self._stream = tempfile.TemporaryFile() if self._varies else None  # noqa: SIM115  closed by the last user
+        self._shapes: list[tuple[int, ...]] = []
+        self._dtype: Optional[np.dtype[Any]] = None
+
+    def put(self, piece: slice, outputs: Outputs) -> None:
+        """Keep the next images'. Raises DataError if the disk is full, or a task of all outputs finds other shapes."""
+        if self._dtype is not None and self._dtype.names is not None:
+            _require_one_shape(outputs, np.empty(1, self._dtype))
+        self._dtype = outputs.dtype
+        if self._stream is None:
+            if self._array is None:
+                self._array = _room((self._count, *outputs.shape[1:]), outputs.dtype)
+            self._array[piece] = outputs
+            return
+        self._shapes += [outputs.shape[1:]] * len(outputs)
+        try:
+            self._stream.write(outputs.tobytes())
+        except OSError as fault:
+            raise _no_room(self._count, self._stream.tell(), fault) from None
+
+    def outputs(self) -> Column:
+        """All of them, [images, ...], or each of its own shape."""
+        if self._stream is None:
+            assert self._array is not None  # there is an image
+            return self._array
+        self._stream.flush()
+        values: Outputs = np.memmap(self._stream, self._dtype or np.dtype(np.float32), "r")
+        if len(set(self._shapes)) == 1:
+            return values.reshape(self._count, *self._shapes[0])
+        return Ragged(values, np.array(self._shapes, np.int64))
 
 
 def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -200,7 +258,11 @@ def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
             os.posix_fallocate(stream.fileno(), 0, size)  # else a full disk is a SIGBUS in the middle
             return np.memmap(stream, dtype, "r+", shape=shape)
     except OSError as fault:
-        raise DataError(
-            f"FP32's outputs for {shape[0]} images take {size / 2**30:.1f} GiB, and {tempfile.gettempdir()} has no room"
-            f" ({fault.strerror}); set TMPDIR to a folder that has, or lower data.sensitivity_images"
-        ) from None
+        raise _no_room(shape[0], size, fault) from None
+
+
+def _no_room(images: int, size: int, fault: OSError) -> DataError:
+    return DataError(
+        f"FP32's outputs for {images} images take {size / 2**30:.1f} GiB, and {tempfile.gettempdir()} has no room"
+        f" ({fault.strerror}); set TMPDIR to a folder that has, or lower data.sensitivity_images"
+    )

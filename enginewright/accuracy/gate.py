@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Optional
 
 from enginewright.config import Accuracy, GateMode, Precision, Undecided
+from enginewright.data.columns import Column
 from enginewright.errors import DataError
 from enginewright.layout import Layout
 from enginewright.results.accuracy import Gate, Held, Verdict
 from enginewright.results.verdicts import Judgement, Outcome
 from enginewright.statistics import Estimate
-from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Targets, Task
+from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +85,7 @@ def figure_of(task: Task, fp32: Evaluation) -> str:
     return task.metric if task.metric in task.summary(fp32.rows, fp32.classes) else task.without_targets
 
 
-def require_signal(task: Task, fp32: Evaluation, targets: Optional[Targets], confidence: float) -> None:
+def require_signal(task: Task, fp32: Evaluation, targets: Optional[Column], confidence: float) -> None:
     """Refuse to hold anything against an FP32 that knows no more than the commonest answer.
 
     Raises:

@@ -33,7 +33,7 @@ Profiles = Mapping[str, Sequence[LayerTime]]  # precision of the engine -> its l
 
 
 def profile(engine: TimedEngine, feeding: Feeding, batch_size: int, runs: int) -> list[LayerTime]:
-    """Profile an engine on one batch of real images, repeated where there are fewer than `batch_size`.
+    """Profile an engine on one batch of real images of the commonest shape, repeated where there are too few.
 
     Raises:
         DataError: there is no image.
@@ -42,8 +42,8 @@ def profile(engine: TimedEngine, feeding: Feeding, batch_size: int, runs: int) -
         raise DataError(
             "the validation set holds no image to profile with; raise data.validation_images, or check data.root"
         )
-    rows = np.arange(min(batch_size, engine.interface.rows(engine.axes))) % len(feeding)
-    return engine.layer_times(feeding.rows(rows, engine.interface.inputs), runs)
+    rows, chosen = min(batch_size, engine.interface.rows(engine.axes)), feeding.images.commonest()
+    return engine.layer_times(feeding.rows(chosen[np.arange(rows) % len(chosen)], engine.interface.inputs), runs)
 
 
 def profile_engines(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-
 from enginewright.data import Feeding
 from enginewright.errors import DataError
 from enginewright.feeds import Feeds
@@ -25,7 +23,8 @@ class EngineSystem:
 
         Args:
             engine: loaded.
-            feeding: of images in stored order; repeated where there are fewer than a query needs.
+            feeding: of images in stored order, of which those of the commonest shape are fed; repeated where there are
+                fewer than a query needs.
             batch: images of a query.
             largest: queries that `answer` may be given at once; 0 as many as one.
 
@@ -37,9 +36,10 @@ class EngineSystem:
                 "the validation set holds no image to load the engines with; raise data.validation_images, or check"
                 " data.root"
             )
-        one = sum(array.nbytes for array in feeding.rows(slice(1), engine.interface.inputs).values())
+        chosen = feeding.images.commonest()
+        one = sum(array.nbytes for array in feeding.rows(chosen[:1], engine.interface.inputs).values())
         self._engine, self._batch = engine, batch
-        self._count = max(LEAST_BATCHES, min(-(-len(feeding) // batch), ROTATION_BYTES // (one * batch)))
+        self._count = max(LEAST_BATCHES, min(-(-len(chosen) // batch), ROTATION_BYTES // (one * batch)))
         rows = batch * (
             self._count + max(largest - 1, 0)
         )  # the first come again at the end, for several queries that begin near it
@@ -47,7 +47,7 @@ class EngineSystem:
         for row in range(
             min(batch * self._count, rows)
         ):  # one at a time: float32 images of the largest batch need not fit beside the pool
-            for name, array in feeding.rows(np.array([row % len(feeding)]), engine.interface.inputs).items():
+            for name, array in feeding.rows(chosen[[row % len(chosen)]], engine.interface.inputs).items():
                 self._pool[name][row : row + 1] = array
         for pool in self._pool.values():
             pool[batch * self._count :] = pool[: rows - batch * self._count]

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Union
 
-import numpy as np
 import numpy.typing as npt
 
 from enginewright.config import Preprocessing
 from enginewright.data.imageset import ImageSet
-from enginewright.data.recipes import IMAGES, recipe_of
+from enginewright.data.recipes import recipe_of
 from enginewright.feeds import Array, as_input
 from enginewright.interface import TensorSpec
 
@@ -33,14 +32,17 @@ class Feeding:
         """Return what these inputs are fed of the samples in these rows of the set, [rows, ...] each.
 
         Raises:
-            DataError: the recipe does not make these inputs.
+            DataError: the recipe does not make these inputs, or the samples are of several shapes.
             EngineInputError: an input takes integers, and nothing says what they stand for.
         """
-        stored = {IMAGES: np.asarray(self.images.pixels[rows])}
-        made = self._recipe.feeds(stored, [spec.name for spec in inputs])
+        made = self._recipe.feeds(self.images.rows(rows), [spec.name for spec in inputs])
         return {spec.name: as_input(made[spec.name], spec) for spec in inputs}
 
+    def pieces(self, batch_size: int) -> Iterator[slice]:
+        """Yield slices of consecutive samples of one shape, at most `batch_size` at once, in stored order."""
+        return self.images.pieces(batch_size)
+
     def batches(self, inputs: Sequence[TensorSpec], batch_size: int) -> Iterator[dict[str, Array]]:
-        """Yield feeds of `batch_size` samples, in stored order; the last batch holds what is left."""
-        for start in range(0, len(self), batch_size):
-            yield self.rows(slice(start, start + batch_size), inputs)
+        """Yield feeds of at most `batch_size` samples of one shape, in stored order."""
+        for piece in self.pieces(batch_size):
+            yield self.rows(piece, inputs)

@@ -20,6 +20,16 @@ class Geometry:
     scale: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)  # negative where a crop cuts off what comes before, positive for padding
 
+    def to_row(self) -> npt.NDArray[np.float64]:
+        """As an image set keeps it: [6], of `size`, `scale` and `offset`."""
+        return np.array([*self.size, *self.scale, *self.offset], np.float64)
+
+    @classmethod
+    def from_row(cls, row: npt.NDArray[np.float64]) -> Geometry:
+        """Inverse of `to_row`."""
+        height, width, *others = row.tolist()
+        return cls((int(height), int(width)), (others[0], others[1]), (others[2], others[3]))
+
     def boxes_to_input(self, boxes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Map boxes float [..., 4], x1 y1 x2 y2 in pixels of the image, to the input."""
         scale, offset = self._corners()

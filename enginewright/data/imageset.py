@@ -1,85 +1,178 @@
-"""A set of preprocessed images on disk: images.npy, labels.csv, classes.json, each sealed. Memory stays flat both ways.
+"""A set of stored samples on disk, each file of it sealed. Memory stays flat both ways.
 
-Where the source knows a class for each pixel, targets.npy lies beside them. The sidecar of each file holds the same
-hash over all of them, so that the images of one run are never taken for those that the labels of another belong to.
+Every named array is a file, or two where it is ragged (`columns`). Beside them lie labels.csv and classes.json, and
+where there are any targets.npy and geometry.npy. The sidecar of each file holds the same hash over all of them, so that
+the arrays of one run are never taken for those that the labels of another belong to.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import mmap
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Optional
+from typing import Optional, Union
 
 import numpy as np
 import numpy.typing as npt
 
 from enginewright import manifest
-from enginewright.data.preprocessing import Pixels
+from enginewright.data import columns
+from enginewright.data.columns import SHAPES, SUFFIX, Column
+from enginewright.data.geometry import Geometry
 from enginewright.errors import DataError, StaleArtifact
+from enginewright.feeds import Array
 from enginewright.manifest import Manifest
 
-IMAGES, LABELS, CLASSES, TARGETS = "images.npy", "labels.csv", "classes.json", "targets.npy"
-ORIGIN = ("set", "source", "root", "seed")  # settings in the sidecars that are the same for all files of a set
+LABELS, CLASSES = "labels.csv", "classes.json"
+TARGETS, GEOMETRY = "targets", "geometry"
+BESIDE = (TARGETS, GEOMETRY)  # file names, without their suffix, that no array of the model's has
+SET = "set"  # the setting in the sidecars that holds the hash over all files
+ORIGIN = (SET, "source", "root", "seed")  # settings in the sidecars that are the same for all files of a set
 IGNORED = 255  # a pixel whose class is unknown or shall not count, as in PASCAL VOC
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images as the model is fed them but for scale and normalization, with their names and labels."""
+    """Samples as a recipe stores them, with their names and what is known of them."""
 
-    pixels: Pixels  # uint8 [N, H, W, C], mapped from disk: reading a batch reads that batch
+    arrays: Mapping[str, Column]  # name -> a row a sample; images are `recipes.IMAGES`, uint8 [N, H, W, C]
     labels: Optional[npt.NDArray[np.int64]]  # [N], indices into `classes`; None when unlabelled
     classes: tuple[str, ...]
     names: tuple[str, ...]
-    files: list[Path]  # for manifests
-    # uint8 [N, H, W], an index into `classes` or IGNORED for each pixel, mapped from disk; None without
-    targets: Optional[Pixels] = None
+    files: list[Path]  # for manifests; those of the arrays first
+    # what the task is asked about each sample, as for each pixel an index into `classes` or IGNORED; None without
+    targets: Optional[Column] = None
+    geometry: Optional[npt.NDArray[np.float64]] = None  # [N, 6], of `Geometry.to_row`; None without
 
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def varies(self) -> bool:
+        """Whether samples differ in shape."""
+        return bool(len(columns.changes(list(self.arrays.values()))))
+
+    def rows(self, rows: Union[slice, npt.NDArray[np.int64]]) -> dict[str, Array]:
+        """Return some samples, [rows, ...] of each array.
+
+        Raises:
+            DataError: they are of several shapes.
+        """
+        found = {name: np.asarray(column[rows]) for name, column in self.arrays.items()}
+        for name, array in found.items():
+            if array.dtype == object:
+                raise DataError(
+                    f"the samples of a batch have one shape, and '{name}' of those asked for has several; ask for one"
+                    " piece of `pieces` at a time"
+                )
+        return found
+
+    def pieces(self, size: int) -> Iterator[slice]:
+        """Yield slices of consecutive samples of one shape, at most `size` at once: all samples, in stored order."""
+        edges = [0, *columns.changes(list(self.arrays.values())).tolist(), len(self)]
+        for begin, end in zip(edges, edges[1:]):
+            for start in range(begin, end, size):
+                yield slice(start, min(start + size, end))
+
+    def commonest(self) -> npt.NDArray[np.int64]:
+        """Return the samples of the commonest shape, in stored order; of two as common, that of the first sample."""
+        ragged = [column.shapes for column in self.arrays.values() if isinstance(column, columns.Ragged)]
+        if not ragged or not len(self):
+            return np.arange(len(self))
+        _, first, which, counts = np.unique(
+            np.concatenate(ragged, axis=1), axis=0, return_index=True, return_inverse=True, return_counts=True
+        )
+        chosen = max(range(len(counts)), key=lambda index: (counts[index], -first[index]))
+        return np.flatnonzero(which.reshape(-1) == chosen)
+
+    def geometries(self, rows: slice) -> list[Geometry]:
+        """Where the images of some rows lie in the input; empty where that is not known."""
+        return [] if self.geometry is None else [Geometry.from_row(row) for row in self.geometry[rows]]
+
+    def first(self, count: int) -> ImageSet:
+        """The first `count` samples: sets are stored with the classes in their proportion in every stretch."""
+        return replace(
+            self,
+            arrays={name: columns.first(column, count) for name, column in self.arrays.items()},
+            labels=None if self.labels is None else self.labels[:count],
+            names=self.names[:count],
+            targets=None if self.targets is None else columns.first(self.targets, count),
+            geometry=None if self.geometry is None else self.geometry[:count],
+        )
+
+    @property
+    def array_files(self) -> list[Path]:
+        """The files of the arrays."""
+        beside = {f"{stem}{suffix}" for stem in BESIDE for suffix in (SUFFIX, SHAPES)}
+        return [file for file in self.files if file.suffix == SUFFIX and file.name not in beside]
+
     def forget(self) -> None:
-        """Give back the memory that was read so far: it is mapped from disk, and is read again where it is needed."""
-        for array in (self.pixels, self.targets):
-            mapped = getattr(array, "_mmap", None)  # of an np.memmap, and of a part of one
-            if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-                mapped.madvise(mmap.MADV_DONTNEED)
+        """Give back the memory that was read so far."""
+        for column in (*self.arrays.values(), self.targets):
+            if column is not None:
+                columns.forget(column)
 
     @classmethod
     def open(cls, folder: Path) -> ImageSet:
-        """Verify the sidecars, and that the files belong together; then map the pixels.
+        """Verify the sidecars, and that the files belong together; then map the arrays.
 
         Raises:
             StaleArtifact: a file or its sidecar is missing or changed, or two files are of different sets.
-            DataError: there are more labels than images, or fewer.
+            DataError: there are more labels than samples, or fewer.
         """
         import pandas as pd
 
-        files = [folder / name for name in (IMAGES, LABELS, CLASSES)]
-        by_pixel = (folder / TARGETS).exists() or manifest.sidecar(
-            folder / TARGETS
-        ).exists()  # one without the other is refused below
-        files += [folder / TARGETS] if by_pixel else []
+        stems = _stems(folder)
+        parts = [f"{stem}{suffix}" for stem in stems for suffix in (SUFFIX, SHAPES)]
+        files = [folder / name for name in parts if not name.endswith(SHAPES) or _exists(folder / name)]
+        files += [folder / LABELS, folder / CLASSES]
         _require_one_set(folder, {file: manifest.verify(file) for file in files})
-        pixels, targets = _mapped(files[0]), _mapped(files[-1]) if by_pixel else None
-        table = pd.read_csv(files[1], dtype={"name": str, "label": np.int64}, keep_default_na=False)
-        classes = tuple(json.loads(files[2].read_text()))
-        if len(pixels) != len(table):
-            raise DataError(
-                f"{folder} holds {len(pixels)} images and {len(table)} labels; run `dvc repro -f prepare_data`"
-            )
-        if targets is not None and targets.shape != pixels.shape[:3]:
-            raise DataError(
-                f"{folder} holds images {list(pixels.shape)} and targets {list(targets.shape)}; run `dvc repro -f"
-                " prepare_data`"
-            )
+        found = {stem: _opened(folder, stem) for stem in stems}
+        table = pd.read_csv(folder / LABELS, dtype={"name": str, "label": np.int64}, keep_default_na=False)
+        classes = tuple(json.loads((folder / CLASSES).read_text()))
+        arrays = {columns.name_of(stem): found[stem] for stem in stems if stem not in BESIDE}
+        _require_as_many(folder, found, len(table))
         labels = table["label"].to_numpy(np.int64)
-        return cls(pixels, labels if classes else None, classes, tuple(table["name"]), files, targets)
+        return cls(
+            arrays,
+            labels if classes or (len(labels) and labels.max() >= 0) else None,
+            classes,
+            tuple(table["name"]),
+            files,
+            found.get(TARGETS),
+            np.asarray(found[GEOMETRY]) if GEOMETRY in found else None,
+        )
+
+
+def _exists(path: Path) -> bool:
+    return path.exists() or manifest.sidecar(path).exists()  # one without the other is refused when it is verified
+
+
+def _stems(folder: Path) -> list[str]:
+    """The arrays that lie in a folder, those of the model's inputs first."""
+    names = {path.name for path in folder.glob("*") if path.name.endswith((SUFFIX, f"{SUFFIX}.json"))}
+    stems = sorted({name.partition(".")[0] for name in names})
+    if all(stem in BESIDE for stem in stems):
+        stems.append("images")  # what is missing is named when it is verified
+    return [*(stem for stem in stems if stem not in BESIDE), *(stem for stem in BESIDE if stem in stems)]
+
+
+def _opened(folder: Path, stem: str) -> Column:
+    try:
+        return columns.open_column(folder, stem)
+    except ValueError as fault:
+        raise DataError(f"{folder}: {fault}; run `dvc repro -f prepare_data`") from None
+
+
+def _require_as_many(folder: Path, found: Mapping[str, Column], samples: int) -> None:
+    for stem, column in found.items():
+        if len(column) != samples:
+            raise DataError(
+                f"{folder} holds {len(column)} rows of '{columns.name_of(stem)}' and {samples} labels; run `dvc repro"
+                " -f prepare_data`"
+            )
 
 
 def _require_one_set(folder: Path, made: Mapping[Path, Manifest]) -> None:
@@ -91,56 +184,21 @@ def _require_one_set(folder: Path, made: Mapping[Path, Manifest]) -> None:
                 f"{other} does not belong to {first} ({', '.join(differing)} differ); run `dvc repro -f prepare_data`"
                 f" to make {folder} again"
             )
+    whole = made[first].settings.get(SET)
+    if whole is not None and whole != _digest({file.name: its.sha256 for file, its in made.items()}):
+        raise StaleArtifact(
+            f"{folder} does not hold the files that were written together: one is missing, or of another set; run `dvc"
+            " repro -f prepare_data` to make it again"
+        )
 
 
-def set_digest(files: Iterable[Path]) -> str:
-    """What the sidecar of each file of a set holds: one hash over all of them."""
-    return hashlib.sha256("".join(manifest.sha256(file) for file in files).encode()).hexdigest()
+def set_digest(files: Mapping[str, Path]) -> str:
+    """What the sidecar of each file of a set holds: one hash over all of them, by the names that they will have."""
+    return _digest({name: manifest.sha256(file) for name, file in files.items()})
 
 
-def _mapped(path: Path) -> Pixels:
-    # an empty array cannot be mapped: mmap(2) refuses a length of 0
-    array: Pixels = np.load(path, mmap_mode="r") if np.prod(_npy_shape(path)) else np.load(path)
-    return array
-
-
-def _npy_shape(path: Path) -> tuple[int, ...]:
-    with path.open("rb") as stream:
-        np.lib.format.read_magic(stream)
-        return np.lib.format.read_array_header_1_0(stream)[0]
-
-
-class RowWriter:
-    """Writes the rows of an .npy file in any order, one at a time.
-
-    Not `numpy.lib.format.open_memmap`: its pages stay in this process's resident memory until the kernel wants them
-    back.
-    """
-
-    def __init__(self, path: Path, rows: int, shape: Sequence[int]) -> None:
-        """Write the header of an array uint8 [rows, *shape]; use in a `with` block."""
-        self._stream: BinaryIO = path.open("wb")
-        header: dict[str, Any] = {
-            "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
-            "fortran_order": False,
-            "shape": (rows, *shape),
-        }
-        np.lib.format.write_array_header_1_0(self._stream, header)
-        self._start = self._stream.tell()
-        self._size = int(np.prod(shape))
-
-    def write(self, row: int, pixels: Pixels) -> None:
-        """Write one image, uint8 [H, W, C], or its targets, uint8 [H, W]."""
-        self._stream.seek(self._start + row * self._size)
-        self._stream.write(pixels.tobytes())
-
-    def __enter__(self) -> RowWriter:
-        return self
-
-    def __exit__(
-        self, kind: Optional[type[BaseException]], fault: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        self._stream.close()
+def _digest(digests: Mapping[str, str]) -> str:
+    return hashlib.sha256("".join(f"{name} {digests[name]}\n" for name in sorted(digests)).encode()).hexdigest()
 
 
 def write_labels(path: Path, names: Sequence[str], labels: Sequence[int]) -> None:

@@ -1,9 +1,9 @@
-"""A source's images into disjoint training, calibration, sensitivity and validation sets, one image in memory at a
+"""A source's samples into disjoint training, calibration, sensitivity and validation sets, one sample in memory at a
 time.
 
-Three passes over the source: hash all pixels to find duplicates; write all sets but calibration and look at the pool;
-write the calibration images that were selected from it. What stays in memory for an image is 25 bytes, and names and
-labels of the sets.
+Three passes over the source: hash all samples to find duplicates, and see what they are; write all sets but calibration
+and look at the pool; write the calibration samples that were selected from it. What stays in memory for a sample is 25
+bytes, the shape where shapes vary, and names and labels of the sets.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ from typing import Any, Optional
 import numpy as np
 import numpy.typing as npt
 
-from enginewright.config import Data
+from enginewright.config import Data, Selection
+from enginewright.data.columns import SHAPES, SUFFIX, RowWriter, stem_of
 from enginewright.data.imageset import (
+    BESIDE,
     CLASSES,
-    IMAGES,
+    GEOMETRY,
     LABELS,
+    SET,
     TARGETS,
-    RowWriter,
     set_digest,
     write_classes,
     write_labels,
 )
-from enginewright.data.preprocessing import Pixels
-from enginewright.data.recipes import IMAGES as STORED, Recipe, recipe_of
+from enginewright.data.observed import Observed
+from enginewright.data.recipes import IMAGES, Recipe, recipe_of
 from enginewright.data.samples import Sample, Source
-from enginewright.data.selection import Embedding, Rows, coverage_radius, interleave, select, thumbnail
+from enginewright.data.selection import GRID, Embedding, Rows, coverage_radius, interleave, select, thumbnail
 from enginewright.errors import DataError
+from enginewright.feeds import Array
 
 DIGEST_BYTES = 16  # 2^64 images before a collision is likely
 Output = Callable[
@@ -44,12 +47,14 @@ Output = Callable[
 
 @dataclass(frozen=True)
 class Index:
-    """What the first pass finds out about every image of a source."""
+    """What the first pass finds out about every sample of a source."""
 
     labels: Rows  # [N]
     held_out: npt.NDArray[np.bool_]  # [N]
-    unique: Rows  # positions of the first image of each distinct pixel content, ascending
-    conflicting_duplicates: int  # duplicates whose label is not that of their first image
+    unique: Rows  # positions of the first sample of each distinct content, ascending
+    conflicting_duplicates: int  # duplicates whose label is not that of their first sample
+    digests: npt.NDArray[Any]  # [N], of what each holds
+    observed: Observed  # by the file that an array goes to
 
 
 @dataclass(frozen=True)
@@ -63,17 +68,40 @@ class Split:
 
 
 def index_source(source: Source, recipe: Recipe) -> Index:
-    """First pass: decode every image once, keep a digest of its pixels. Raises DataError on a damaged image."""
-    labels, held_out, digests = array("q"), bytearray(), bytearray()
+    """First pass: store every sample once, keep a digest of it. Raises DataError on a damaged one."""
+    labels, held_out, digests, observed = array("q"), bytearray(), bytearray(), Observed()
     for sample in _progress(source.samples(), "reading"):
+        stored = _stored(sample, recipe)
+        observed.add(sample.name, stored)
         labels.append(sample.label)
         held_out.append(sample.held_out)
-        digests += blake2b(_pixels(sample, recipe).tobytes(), digest_size=DIGEST_BYTES).digest()
+        digests += _digest(stored)
     label_array = np.frombuffer(labels, np.int64) if labels else np.empty(0, np.int64)
     keys = np.frombuffer(bytes(digests), f"V{DIGEST_BYTES}")
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     conflicting = int(np.count_nonzero(label_array != label_array[first[inverse.reshape(-1)]])) if len(keys) else 0
-    return Index(label_array, np.frombuffer(bytes(held_out), np.bool_), np.sort(first), conflicting)
+    apart = np.frombuffer(bytes(held_out), np.bool_)
+    return Index(label_array, apart, np.sort(first), conflicting, keys, observed)
+
+
+def _stored(sample: Sample, recipe: Recipe) -> dict[str, Array]:
+    """A sample by the files that its arrays go to."""
+    arrays, geometry = recipe.store(sample)
+    found = {stem_of(name, BESIDE): np.asarray(values) for name, values in arrays.items()}
+    if sample.target is not None:
+        found[TARGETS] = np.asarray(recipe.target(sample))
+    if geometry is not None:
+        found[GEOMETRY] = geometry.to_row()
+    return found
+
+
+def _digest(stored: dict[str, Array]) -> bytes:
+    """Of what the model is fed."""
+    digest = blake2b(digest_size=DIGEST_BYTES)
+    for stem in sorted(stored):
+        if stem not in BESIDE:
+            digest.update(f"{stem} {stored[stem].shape} ".encode() + stored[stem].tobytes())
+    return digest.digest()
 
 
 def split_source(index: Index, data: Data, seed: int, where: str) -> Split:
@@ -146,10 +174,10 @@ def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], out
     recipe = recipe_of(data.preprocessing)
     index = index_source(source, recipe)
     split = split_source(index, data, seed, source.where)
+    _require_thumbnails(data, index)
+    writing = _Writing(source, recipe, index, output)
     apart = {"training": split.training, "sensitivity": split.sensitivity, "validation": split.validation}
-    embedding = _write_sets(
-        source, recipe, {folders[name]: rows for name, rows in apart.items()}, output, watch=split.pool
-    )
+    embedding = writing.write({folders[name]: rows for name, rows in apart.items()}, watch=split.pool)
     chosen = select(
         data.selection,
         data.calibration_images,
@@ -158,19 +186,35 @@ def prepare(source: Source, data: Data, seed: int, folders: dict[str, Path], out
         seed if data.selection_seed is None else data.selection_seed,
     )
     calibration = split.pool[chosen]
-    _write_sets(source, recipe, {folders["calibration"]: calibration}, output)
+    writing.write({folders["calibration"]: calibration})
+    radius = {"coverage_radius_gray_levels": round(coverage_radius(embedding, chosen), 4)} if embedding.size else {}
     return {
         "source_images": len(index.labels),
         "ignored_files": source.ignored,
         "duplicates_removed": len(index.labels) - len(index.unique),
         "duplicates_with_another_label": index.conflicting_duplicates,
         "calibration_pool": len(split.pool),
-        "coverage_radius_gray_levels": round(coverage_radius(embedding, chosen), 4),
+        **radius,
         **{
             name: _counts(index.labels[rows], source, np.unique(index.labels))
             for name, rows in {**apart, "calibration": calibration}.items()
         },
     }
+
+
+def _shows_images(index: Index) -> bool:
+    """Whether samples are images that thumbnails can be compared of."""
+    seen = index.observed.arrays.get(IMAGES)
+    smallest = GRID if seen is None or not seen.ragged else int(seen.of(slice(None))[:, :2].min())
+    return seen is not None and seen.dtype == np.uint8 and len(seen.shape) == 3 and smallest >= GRID
+
+
+def _require_thumbnails(data: Data, index: Index) -> None:
+    if data.selection is Selection.coverage and not _shows_images(index):
+        raise DataError(
+            f"data.selection coverage compares images, and what data.preprocessing.recipe {data.preprocessing.recipe}"
+            f" stores are none, or some are smaller than {GRID} pixels; choose stratified or random"
+        )
 
 
 def _counts(labels: Rows, source: Source, occurring: Rows) -> dict[str, int]:
@@ -186,50 +230,100 @@ def _counts(labels: Rows, source: Source, occurring: Rows) -> dict[str, int]:
     }
 
 
-def _write_sets(
-    source: Source, recipe: Recipe, sets: dict[Path, Rows], output: Output, watch: Optional[Rows] = None
-) -> Embedding:
-    """One pass over the source that writes each set's rows to its folder; returns the thumbnails of the rows to
-    `watch`, [N, D].
-    """
-    place = {int(position): (folder, row) for folder, rows in sets.items() for row, position in enumerate(rows)}
-    watched = {int(position): row for row, position in enumerate(watch)} if watch is not None else {}
-    thumbnails: dict[int, Embedding] = {}
-    names = {folder: [""] * len(rows) for folder, rows in sets.items()}
-    labels = {folder: [0] * len(rows) for folder, rows in sets.items()}
-    files = (IMAGES, LABELS, CLASSES, *([TARGETS] if source.by_pixel else []))
-    with ExitStack() as sealing:
-        belongs: dict[Path, dict[str, Any]] = {folder: {} for folder in sets}
-        paths = {
-            folder: {name: sealing.enter_context(output(folder / name, belongs[folder])) for name in files}
-            for folder in sets
+class _Writing:
+    """Later passes over a source."""
+
+    def __init__(self, source: Source, recipe: Recipe, index: Index, output: Output) -> None:
+        """`index` says what the samples are."""
+        self._source, self._recipe, self._index, self._output = source, recipe, index, output
+        self._thumbnails = _shows_images(index)
+
+    def write(self, sets: dict[Path, Rows], watch: Optional[Rows] = None) -> Embedding:
+        """One pass that writes each set's rows to its folder; returns the thumbnails of the rows to `watch`, [N, D].
+
+        Raises:
+            DataError: the source does not give what it gave in the first pass.
+        """
+        watched = watch if watch is not None and self._thumbnails else ()
+        thumbnails: dict[int, Embedding] = {}
+        with ExitStack() as sealing:
+            folders = [
+                _Folder(folder, rows, self._index.observed, self._output, sealing) for folder, rows in sets.items()
+            ]
+            place = {int(position): (folder, row) for folder in folders for row, position in enumerate(folder.rows)}
+            seen = {int(position): row for row, position in enumerate(watched)}
+            with ExitStack() as stack:
+                for folder in folders:
+                    folder.begin(stack)
+                for position, sample in enumerate(_progress(self._source.samples(), "writing")):
+                    if position not in place and position not in seen:
+                        continue
+                    stored = self._again(sample, position)
+                    if position in place:
+                        folder, row = place.pop(position)
+                        folder.put(row, sample, stored)
+                    else:
+                        thumbnails[seen[position]] = thumbnail(stored[IMAGES])
+            if place:
+                raise DataError(_changed(f"ends before sample {min(place)}, which it had"))
+            for folder in folders:
+                folder.end(self._source.classes)
+        return np.array([thumbnails[row] for row in range(len(thumbnails))])
+
+    def _again(self, sample: Sample, position: int) -> dict[str, Array]:
+        stored = _stored(sample, self._recipe)
+        if _digest(stored) != self._index.digests[position].tobytes():
+            raise DataError(_changed(f"gives another sample at place {position} ({sample.name}) than it gave"))
+        return stored
+
+
+def _changed(how: str) -> str:
+    return (
+        f"the source {how} when it was read first, so that one sample could be in two sets; let it yield the same"
+        " samples in the same order each time, and do not change files while prepare_data runs"
+    )
+
+
+class _Folder:
+    """One set that is being written."""
+
+    def __init__(self, path: Path, rows: Rows, observed: Observed, output: Output, sealing: ExitStack) -> None:
+        """`rows` are places in the source. At the end of `sealing` its files are sealed."""
+        self.rows, self._observed = rows, observed
+        self._settings: dict[str, Any] = {}
+        self._names, self._labels = [""] * len(rows), [0] * len(rows)
+        files = [f"{stem}{SUFFIX}" for stem in observed.arrays]
+        files += [f"{stem}{SHAPES}" for stem, seen in observed.arrays.items() if seen.ragged]
+        self._paths = {
+            name: sealing.enter_context(output(path / name, self._settings)) for name in (*files, LABELS, CLASSES)
         }
-        with ExitStack() as stack:
+        self._writers: dict[str, RowWriter] = {}
 
-            def writer(folder: Path, name: str, shape: Sequence[int]) -> RowWriter:
-                return stack.enter_context(RowWriter(paths[folder][name], len(names[folder]), shape))
+    def begin(self, stack: ExitStack) -> None:
+        """Make room for the arrays; at the end of `stack` they are written."""
+        for stem, seen in self._observed.arrays.items():
+            path, count = self._paths[f"{stem}{SUFFIX}"], len(self.rows)
+            if seen.ragged:
+                shapes = seen.of(self.rows)
+                with self._paths[f"{stem}{SHAPES}"].open("wb") as stream:
+                    np.lib.format.write_array(stream, shapes, (1, 0), allow_pickle=False)
+                sizes = np.prod(shapes, axis=1, dtype=np.int64)
+                writer = RowWriter(path, seen.dtype, [int(sizes.sum())], np.cumsum(sizes) - sizes)
+            else:
+                writer = RowWriter(path, seen.dtype, [count, *seen.shape])
+            self._writers[stem] = stack.enter_context(writer)
 
-            shape = recipe.shapes[STORED]
-            writers = {folder: writer(folder, IMAGES, shape) for folder in sets}
-            target_writers = {folder: writer(folder, TARGETS, shape[:2]) for folder in sets if source.by_pixel}
-            for position, sample in enumerate(_progress(source.samples(), "writing")):
-                if position in place:
-                    folder, row = place[position]
-                    names[folder][row], labels[folder][row] = sample.name, sample.label
-                    writers[folder].write(row, _pixels(sample, recipe))
-                    if sample.target is not None:
-                        target_writers[folder].write(row, recipe.target(sample))
-                elif position in watched:
-                    thumbnails[watched[position]] = thumbnail(_pixels(sample, recipe))
-        for folder, written in paths.items():
-            write_labels(written[LABELS], names[folder], labels[folder])
-            write_classes(written[CLASSES], source.classes)
-            belongs[folder]["set"] = set_digest(written.values())
-    return np.array([thumbnails[row] for row in range(len(thumbnails))])
+    def put(self, row: int, sample: Sample, stored: dict[str, Array]) -> None:
+        """Write one sample."""
+        self._names[row], self._labels[row] = sample.name, sample.label
+        for stem, values in stored.items():
+            self._writers[stem].write(row, values)
 
-
-def _pixels(sample: Sample, recipe: Recipe) -> Pixels:
-    return recipe.store(sample)[0][STORED]
+    def end(self, classes: Sequence[str]) -> None:
+        """Write labels and classes, and the hash over all files."""
+        write_labels(self._paths[LABELS], self._names, self._labels)
+        write_classes(self._paths[CLASSES], classes)
+        self._settings[SET] = set_digest(self._paths)
 
 
 def _progress(samples: Iterable[Sample], doing: str) -> Iterable[Sample]:

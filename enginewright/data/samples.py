@@ -34,6 +34,5 @@ class Source:
     classes: tuple[str, ...]  # empty when unlabelled
     samples: Callable[[], Iterator[Sample]]
     where: str  # for messages
-    by_pixel: bool = False  # every sample has a target
     ignored: int = 0  # files that lie among the images and are none
     notes: tuple[str, ...] = ()  # sentences about what was left out

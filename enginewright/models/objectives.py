@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from enginewright.data import ImageSet
+from enginewright.data.columns import Column, Ragged
 from enginewright.data.imageset import IGNORED
 from enginewright.errors import DataError, ModelError
 
@@ -35,7 +36,7 @@ class Objective:
 
     metric: str  # in the metrics, as in those of validate_accuracy
     title: str
-    of_set: Callable[[ImageSet], Optional[npt.NDArray[Any]]]  # integer targets [N, ...], None where the set has none
+    of_set: Callable[[ImageSet], Optional[Column]]  # integer targets [N, ...], None where the set has none
     remedy: str  # where the set has none
     loss: Callable[[Tensor, Tensor], Tensor]
     evaluate: Callable[[Answers], Evaluation]
@@ -46,6 +47,11 @@ class Objective:
         if found is None:
             raise DataError(
                 f"the {which} images have no {self.remedy}, or bring weights of your own (model.weights_from file)"
+            )
+        if images.varies or isinstance(found, Ragged):
+            raise DataError(
+                f"the {which} images differ in shape, and train_reference takes batches of one; cut them to one, or"
+                " bring weights of your own (model.weights_from file)"
             )
         return found
 

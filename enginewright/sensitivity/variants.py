@@ -17,6 +17,7 @@ from enginewright.calibration.quantize import quantize
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Placement, Precision
 from enginewright.data import ImageSet
+from enginewright.data.columns import Column
 from enginewright.errors import ModelError
 from enginewright.graph.index import Graph
 from enginewright.graph.qdq import quantizable
@@ -28,7 +29,7 @@ from enginewright.runtimes.onnxruntime.prepare import prepared
 from enginewright.runtimes.onnxruntime.session import Purpose, open_session
 from enginewright.sensitivity.journal import Journal
 from enginewright.sensitivity.rehearsal import Rehearsal
-from enginewright.tasks.base import Evaluation, Figures, Targets, Task
+from enginewright.tasks.base import Evaluation, Figures, Task
 
 
 class Variants:
@@ -83,7 +84,7 @@ class Variants:
         return self._evaluator.images
 
     @property
-    def targets(self) -> Optional[Targets]:
+    def targets(self) -> Optional[Column]:
         """What the images should be answered with, if it is known."""
         return self._evaluator.targets
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.data import ImageSet
+from enginewright.data.columns import Column
 from enginewright.data.geometry import Geometry
 from enginewright.errors import ModelError
 from enginewright.feeds import Array
@@ -42,7 +43,7 @@ class Evaluation:
 
     rows: pd.DataFrame  # of the task's `per_image`, in the order of the images
     classes: int
-    outputs: Optional[Outputs] = None  # [images, ...] if they were asked for
+    outputs: Optional[Column] = None  # [images, ...] if they were asked for
     # of FP32, where the task judges `every_output`: whether all images have the same answer, to the last bit
     alike: bool = False
 
@@ -94,7 +95,7 @@ class Task(Protocol):
             [n, ...]: what `score` takes, and what is kept of FP32.
         """
 
-    def targets(self, images: ImageSet) -> Optional[Targets]:
+    def targets(self, images: ImageSet) -> Optional[Column]:
         """What the images should be answered with, [N, ...] in their order; None where that is unknown."""
 
     def check_batch(self, outputs: Outputs, targets: Optional[Targets], names: Sequence[str]) -> None:
@@ -102,7 +103,7 @@ class Task(Protocol):
         ModelError if nothing can.
         """
 
-    def baseline(self, targets: Targets) -> Optional[float]:
+    def baseline(self, targets: Column) -> Optional[float]:
         """The task's metric of whoever always gives the commonest answer: what a model that knows anything exceeds."""
 
     def answers_alike(self, fp32: Evaluation) -> bool:

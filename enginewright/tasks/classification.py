@@ -13,6 +13,7 @@ import numpy as np
 
 from enginewright import statistics
 from enginewright.data import ImageSet
+from enginewright.data.columns import Column
 from enginewright.data.geometry import Geometry
 from enginewright.errors import DataError, ModelError
 from enginewright.feeds import Array
@@ -57,7 +58,7 @@ class Classification:
         (output,) = outputs.values()
         return np.asarray(output, np.float32)
 
-    def targets(self, images: ImageSet) -> Optional[Targets]:
+    def targets(self, images: ImageSet) -> Optional[Column]:
         """The labels."""
         return images.labels
 
@@ -81,9 +82,9 @@ class Classification:
                 " must be the indices of its outputs"
             )
 
-    def baseline(self, targets: Targets) -> Optional[float]:
+    def baseline(self, targets: Column) -> Optional[float]:
         """The share of the most frequent label."""
-        return float(np.bincount(targets).max() / len(targets))
+        return float(np.bincount(np.asarray(targets)).max() / len(targets))
 
     def answers_alike(self, fp32: Evaluation) -> bool:
         """Whether one class is the answer to all images."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.data import ImageSet
+from enginewright.data.columns import Column
 from enginewright.data.geometry import Geometry
 from enginewright.feeds import Array
 from enginewright.interface import Interface
@@ -62,7 +63,7 @@ class AllOutputs:
         del geometry
         return together(outputs)
 
-    def targets(self, images: ImageSet) -> Optional[Targets]:
+    def targets(self, images: ImageSet) -> Optional[Column]:
         """None: labels say nothing of numbers."""
         del images
         return None
@@ -71,7 +72,7 @@ class AllOutputs:
         """There are no targets to check."""
         del outputs, targets, names
 
-    def baseline(self, targets: Targets) -> Optional[float]:
+    def baseline(self, targets: Column) -> Optional[float]:
         """There are no targets to guess."""
         del targets
         return None

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enginewright.data import ImageSet
+from enginewright.data.columns import Column
 from enginewright.data.geometry import Geometry
 from enginewright.data.imageset import IGNORED
 from enginewright.errors import DataError
@@ -58,7 +59,7 @@ class Segmentation:
         (output,) = outputs.values()
         return np.asarray(output, np.float32)
 
-    def targets(self, images: ImageSet) -> Optional[Targets]:
+    def targets(self, images: ImageSet) -> Optional[Column]:
         """The targets by pixel. Labels of whole images say nothing of pixels."""
         return images.targets
 
@@ -81,7 +82,7 @@ class Segmentation:
                 " indices of its outputs"
             )
 
-    def baseline(self, targets: Targets) -> Optional[float]:
+    def baseline(self, targets: Column) -> Optional[float]:
         """Mean IoU where every pixel is answered with the most frequent class; None where all are ignored."""
         pixels = sum(np.bincount(target[target != IGNORED].ravel(), minlength=IGNORED) for target in targets)
         total, present = int(np.sum(pixels)), int(np.count_nonzero(pixels))

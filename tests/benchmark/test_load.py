@@ -68,7 +68,7 @@ def measure(observer: Observer, at_query: Callable[[], None], seconds: float) ->
     settings = Benchmark(
         [ScenarioName.single_stream], Driver.own, seconds, warmup_seconds=0.01, window_seconds=WINDOW, batch_curve=[]
     )
-    images = ImageSet(np.zeros((4, 28, 28, 1), np.uint8), None, (), tuple("abcd"), [])
+    images = ImageSet({"images": np.zeros((4, 28, 28, 1), np.uint8)}, None, (), tuple("abcd"), [])
     with Interruption() as interruption:
         bench = Bench(Feeding(images, Preprocessing()), settings, interruption=interruption, observer=observer)
         return settings, bench.measure(Disturbed(at_query), "fp32", 1.0)

@@ -13,7 +13,7 @@ from enginewright.errors import ConfigError, DataError
 from enginewright.interface import TensorSpec
 
 PIXELS = np.arange(20 * 6 * 6, dtype=np.int64).reshape(20, 6, 6, 1).astype(np.uint8)
-IMAGES = ImageSet(PIXELS, None, (), tuple(map(str, range(20))), [])
+IMAGES = ImageSet({"images": PIXELS}, None, (), tuple(map(str, range(20))), [])
 SETTINGS = Preprocessing(size=[6, 6], scale=1.0)
 PLAIN = TensorSpec("pixels", np.dtype(np.float32), ("batch", 1, 6, 6))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,27 +22,7 @@ from enginewright.data.preparation import prepare
 from enginewright.data.samples import UNLABELLED, Sample, Source
 from enginewright.data.sources import open_source
 from enginewright.errors import DataError, StaleArtifact
-
-SETS = ("training", "calibration", "sensitivity", "validation")
-
-
-@contextmanager
-def output(artifact: Path, settings: dict[str, Any]) -> Iterator[Path]:
-    with manifest.replacing(artifact) as temporary:
-        yield temporary
-    manifest.seal(artifact, "prepare_data", [], settings=settings)
-
-
-def settings(**changes: Any) -> Data:
-    values = {
-        "train_images": 20,
-        "calibration_pool": 10,
-        "calibration_images": 6,
-        "sensitivity_images": 2,
-        "validation_images": 8,
-        "selection": Selection.stratified,
-    }
-    return Data(source="image_folder", root="images", preprocessing=Preprocessing(size=[6, 6]), **{**values, **changes})
+from support.image_sets import SETS, output, settings
 
 
 def write(path: Path, seed: int) -> None:
@@ -85,7 +64,7 @@ def test_sets_are_disjoint_stratified_and_what_the_files_hold(images: Path) -> N
     for found in sets.values():
         assert found.classes == ("cat", "dog")
         assert found.labels is not None
-        for name, label, pixels in zip(found.names, found.labels, found.pixels, strict=True):
+        for name, label, pixels in zip(found.names, found.labels, found.arrays["images"], strict=True):
             assert name.startswith(found.classes[label])
             with Image.open(images / name) as image:
                 assert np.array_equal(np.asarray(image.convert("L").crop((0, 1, 6, 7))), pixels[..., 0])
@@ -226,7 +205,7 @@ def strokes() -> Source:
                 f"{index}.png", index % 2, partial(np.asarray, pixels), target=partial(np.asarray, pixels // 2)
             )
 
-    return Source(("dark", "light"), samples, "the test", by_pixel=True)
+    return Source(("dark", "light"), samples, "the test")
 
 
 def test_targets_are_cut_as_their_images_are_and_sealed(here: Path) -> None:
@@ -234,20 +213,11 @@ def test_targets_are_cut_as_their_images_are_and_sealed(here: Path) -> None:
     for name in SETS:
         found = ImageSet.open(Path("out") / name)
         assert found.targets is not None
-        np.testing.assert_array_equal(found.targets, found.pixels[..., 0] // 2)
+        np.testing.assert_array_equal(np.asarray(found.targets), np.asarray(found.arrays["images"])[..., 0] // 2)
         assert Path("out") / name / "targets.npy" in found.files
     (Path("out") / "training/targets.npy").unlink()
     with pytest.raises(StaleArtifact, match=r"targets\.npy cannot be used: it does not exist"):
         ImageSet.open(Path("out") / "training")
-
-
-def test_targets_of_another_size_are_refused(here: Path) -> None:
-    prepare(strokes(), settings(), 0, {name: Path("out") / name for name in SETS}, output)
-    path = Path("out") / "validation/targets.npy"
-    np.save(path, np.zeros((8, 3, 6), np.uint8))
-    manifest.seal(path, "prepare_data", [], settings=manifest.read(path).settings)
-    with pytest.raises(DataError, match=r"holds images \[8, 6, 6, 1\] and targets \[8, 3, 6\]"):
-        ImageSet.open(Path("out") / "validation")
 
 
 @pytest.mark.parametrize("name", ["images.npy", "labels.csv", "classes.json"])

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("reruns")]
 
 BUILDS = ("build_fp32", "build_fp16", "build_int8", "build_int8_mixed")
 MEASURING = ("validate_accuracy", "profile_layers", "benchmark_sustained")
-SET = ("images.npy", "labels.csv", "classes.json")
+SET = ("images.npy", "geometry.npy", "labels.csv", "classes.json")
 # Artifact -> the stages that read it. What has a sidecar is verified by it: bytes, place, inputs.
 READERS: dict[str, tuple[str, ...]] = {
     **{f"data/training/{name}": ("train_reference",) for name in SET},

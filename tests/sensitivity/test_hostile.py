@@ -48,7 +48,7 @@ def digits() -> Sets:
 
     def part(start: int, end: int) -> ImageSet:
         return ImageSet(
-            pixels[start:end],
+            {"images": pixels[start:end]},
             labels[start:end],
             tuple("0123456789"),
             tuple(f"{index}" for index in range(start, end)),
@@ -64,7 +64,7 @@ def digits() -> Sets:
 
 
 def _inputs(images: ImageSet) -> npt.NDArray[np.float32]:
-    return to_input(np.asarray(images.pixels), Preprocessing())
+    return to_input(np.asarray(images.arrays["images"]), Preprocessing())
 
 
 def _variants(model: Path, images: ImageSet, sets: Sets, journal: Optional[Path] = None) -> Variants:

@@ -23,7 +23,7 @@ from support.networks import residual_network
 
 COUNT = 40
 PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, 28, 28, 1), dtype=np.uint8)
-IMAGES = ImageSet(PIXELS, None, (), tuple(f"{index}.png" for index in range(COUNT)), [])
+IMAGES = ImageSet({"images": PIXELS}, None, (), tuple(f"{index}.png" for index in range(COUNT)), [])
 
 
 def two_outputs(path: Path) -> None:

@@ -47,7 +47,7 @@ class Engine(HostEngine):
 def images(labelled: bool = True, count: int = IMAGES) -> ImageSet:
     pixels = RANDOM.integers(0, 256, (count, 4, 4, 1), dtype=np.uint8)
     labels = RANDOM.integers(0, CLASSES, count) if labelled else None
-    return ImageSet(pixels, labels, tuple("abcdefg"), tuple(f"{index}.png" for index in range(count)), [])
+    return ImageSet({"images": pixels}, labels, tuple("abcdefg"), tuple(f"{index}.png" for index in range(count)), [])
 
 
 def evaluator(task: str, found: Optional[ImageSet] = None, batch_size: int = 5) -> Evaluator:

@@ -120,7 +120,7 @@ def test_the_worst_images_come_first() -> None:
     other[[7, 3]] = [-EMBEDDING[7], 0.1 * EMBEDDING[3] + EMBEDDING[4]]
     engine, fp32 = evaluations({"y": EMBEDDING}, {"y": other})
     names = tuple(f"{index}.png" for index in range(IMAGES))
-    images = ImageSet(np.zeros((IMAGES, 1, 1, 1), np.uint8), None, (), names, [Path("x")])
+    images = ImageSet({"images": np.zeros((IMAGES, 1, 1, 1), np.uint8)}, None, (), names, [Path("x")])
     changed = TASK.tables(images, {"fp32": fp32.rows, "int8": engine.rows}, 0)["changed.csv"]
     assert changed["name"].tolist()[:2] == ["7.png", "3.png"]
     assert changed["predicted"].is_monotonic_increasing
@@ -145,7 +145,9 @@ def test_a_failed_gate_names_the_outputs_that_lost_most() -> None:
     engine, fp32 = evaluations(
         {"embedding": EMBEDDING, "boxes": BOXES}, {"embedding": noisy(EMBEDDING, 1e-4), "boxes": noisy(BOXES, 0.5)}
     )
-    images = ImageSet(np.zeros((IMAGES, 1, 1, 1), np.uint8), None, (), tuple(map(str, range(IMAGES))), [Path("x")])
+    images = ImageSet(
+        {"images": np.zeros((IMAGES, 1, 1, 1), np.uint8)}, None, (), tuple(map(str, range(IMAGES))), [Path("x")]
+    )
     classes = TASK.tables(images, {"fp32": fp32.rows, "int8": engine.rows}, 0)["classes.csv"]
     said = failure(TASK, judge(TASK, engine, fp32, Accuracy()), Precision.int8, classes, Accuracy())
     assert "cosine of the worst output of int8 is 0.8" in said

@@ -18,7 +18,7 @@ from enginewright.interface import Interface, TensorSpec
 from enginewright.models.objectives import OBJECTIVES, objective_of
 from enginewright.registry import TASKS
 from enginewright.tasks import get_task
-from enginewright.tasks.base import Evaluation, Outputs, interface_of, mean_of, together
+from enginewright.tasks.base import Evaluation, Outputs, Targets, Task, interface_of, mean_of, together
 
 RANDOM = np.random.default_rng(0)
 CLASSES, IMAGES = 4, 30
@@ -39,7 +39,12 @@ def image_set(name: str, known: bool) -> ImageSet:
     targets = RANDOM.integers(0, CLASSES, (IMAGES, *shape))
     labels = targets if known and not shape else None
     return ImageSet(
-        pixels, labels, tuple("abcd"), names, [Path("x")], targets.astype(np.uint8) if known and shape else None
+        {"images": pixels},
+        labels,
+        tuple("abcd"),
+        names,
+        [Path("x")],
+        targets.astype(np.uint8) if known and shape else None,
     )
 
 
@@ -112,11 +117,17 @@ def test_an_axis_without_a_size_may_be_two_classes() -> None:
     get_task("classification").check(Interface((), (logits,)), "the model")
 
 
+def targets_of(task: Task, images: ImageSet) -> Optional[Targets]:
+    """As an array: they are of one shape here."""
+    found = task.targets(images)
+    return None if found is None else np.asarray(found)
+
+
 @pytest.mark.parametrize(("name", "known"), KNOWN)
 def test_contract(name: str, known: bool) -> None:
     task, images = get_task(name), image_set(name, known)
     fp32, other = answers(name)
-    targets = task.targets(images)
+    targets = targets_of(task, images)
     assert (targets is not None) is known
     rows = {"fp32": task.score(fp32, targets, None), "int8": task.score(other, targets, fp32, mean(name, fp32))}
     assert [len(frame) for frame in rows.values()] == [IMAGES, IMAGES]
@@ -153,7 +164,7 @@ def test_contract(name: str, known: bool) -> None:
 @pytest.mark.parametrize(("name", "known"), KNOWN)
 def test_the_gate_judges_the_metric_with_its_interval_and_the_noise(name: str, known: bool) -> None:
     task, (fp32, other) = get_task(name), answers(name)
-    targets = task.targets(image_set(name, known))
+    targets = targets_of(task, image_set(name, known))
     engines = {
         "fp32": Evaluation(task.score(fp32, targets, None), CLASSES),
         "int8": Evaluation(task.score(other, targets, fp32, mean(name, fp32)), CLASSES),
@@ -176,7 +187,7 @@ def test_the_gate_judges_the_metric_with_its_interval_and_the_noise(name: str, k
 @pytest.mark.parametrize("name", SHAPES, ids=lambda name: name)
 def test_a_slice_of_the_images_is_judged_as_if_it_were_all(name: str) -> None:
     task, (fp32, other) = get_task(name), answers(name)
-    targets, middle = task.targets(image_set(name, known=True)), mean(name, fp32)
+    targets, middle = targets_of(task, image_set(name, known=True)), mean(name, fp32)
     part = None if targets is None else targets[10:20]
     whole = task.score(other, targets, fp32, middle)[10:20]
     alone = task.summary(task.score(other[10:20], part, fp32[10:20], middle), CLASSES)

@@ -167,7 +167,7 @@ def test_targets_that_are_no_answers(targets: npt.NDArray[np.float64], text: str
 def image_set(targets: npt.NDArray[np.uint8], classes: int) -> ImageSet:
     names = tuple(f"{index}.png" for index in range(len(targets)))
     return ImageSet(
-        np.zeros((*targets.shape, 1), np.uint8),
+        {"images": np.zeros((*targets.shape, 1), np.uint8)},
         None,
         tuple(f"c{index}" for index in range(classes)),
         names,

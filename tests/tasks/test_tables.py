@@ -21,7 +21,7 @@ from enginewright.tasks.tables import (
 def image_set(labels: list[int], classes: int) -> ImageSet:
     pixels = np.zeros((len(labels), 1, 1, 1), np.uint8)
     return ImageSet(
-        pixels,
+        {"images": pixels},
         np.array(labels),
         tuple(f"c{index}" for index in range(classes)),
         tuple(str(index) for index in range(len(labels))),
@@ -49,7 +49,7 @@ def test_class_table_counts_only_classes_that_occur_and_the_delta() -> None:
 
 
 def test_without_labels_the_plotted_column_keeps_its_name() -> None:
-    images = ImageSet(np.zeros((4, 1, 1, 1), np.uint8), None, ("c0", "c1"), tuple("abcd"), [Path("x")])
+    images = ImageSet({"images": np.zeros((4, 1, 1, 1), np.uint8)}, None, ("c0", "c1"), tuple("abcd"), [Path("x")])
     rows = {"fp32": pd.DataFrame({"prediction": [0, 0, 1, 1]}), "int8": pd.DataFrame({"prediction": [0, 1, 1, 1]})}
     series = recall_series(class_table(images, rows, class_names(images, 2)))
     assert series.to_dict("records") == [

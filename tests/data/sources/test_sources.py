@@ -42,7 +42,6 @@ def test_digit_strokes_are_the_ink_of_the_same_images() -> None:
         open_source(Data(source="digit_strokes")),
         open_source(Data(source="digits")),
     )
-    assert source.by_pixel
     for sample, digit in islice(zip(source.samples(), plain.samples(), strict=True), 0, 5000, 499):
         image, same = sample.load(), digit.load()
         assert sample.target is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,8 +18,7 @@ class Inverted:
     """Images [H, W] as they are."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
-        height, width = preprocessing.size
-        self.shapes: Mapping[str, tuple[int, ...]] = {IMAGES: (height, width, 1)}
+        del preprocessing
 
     def store(self, sample: Sample) -> tuple[Stored, Geometry]:
         pixels = np.asarray(sample.load())
