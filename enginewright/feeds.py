@@ -23,11 +23,12 @@ Outputs = Mapping[str, Array]  # output name -> [N, ...]
 NOT_IN_NUMPY = re.compile(r"bfloat16|float[468]_")  # not float64
 
 
-def as_input(values: npt.NDArray[np.float32], spec: TensorSpec) -> Array:
-    """Preprocessed images in the type that an engine's input wants.
+def as_input(values: Array, spec: TensorSpec) -> Array:
+    """What a recipe made, in the type that an engine's input wants.
 
     Args:
-        values: float32 [N, ...], as a recipe makes them (`enginewright.data.recipes`).
+        values: [N, ...], as a recipe makes them (`enginewright.data.recipes`): float32 of images, or of the input's own
+            type.
         spec: of the input. int8 with a scale: round(value / scale), halves to even, clipped to -128..127, as
             QuantizeLinear does.
 
@@ -38,6 +39,8 @@ def as_input(values: npt.NDArray[np.float32], spec: TensorSpec) -> Array:
         EngineInputError: the values are pixels that were not preprocessed; the input is int8 and they hold NaN; it
             takes integers without a scale.
     """
+    if values.dtype == spec.dtype and spec.scale is None:
+        return values
     if values.dtype.kind != "f":
         raise wrong_dtype(spec.name, np.dtype(np.float32), values.dtype)
     if spec.dtype.kind == "f":

@@ -103,17 +103,19 @@ class Evaluator:
             ModelError: an output is NaN or infinite, or is not what the task expects.
             DataError: a target lies beyond the model's classes.
         """
-        answers, kept = self._answers(precision), Kept(self.images) if reference is None else None
-        mean = mean_of(np.asarray(reference)) if self.task.every_output and reference is not None else None
-        for piece in self._pieces(engine, output_name, precision.value):
-            feeds = self.feeding.rows(piece, engine.interface.inputs)
-            outputs = self._infer(engine, feeds, piece, precision, output_name)
-            answers.add(outputs, None if reference is None else reference[piece], mean)
-            if kept is not None:
-                kept.put(piece, outputs)
-        if fault := answers.fault():
-            raise ModelError(fault)
-        return answers.evaluation(None if kept is None else kept.outputs())
+        answers, mean = self._answers(precision), None
+        if self.task.every_output and reference is not None:
+            mean = mean_of(np.asarray(reference))
+        with Kept(self.images) as kept:
+            for piece in self._pieces(engine, output_name, precision.value):
+                feeds = self.feeding.rows(piece, engine.interface.inputs)
+                outputs = self._infer(engine, feeds, piece, precision, output_name)
+                if reference is None:
+                    kept.put(piece, outputs)
+                answers.add(outputs, None if reference is None else reference[piece], mean)
+            if fault := answers.fault():
+                raise ModelError(fault)
+            return answers.evaluation(kept.outputs() if reference is None else None)
 
     def equal(self, reference: Column) -> Evaluation:
         """What an engine would make of the images that answers as FP32 does, whose outputs these are."""
@@ -212,9 +214,9 @@ class Kept:
 
     def __init__(self, images: ImageSet) -> None:
         """Room for the outputs of so many."""
-        self._count, self._varies = len(images), images.varies
+        self._count = len(images)
         self._array: Optional[Outputs] = None
-        self._stream = tempfile.TemporaryFile() if self._varies else None  # noqa: SIM115  closed by the last user
+        self._stream = tempfile.TemporaryFile() if images.varies else None  # noqa: SIM115  see __exit__
         self._shapes: list[tuple[int, ...]] = []
         self._dtype: Optional[np.dtype[Any]] = None
 
@@ -244,6 +246,14 @@ class Kept:
         if len(set(self._shapes)) == 1:
             return values.reshape(self._count, *self._shapes[0])
         return Ragged(values, np.array(self._shapes, np.int64))
+
+    def __enter__(self) -> Kept:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What `outputs` has mapped stays."""
+        if self._stream is not None:
+            self._stream.close()
 
 
 def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
+from pathlib import Path
+from typing import Any, Union
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,27 @@ import pytest
 from enginewright.accuracy import evaluate
 from enginewright.accuracy.answers import Columns
 from enginewright.config import Precision
+from enginewright.data import ImageSet
+from enginewright.data.columns import Ragged
 from enginewright.errors import DataError, ModelError
+from enginewright.feeds import Feeds
+from enginewright.interface import AxisRange, Interface, TensorSpec
+from enginewright.runtimes.base import Outputs
+from enginewright.runtimes.host import HostEngine
 from enginewright.tasks import get_task
-from support.linear_engines import CLASSES, FP16, FP32, IMAGES, INT8, WEIGHTS, Engine, engines, evaluator, images
+from support.linear_engines import (
+    CLASSES,
+    FP16,
+    FP32,
+    IMAGES,
+    INT8,
+    RANDOM,
+    WEIGHTS,
+    Engine,
+    engines,
+    evaluator,
+    images,
+)
 
 
 @pytest.mark.parametrize("task", ["classification", "segmentation", "outputs"])
@@ -96,6 +115,62 @@ def test_kept_outputs_beyond_memory_go_to_a_file(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(DataError, match=r"FP32's outputs for 23 images take 0.0 GiB, .*No space left.*set TMPDIR"):
+        one.evaluate(loaded[FP32], FP32, "logits")
+
+
+class Lines(HostEngine):
+    """Answers two numbers for each column of an image of any width, or two for the image; remembers its shapes."""
+
+    def __init__(self, factor: float, whole: bool) -> None:
+        inputs = (TensorSpec("input", np.dtype(np.float32), ("batch", 1, 4, "width")),)
+        shape: tuple[Union[int, str], ...] = ("batch", 2) if whole else ("batch", 2, 1, "width")
+        outputs = (TensorSpec("logits", np.dtype(np.float32), shape),)
+        axes = {"batch": AxisRange(1, 4, 8), "width": AxisRange(1, 4, 9)}
+        super().__init__(Path("engine"), Interface(inputs, outputs), axes)
+        self._factor, self._whole = np.float32(factor), whole
+        self.shapes: list[tuple[int, ...]] = []
+
+    def compute(self, feeds: Feeds, rows: int) -> Outputs:
+        del rows
+        self.shapes.append(feeds["input"].shape)
+        low, high = feeds["input"][:, :, :2].sum(axis=2), self._factor * feeds["input"][:, :, 2:].sum(axis=2)
+        answer = np.stack([low, high], axis=1)
+        return {"logits": answer.mean(axis=(2, 3)) if self._whole else answer}
+
+
+def of_widths(*widths: int) -> ImageSet:
+    pixels = [RANDOM.integers(0, 256, (4, width, 1), dtype=np.uint8) for width in widths]
+    return ImageSet({"images": Ragged.of(pixels)}, None, (), tuple(map(str, range(len(widths)))), [])
+
+
+@pytest.mark.parametrize(
+    ("task", "whole"),
+    [
+        pytest.param("segmentation", False, id="answers of several shapes"),
+        pytest.param("classification", True, id="answers of one"),
+        pytest.param("outputs", True, id="all outputs, of one"),
+    ],
+)
+def test_images_of_several_shapes_are_never_in_one_batch(task: str, whole: bool) -> None:
+    one, loaded = evaluator(task, of_widths(3, 3, 3, 7, 3, 3), 2), {FP32: Lines(1, whole), INT8: Lines(1.1, whole)}
+    together = one.side_by_side(loaded, "logits").evaluations
+    pieces = [(2, 1, 4, 3), (1, 1, 4, 3), (1, 1, 4, 7), (2, 1, 4, 3)]
+    assert loaded[INT8].shapes == pieces
+    fp32 = one.evaluate(loaded[FP32], FP32, "logits")
+    assert fp32.outputs is not None
+    alone = one.evaluate(loaded[INT8], INT8, "logits", fp32.outputs)
+    for column in together[INT8].rows:
+        for found, wanted in zip(together[INT8].rows[column], alone.rows[column], strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    assert len(one.equal(fp32.outputs).rows) == 6
+
+
+def test_all_outputs_of_several_shapes_have_no_mean() -> None:
+    one, loaded = evaluator("outputs", of_widths(3, 7), 2), {FP32: Lines(1, False), INT8: Lines(1.1, False)}
+    sentence = r"the output 'logits' has the shape \[2, 1, 3\] for some images and \[2, 1, 7\] for others, and"
+    with pytest.raises(DataError, match=sentence):
+        one.side_by_side(loaded, "logits")
+    with pytest.raises(DataError, match=sentence):
         one.evaluate(loaded[FP32], FP32, "logits")
 
 

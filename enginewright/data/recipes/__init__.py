@@ -177,7 +177,8 @@ def _stored(images: Union[AnyImage, Iterable[AnyImage]], recipe: Recipe) -> tupl
     made = [recipe.store(_sample(image)) for image in many]
     if not made:
         raise DataError("there is no image to preprocess; give at least one")
-    return {name: np.stack([arrays[name] for arrays, _ in made]) for name in made[0][0]}, [where for _, where in made]
+    stored = {name: np.stack([arrays[name] for arrays, _ in made]) for name in made[0][0]}
+    return stored, [where for _, where in made if where is not None]
 
 
 def _sample(image: AnyImage) -> Sample:
