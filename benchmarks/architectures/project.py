@@ -28,6 +28,8 @@ calibration: {batch_size: 8}
 analyze_sensitivity: {evaluations: 12, batch_size: 8}
 search_mixed: {evaluations: 6}
 accuracy: {batch_size: 8}
+profile_layers: {batch_size: 8}
+benchmark: {batch_size: 8, batch_curve: [1, 8]}
 build: {optimization_level: 0, compute_capabilities: ['8.6']}
 """
 TIMEOUT_SECONDS = 1500

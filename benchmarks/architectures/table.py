@@ -28,7 +28,7 @@ class Architecture:
     packages: Sequence[str] = ()  # that must be on the path
 
 
-def classifier(name: str, title: str, target: str, arguments: str, epochs: int) -> Architecture:
+def classifier(name: str, title: str, target: str, arguments: str, training: str) -> Architecture:
     """An image classifier in PyTorch, which train_reference trains on digits of 64x64."""
     return Architecture(
         name,
@@ -36,7 +36,7 @@ def classifier(name: str, title: str, target: str, arguments: str, epochs: int) 
         "PyTorch, as in torchvision",
         TRAINED,
         f"""\
-defaults: [override /model: own]
+defaults: [override /model: base]
 model:
   name: {name}
   _target_: {name}.{target}
@@ -50,7 +50,7 @@ data:
   train_images: 2000
   validation_images: 500
   preprocessing: {{channels: rgb, size: [64, 64], resize: 64, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}}
-train: {{epochs: {epochs}, learning_rate: 0.002, minimum_metric: 0.8}}
+train: {{{training}, minimum_metric: 0.7}}
 axes: {{batch: {{min: 1, opt: 8, max: 16}}}}
 """,
         {f"{name}.py": f"{name}.py"},
@@ -62,8 +62,9 @@ def onnx_file(name: str, title: str, file: str, prepare: str, configuration: str
     package, _, path = file.partition(":")
     own = Path(path).name
     model = f"""\
-defaults: [override /model: onnx]
+defaults: [override /model: base]
 model:
+  source: onnx
   name: {name}
   path: {own}
   task: outputs
@@ -73,12 +74,15 @@ model:
     )
 
 
+VIT = "{classes: 10, size: 64, patch: 8, width: 128, depth: 4, heads: 4}"
 CLASSIFIERS = (
-    classifier("resnet", "ResNet-18", "ResNet18", "{classes: 10}", 2),
-    classifier("mobilenet_v3", "MobileNetV3-small", "MobileNetV3Small", "{classes: 10}", 6),
-    classifier("convnext", "ConvNeXt-atto", "ConvNeXt", "{classes: 10}", 4),
-    classifier("vit", "ViT, 6 layers of 192", "ViT", "{classes: 10, size: 64, patch: 8}", 8),
-    classifier("swin", "Swin, 3 stages of 48 to 192", "Swin", "{classes: 10}", 6),
+    classifier("resnet", "ResNet-18", "ResNet18", "{classes: 10}", "epochs: 2, learning_rate: 0.002"),
+    classifier(
+        "mobilenet_v3", "MobileNetV3-small", "MobileNetV3Small", "{classes: 10}", "epochs: 6, learning_rate: 0.002"
+    ),
+    classifier("convnext", "ConvNeXt-atto", "ConvNeXt", "{classes: 10}", "epochs: 4, learning_rate: 0.002"),
+    classifier("vit", "ViT, 4 layers of 128", "ViT", VIT, "epochs: 8, learning_rate: 0.001"),
+    classifier("swin", "Swin, 3 stages of 48 to 192", "Swin", "{classes: 10}", "epochs: 5, learning_rate: 0.002"),
 )
 OTHERS = (
     Architecture(
@@ -87,7 +91,7 @@ OTHERS = (
         "PyTorch, after YOLOX's own code",
         "of `common_det.onnx`, which ddddocr ships",
         """\
-defaults: [override /model: own, override /preprocessing: yolox]
+defaults: [override /model: base, override /preprocessing: yolox]
 model:
   name: yolox
   task: outputs
@@ -112,7 +116,7 @@ axes: {batch: {min: 1, opt: 1, max: 8}}
         "PyTorch",
         TRAINED,
         """\
-defaults: [override /model: own, override /data: digit_strokes]
+defaults: [override /model: base, override /data: digit_strokes]
 model:
   name: unet
   task: segmentation
@@ -135,7 +139,7 @@ axes: {batch: {min: 1, opt: 8, max: 16}, height: {min: 16, opt: 28, max: 64}, wi
         "PyTorch",
         BEFORE,
         """\
-defaults: [override /model: own]
+defaults: [override /model: base]
 model:
   name: two_inputs
   _target_: two_inputs.ImageAndMetadata
@@ -158,7 +162,7 @@ axes: {batch: {min: 1, opt: 8, max: 16}}
         "PyTorch",
         BEFORE,
         """\
-defaults: [override /model: own]
+defaults: [override /model: base]
 model:
   name: two_outputs
   _target_: two_outputs.DigitAndInk
@@ -180,7 +184,7 @@ axes: {batch: {min: 1, opt: 8, max: 16}}
         "PyTorch",
         BEFORE,
         """\
-defaults: [override /model: own]
+defaults: [override /model: base]
 model:
   name: text_encoder
   _target_: text_encoder.TextEncoder
@@ -275,7 +279,7 @@ CUSTOM = Architecture(
     "PyTorch, a kernel in Python",
     TRAINED,
     """\
-defaults: [override /model: own]
+defaults: [override /model: base]
 model:
   name: custom_op
   _target_: custom_op.SnakeNet
