@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Optional, Protocol, cast
 
 from enginewright.config import Export, Model
 from enginewright.feeds import Feeds, Outputs
-from enginewright.interface import Interface
+from enginewright.interface import Axes, Interface
 from enginewright.layout import Layout
 from enginewright.registry import IMPORTERS
 
@@ -27,7 +27,7 @@ class Reference(Protocol):
     framework: str  # "PyTorch"
 
     def answer(self, feeds: Feeds) -> Outputs:
-        """Answer one batch, float32 by output name. Raises ModelError."""
+        """Answer one batch, float32 or integers by output name. Raises ModelError, and CannotRun of `examples`."""
 
     def exact(self, feeds: Feeds, answered: Outputs) -> Optional[Outputs]:
         """Answer the same batch in float64; None where that is not possible, or float32 is not as `answered` again."""
@@ -48,13 +48,14 @@ class Imported:
 class Importer(Protocol):
     """What the registry `enginewright.importers` holds: a function of a configuration."""
 
-    def __call__(self, model: Model, settings: Export, paths: Layout) -> AbstractContextManager[Imported]:
+    def __call__(self, model: Model, settings: Export, paths: Layout, axes: Axes) -> AbstractContextManager[Imported]:
         """Import the model. The reference answers within the `with` block, which watches the user's own code.
 
         Args:
             model: the configuration.
             settings: of the ONNX.
             paths: of the project; files that `model` names are relative to its root.
+            axes: the range of each axis that the inputs name.
 
         Raises:
             ModelError: what is wrong with the model, and what to do.

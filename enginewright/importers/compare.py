@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
+from enginewright.config import default_axes
 from enginewright.errors import ModelError
 from enginewright.feeds import Array, Feeds, Outputs
 from enginewright.importers import Imported
-from enginewright.interface import BATCH, Interface
+from enginewright.importers.examples import CannotRun, Case, cases, example_sizes, feeds_at
+from enginewright.interface import BATCH, Axes
 from enginewright.runtimes.onnxruntime.session import Purpose, open_session
 
 if TYPE_CHECKING:
     import onnxruntime
-
-BATCHES = (1, 2, 7)  # 1 hides a batch that is baked in, 2 is the batch of the example that is traced, 7 is neither
-TRACED_BATCH = 2  # not 1: a trace may treat an axis of one as broadcast (github.com/huggingface/optimum/issues/2219)
 
 # Beyond that share of its largest output, a model in float32 says little, and no comparison can pass it.
 MOST_UNSTABLE = 0.01
@@ -42,24 +41,25 @@ class Judged:
 class Comparison:
     """The original against ONNX Runtime on the same batches; nothing where there is no original."""
 
-    differences: Mapping[int, float]  # batch size -> largest |PyTorch - ONNX Runtime| / largest |PyTorch|
-    # Where PyTorch's own float32 is that far from float64, ONNX Runtime is judged against float64: batch size -> (both,
-    # from float64).
-    float64: Mapping[int, Judged] = field(default_factory=dict)
+    # of each case, such as "batch 7" or "height 320": largest |PyTorch - ONNX Runtime| / largest |PyTorch|
+    differences: Mapping[str, float]
+    # Where PyTorch's own float32 is that far from float64, ONNX Runtime is judged against float64: case -> (both, from
+    # float64).
+    float64: Mapping[str, Judged] = field(default_factory=dict)
 
     @property
     def largest(self) -> float:
-        """The largest relative difference over all batch sizes."""
+        """The largest relative difference over all cases."""
         return max(self.differences.values())
 
-    def excess(self, tolerance: float) -> Optional[int]:
-        """The batch size with the largest difference that no instability of float32 explains; None if there is none."""
+    def excess(self, tolerance: float) -> Optional[str]:
+        """The case with the largest difference that no instability of float32 explains; None if there is none."""
         beyond = {
-            batch: difference
-            for batch, difference in self.differences.items()
-            if difference > tolerance and not (batch in self.float64 and self.float64[batch].explains(tolerance))
+            case: difference
+            for case, difference in self.differences.items()
+            if difference > tolerance and not (case in self.float64 and self.float64[case].explains(tolerance))
         }
-        return max(beyond, key=lambda batch: beyond[batch]) if beyond else None
+        return max(beyond, key=lambda case: beyond[case]) if beyond else None
 
 
 def compare(
@@ -67,61 +67,68 @@ def compare(
     exported: bytes,
     *,
     seed: int,
+    axes: Optional[Axes] = None,
     samples: Optional[Feeds] = None,
     tolerance: float = float("inf"),
 ) -> Comparison:
-    """Run the original and ONNX Runtime (CPU) on the same BATCHES of samples.
+    """Run the original and ONNX Runtime (CPU) on the same samples, at several batches and sizes (`examples.cases`).
 
     Args:
         imported: the original, its interface and what to call it.
         exported: the ONNX.
-        seed: of standard normal batches, where there are no samples.
-        samples: what the inputs are fed, [n, ...] float32 each; a larger batch repeats them.
+        seed: of what is drawn, where there are no samples.
+        axes: the range of each named axis; None is the configuration's default.
+        samples: what the inputs are fed, [n, ...] each; a larger batch or another axis that is longer repeats them.
         tolerance: where the two differ by more, the original in float64 judges both, if it runs in it and repeats its
             answers.
 
     Raises:
-        ModelError: the ONNX holds a fixed batch, or one of the two gives NaN or infinity.
+        ModelError: the original or the ONNX does not take a size, or one of the two gives NaN or infinity.
     """
+    axes = default_axes() if axes is None else axes
     session = _session(exported, imported)
-    differences: dict[int, float] = {}
-    judged: dict[int, Judged] = {}
-    for batch in BATCHES:
-        feeds = random_feeds(imported.interface, batch, seed) if samples is None else _first(samples, batch)
+    example = example_sizes(imported.interface, axes)
+    differences: dict[str, float] = {}
+    judged: dict[str, Judged] = {}
+    for case in cases(imported.interface, axes, samples):
+        feeds = feeds_at(imported.interface, case.sizes, seed, samples)
         expected = None
         if imported.reference is not None:
-            expected = _finite(imported.reference.answer(feeds), imported, samples is not None)
-        got = _run_onnx(session, feeds, imported, expected)
+            expected = _finite(_answered(imported, feeds, case, example), imported, samples is not None)
+        got = _run_onnx(session, feeds, imported, expected, _baked(imported, case, example))
         if imported.reference is None or expected is None:
             continue
-        differences[batch] = _farthest(expected, got)
-        if differences[batch] > tolerance and (exact := imported.reference.exact(feeds, expected)) is not None:
-            judged[batch] = Judged(_farthest(exact, expected), _farthest(exact, got))
+        differences[case.label] = _farthest(expected, got)
+        if differences[case.label] > tolerance and (exact := imported.reference.exact(feeds, expected)) is not None:
+            judged[case.label] = Judged(_farthest(exact, expected), _farthest(exact, got))
     return Comparison(differences, judged)
 
 
-def random_feeds(interface: Interface, batch: int, seed: int) -> dict[str, Array]:
-    """Standard normal numbers for each input, [batch, ...] float32; another dynamic axis has size 1."""
-    generator = np.random.default_rng([seed, batch])
-    return {
-        spec.name: generator.standard_normal(spec.sizes({BATCH: batch}), dtype=np.float32) for spec in interface.inputs
-    }
+def _answered(imported: Imported, feeds: Feeds, case: Case, example: Mapping[str, int]) -> Outputs:
+    assert imported.reference is not None  # which answers
+    try:
+        return imported.reference.answer(feeds)
+    except CannotRun as fault:
+        for axis in case.varied:
+            if axis in example and case.sizes[axis] != example[axis]:
+                raise fault.at(f"{imported.name} ({imported.origin})", axis, case.sizes[axis], example[axis]) from None
+        raise
 
 
 def require_equal(comparison: Comparison, imported: Imported, tolerance: float) -> None:
     """Hold a comparison to export.tolerance.
 
     Raises:
-        ModelError: naming the batch with the largest difference.
+        ModelError: naming the case with the largest difference.
     """
-    batch = comparison.excess(tolerance)
-    if batch is None:
+    case = comparison.excess(tolerance)
+    if case is None:
         return
-    judged = comparison.float64.get(batch)
+    judged = comparison.float64.get(case)
     framework = _framework(imported)
     what = (
-        f"{framework} and ONNX Runtime differ on {imported.name} by {comparison.differences[batch]:.1e} of the largest"
-        f" output at batch {batch}, over export.tolerance = {tolerance:.1e}"
+        f"{framework} and ONNX Runtime differ on {imported.name} by {comparison.differences[case]:.1e} of the largest"
+        f" output at {case}, over export.tolerance = {tolerance:.1e}"
     )
     if judged is not None and judged.pytorch > tolerance / 2:
         raise ModelError(
@@ -129,14 +136,12 @@ def require_equal(comparison: Comparison, imported: Imported, tolerance: float) 
             f" {judged.onnxruntime:.1e}: the model is unstable in float32; rescale what it subtracts or divides, or"
             " raise the tolerance"
         )
+    sizes = "" if case.startswith(BATCH) else ", on sizes that are computed as Python numbers"
     raise ModelError(
-        f"{what}; look for operations in {imported.origin} that depend on the data or on random numbers, or raise the"
-        " tolerance"
+        f"{what}; look for operations in {imported.origin} that depend on the data{sizes} or on random numbers, or"
+        f" raise"
+        " the tolerance"
     )
-
-
-def _first(samples: Feeds, batch: int) -> dict[str, Array]:
-    return {name: array[np.arange(batch) % len(array)] for name, array in samples.items()}
 
 
 def _session(exported: bytes, imported: Imported) -> onnxruntime.InferenceSession:
@@ -153,25 +158,29 @@ def _session(exported: bytes, imported: Imported) -> onnxruntime.InferenceSessio
 
 
 def _run_onnx(
-    session: onnxruntime.InferenceSession, feeds: Feeds, imported: Imported, expected: Optional[Outputs]
+    session: onnxruntime.InferenceSession, feeds: Feeds, imported: Imported, expected: Optional[Outputs], baked: str
 ) -> dict[str, Array]:
-    """What ONNX Runtime answers, finite and in the shapes of `expected`. Raises ModelError."""
+    """What ONNX Runtime answers, finite and in the shapes of `expected`.
+
+    Raises:
+        ModelError: `baked` is its beginning where the size of the example is all that the ONNX takes.
+    """
     from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
     names, batch = [spec.name for spec in imported.interface.outputs], len(next(iter(feeds.values())))
     try:
         got: dict[str, Array] = dict(zip(names, session.run(names, dict(feeds))))
     except (faults.Fail, faults.InvalidArgument, faults.RuntimeException) as fault:
-        raise ModelError(f"{_baked_batch(imported, batch)}: {first_line(fault)}") from fault
+        raise ModelError(f"{baked}: {first_line(fault)}") from fault
     for spec in imported.interface.outputs:
         its = got[spec.name]
         if expected is not None and its.shape != expected[spec.name].shape:
             raise ModelError(
-                f"{_baked_batch(imported, batch)}: ONNX Runtime returns {list(its.shape)} and"
+                f"{baked}: ONNX Runtime returns {list(its.shape)} and"
                 f" {_framework(imported)} {list(expected[spec.name].shape)}"
             )
         if its.shape[:1] != (batch,):
-            raise ModelError(f"{_baked_batch(imported, batch)}: ONNX Runtime returns {list(its.shape)}")
+            raise ModelError(f"{baked}: ONNX Runtime returns {list(its.shape)}")
     if not all(np.isfinite(its).all() for its in got.values()):
         instead = "" if expected is None else f", and {_framework(imported)} does not"
         raise ModelError(
@@ -207,11 +216,21 @@ def _finite(answer: Outputs, imported: Imported, of_samples: bool) -> Outputs:
     return answer
 
 
-def _baked_batch(imported: Imported, batch: int) -> str:
+def _baked(imported: Imported, case: Case, example: Mapping[str, int]) -> str:
+    """What to say where the ONNX takes the sizes of the example alone."""
+    others = [axis for axis in case.varied if axis != BATCH]
+    if not others:
+        batch, traced = case.sizes[BATCH], example.get(BATCH, 1)
+        return (
+            f"the ONNX of {imported.name} does not take batch {batch}, as a batch of {traced} is baked into it;"
+            f" replace sizes that {imported.origin} computes as Python numbers (`int(x.shape[0])`, `.item()`,"
+            f" `view({traced}, ...)`) by `x.flatten(1)` or -1"
+        )
+    traced_at = " and ".join(f"{axis} {example.get(axis, case.sizes[axis])}" for axis in others)
     return (
-        f"the ONNX of {imported.name} does not take batch {batch}, as a batch of {TRACED_BATCH} is baked into it;"
-        f" replace sizes that {imported.origin} computes as Python numbers (`int(x.shape[0])`, `.item()`,"
-        f" `view({TRACED_BATCH}, ...)`) by `x.flatten(1)` or -1"
+        f"the ONNX of {imported.name} does not take {case.label}, as {traced_at} of the example is baked into it;"
+        f" replace sizes that {imported.origin} computes as Python numbers (`int(x.shape[2])`, `.item()`) and constants"
+        f" of that size by what follows the tensor's shape, or write the size in model.inputs"
     )
 
 

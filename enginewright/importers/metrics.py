@@ -11,16 +11,14 @@ from enginewright.importers.compare import Comparison
 
 
 def metrics(exported: bytes, comparison: Comparison) -> dict[str, Any]:
-    """Metrics of an export: differences by batch, and the ONNX's opset, nodes, parameters, MiB and producer."""
+    """Metrics of an export: differences by case, such as batch_7 or height_320, and the ONNX's opset, nodes,
+    parameters, MiB and producer.
+    """
     model = onnx.load_model_from_string(exported)
     return {
-        "max_relative_difference": {
-            f"batch_{batch}": difference for batch, difference in comparison.differences.items()
-        },
+        "max_relative_difference": {_key(case): difference for case, difference in comparison.differences.items()},
         **{
-            f"{name}_from_float64": {
-                f"batch_{batch}": getattr(judged, name) for batch, judged in comparison.float64.items()
-            }
+            f"{name}_from_float64": {_key(case): getattr(judged, name) for case, judged in comparison.float64.items()}
             for name in ("pytorch", "onnxruntime")
             if comparison.float64
         },
@@ -30,3 +28,7 @@ def metrics(exported: bytes, comparison: Comparison) -> dict[str, Any]:
         "size_mib": len(exported) / 2**20,
         "producer": f"{model.producer_name} {model.producer_version}",
     }
+
+
+def _key(case: str) -> str:
+    return case.replace(",", "").replace(" ", "_")

@@ -1,4 +1,4 @@
-"""The importer `pytorch`: a factory and a state dict, traced to ONNX with a dynamic batch.
+"""The importer `pytorch`: a factory and a state dict, traced to ONNX with the axes that model.inputs names.
 
 The TorchScript exporter (`dynamo=False`) is used for every opset that the configuration allows: the default exporter of
 PyTorch 2.9 and later writes opset 18 and converts down, and TensorRT 8.6 refuses what comes out
@@ -9,26 +9,35 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 import onnx
 
-from enginewright.config import Export, Model
+from enginewright.config import Export, Model, default_axes
 from enginewright.errors import ModelError
 from enginewright.feeds import Array, Feeds, Outputs
 from enginewright.importers import Imported
-from enginewright.importers.compare import TRACED_BATCH, first_line, random_feeds
+from enginewright.importers.compare import first_line
+from enginewright.importers.examples import (
+    CannotRun,
+    Sizes,
+    another_size,
+    example_sizes,
+    feeds_at,
+    moved_axes,
+)
 from enginewright.importers.normalize import normalized
-from enginewright.interface import BATCH, Interface, TensorSpec
+from enginewright.importers.returned import picked, returning
+from enginewright.interface import BATCH, Axes, Interface, TensorSpec
 from enginewright.layout import Layout
 from enginewright.models.code import source_files, watching
 from enginewright.models.loading import load_model
-from enginewright.tasks.base import interface_of
 
 if TYPE_CHECKING:
     import torch
@@ -37,19 +46,26 @@ ONE_FILE_LIMIT = 2**31 - 1  # bytes of a protobuf message
 
 
 @contextlib.contextmanager
-def pytorch(model: Model, settings: Export, paths: Layout) -> Iterator[Imported]:
+def pytorch(model: Model, settings: Export, paths: Layout, axes: Axes) -> Iterator[Imported]:
     """Load the model and trace it. See `Importer`."""
     with watching(model, paths, stage_reads=True):  # what `forward` imports counts too
         files = (*source_files(model, paths), paths.file(model.weights))
-        yield traced(load_model(model, paths), model, settings, files)
+        yield traced(load_model(model, paths), model, settings, files, axes=axes)
 
 
-def to_onnx(network: torch.nn.Module, model: Model, settings: Export) -> bytes:
+def to_onnx(network: torch.nn.Module, model: Model, settings: Export, axes: Optional[Axes] = None) -> bytes:
     """Return a network as the file that the pipeline keeps of it, see `traced` and `normalized`."""
-    return normalized(traced(network, model, settings).model)
+    return normalized(traced(network, model, settings, axes=axes).model)
 
 
-def traced(network: torch.nn.Module, model: Model, settings: Export, files: tuple[Path, ...] = ()) -> Imported:
+def traced(
+    network: torch.nn.Module,
+    model: Model,
+    settings: Export,
+    files: tuple[Path, ...] = (),
+    *,
+    axes: Optional[Axes] = None,
+) -> Imported:
     """Trace a network.
 
     Args:
@@ -58,26 +74,28 @@ def traced(network: torch.nn.Module, model: Model, settings: Export, files: tupl
         model: names, shapes and dtypes.
         settings: the opset.
         files: what the network was made from.
+        axes: the range of each named axis; None is the configuration's default.
 
     Raises:
-        ModelError: the network is over 2 GiB, cannot run on such an input, returns what is no tensor, or has no ONNX
+        ModelError: the network is over 2 GiB, cannot run on such inputs, returns what is no tensor, or has no ONNX
             form.
     """
     import torch
 
+    axes = default_axes() if axes is None else axes
     size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
     if size > ONE_FILE_LIMIT:
         raise ModelError(
             f"{model.name} holds {size / 2**30:.1f} GiB of weights and one ONNX file takes 2 GiB at most; use a smaller"
             " model"
         )
-    reference = Network(network, model)
-    taken = _one_input(model)
-    feeds = random_feeds(Interface((taken,), ()), TRACED_BATCH, seed=0)
+    _require_order(network, model)
+    reference, taken = Network(network, model), Interface(model.input_specs, ())
+    sizes = example_sizes(taken, axes)
     # a fault of the network is told apart from one of the exporter
-    interface = Interface((taken,), interface_of(reference.answer(feeds)).outputs)
+    interface = Interface(taken.inputs, _outputs(reference, taken, axes, sizes))
     try:
-        found = _trace(network, feeds[taken.name], interface, settings.opset_version)
+        found = _trace(reference, feeds_at(taken, sizes, seed=0), interface, settings.opset_version)
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as fault:
         later = ", or raise export.opset_version" if "was added in version" in first_line(fault) else ""
         raise ModelError(
@@ -93,103 +111,174 @@ class Network:
     framework = "PyTorch"
 
     def __init__(self, network: torch.nn.Module, model: Model) -> None:
-        """`network` is put in evaluation mode; `model` names its input and outputs."""
-        self._network, self._model = network.eval(), model
+        """`network` is put in evaluation mode; `model` names its inputs and outputs."""
+        self.network, self.model = network.eval(), model
+        self.what = f"{model.name} ({model.written_in})"
 
     def answer(self, feeds: Feeds) -> dict[str, Array]:
-        """See `Reference`; outputs are named as model.outputs has them."""
-        tensors = self._run(feeds[_one_input(self._model).name])
-        return self._named([tensor.float().numpy() for tensor in tensors])
+        """See `Reference`; outputs are named as model.outputs has them, and numbers are float32, or integers."""
+        tensors, batch = picked(self.returned(feeds), self.model.outputs, self.what), len(next(iter(feeds.values())))
+        for tensor in tensors:
+            if tensor.ndim == 0 or tensor.shape[0] != batch:
+                raise ModelError(
+                    f"{self.what} returns {list(tensor.shape)} for a batch of {batch}; the first axis of its output"
+                    f" must"
+                    " be the batch"
+                )
+        return self._named([_array(tensor) for tensor in tensors])
 
     def exact(self, feeds: Feeds, answered: Outputs) -> Optional[dict[str, Array]]:
         """See `Reference`; also None where the network draws random numbers."""
         import torch
 
-        fed, before = feeds[_one_input(self._model).name], torch.get_default_dtype()
+        outputs, given, before = self.model.outputs, self.arguments(feeds), torch.get_default_dtype()
+        wide = [tensor.double() if tensor.is_floating_point() else tensor for tensor in given]
         try:
             with torch.no_grad():
-                repeated = [tensor.float().numpy() for tensor in _tensors(self._network(torch.from_numpy(fed)))]
+                repeated = [_array(tensor) for tensor in picked(self.network(*given), outputs, self.what)]
                 if not all(np.array_equal(one, other) for one, other in zip(repeated, answered.values())):
                     return None
                 torch.set_default_dtype(torch.float64)  # of what `forward` makes itself
-                answer = copy.deepcopy(self._network).double()(torch.from_numpy(fed).double())
+                answer = picked(copy.deepcopy(self.network).double()(*wide), outputs, self.what)
         except (RuntimeError, TypeError, ValueError):  # code that insists on float32, or a module that cannot be copied
             return None
         finally:
             torch.set_default_dtype(before)
-        found = self._named([tensor.double().numpy() for tensor in _tensors(answer)])
+        found = self._named([tensor.double().numpy() for tensor in answer])
         return found if all(np.isfinite(its).all() for its in found.values()) else None
 
-    def _named(self, arrays: list[Array]) -> dict[str, Array]:
-        return dict(zip(self._model.outputs, arrays))
-
-    def _run(self, images: Array) -> tuple[torch.Tensor, ...]:
+    def returned(self, feeds: Feeds) -> Any:
+        """What `forward` returns. Raises CannotRun."""
         import torch
 
-        model = self._model
-        what = f"{model.name} ({model.written_in})"
         try:
             with torch.no_grad():  # what a model caches in inference mode cannot be traced afterwards
-                output = self._network(torch.from_numpy(images))
+                return self.network(*self.arguments(feeds))
         except (RuntimeError, TypeError, ValueError, IndexError) as fault:  # of the user's own code
-            raise ModelError(
-                f"{what} cannot run on a float32 input {list(images.shape)}: {first_line(fault)}; model.inputs"
-                " must be what the model takes"
+            reason = first_line(fault)
+            raise CannotRun(
+                f"{self.what} cannot run on {_described(feeds)}: {reason}; model.inputs must be what the model takes",
+                reason,
             ) from fault
-        tensors = _tensors(output)
-        if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
-            raise ModelError(
-                f"{what} returns a {type(output).__name__} and must return a tensor, or a tuple of tensors; wrap the"
-                f" model so that it returns {', '.join(model.outputs)}"
-            )
-        if len(tensors) != len(model.outputs):
-            raise ModelError(
-                f"{what} returns {len(tensors)} tensors and model.outputs names {len(model.outputs)}"
-                f" ({', '.join(model.outputs)}); name every one, in the order in which forward returns them"
-            )
-        for tensor in tensors:
-            if tensor.ndim == 0 or tensor.shape[0] != len(images):
-                raise ModelError(
-                    f"{what} returns {list(tensor.shape)} for a batch of {len(images)}; the first axis of its output"
-                    " must be the batch"
-                )
-        return tensors
+
+    def arguments(self, feeds: Feeds) -> tuple[torch.Tensor, ...]:
+        """The arguments of `forward`."""
+        import torch
+
+        return tuple(torch.from_numpy(feeds[spec.name]) for spec in self.model.input_specs)
+
+    def _named(self, arrays: list[Array]) -> dict[str, Array]:
+        return dict(zip(self.model.outputs, arrays))
 
 
-def _one_input(model: Model) -> TensorSpec:
-    """Raises ModelError for what is not there yet."""
-    specs = model.input_specs
-    if len(specs) != 1 or specs[0].dtype != np.float32 or any(isinstance(axis, str) for axis in specs[0].shape[1:]):
+def _array(tensor: torch.Tensor) -> Array:
+    return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+
+
+def _described(feeds: Feeds) -> str:
+    """Such as "a float32 input [2, 3, 224, 224]"."""
+    if len(feeds) == 1:
+        (values,) = feeds.values()
+        return f"a {values.dtype} input {list(values.shape)}"
+    return f"the inputs {', '.join(f'{name} {values.dtype} {list(values.shape)}' for name, values in feeds.items())}"
+
+
+def _require_order(network: torch.nn.Module, model: Model) -> None:
+    """Raises ModelError if model.inputs names parameters of `forward` in another order: each would get another's."""
+    try:
+        taken = list(inspect.signature(network.forward).parameters)
+    except (TypeError, ValueError):  # of a forward written in C
+        return
+    if any(name in taken and taken.index(name) != place for place, name in enumerate(model.inputs)):
         raise ModelError(
-            f"{model.name} ({model.written_in}): the importer pytorch takes one float32 input whose axes have sizes but"
-            " for the batch; change model.inputs"
+            f"model.inputs names {', '.join(model.inputs)} and forward of {model.name} ({model.written_in}) takes"
+            f" {', '.join(taken)}; write the inputs in forward's order and leave none out in between, or wrap the model"
         )
-    return specs[0]
 
 
-def _tensors(output: Any) -> tuple[torch.Tensor, ...]:
-    """One tensor, or a tuple or list of them."""
-    return tuple(output) if isinstance(output, (tuple, list)) else (output,)
+def _outputs(reference: Network, taken: Interface, axes: Axes, sizes: Sizes) -> tuple[TensorSpec, ...]:
+    """Run the network at the sizes of the example and at others, and name the axes of its outputs by what they follow.
+
+    An axis that moves in another way, such as an eighth of a height, gets a name of its own.
+
+    Raises:
+        ModelError: it does not run at one of the sizes.
+    """
+    base = _run_at(reference, taken, axes, sizes)
+    names: dict[tuple[str, int], set[str]] = {}
+    for axis in taken.axes():
+        other = another_size(axis, axes[axis], sizes[axis])
+        if other is None:
+            continue
+        try:
+            answer = reference.answer(feeds_at(taken, {**sizes, axis: other}, seed=0))
+        except CannotRun as fault:
+            raise fault.at(reference.what, axis, other, sizes[axis]) from None
+        for name, place, equal in moved_axes(base, answer, sizes[axis], other):
+            names.setdefault((name, place), set()).add(axis if equal else f"{name}_{place}")
+    specs = []
+    for name, array in base.items():
+        shape: list[Union[int, str]] = [BATCH, *array.shape[1:]]
+        for place in range(1, array.ndim):
+            followed = names.get((name, place), set())
+            if followed:
+                shape[place] = followed.pop() if len(followed) == 1 else f"{name}_{place}"
+        specs.append(TensorSpec(name, array.dtype, tuple(shape)))
+    return tuple(specs)
 
 
-def _trace(network: torch.nn.Module, example: Array, interface: Interface, opset_version: int) -> onnx.ModelProto:
+def _run_at(reference: Network, taken: Interface, axes: Axes, sizes: Sizes) -> dict[str, Array]:
+    """The answer to the example. Raises ModelError; a network that runs on one sample alone is told so."""
+    try:
+        return reference.answer(feeds_at(taken, sizes, seed=0))
+    except CannotRun as fault:
+        if BATCH not in sizes or sizes[BATCH] == 1 or axes[BATCH].min > 1:
+            raise
+        try:
+            reference.returned(feeds_at(taken, {**sizes, BATCH: 1}, seed=0))
+        except CannotRun:
+            raise fault from None
+        raise fault.at(reference.what, BATCH, sizes[BATCH], 1) from None
+
+
+def _trace(reference: Network, example: Feeds, interface: Interface, opset_version: int) -> onnx.ModelProto:
     import torch
 
     inputs, outputs = ([spec.name for spec in specs] for specs in (interface.inputs, interface.outputs))
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    named = {
+        spec.name: {place: axis for place, axis in enumerate(spec.shape) if isinstance(axis, str)}
+        for spec in (*interface.inputs, *interface.outputs)
+    }
+    returned = reference.returned(example)
+    flat = returning(reference.network, reference.model.outputs, reference.what, returned)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), flat:
         # PyTorch's, on the exporter that the head of this module gives reasons for
         warnings.simplefilter("ignore", DeprecationWarning)
         # of a negative Slice in F.pad: it stays in the graph, and is right
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
         torch.onnx.export(
-            network,
-            (torch.from_numpy(example),),
+            reference.network,
+            reference.arguments(example),
             Path(folder) / "model.onnx",
             opset_version=opset_version,
             input_names=inputs,
             output_names=outputs,
-            dynamic_axes={name: {0: BATCH} for name in (*inputs, *outputs)},
+            dynamic_axes=named,
             do_constant_folding=True,
             dynamo=False,
         )
-        return onnx.load_model(Path(folder) / "model.onnx")
+        found = onnx.load_model(Path(folder) / "model.onnx")
+    _name_axes(found, interface)
+    return found
+
+
+def _name_axes(model: onnx.ModelProto, interface: Interface) -> None:
+    """Write what was found out of the outputs' axes where the exporter has made up names, such as"
+    " Reshapelogits_dim_1.
+    """
+    for value, spec in zip(model.graph.output, interface.outputs):
+        for axis, known in zip(value.type.tensor_type.shape.dim, spec.shape):
+            if isinstance(known, int) and not axis.HasField("dim_value"):
+                axis.dim_value = known
+            elif isinstance(known, str) and axis.dim_param and axis.dim_param != known:
+                axis.dim_param = known

@@ -70,7 +70,7 @@ def test_the_comparison_takes_the_images_that_there_are() -> None:
     model, images = Logarithm(), np.random.default_rng(0).uniform(0.1, 1, (3, 1, 8, 8)).astype(np.float32)
     exported = to_onnx(model, INTERFACE, config.Export())
     comparison = compared(model, exported, INTERFACE, samples={"pixels": images})
-    assert set(comparison.differences) == {1, 2, 7}
+    assert set(comparison.differences) == {"batch 1", "batch 2", "batch 7"}
     assert comparison.largest < 1e-5
     with pytest.raises(ModelError, match="NaN or infinity on random input"):
         compared(model, exported, INTERFACE)
@@ -109,7 +109,7 @@ def test_random_numbers_are_no_instability() -> None:
     ],
 )
 def test_what_instability_explains(pytorch: float, onnxruntime: float, explained: bool) -> None:
-    comparison = Comparison({2: 5e-4}, {2: Judged(pytorch, onnxruntime)})
+    comparison = Comparison({"batch 2": 5e-4}, {"batch 2": Judged(pytorch, onnxruntime)})
     assert (comparison.excess(1e-4) is None) is explained
 
 
@@ -134,7 +134,7 @@ def test_what_differs_run_to_run_is_over_the_tolerance() -> None:
 
 
 def test_tolerance_is_held_at_the_worst_batch(exported: bytes) -> None:
-    comparison = Comparison({1: 1e-6, 2: 3e-4, 7: 2e-6})
+    comparison = Comparison({"batch 1": 1e-6, "batch 2": 3e-4, "batch 7": 2e-6})
     require_equal(comparison, imported(Tiny(), exported, INTERFACE), 3e-4)
     with pytest.raises(ModelError, match=r"by 3\.0e-04 of the largest output at batch 2"):
         require_equal(comparison, imported(Tiny(), exported, INTERFACE), 1e-4)
@@ -144,7 +144,7 @@ def test_comparison_sees_another_model(exported: bytes) -> None:
     other = Tiny()
     with torch.no_grad():
         other.head.bias.add_(1)
-    difference = compared(other, exported, INTERFACE).differences[2]
+    difference = compared(other, exported, INTERFACE).differences["batch 2"]
     images = np.random.default_rng([0, 2]).standard_normal((2, 1, 8, 8), dtype=np.float32)
     with torch.inference_mode():  # the model has been put into evaluation mode
         largest = other(torch.from_numpy(images)).abs().max().item()

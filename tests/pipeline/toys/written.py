@@ -11,13 +11,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from enginewright.config import Export, Model
 from enginewright.importers import Imported
-from enginewright.interface import BATCH, Interface
+from enginewright.interface import BATCH, Axes, Interface
 from enginewright.layout import Layout
 
 
 @contextlib.contextmanager
-def written(model: Model, settings: Export, paths: Layout) -> Iterator[Imported]:
+def written(model: Model, settings: Export, paths: Layout, axes: Axes) -> Iterator[Imported]:
     """Mean of |x * kernel| over the image, a class for each kernel."""
+    del axes
     kernels = np.array(json.loads(paths.file(model.weights).read_text()), np.float32)[:, None]
     ((taken, its),), (given,) = model.inputs.items(), model.outputs
     nodes = [

@@ -1,0 +1,48 @@
+"""What the stage export does: import the model, hold it to its task and to its original, and say how it is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+
+from enginewright.config import Params, ranges
+from enginewright.data import Feeding, ImageSet
+from enginewright.importers import Imported, importer_named
+from enginewright.importers.compare import Comparison, compare
+from enginewright.importers.examples import BATCHES
+from enginewright.importers.normalize import normalized
+from enginewright.interface import Interface
+from enginewright.layout import Layout
+from enginewright.manifest import Usage
+from enginewright.tasks import get_task, judged
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The file that the pipeline keeps of a model, and how far it is from its original."""
+
+    content: bytes
+    imported: Imported
+    comparison: Comparison
+    usage: Usage
+
+
+def export_model(params: Params, paths: Layout) -> Exported:
+    """Import the model and compare it with its original on calibration samples.
+
+    Raises:
+        ConfigError: the task judges one output, and none is chosen.
+        ModelError: the model cannot be imported, its task cannot judge it, or it does not take a size of its axes.
+        StaleArtifact: the calibration samples are not whole.
+    """
+    model, settings, axes = params.model, params.export, ranges(params.axes)
+    feeding = Feeding(ImageSet.open(paths.calibration_images), params.data.preprocessing)
+    with importer_named(model.source)(model, settings, paths, axes) as imported:
+        get_task(model.task).check(judged(model, imported.interface), f"{imported.name} ({imported.origin})")
+        samples = next(feeding.batches(imported.interface.inputs, max(BATCHES)), None)
+        content = normalized(imported.model)
+        found = compare(imported, content, seed=params.seed, axes=axes, samples=samples, tolerance=settings.tolerance)
+    interface = Interface.from_onnx(onnx.load_model_from_string(content)).with_batch()
+    usage = Usage(interface, feeding.preprocessing.to_dict(), feeding.images.classes)
+    return Exported(content, imported, found, usage)
