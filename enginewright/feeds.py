@@ -28,7 +28,7 @@ def as_input(values: Array, spec: TensorSpec) -> Array:
 
     Args:
         values: [N, ...], as a recipe makes them (`enginewright.data.recipes`): float32 of images, or of the input's own
-            type.
+            type. Integers go into an input of fewer bits, such as TensorRT 8.6 makes of int64, where each fits.
         spec: of the input. int8 with a scale: round(value / scale), halves to even, clipped to -128..127, as
             QuantizeLinear does.
 
@@ -37,10 +37,12 @@ def as_input(values: Array, spec: TensorSpec) -> Array:
 
     Raises:
         EngineInputError: the values are pixels that were not preprocessed; the input is int8 and they hold NaN; it
-            takes integers without a scale.
+            takes integers without a scale; an integer does not fit.
     """
     if values.dtype == spec.dtype and spec.scale is None:
         return values
+    if values.dtype.kind == spec.dtype.kind == "i" and spec.scale is None:
+        return _narrowed(values, spec)
     if values.dtype.kind != "f":
         raise wrong_dtype(spec.name, np.dtype(np.float32), values.dtype)
     if spec.dtype.kind == "f":
@@ -53,6 +55,18 @@ def as_input(values: Array, spec: TensorSpec) -> Array:
     refuse_nan({spec.name: values})
     integers: Array = np.clip(np.rint(values / np.float32(spec.scale)), -128, 127).astype(np.int8)
     return integers
+
+
+def _narrowed(values: Array, spec: TensorSpec) -> Array:
+    """The same integers in another type. Raises EngineInputError."""
+    limits = np.iinfo(spec.dtype)
+    for value in (int(values.min()), int(values.max())) if values.size else ():
+        if not limits.min <= value <= limits.max:
+            raise EngineInputError(
+                f"the input '{spec.name}' is {spec.dtype} in this engine, which ends at {limits.max}, and is fed"
+                f" {value}; keep its integers within that, or build with a runtime that has {values.dtype}"
+            )
+    return values.astype(spec.dtype)
 
 
 def engine_closed(path: Path) -> EngineInputError:

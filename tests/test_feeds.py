@@ -241,6 +241,18 @@ def test_as_input_takes_no_pixels_and_guesses_no_scale() -> None:
         as_input(np.zeros(3, np.float32), TensorSpec("x", np.dtype(np.uint8), ("batch",)))
 
 
+def test_integers_go_into_an_input_of_fewer_bits_where_each_fits() -> None:
+    """TensorRT 8.6 makes int32 of an int64 input."""
+    spec = TensorSpec("input_ids", np.dtype(np.int32), ("batch", "tokens"))
+    fed = as_input(np.array([[3, -1]], np.int64), spec)
+    assert fed.dtype == np.int32
+    assert fed.tolist() == [[3, -1]]
+    with pytest.raises(
+        EngineInputError, match=r"'input_ids' is int32 in this engine, .* 2147483647, and is fed 2147483648"
+    ):
+        as_input(np.array([[2**31]], np.int64), spec)
+
+
 def test_an_int8_input_names_what_makes_its_integers(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
     cuda_stand_in.install(monkeypatch)
     path = here / "engine.trt"

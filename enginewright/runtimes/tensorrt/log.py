@@ -35,6 +35,8 @@ HARMLESS = (
     ("Calibrator won't be used in explicit precision mode", "the scales are in the Q/DQ nodes"),
     ("Calibrator is not being used", "the scales are in the Q/DQ nodes; a build without any is refused before"),
     ("Int8 mode specified but no calibrator specified", "the same"),
+    (r"Make sure (input|output) .* has Int64 binding", "engines give and take each tensor in its own type"),
+    ("Empty initializer .* was provided with non-empty data", "an input that is left out, such as a Resize's sizes"),
 )
 # A kernel that was left out is no reason for a build to fail: it stands among the warnings, and not in front of the
 # cause.

@@ -474,6 +474,14 @@ def test_a_failed_build_that_says_harmless_things_alone_gave_no_reason(model: Pa
         )
 
 
+def test_advice_about_integer_inputs_and_absent_ones_is_no_warning(model: Path) -> None:
+    said = (
+        "ModelImporter.cpp:1071: Make sure input input_ids has Int64 binding.",
+        "WeightsContext.cpp:525: Empty initializer sizes was provided with non-empty data. Overriding data to nullptr",
+    )
+    assert not build("11.4.0", model, Precision.fp32, Record(messages=[("WARNING", text) for text in said])).warnings
+
+
 def test_warnings_that_differ_in_numbers_alone_are_counted(model: Path) -> None:
     said = [("WARNING", f"weight {value}e-08 is subnormal in FP16") for value in range(70)]
     assert build("8.6.0", model, Precision.fp32, Record(messages=said)).warnings == [
