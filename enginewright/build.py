@@ -133,10 +133,10 @@ def _materials(paths: Layout, precision: Precision) -> Materials:
 
 def _kept_nodes(paths: Layout) -> tuple[str, ...]:
     """The nodes that stay in FP16, from a layers.yaml that is whole and was made for the model that lies here."""
-    import onnx
+    from enginewright.graph import stored
 
     manifest.verify(paths.mixed_layers)
-    mixture, model = Mixture.read(paths.mixed_layers), onnx.load(str(paths.model))
+    mixture, model = Mixture.read(paths.mixed_layers), stored.read(paths.model)
     mixture.require(model, str(paths.mixed_layers))
     return mixture.nodes(model)
 

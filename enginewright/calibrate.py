@@ -18,6 +18,7 @@ from enginewright.config import Params
 from enginewright.data import Feeding, ImageSet
 from enginewright.errors import RuntimeUnavailable, StaleArtifact
 from enginewright.feeds import Feeds
+from enginewright.graph import stored
 from enginewright.interface import Interface
 from enginewright.layout import Layout
 from enginewright.results.calibration import CalibrationResult
@@ -73,7 +74,7 @@ def calibrate_model(params: Params, paths: Layout) -> Calibrated:
             f"calibration.bias_correction measures with ONNX Runtime: {absent}; or set it to false"
         )
 
-    inputs = Interface.from_file(paths.model).inputs
+    inputs = Interface.from_onnx(stored.read(paths.model)).inputs
 
     def feeds() -> Iterator[Feeds]:
         return Feeding(images, params.data.preprocessing).batches(inputs, settings.batch_size)

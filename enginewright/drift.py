@@ -22,6 +22,7 @@ from enginewright.calibration.ranges import REPORT_PERCENTILE, TensorRange
 from enginewright.calibration.recipe import read_recipe
 from enginewright.config import CheckDrift, Params
 from enginewright.data import Feeding, ImageSet
+from enginewright.graph import stored
 from enginewright.interface import Interface
 from enginewright.layout import Layout
 from enginewright.results.verdicts import Drift
@@ -69,7 +70,7 @@ def check(params: Params, paths: Layout) -> Report:
     scales = read_recipe(paths).scales
     folders = {"calibration": paths.calibration_images, "validation": paths.validation}
     sets = {name: ImageSet.open(folder).first(settings.images) for name, folder in folders.items()}
-    inputs, batch = Interface.from_file(paths.model).inputs, params.calibration.batch_size
+    inputs, batch = Interface.from_onnx(stored.read(paths.model)).inputs, params.calibration.batch_size
     seen = {
         name: observe(paths.model, Feeding(images, params.data.preprocessing).batches(inputs, batch), scales)
         for name, images in sets.items()

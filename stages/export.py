@@ -1,5 +1,6 @@
 """export: the model as one ONNX file, compared with the original on 1, 2 and 7 samples and at each axis' ends."""
 
+from enginewright.graph import stored
 from enginewright.importers.compare import require_equal
 from enginewright.importers.export import export_model
 from enginewright.importers.metrics import metrics
@@ -10,11 +11,11 @@ from enginewright.stage import Stage, script
 def export(stage: Stage) -> None:
     """The metrics are written before the tolerance is held, so that a failed stage shows by how much."""
     made, settings = export_model(stage.params, stage.paths), stage.params.export
-    stage.write_metrics(metrics(made.content, made.comparison))
+    stage.write_metrics(metrics(made.model, made.comparison))
     require_equal(made.comparison, made.imported, settings.tolerance)
     origin = {"opset_version": settings.opset_version}
     with stage.output(stage.paths.model, made.imported.files, settings=origin, usage=made.usage) as path:
-        path.write_bytes(made.content)
+        stored.write(made.model, path)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ from enginewright.check_onnx.reading import (
 )
 from enginewright.check_onnx.report import Finding, Severity
 from enginewright.errors import ModelError
+from enginewright.graph import stored
 
 # TensorRT version -> the highest opset that its parser takes (docs/operators.md of onnx-tensorrt at each release).
 LATEST_OPSET = {"8.6": 17, "10.0": 20, "10.9": 22, "10.13": 24, "11.0": 25}
@@ -35,19 +38,22 @@ FIXED_BATCH = {
     Kind.other: "make its first axis symbolic, and no size of a batch a constant (onnx.tools.update_model_dims)",
 }
 # What onnx raises on account of a file: damaged ones reach its own code in Python too.
-FAULTS = (ValidationError, InferenceError, DecodeError, ValueError, TypeError, RuntimeError, MemoryError, OverflowError)
+FAULTS = (
+    *(ValidationError, InferenceError, DecodeError, ModelError),
+    *(ValueError, TypeError, RuntimeError, MemoryError, OverflowError),
+)
 EARLIEST_OPSET = 13  # QuantizeLinear has an axis, for weights per channel, from 13 on
 
 
 def load(path: Path) -> onnx.ModelProto:
-    """Read a model without its external data.
+    """Read a model without its external data, its large weights left in the file (`enginewright.graph.stored`).
 
     Raises:
         ModelError: the file is missing, empty, cut short or no ONNX.
     """
     again = "export it again (`dvc repro -f export`)"
     try:
-        model = onnx.load_model(path, load_external_data=False)
+        model = stored.parsed(path)
     except FileNotFoundError:
         raise ModelError(f"{path.name} does not exist; {again}") from None
     except OSError as fault:
@@ -140,7 +146,10 @@ def checker(path: Path, model: onnx.ModelProto, origin: Origin) -> Iterator[Find
         value.name for value in model.graph.output if value.type.HasField("tensor_type") and shape(value) is None
     ]
     try:
-        onnx.checker.check_model(str(path) if not unshaped else _shaped(model), full_check=True)
+        if not unshaped:
+            onnx.checker.check_model(str(path), full_check=True)
+        else:
+            _check_shaped(path)
     except FAULTS as fault:
         what = f"onnx.checker refuses the model: {_words(fault, path)}"
         in_pytorch = (
@@ -160,14 +169,20 @@ def checker(path: Path, model: onnx.ModelProto, origin: Origin) -> Iterator[Find
         )
 
 
-def _shaped(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose outputs state their shapes as far as they can be inferred: nothing else is to be refused on their
-    account.
+def _check_shaped(path: Path) -> None:
+    """Check a copy whose outputs state their shapes as far as they can be inferred: nothing else is to be refused on
+    their account.
     """
-    try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except FAULTS:
-        return model
+    model = stored.read(path)
+    with contextlib.suppress(*FAULTS):
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    if stored.is_whole(model):
+        onnx.checker.check_model(model, full_check=True)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder) / path.name
+        stored.write(model, copied)
+        onnx.checker.check_model(str(copied), full_check=True)
 
 
 def infer_shapes(model: onnx.ModelProto, origin: Origin) -> tuple[onnx.ModelProto, list[Finding]]:

@@ -13,12 +13,13 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 from onnx.checker import ValidationError
-from onnx.external_data_helper import uses_external_data
 
 from enginewright.check_onnx import infinities
 from enginewright.check_onnx.origin import Origin
 from enginewright.check_onnx.reading import dtype_name, walk, weights
 from enginewright.check_onnx.report import Finding, Severity
+from enginewright.graph import stored
+from enginewright.graph.external import is_external
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,13 +52,13 @@ Array = npt.NDArray[Any]
 
 def external_files(model: onnx.ModelProto) -> list[str]:
     """The files that hold tensors outside of the model's own, relative to it."""
-    outside = [tensor for tensor in weights(model.graph) if uses_external_data(tensor)]
+    outside = [tensor for tensor in weights(model.graph) if is_external(tensor)]
     return sorted({entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"})
 
 
 def external_data(path: Path, model: onnx.ModelProto) -> Iterator[Finding]:
     """Tensors kept outside of the file: where the files must lie, and whether they do."""
-    outside = [tensor for tensor in weights(model.graph) if uses_external_data(tensor)]
+    outside = [tensor for tensor in weights(model.graph) if is_external(tensor)]
     if not outside:
         return
     locations = external_files(model)
@@ -80,7 +81,7 @@ def external_data(path: Path, model: onnx.ModelProto) -> Iterator[Finding]:
 def unreadable(path: Path, model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
     """Stored tensors whose bytes are not what they claim to be. Those in files that are missing are not asked."""
     for tensor in weights(model.graph):
-        if uses_external_data(tensor) and not _is_there(path, tensor):
+        if is_external(tensor) and not _is_there(path, tensor):
             continue
         claimed = f"{dtype_name(tensor.data_type)} {list(tensor.dims)}"
         fault = None
@@ -90,7 +91,7 @@ def unreadable(path: Path, model: onnx.ModelProto, origin: Origin) -> Iterator[F
             fault = f"is of the data type {tensor.data_type}, which ONNX does not have"
         else:
             try:
-                onnx.numpy_helper.to_array(tensor, str(path.parent))
+                _values(path, tensor)
             except (
                 ValueError,
                 TypeError,
@@ -112,7 +113,7 @@ def findings(path: Path, model: onnx.ModelProto, origin: Origin) -> Iterator[Fin
     """
     import pandas as pd
 
-    rows = [_figures(tensor, onnx.numpy_helper.to_array(tensor, str(path.parent))) for tensor in weights(model.graph)]
+    rows = [_figures(tensor, _values(path, tensor)) for tensor in weights(model.graph)]
     table = pd.DataFrame(rows, columns=COLUMNS)
     yield from _not_finite(table, model, origin)
     large = table[table["over_fp16"] > 0]
@@ -124,6 +125,11 @@ def findings(path: Path, model: onnx.ModelProto, origin: Origin) -> Iterator[Fin
     yield from _scaled_masks(products)
     yield from _fp16(arithmetic, origin)
     yield from _narrowed(table, model, origin)
+
+
+def _values(path: Path, tensor: onnx.TensorProto) -> Array:
+    """The numbers of a stored tensor, mapped where they are many."""
+    return onnx.numpy_helper.to_array(tensor, str(path.parent)) if is_external(tensor) else stored.array(tensor)
 
 
 def _is_there(path: Path, tensor: onnx.TensorProto) -> bool:

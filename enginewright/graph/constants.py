@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
+from enginewright.graph import stored
 from enginewright.graph.names import inner_graphs
 
 Array = npt.NDArray[Any]
@@ -71,7 +72,7 @@ class Constants:
     def value(self, tensor: str) -> Optional[Array]:
         """The value of a constant; None for anything else, and for what ONNX's reference cannot compute."""
         if tensor in self._stored:
-            return numpy_helper.to_array(self._stored[tensor])
+            return stored.array(self._stored[tensor])
         if tensor not in self._values and tensor in self._makers:
             self._values.update(self._computed(tensor))
         return self._values.get(tensor)
@@ -106,7 +107,9 @@ class Constants:
 
     def _held(self, tensor: str) -> Optional[TensorProto]:
         value = self._values.get(tensor)
-        return self._stored.get(tensor) if value is None else numpy_helper.from_array(value, tensor)
+        if value is not None:
+            return numpy_helper.from_array(value, tensor)
+        return stored.inline(self._stored[tensor]) if tensor in self._stored else None
 
     def _leading_to(self, tensor: str) -> list[NodeProto]:
         """The nodes that a computed constant needs, in their order."""

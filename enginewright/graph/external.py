@@ -6,8 +6,9 @@ must not reach another file of this machine. onnx holds to the same, ONNX Runtim
 
 from __future__ import annotations
 
+import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -16,6 +17,8 @@ from typing import Optional
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from enginewright.graph.names import inner_graphs
+
+STORED, HERE = "checksum", secrets.token_hex(20)  # the mark of such a tensor, in this process alone
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,13 @@ class Fault:
 
 
 def is_external(tensor: TensorProto) -> bool:
-    """Whether a tensor's values lie in another file."""
-    return bool(tensor.data_location == TensorProto.EXTERNAL)
+    """Whether the file that a tensor was read from says that its values lie in another one."""
+    return bool(tensor.data_location == TensorProto.EXTERNAL) and not is_stored(tensor)
+
+
+def is_stored(tensor: TensorProto) -> bool:
+    """Whether `stored` left a tensor's values in a file. No model that comes from elsewhere can say so."""
+    return any(entry.key == STORED and entry.value == HERE for entry in tensor.external_data)
 
 
 def external_tensors(model: ModelProto) -> list[TensorProto]:
@@ -67,15 +75,16 @@ def bytes_of(tensor: TensorProto) -> int:
         return values
 
 
-def external_faults(path: Path, model: ModelProto) -> Iterator[Fault]:
+def external_faults(path: Path, model: ModelProto, tensors: Optional[Sequence[TensorProto]] = None) -> Iterator[Fault]:
     """What is wrong with the files beside a model that hold its weights; each file is named once.
 
     Args:
         path: of the model.
         model: read without these weights.
+        tensors: of the model, to look at these alone.
     """
     named: set[str] = set()
-    for tensor in external_tensors(model):
+    for tensor in external_tensors(model) if tensors is None else tensors:
         try:
             place = place_of(tensor)
         except ValueError:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, numpy_helper
 
+from enginewright.graph import stored
 from enginewright.graph.constants import dense
 
 Array = npt.NDArray[Any]
@@ -36,7 +37,7 @@ class Constants:
     def array(self, name: str) -> Optional[Array]:
         """The value; None for what is computed, and for a string."""
         if name in self._tensors:
-            return numpy_helper.to_array(self._tensors[name])
+            return stored.array(self._tensors[name])
         if name in self._nodes:
             return constant_of(self._nodes[name])
         return self._outer.array(name) if self._outer is not None else None
@@ -114,7 +115,7 @@ def _pieces(values: Array) -> Iterator[Array]:
 
 def as_half(values: Array, name: str) -> TensorProto:
     """A float16 tensor."""
-    return numpy_helper.from_array(rounded(values), name)
+    return stored.tensor_of(rounded(values), name)
 
 
 def normalization_factor(node: NodeProto, constants: Constants) -> Optional[Array]:

@@ -10,8 +10,9 @@ from typing import Any, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, shape_inference
 
+from enginewright.graph import stored
 from enginewright.graph.constants import Constants, names_of, operator
 from enginewright.graph.names import Names, inner_graphs
 
@@ -155,7 +156,7 @@ class Graph:
 
     def add_constant(self, name: str, value: npt.ArrayLike) -> str:
         """Add an initializer under a name that `unique` gave, and return it."""
-        tensor = numpy_helper.from_array(np.asarray(value), name)
+        tensor = stored.tensor_of(np.asarray(value), name)
         self._proto.initializer.append(tensor)
         self._constants.add(tensor)
         return name

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
+from enginewright.graph import stored
 from enginewright.graph.index import Graph
 from enginewright.graph.names import Names
 
@@ -317,7 +318,7 @@ def _is_small(dims: Sequence[int]) -> bool:
 
 
 def _constant(tensor: TensorProto) -> _Value:
-    elements = numpy_helper.to_array(tensor)
+    elements = stored.array(tensor)
     return _Value(elements, np.ones(elements.shape, np.int64), from_shapes=False)
 
 

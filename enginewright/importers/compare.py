@@ -14,9 +14,10 @@ from enginewright.feeds import Array, Feeds, Outputs
 from enginewright.importers import Imported
 from enginewright.importers.examples import CannotRun, Case, cases, example_sizes, feeds_at
 from enginewright.interface import BATCH, Axes
-from enginewright.runtimes.onnxruntime.session import Purpose, open_session
+from enginewright.runtimes.onnxruntime.session import Purpose, open_model
 
 if TYPE_CHECKING:
+    import onnx
     import onnxruntime
 
 # Beyond that share of its largest output, a model in float32 says little, and no comparison can pass it.
@@ -64,7 +65,7 @@ class Comparison:
 
 def compare(
     imported: Imported,
-    exported: bytes,
+    exported: onnx.ModelProto,
     *,
     seed: int,
     axes: Optional[Axes] = None,
@@ -144,12 +145,12 @@ def require_equal(comparison: Comparison, imported: Imported, tolerance: float) 
     )
 
 
-def _session(exported: bytes, imported: Imported) -> onnxruntime.InferenceSession:
+def _session(exported: onnx.ModelProto, imported: Imported) -> onnxruntime.InferenceSession:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
     try:
-        return open_session(exported, Purpose.reference)
+        return open_model(exported, Purpose.reference)
     except (faults.Fail, faults.InvalidGraph, faults.NotImplemented) as fault:
         raise ModelError(
             f"ONNX Runtime {onnxruntime.__version__} refuses the ONNX of {imported.name}: {first_line(fault)}; lower"

@@ -22,7 +22,7 @@ from enginewright.tasks import get_task, judged
 class Exported:
     """The file that the pipeline keeps of a model, and how far it is from its original."""
 
-    content: bytes
+    model: onnx.ModelProto  # its large weights in files (`enginewright.graph.stored`)
     imported: Imported
     comparison: Comparison
     usage: Usage
@@ -41,8 +41,8 @@ def export_model(params: Params, paths: Layout) -> Exported:
     with importer_named(model.source)(model, settings, paths, axes) as imported:
         get_task(model.task).check(judged(model, imported.interface), f"{imported.name} ({imported.origin})")
         samples = next(feeding.batches(imported.interface.inputs, max(BATCHES)), None)
-        content = normalized(imported.model)
-        found = compare(imported, content, seed=params.seed, axes=axes, samples=samples, tolerance=settings.tolerance)
-    interface = Interface.from_onnx(onnx.load_model_from_string(content)).with_batch()
+        exported = normalized(imported.model)
+        found = compare(imported, exported, seed=params.seed, axes=axes, samples=samples, tolerance=settings.tolerance)
+    interface = Interface.from_onnx(exported).with_batch()
     usage = Usage(interface, feeding.preprocessing.to_dict(), feeding.images.classes)
-    return Exported(content, imported, found, usage)
+    return Exported(exported, imported, found, usage)

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import onnx
 
+from enginewright.graph import stored
 from enginewright.importers.compare import Comparison
 
 
-def metrics(exported: bytes, comparison: Comparison) -> dict[str, Any]:
+def metrics(model: onnx.ModelProto, comparison: Comparison) -> dict[str, Any]:
     """Metrics of an export: differences by case, such as batch_7 or height_320, and the ONNX's opset, nodes,
     parameters, MiB and producer.
     """
-    model = onnx.load_model_from_string(exported)
     return {
         "max_relative_difference": {_key(case): difference for case, difference in comparison.differences.items()},
         **{
@@ -25,7 +25,7 @@ def metrics(exported: bytes, comparison: Comparison) -> dict[str, Any]:
         "opset_version": next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
         "nodes": len(model.graph.node),
         "parameters": sum(int(np.prod(weight.dims)) for weight in model.graph.initializer),
-        "size_mib": len(exported) / 2**20,
+        "size_mib": stored.size(model) / 2**20,
         "producer": f"{model.producer_name} {model.producer_version}",
     }
 

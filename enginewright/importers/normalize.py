@@ -9,15 +9,15 @@ import onnx
 from enginewright.runtimes.onnxruntime.simplify import simplified
 
 
-def normalized(model: onnx.ModelProto) -> bytes:
-    """Return a model as one serialized ONNX file, ready for a quantizer.
+def normalized(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model as the file that the pipeline keeps of it (`enginewright.graph.stored`), ready for a quantizer.
 
     Constants and padding are folded, BatchNormalization is fused into the convolution before it.
     """
     return _cleaned(simplified(model))
 
 
-def _cleaned(model: onnx.ModelProto) -> bytes:
+def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
     """Make the file the same on every machine and its weights ready for a quantizer.
 
     Doc strings and metadata say where the exporting code lay. Where two weights are equal the exporter stores one and
@@ -48,8 +48,7 @@ def _cleaned(model: onnx.ModelProto) -> bytes:
     _rename_inputs(graph, named)
     for tensor in graph.initializer:
         tensor.name = named.get(tensor.name, tensor.name)
-    serialized: bytes = model.SerializeToString(deterministic=True)
-    return serialized
+    return model
 
 
 def _rename_inputs(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:

@@ -22,6 +22,7 @@ import onnx
 from enginewright.config import Export, Model, default_axes
 from enginewright.errors import ModelError
 from enginewright.feeds import Array, Feeds, Outputs
+from enginewright.graph import stored
 from enginewright.importers import Imported
 from enginewright.importers.compare import first_line
 from enginewright.importers.examples import (
@@ -55,7 +56,7 @@ def pytorch(model: Model, settings: Export, paths: Layout, axes: Axes) -> Iterat
 
 def to_onnx(network: torch.nn.Module, model: Model, settings: Export, axes: Optional[Axes] = None) -> bytes:
     """Return a network as the file that the pipeline keeps of it, see `traced` and `normalized`."""
-    return normalized(traced(network, model, settings, axes=axes).model)
+    return stored.serialized(normalized(traced(network, model, settings, axes=axes).model))
 
 
 def traced(
@@ -267,7 +268,7 @@ def _trace(reference: Network, example: Feeds, interface: Interface, opset_versi
             do_constant_folding=True,
             dynamo=False,
         )
-        found = onnx.load_model(Path(folder) / "model.onnx")
+        found = stored.read_kept(Path(folder) / "model.onnx")
     _name_axes(found, interface)
     return found
 

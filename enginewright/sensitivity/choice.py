@@ -96,9 +96,9 @@ def choose(
 
 
 def _loaded(path: Path) -> Any:
-    import onnx
+    from enginewright.graph import stored
 
-    return onnx.load(str(path))
+    return stored.read(path)
 
 
 def _reason(name: str, ranking: pd.DataFrame) -> str:

@@ -4,7 +4,6 @@ Runtime.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Optional
@@ -19,6 +18,7 @@ from enginewright.config import Placement, Precision
 from enginewright.data import ImageSet
 from enginewright.data.columns import Column
 from enginewright.errors import ModelError
+from enginewright.graph import stored
 from enginewright.graph.index import Graph
 from enginewright.graph.qdq import quantizable
 from enginewright.graph.reasons import left_in_float
@@ -26,7 +26,7 @@ from enginewright.interface import up_to
 from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
 from enginewright.runtimes.onnxruntime.observe import tensor_values
 from enginewright.runtimes.onnxruntime.prepare import prepared
-from enginewright.runtimes.onnxruntime.session import Purpose, open_session
+from enginewright.runtimes.onnxruntime.session import Purpose, open_model, open_session
 from enginewright.sensitivity.journal import Journal
 from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.tasks.base import Evaluation, Figures, Task
@@ -54,7 +54,7 @@ class Variants:
             CalibrationMismatch: the recipe is of another model.
         """
         self.path, self._evaluator, self._output = onnx_model, evaluator, output_name
-        self._model, self._recipe = prepared(onnx.load(str(onnx_model)), recipe)
+        self._model, self._recipe = prepared(stored.read(onnx_model), recipe)
         self._journal, self._placement = journal, placement
         self.rehearsal: Optional[Rehearsal] = None  # the gate that judges each variant, if one is to
         names = [node.name for node in quantizable(self._model)]
@@ -115,13 +115,16 @@ class Variants:
             operators: types of nodes that stay in float wherever they stand.
         """
         nodes = float_nodes(self._model, kept, tuple(operators))
-        quantized = quantize(self._model, self._recipe, self._placement, nodes).model
-        engine_bytes = quantized.SerializeToString(deterministic=True)
-        digest = hashlib.sha256(engine_bytes).hexdigest()
+        with stored.scratch():  # each variant has integer weights of its own
+            return self._measured(quantize(self._model, self._recipe, self._placement, nodes).model)
+
+    def _measured(self, quantized: onnx.ModelProto) -> Figures:
+        """The metrics of a variant, which an interrupted analysis may have measured already."""
+        digest = stored.sha256(quantized)
         if self._journal is not None and (known := self._journal.get(digest)) is not None:
             self.reused += 1
             return known
-        session = open_session(engine_bytes, Purpose.simulate if self._placement is Placement.tensorrt else Purpose.run)
+        session = open_model(quantized, Purpose.simulate if self._placement is Placement.tensorrt else Purpose.run)
         with OnnxRuntimeEngine(self.path, session, up_to(self._evaluator.batch_size)) as engine:
             evaluation = self._evaluator.evaluate(engine, Precision.int8_mixed, self._output, self.evaluated.outputs)
         found = self.task.summary(evaluation.rows, evaluation.classes)

@@ -26,6 +26,7 @@ from torch.nn import functional
 from enginewright.calibration.quantize import quantize
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, CalibrationAlgorithm, Placement, Precision
+from enginewright.graph import stored
 from enginewright.importers.normalize import normalized
 from enginewright.interface import batches
 from enginewright.runtimes.base import BuildJob
@@ -239,7 +240,7 @@ def made(name: str) -> Made:
             opset_version=17,
             dynamo=False,
         )
-    path.write_bytes(normalized(onnx.load(path)))
+    stored.write(normalized(onnx.load(path)), path)
     feeds = [dict(zip(inputs, batch)) for batch in subject.batches]
     cache = RUNTIME.calibrate(path, iter(feeds), Calibration(algorithm=CalibrationAlgorithm.minmax))
     return Made(path, onnx.load(path), feeds, QuantizationRecipe(cache))

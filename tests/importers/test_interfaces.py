@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from torch import nn
@@ -131,7 +130,7 @@ def exported(
     made = normalized(imported.model)
     found = compare(imported, made, seed=0, axes=axes, samples=samples)
     require_equal(found, imported, 1e-4)
-    interface = Interface.from_onnx(onnx.load_model_from_string(made))
+    interface = Interface.from_onnx(made)
     assert interface == imported.interface
     return interface, found
 

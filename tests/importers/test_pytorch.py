@@ -35,7 +35,7 @@ def test_every_opset_is_written_as_asked_fused_and_equal_to_pytorch(opset: int) 
     model = Tiny()
     exported = to_onnx(model, INTERFACE, config.Export(opset_version=opset))
     comparison = compared(model, exported, INTERFACE)
-    figures = metrics(exported, comparison)
+    figures = metrics(onnx.load_model_from_string(exported), comparison)
     assert figures["opset_version"] == opset
     assert set(figures["max_relative_difference"]) == {"batch_1", "batch_2", "batch_7"}
     assert 0 < comparison.largest < 1e-5

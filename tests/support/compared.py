@@ -33,4 +33,5 @@ def compared(
     tolerance: float = float("inf"),
 ) -> Comparison:
     """`compare` with seed 0."""
-    return compare(imported(network, exported, model), exported, seed=0, samples=samples, tolerance=tolerance)
+    original = imported(network, exported, model)
+    return compare(original, original.model, seed=0, samples=samples, tolerance=tolerance)

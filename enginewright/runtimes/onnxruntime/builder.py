@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 import onnx
 
@@ -16,6 +16,7 @@ from enginewright.calibration.quantize import quantize
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import QUANTIZED, InputType, Placement, Precision
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError
+from enginewright.graph import stored
 from enginewright.graph.fp16 import to_fp16
 from enginewright.graph.multiplications import multiplications
 from enginewright.graph.qdq import quantizable
@@ -23,7 +24,7 @@ from enginewright.graph.reasons import explained
 from enginewright.runtimes.base import BuildJob, BuiltEngine
 from enginewright.runtimes.int8 import FLOAT, INT8, UNKNOWN, Int8Share, findings, int8_share, refusal
 from enginewright.runtimes.onnxruntime.prepare import prepared
-from enginewright.runtimes.onnxruntime.session import needs_exact_products, one_line, open_session, refusals
+from enginewright.runtimes.onnxruntime.session import needs_exact_products, one_line, open_model, refusals
 from enginewright.target import instruction_sets
 
 INTEGER_KERNELS = (
@@ -54,17 +55,16 @@ def build(path: Path, job: BuildJob, version: str) -> BuiltEngine:
             "build.input_type: native is for TensorRT, and ONNX Runtime's engines take float32; set"
             " build.input_type=float32"
         )
-    model = onnx.load(path)
+    model = stored.read(path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result, left = in_precision(path, model, job.precision, job.recipe, job.keep_fp16)
-    engine_bytes = result.SerializeToString(deterministic=True)
-    kernels = _optimized(engine_bytes, path, job.precision).graph
+    kernels = _optimized(result, path, job.precision).graph
     integer = [node for node in kernels.node if node.op_type in INTEGER_KERNELS]
     real = [node for node in kernels.node if node.op_type in FLOAT_KERNELS]
     said = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     built = BuiltEngine(
-        engine_bytes,
+        stored.serialized(result),
         _by_precision(integer, real, kernels),
         len(quantizable(model)),
         len(integer),
@@ -127,14 +127,14 @@ def _in_float(node: onnx.NodeProto, left: Mapping[str, str]) -> str:
     return explained(f"{name} ({node.op_type}) runs in float", name, left)
 
 
-def _optimized(engine_bytes: bytes, source: Path, precision: Precision) -> onnx.ModelProto:
-    """The graph that a session really executes on this machine. Raises ModelError."""
+def _optimized(engine: onnx.ModelProto, source: Path, precision: Precision) -> onnx.ModelProto:
+    """The graph that a session really executes on this machine, without large weights. Raises ModelError."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimized.onnx"
-        fault = _refused(engine_bytes, path)
+        fault = _refused(engine, path)
         if fault is None:
-            return onnx.load(path)
-        if precision is Precision.fp32 or _refused(str(source)) is not None:
+            return stored.parsed(path)
+        if precision is Precision.fp32 or _refused(stored.read(source)) is not None:
             raise ModelError(f"ONNX Runtime cannot run {source}: {fault}; see the report of check_onnx")
         raise ModelError(
             f"ONNX Runtime runs {source} in FP32 and refuses its {precision.value} form, which is made here: {fault}; "
@@ -142,12 +142,12 @@ def _optimized(engine_bytes: bytes, source: Path, precision: Precision) -> onnx.
         )
 
 
-def _refused(model: Union[str, bytes], optimized: Optional[Path] = None) -> Optional[str]:
+def _refused(model: onnx.ModelProto, optimized: Optional[Path] = None) -> Optional[str]:
     """Why a session takes no such model, in one line that names the node; None if it does. The optimized graph goes to
     `optimized`.
     """
     try:
-        open_session(model, optimized=optimized)
+        open_model(model, optimized=optimized)
     except refusals() as fault:
         if NO_MEMORY.search(str(fault)):
             raise MemoryError(one_line(fault)) from None  # of this machine, not of the model

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from enginewright.calibration.cache import CalibrationCache, Header, scale_of
 from enginewright.calibration.histogram import Magnitudes
@@ -14,6 +13,7 @@ from enginewright.calibration.ranges import chosen_range
 from enginewright.config import Calibration
 from enginewright.errors import CalibrationMismatch
 from enginewright.feeds import Array, Feeds
+from enginewright.graph import stored
 from enginewright.graph.activations import activations, replaces_nan
 from enginewright.graph.index import Graph
 from enginewright.graph.values import Values, is_boundless
@@ -40,7 +40,7 @@ def calibrate(onnx_model: Path, feeds: Iterable[Feeds], settings: Calibration) -
         ModelError: ONNX Runtime cannot run the model.
         RuntimeUnavailable: it is not installed.
     """
-    model = onnx.load(onnx_model)
+    model = stored.read(onnx_model)
     graph = Graph(model)
     known = Values(graph)
     seen = {tensor: Magnitudes(settings.bins) for tensor in activations(model)}

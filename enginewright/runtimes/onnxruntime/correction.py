@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from enginewright.calibration.correction import BiasCorrection
 from enginewright.errors import CalibrationMismatch
 from enginewright.feeds import Feeds
+from enginewright.graph import stored
 from enginewright.graph.bias import watch_rounding
 from enginewright.runtimes.onnxruntime.calibrator import NO_IMAGE
 from enginewright.runtimes.onnxruntime.observe import tensor_values
@@ -34,7 +34,7 @@ def measure_bias_correction(onnx_model: Path, feeds: Iterable[Feeds]) -> BiasCor
         ModelError: ONNX Runtime cannot run the model.
         RuntimeUnavailable: it is not installed.
     """
-    model, watched = watch_rounding(onnx.load(onnx_model))
+    model, watched = watch_rounding(stored.read(onnx_model))
     sums: dict[str, npt.NDArray[np.float64]] = {}
     counts: Counter[str] = Counter()
     for found in tensor_values(model, [tensor for pair in watched.values() for tensor in pair], feeds):

@@ -15,8 +15,9 @@ from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.ranges import TensorRange
 from enginewright.errors import ModelError
 from enginewright.feeds import Array, Feeds
+from enginewright.graph import stored
 from enginewright.graph.activations import activations
-from enginewright.runtimes.onnxruntime.session import Purpose, installed_version, one_line, open_session, refusals
+from enginewright.runtimes.onnxruntime.session import Purpose, installed_version, one_line, open_model, refusals
 
 FLOAT_INPUTS = {"tensor(float16)": np.float16, "tensor(double)": np.float64}  # what float32 images are cast to
 
@@ -28,7 +29,7 @@ def observe(onnx_model: Path, feeds: Iterable[Feeds], cache: CalibrationCache) -
         ModelError: ONNX Runtime cannot run the model.
         RuntimeUnavailable: it is not installed.
     """
-    model = onnx.load(onnx_model)
+    model = stored.read(onnx_model)
     ranges = {
         tensor: TensorRange(127 * cache.scales[tensor]) for tensor in activations(model) if tensor in cache.scales
     }
@@ -57,7 +58,7 @@ def tensor_values(
     inputs = {value.name for value in model.graph.input}
     results = [tensor for tensor in tensors if tensor not in inputs]
     try:
-        session = open_session(_exposed(model, results).SerializeToString(), purpose)
+        session = open_model(_exposed(model, results), purpose)
     except refusals() as fault:
         raise ModelError(
             f"ONNX Runtime cannot run the model: {one_line(fault)}; see the report of check_onnx"

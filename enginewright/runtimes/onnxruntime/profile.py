@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 
 from enginewright.feeds import Feeds
+from enginewright.graph import stored
 from enginewright.runtimes.base import LayerTime
 from enginewright.runtimes.onnxruntime.session import open_session
 
@@ -57,7 +58,7 @@ def layer_times(model_path: Path, feeds: Feeds, runs: int) -> list[LayerTime]:
             session.run(None, dict(feeds))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     layers = summed(events, runs)
-    nodes = fused_nodes([layer.name for layer in layers], onnx.load(model_path, load_external_data=False).graph)
+    nodes = fused_nodes([layer.name for layer in layers], stored.read(model_path).graph)
     return [dataclasses.replace(layer, operations=nodes[layer.name]) for layer in layers]
 
 

@@ -12,6 +12,7 @@ from enginewright.target import has_int8_dot_product, instruction_sets
 
 if TYPE_CHECKING:
     import onnxruntime
+    from onnx import ModelProto
 
 INSTALL = "pip install 'enginewright[host]'"
 NO_SUBNORMALS = "session.set_denormal_as_zero"
@@ -76,6 +77,29 @@ def open_session(
         return onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"], disabled_optimizers=[*disabled, CHANGES_LAYOUT]
         )
+
+
+def open_model(
+    model: ModelProto, purpose: Purpose = Purpose.run, *, optimized: Optional[Path] = None
+) -> onnxruntime.InferenceSession:
+    """`open_session` of a model whose large weights lie in files (`enginewright.graph.stored`), which are mapped."""
+    from enginewright.graph import stored
+
+    if stored.is_whole(model):
+        return open_session(model.SerializeToString(deterministic=True), purpose, optimized=optimized)
+    with stored.linked(model) as file:
+        return open_session(str(file.path), purpose, optimized=optimized)
+
+
+def write_optimized(model: Path, optimized: Path) -> None:
+    """Write what ONNX Runtime's basic optimizations make of a model: standard ONNX again, without WRONG_FUSIONS."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = ERRORS
+    options.optimized_model_filepath = str(optimized)
+    onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
 def session_options(purpose: Purpose, available: tuple[str, ...]) -> onnxruntime.SessionOptions:

@@ -11,14 +11,16 @@ and gave engines whose answers were noise (docs/h200.md).
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from typing import Optional
 
 import onnx
 from onnx.shape_inference import InferenceError
 
+from enginewright.graph import stored
 from enginewright.graph.shapes import fold_static_shapes
+from enginewright.runtimes.onnxruntime.session import refusals, write_optimized
 
+CONVERTED_BELOW = 11  # ONNX Runtime's quantizer converts such a model, and what is refused later is not of this file
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -26,24 +28,10 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the same function in fewer nodes; names of layers, inputs and outputs stay. What ONNX Runtime cannot load
     comes back as it is.
     """
-    from onnxruntime.capi.onnxruntime_pybind11_state import (
-        Fail,
-        InvalidArgument,
-        InvalidGraph,
-        NotImplemented as Unsupported,
-        RuntimeException,
-    )
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    with tempfile.TemporaryDirectory() as folder:
-        source, result = Path(folder) / "model.onnx", Path(folder) / "simplified.onnx"
-        onnx.save(_without_empty_values(model), str(source))
-        try:
-            quant_pre_process(str(source), str(result), skip_symbolic_shape=True)
-        except (Fail, InvalidArgument, InvalidGraph, RuntimeException, Unsupported, InferenceError):
-            return fold_static_shapes(model)
-        found = onnx.load(result)
-    if _opset(found) != _opset(model):  # before 11 it converts, and what is refused later is not the opset of this file
+    if _opset(model) < CONVERTED_BELOW:
+        return fold_static_shapes(model)
+    found = _optimized(_without_empty_values(model))
+    if found is None:
         return fold_static_shapes(model)
     _name_as_before(model, found)
     domains = {
@@ -54,6 +42,27 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     del found.opset_import[:]
     found.opset_import.extend(opset)
     return fold_static_shapes(found)
+
+
+def _optimized(model: onnx.ModelProto) -> Optional[onnx.ModelProto]:
+    """What quant_pre_process of ONNX Runtime gives: its basic optimizations, ONNX's inference, and its mark. Large
+    weights stay in files, where it would hold each several times. None where ONNX's inference refuses the model.
+    """
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+
+    with stored.linked(model) as file:
+        result = file.path.with_name("simplified.onnx")
+        try:
+            write_optimized(file.path, result)
+            found = file.read(result)
+        except refusals():
+            found = model
+    try:
+        inferred = onnx.shape_inference.infer_shapes(found)
+    except InferenceError:
+        return None
+    add_pre_process_metadata(inferred)
+    return inferred
 
 
 def _opset(model: onnx.ModelProto) -> int:
