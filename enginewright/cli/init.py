@@ -15,16 +15,20 @@ from pathlib import Path
 from typing import Optional
 
 import enginewright
+from enginewright.cli import onnx_project
+from enginewright.cli.library import PACKAGE, library_conf, library_files
+from enginewright.cli.onnx_project import Plan
 from enginewright.errors import ConfigError
 
 SUMMARY = "make a project: a few small files, ready for `dvc repro`"
 EXAMPLES = """examples:
   enginewright init my_model                       a project of its own, with git and DVC
   enginewright init models/detector                one of several in a repository; their caches are shared
+  enginewright init my_model --onnx model.onnx --data images/ --task classification --preprocess imagenet
+                                                   an existing model and images of your own (docs/projects.md)
 
 One project is one model. docs/projects.md shows several in one repository."""
 
-PACKAGE = Path(enginewright.__file__).parent
 SHARED_CACHE = ".dvc-cache"  # at the root of a repository with several projects
 STAGES = "python -m stages."  # how dvc.yaml starts them in the library's own repository
 
@@ -83,6 +87,7 @@ Commit all of this, `dvc.lock`, `artifacts/metrics/` and `artifacts/toolchain/`.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("folder", type=Path, help="where to make it; it must not exist yet, or be empty")
+    onnx_project.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -90,11 +95,14 @@ def run(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.folder
     _refuse_occupied(folder)
     _require_tools()
+    plan = onnx_project.planned(arguments)
     with _all_or_nothing(folder):
         repository = _repository(folder)
-        _write_files(folder)
+        _write_files(folder, plan)
         _init(folder, repository)
         _settle(folder)
+    for line in plan.said if plan else ():
+        print(line)
     print(f"{folder} is a project; next: cd {shlex.quote(str(folder))} && dvc repro")
     return 0
 
@@ -151,19 +159,7 @@ def _repository(folder: Path) -> Optional[Path]:
     return Path(answer.stdout.strip()) if answer.returncode == 0 else None
 
 
-def library_files() -> Path:
-    """The folder that holds dvc.yaml and what else a project begins with: inside the wheel, or the library's
-    checkout.
-    """
-    return PACKAGE / "project" if (PACKAGE / "project").is_dir() else PACKAGE.parent
-
-
-def library_conf() -> Path:
-    """The folder of `enginewright.conf`: inside the wheel, or beside the package in a checkout."""
-    return PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
-
-
-def _write_files(folder: Path) -> None:
+def _write_files(folder: Path, plan: Optional[Plan]) -> None:
     source = library_files()
     pipeline = (source / "dvc.yaml").read_text(encoding="utf-8")
     texts = {
@@ -172,11 +168,16 @@ def _write_files(folder: Path) -> None:
         ".gitignore": IGNORED,
         "README.md": README.format(name=folder.resolve().name, version=enginewright.__version__),
     }
-    for name in ("layers/search.yaml", "data/digits/README.md"):
+    for name in ("layers/search.yaml", *(() if plan else ("data/digits/README.md",))):
         texts[name] = (source / name).read_text(encoding="utf-8")
+    if plan:
+        texts.update(onnx_project.texts(plan, texts["conf/config.yaml"], folder))
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
+    for name, path in plan.copies.items() if plan else ():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, folder / name)
 
 
 def _init(folder: Path, repository: Optional[Path]) -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Optional, Union
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from enginewright.config.preprocessing import CHANNELS
 from enginewright.errors import ConfigError, nearest
 from enginewright.interface import BATCH, UNNAMED, AxisRange, Interface, TensorSpec
 
+if TYPE_CHECKING:
+    import onnx
+
+NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)  # of an axis
 HEIGHT, WIDTH = "height", "width"
 DEPTHS = (1, 3, 4)  # channels that an image can have
 ARRAYS = "give --data a folder with one .npz a sample, an array for each input"
@@ -63,6 +67,22 @@ class Asked:
                     f"--axes {name}: no input of the model has a dynamic axis of that name{nearest(name, self.used)}"
                     f" ({described(interface.inputs)})"
                 )
+
+
+def read_interface(model: onnx.ModelProto) -> Interface:
+    """Return the interface of a file; an axis that it gives no name, or none that is one, is UNNAMED.
+
+    Raises:
+        ModelError: as `Interface.from_onnx`.
+    """
+    interface = Interface.from_onnx(model)
+    return Interface(tuple(map(_plain, interface.inputs)), tuple(map(_plain, interface.outputs)))
+
+
+def _plain(spec: TensorSpec) -> TensorSpec:
+    """Paddle writes -1 and `?` where it means nothing."""
+    usable = [axis if (axis > 0 if isinstance(axis, int) else NAME.fullmatch(axis)) else UNNAMED for axis in spec.shape]
+    return replace(spec, shape=tuple(usable))
 
 
 def parse_axes(given: Sequence[str]) -> dict[str, AxisRange]:
@@ -165,11 +185,8 @@ def fed_images(interface: Interface, asked: Asked, where: str) -> Fed:
 
 
 def _batch(interface: Interface, asked: Asked) -> tuple[dict[str, AxisRange], dict[str, dict[int, str]]]:
-    """The batch, which is the first axis of each input; the importer frees one that the file fixes."""
-    unnamed = [
-        spec for spec in interface.inputs if spec.shape and (spec.shape[0] == UNNAMED or isinstance(spec.shape[0], int))
-    ]
-    names = {spec.name: {0: BATCH} for spec in unnamed}
+    """The batch, which is the first axis of each input, whatever its name; a fixed one is to be freed."""
+    names = {spec.name: {0: BATCH} for spec in interface.inputs if spec.shape and isinstance(spec.shape[0], int)}
     return {BATCH: asked.range_of(BATCH) or DEFAULT}, names
 
 

@@ -103,6 +103,7 @@ class Rounding(Enum):
 
     nearest = "nearest"  # ultralytics
     down = "down"  # YOLOX, DeepStream
+    up = "up"  # PP-OCR
 
 
 class Interpolation(Enum):

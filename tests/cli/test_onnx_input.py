@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Optional, Union
 
 import numpy as np
+import onnx
 import pytest
 
 from enginewright.cli.onnx_input import (
@@ -16,6 +17,7 @@ from enginewright.cli.onnx_input import (
     fitted,
     parse_axes,
     parse_size,
+    read_interface,
 )
 from enginewright.config import Layout
 from enginewright.errors import ConfigError
@@ -61,7 +63,7 @@ def asked(axes: tuple[str, ...] = (), size: Optional[str] = None) -> Asked:
             asked(("height=320:640:1280", "width=320:640:1280"), "480x512"),
             Fed(
                 {**BATCH, **HD},
-                {"x": {0: "batch", 2: "height", 3: "width"}},
+                {"x": {2: "height", 3: "width"}},
                 ImageInput("x", 3, Layout.nchw, (480, 512)),
             ),
             id="ranges and a size, unnamed",
@@ -143,6 +145,13 @@ def test_what_no_image_can_be_or_nobody_said(interface: Interface, said: Asked, 
     with pytest.raises(ConfigError) as fault:
         fed_images(interface, said, "m.onnx")
     assert sentence in str(fault.value)
+
+
+def test_what_is_no_name_is_none() -> None:
+    """As Paddle writes axes."""
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [-1, 3, "?", "a b"])
+    graph = onnx.helper.make_graph([], "g", [value], [])
+    assert read_interface(onnx.helper.make_model(graph)).inputs[0].shape == ("", 3, "", "")
 
 
 def test_arrays_need_a_range_for_each_open_axis() -> None:

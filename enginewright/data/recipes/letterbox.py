@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+
 from enginewright.config import Anchor, Rounding
 from enginewright.data.recipes import Fit, ImageRecipe
+
+WHOLE: Mapping[Rounding, Callable[[float], int]] = {
+    Rounding.nearest: round,
+    Rounding.down: int,
+    Rounding.up: math.ceil,
+}
 
 
 class Letterbox(ImageRecipe):
@@ -17,8 +26,12 @@ class Letterbox(ImageRecipe):
         """
         wanted = self.size
         ratio = min(wanted[0] / height, wanted[1] / width)
-        whole = round if self.preprocessing.rounding is Rounding.nearest else int
-        made = max(whole(height * ratio), 1), max(whole(width * ratio), 1)
+        whole = WHOLE[self.preprocessing.rounding]
+        made = _within(whole(height * ratio), wanted[0]), _within(whole(width * ratio), wanted[1])
         if self.preprocessing.anchor is Anchor.top_left:
             return Fit(made, (0, 0), wanted)
         return Fit(made, ((wanted[0] - made[0]) // 2, (wanted[1] - made[1]) // 2), wanted)
+
+
+def _within(side: int, most: int) -> int:
+    return min(max(side, 1), most)

@@ -42,6 +42,7 @@ def test_it_is_what_the_projects_feed_within_one_level(rule: str, settings: dict
         pytest.param(Anchor.centre, Rounding.nearest, (427, 640), ((427, 640), (106, 0)), id="an odd border"),
         pytest.param(Anchor.top_left, Rounding.down, (333, 1000), ((213, 640), (0, 0)), id="down"),
         pytest.param(Anchor.top_left, Rounding.nearest, (334, 1000), ((214, 640), (0, 0)), id="nearest"),
+        pytest.param(Anchor.top_left, Rounding.up, (1001, 333), ((640, 213), (0, 0)), id="up"),
         pytest.param(Anchor.centre, Rounding.down, (1, 9999), ((1, 640), (319, 0)), id="a line keeps a pixel"),
     ],
 )

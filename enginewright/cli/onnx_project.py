@@ -1,0 +1,289 @@
+"""`enginewright init DIR --onnx`: a project for an existing ONNX file and one's own data, without a line of YAML.
+
+Everything is read before anything is written. What the file and the data do not say is asked for: how images become
+the input, and what the output means. A wrong answer to either would be a wrong verdict.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import yaml
+
+from enginewright.cli import presets
+from enginewright.cli.library import library_conf
+from enginewright.cli.onnx_input import (
+    Asked,
+    Fed,
+    described,
+    fed_arrays,
+    fed_images,
+    fitted,
+    parse_axes,
+    parse_size,
+    read_interface,
+)
+from enginewright.config import Preprocessing
+from enginewright.errors import ConfigError, nearest
+from enginewright.interface import Interface
+from enginewright.registry import TASKS
+
+if TYPE_CHECKING:
+    import onnx
+
+    from enginewright.cli.onnx_data import Found
+
+AS_IT_IS = "none"  # the recipe of arrays
+MODEL_FOLDER = "model"  # of the project, for what is copied there
+
+
+@dataclass
+class Plan:
+    """What a project for an ONNX file holds."""
+
+    name: str
+    onnx: Path
+    task: str
+    fed: Fed
+    data: dict[str, Any]  # of conf/data/<name>.yaml
+    preset: Optional[str] = None
+    settings: dict[str, Any] = field(default_factory=dict)  # of data.preprocessing, on top of the preset
+    judged: Optional[str] = None
+    copies: dict[str, Path] = field(default_factory=dict)  # path in the project -> what is copied there
+    said: list[str] = field(default_factory=list)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what belongs to an existing model."""
+    group = parser.add_argument_group("an existing model and its data")
+    group.add_argument("--onnx", type=Path, metavar="FILE", help="an ONNX file; it is copied into the project")
+    group.add_argument("--data", type=Path, metavar="FOLDER", help="images, or a .npz a sample; it stays where it is")
+    group.add_argument(
+        "--labels", type=Path, metavar="CSV", help="file,class for each image; else sub-folders, or none"
+    )
+    group.add_argument("--classes", type=Path, metavar="FILE", help="a class a line, in the order of the outputs")
+    group.add_argument("--task", help="what the output means: " + ", ".join(TASKS.builtin))
+    group.add_argument(
+        "--preprocess", metavar="NAME", help="how an image becomes the input: a preset (docs/settings.md)"
+    )
+    group.add_argument("--output", metavar="NAME", help="the output that the task judges, where there are several")
+    group.add_argument("--size", metavar="HxW", help="what images become, where the file leaves height and width open")
+    group.add_argument(
+        "--axes", nargs="+", default=[], metavar="NAME=MIN:OPT:MAX", help="the range of each open axis of the file"
+    )
+
+
+GIVEN_WITH = ("data", "labels", "classes", "task", "preprocess", "output", "size", "axes")
+
+
+def planned(arguments: argparse.Namespace) -> Optional[Plan]:
+    """Read the file and the data, and decide; None where no ONNX file is given.
+
+    Raises:
+        ConfigError: something is missing, with the choices, or does not go together.
+        ModelError: the file cannot be used.
+        DataError: the data cannot.
+    """
+    if arguments.onnx is None:
+        given = [name for name in GIVEN_WITH if getattr(arguments, name)]
+        if given:
+            raise ConfigError(f"--{given[0]} goes with --onnx FILE; give that too, or leave it out")
+        return None
+    if arguments.data is None:
+        raise ConfigError("--onnx goes with --data FOLDER, of images or of one .npz a sample; give that too")
+    from enginewright.cli import onnx_data
+
+    path: Path = arguments.onnx
+    model = _sound(path)
+    interface = read_interface(model)
+    asked = Asked(parse_axes(arguments.axes), parse_size(arguments.size))
+    arrays = onnx_data.is_arrays(arguments.data)
+    task = _task(arguments.task)
+    judged = _judged(interface, task, arguments.output)
+    fed = fed_arrays(interface, asked) if arrays else fed_images(interface, asked, path.name)
+    if arrays and arguments.preprocess:
+        raise ConfigError(
+            f"--preprocess {arguments.preprocess} is for images, and {arguments.data} holds arrays, which are fed as"
+            " they are; leave it out"
+        )
+    preset, settings = (None, {}) if arrays else _preprocessing(arguments.preprocess, fed)
+    found = onnx_data.read(
+        onnx_data.Given(arguments.data, arguments.labels, arguments.classes),
+        Preprocessing.from_dict({**preset_values(preset), **settings}) if preset else Preprocessing(recipe=AS_IT_IS),
+    )
+    _require_classes(interface, judged, task, found, arguments)
+    name = _name(path)
+    plan = Plan(name, path, task, fed, dict(found.options), preset, settings, judged, dict(found.copies))
+    plan.copies[f"{MODEL_FOLDER}/{path.name}"] = path
+    plan.copies.update({f"{MODEL_FOLDER}/{beside}": path.parent / beside for beside in _beside(model)})
+    plan.said = list(_said(plan, interface, found))
+    return plan
+
+
+def _sound(path: Path) -> onnx.ModelProto:
+    """Read the model, and refuse what `enginewright check` fails."""
+    from enginewright.check_onnx import judge
+    from enginewright.check_onnx.report import Severity
+    from enginewright.check_onnx.structure import load
+
+    if not path.is_file():
+        raise ConfigError(f"--onnx {path} is no file; give an ONNX file")
+    failed = [finding for finding in judge(path).findings if finding.severity is Severity.fail]
+    if failed:
+        more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+        raise ConfigError(f"{failed[0].what}{more}; {failed[0].remedy} (`enginewright check {path}`)")
+    return load(path)
+
+
+def _task(given: Optional[str]) -> str:
+    from enginewright.tasks import get_task
+
+    if given is None:
+        choices = "; ".join(f"{name}: {get_task(name).judges}" for name in TASKS.builtin)
+        raise ConfigError(
+            f"--task is missing, and the file does not say what its output means; choose one of {choices}"
+        )
+    get_task(given)
+    return given
+
+
+def _judged(interface: Interface, task: str, given: Optional[str]) -> Optional[str]:
+    """The output that is judged; None for the only one, or for all. Raises ConfigError, or ModelError as the task."""
+    from enginewright.tasks import get_task
+
+    judge = get_task(task)
+    names = [spec.name for spec in interface.outputs]
+    if judge.every_output:
+        if given:
+            raise ConfigError(f"--output {given}: the task {task} judges every output; leave it out")
+        chosen = interface
+    else:
+        if given is not None and given not in names:
+            raise ConfigError(f"--output {given} is no output of the model{nearest(given, names)}")
+        if given is None and len(names) > 1:
+            raise ConfigError(
+                f"the model has {len(names)} outputs ({described(interface.outputs)}), and the task {task} judges one;"
+                " choose it with --output, or take --task outputs, which judges them all"
+            )
+        chosen = Interface(interface.inputs, (interface.output(given or names[0]),))
+    judge.check(chosen.with_batch(), "the model")
+    return given if len(names) > 1 else None
+
+
+def _preprocessing(given: Optional[str], fed: Fed) -> tuple[str, dict[str, Any]]:
+    """The preset, and what the input makes of it."""
+    conf = library_conf()
+    known = presets.described(conf)
+    if given is None:
+        listed = "\n".join(f"  {name:18} {what}" for name, what in known.items())
+        raise ConfigError(
+            "--preprocess is missing, and the file does not say how images become its input; choose what the model was"
+            f" trained with:\n{listed}"
+        )
+    if given not in known:
+        raise ConfigError(f"--preprocess {given} is not a preset{nearest(given, list(known))}")
+    assert fed.image is not None
+    return given, fitted(preset_values(given), fed.image, given)
+
+
+def preset_values(name: Optional[str]) -> dict[str, Any]:
+    """What a preset of the library sets; nothing for None."""
+    if name is None:
+        return {}
+    text = (library_conf() / presets.GROUP / f"{name}.yaml").read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
+
+
+def _require_classes(
+    interface: Interface, judged: Optional[str], task: str, found: Found, arguments: argparse.Namespace
+) -> None:
+    """Labels must be of the model's classes, in its order: without a list, the folders' names in order are taken."""
+    if task != "classification" or not found.classes:
+        return
+    spec = interface.output(judged) if judged else interface.outputs[0]
+    classes = spec.shape[1]
+    if isinstance(classes, int) and classes != len(found.classes):
+        raise ConfigError(
+            f"the output {described([spec])} has {classes} classes, and {arguments.labels or arguments.data} names"
+            f" {len(found.classes)}; list all of the model's, in the order of its outputs, in a file: --classes FILE"
+        )
+
+
+def _beside(model: onnx.ModelProto) -> set[str]:
+    """The files that hold weights of the model, relative to its folder."""
+    from enginewright.check_onnx.reading import weights
+
+    return {entry.value for tensor in weights(model.graph) for entry in tensor.external_data if entry.key == "location"}
+
+
+def _name(path: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9_]+", "_", path.stem).strip("_") or "model"
+
+
+def _said(plan: Plan, interface: Interface, found: Found) -> Iterator[str]:
+    yield f"model: {plan.onnx.name}, {described(interface.inputs)} -> {described(interface.outputs)}"
+    ranges = ", ".join(f"{name} {its.min} to {its.max}" for name, its in plan.fed.axes.items())
+    yield f"  axes: {ranges}; task: {plan.task}" + (f" of {plan.judged}" if plan.judged else "")
+    yield from found.said
+    image = plan.fed.image
+    if image is not None:
+        changed = ", ".join(f"{key} {value}" for key, value in plan.settings.items() if key != "size")
+        yield f"preprocessing: {plan.preset}, {image.size[0]} x {image.size[1]}" + (f" ({changed})" if changed else "")
+
+
+def texts(plan: Plan, config: str, folder: Path) -> dict[str, str]:
+    """What the project's conf/ holds instead of the library's defaults.
+
+    Args:
+        plan: of the project.
+        config: the text of conf/config.yaml.
+        folder: the project's.
+
+    Returns:
+        Path in the project -> text.
+    """
+    for group, option in (("model", plan.name), ("data", plan.name), (presets.GROUP, plan.preset or "null")):
+        config, count = re.subn(rf"(?m)^(  - {group}:) \S+", rf"\1 {option}", config)
+        assert count == 1, f"config.yaml chooses no {group}"
+    data = {**plan.data, "root": os.path.relpath(plan.data["root"], folder.resolve())}
+    head = "# enginewright configure {group}={name}\n# Written by `enginewright init --onnx`; edit it as you like.\n"
+    model: dict[str, Any] = {
+        "source": "onnx",
+        "name": plan.name,
+        "path": f"{MODEL_FOLDER}/{plan.onnx.name}",
+        "task": plan.task,
+    }
+    if plan.judged:
+        model["judged"] = plan.judged
+    if plan.fed.axis_names:
+        model["axis_names"] = {name: dict(places) for name, places in plan.fed.axis_names.items()}
+    return {
+        "conf/config.yaml": config + _own(plan),
+        f"conf/model/{plan.name}.yaml": head.format(group="model", name=plan.name) + _yaml(model),
+        f"conf/data/{plan.name}.yaml": head.format(group="data", name=plan.name) + _yaml(data),
+    }
+
+
+def _own(plan: Plan) -> str:
+    """What conf/config.yaml sets for this project."""
+    axes = {name: its.to_dict() for name, its in plan.fed.axes.items()}
+    own: dict[str, Any] = {"axes": axes}
+    if plan.settings:
+        own["data"] = {"preprocessing": plan.settings}
+    return "\n# of this project, by `enginewright init --onnx`\n" + _yaml(own)
+
+
+def _yaml(content: Mapping[str, Any]) -> str:
+    """Each key on a line of its own, what is below it on that line."""
+    lines = []
+    for key, value in content.items():
+        text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+        lines.append(f"{key}: {text.removesuffix('...' + chr(10)).strip()}")
+    return "\n".join([*lines, ""])
