@@ -9,8 +9,7 @@ from typing import Any, Optional, Union
 from enginewright import manifest
 from enginewright.config import Preprocessing
 from enginewright.data.geometry import Geometry
-from enginewright.data.preprocessing import AnyImage
-from enginewright.data.recipes import feeds_of
+from enginewright.data.recipes import AnySample, feeds_of
 from enginewright.errors import DataError, StaleArtifact
 from enginewright.feeds import Array, Feeds, Outputs
 from enginewright.interface import Axes, Interface
@@ -49,7 +48,7 @@ class LoadedEngine:
                 " know; update Enginewright, or feed it arrays"
             ) from None
 
-    def preprocess(self, images: Union[AnyImage, Iterable[AnyImage]]) -> dict[str, Array]:
+    def preprocess(self, images: Union[AnySample, Iterable[AnySample]]) -> dict[str, Array]:
         """Make feeds of images, as calibration and validation made them.
 
         Args:
@@ -65,7 +64,7 @@ class LoadedEngine:
         return self.preprocess_with_geometry(images)[0]
 
     def preprocess_with_geometry(
-        self, images: Union[AnyImage, Iterable[AnyImage]]
+        self, images: Union[AnySample, Iterable[AnySample]]
     ) -> tuple[dict[str, Array], list[Geometry]]:
         """Make feeds as `preprocess` does, and say of each image where it lies in them.
 

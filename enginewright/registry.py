@@ -124,6 +124,8 @@ RECIPES: Registry[object] = Registry(
         "crop": "enginewright.data.recipes.crop:Crop",
         "letterbox": "enginewright.data.recipes.letterbox:Letterbox",
         "stretch": "enginewright.data.recipes.stretch:Stretch",
+        "whole": "enginewright.data.recipes.whole:Whole",
+        "none": "enginewright.data.recipes.none:AsItIs",
     },
 )
 SOURCES: Registry[object] = Registry(

@@ -25,7 +25,7 @@ def contradictions(params: Params) -> Iterator[Fault]:
     yield from _batches(params)
     yield from _scenarios(params.benchmark)
     yield from preprocessing.faults(params.data.preprocessing)
-    if params.data.preprocessing.recipe in preprocessing.RESIZING:  # another recipe says itself what it makes
+    if params.data.preprocessing.recipe in preprocessing.OF_IMAGES:  # another recipe says itself what it makes
         yield from inputs.of_images(params.data.preprocessing, params.model.inputs, params.axes)
 
 

@@ -9,13 +9,14 @@ from typing import Any
 from enginewright.config.choices import Layout
 from enginewright.config.engine import Axis
 from enginewright.config.model import Input, Model
-from enginewright.config.preprocessing import Preprocessing
+from enginewright.config.preprocessing import RESIZING, Preprocessing
 from enginewright.errors import nearest
 from enginewright.interface import BATCH
 
 Fault = tuple[str, str]  # key, what is wrong and what to do
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # of an axis: what ONNX, torch.export and TensorRT all take
+HEIGHT, WIDTH = "height", "width"
 JUDGE_ALL = "outputs"  # the task that judges every output
 STATED = ("pytorch",)  # values of model.source that need names; other importers may read them from their files
 
@@ -100,7 +101,7 @@ def of_images(preprocessing: Preprocessing, inputs: Mapping[str, Input], axes: M
     """Yield where images of data.preprocessing are not what the one input takes.
 
     Args:
-        preprocessing: of a recipe that makes images of one size.
+        preprocessing: of a recipe that makes one input of an image.
         inputs: of the model; none are held against it.
         axes: the range of each named axis.
     """
@@ -108,12 +109,13 @@ def of_images(preprocessing: Preprocessing, inputs: Mapping[str, Input], axes: M
         yield (
             "data.preprocessing.recipe",
             f"{preprocessing.recipe} makes one input of an image, and model.inputs names {len(inputs)}"
-            f" ({', '.join(inputs)}); choose a recipe that makes them all",
+            f" ({', '.join(inputs)}); feed arrays of these names, with data.source arrays and recipe none",
         )
     if len(preprocessing.size) != 2:
         return
     channels, nchw = preprocessing.channel_count, preprocessing.layout is Layout.nchw
-    made = [channels, *preprocessing.size] if nchw else [*preprocessing.size, channels]
+    size = preprocessing.size if preprocessing.recipe in RESIZING else [HEIGHT, WIDTH]  # what the images have
+    made = [channels, *size] if nchw else [*size, channels]
     for name, its in list(inputs.items())[:1]:
         if len(its.shape) != 4 or any(not _fits(axis, size, axes) for axis, size in zip(its.shape[1:], made)):
             yield (
@@ -123,7 +125,9 @@ def of_images(preprocessing: Preprocessing, inputs: Mapping[str, Input], axes: M
             )
 
 
-def _fits(axis: Any, size: int, axes: Mapping[str, Axis]) -> bool:
+def _fits(axis: Any, size: Any, axes: Mapping[str, Axis]) -> bool:
+    if isinstance(size, str):
+        return True  # seen when the images are
     if isinstance(axis, str):
         return axis not in axes or axes[axis].min <= size <= axes[axis].max
     return bool(axis == size)

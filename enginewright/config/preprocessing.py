@@ -12,6 +12,7 @@ from enginewright.config.setting import setting
 from enginewright.registry import RECIPES
 
 RESIZING = ("crop", "letterbox", "stretch")  # recipes that bring an image to `size`
+OF_IMAGES = (*RESIZING, "whole")  # that make one input of an image
 CHANNELS = {ChannelOrder.gray: 1, ChannelOrder.rgb: 3, ChannelOrder.bgr: 3, ChannelOrder.rgba: 4}
 
 
@@ -73,7 +74,7 @@ def faults(preprocessing: Preprocessing) -> Iterator[tuple[str, str]]:
 
     A recipe that another package brings checks itself.
     """
-    if preprocessing.recipe not in RESIZING:
+    if preprocessing.recipe not in OF_IMAGES:
         return
     if len(preprocessing.size) != 2:
         yield "data.preprocessing.size", f"{preprocessing.size} is not [height, width] in pixels"
@@ -81,8 +82,7 @@ def faults(preprocessing: Preprocessing) -> Iterator[tuple[str, str]]:
     if preprocessing.resize is not None and preprocessing.recipe != "crop":
         yield (
             "data.preprocessing.resize",
-            f"{preprocessing.resize} is what recipe crop resizes to, and recipe {preprocessing.recipe} goes by"
-            " data.preprocessing.size; set it to null",
+            f"{preprocessing.resize} is for recipe crop alone, and this is {preprocessing.recipe}; set it to null",
         )
     if preprocessing.interpolation is Interpolation.bicubic and not preprocessing.antialias:
         yield (

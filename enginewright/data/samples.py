@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
 from enginewright.data.preprocessing import Pixels
+from enginewright.feeds import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,10 +22,10 @@ class Sample(NamedTuple):
 
     name: str
     label: int  # index into the source's classes, or UNLABELLED
-    load: Callable[[], Union[Path, Image, Pixels]]
+    load: Callable[[], Union[Path, Image, Pixels, Mapping[str, Array]]]  # an image, or named arrays
     held_out: bool = False  # the source itself sets this image apart for validation
-    # uint8 [H, W] of the image's size: an index into the source's classes, or IGNORED, for each pixel
-    target: Optional[Callable[[], Pixels]] = None
+    # of an image uint8 [H, W] of its size: an index into the source's classes, or IGNORED, for each pixel
+    target: Optional[Callable[[], Array]] = None
 
 
 @dataclass(frozen=True)

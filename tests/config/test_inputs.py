@@ -119,9 +119,8 @@ def changed(changes: list[str]) -> DictConfig:
         ),
         pytest.param(
             ["model.inputs={image: {shape: [batch,1,28,28]}, mask: {shape: [batch,1,28,28]}}"],
-            "data.preprocessing.recipe: crop makes one input of an image, and model.inputs names 2 (image, mask);"
-            " choose"
-            " a recipe that makes them all",
+            "data.preprocessing.recipe: crop makes one input of an image, and model.inputs names 2 (image, mask); feed"
+            " arrays of these names, with data.source arrays and recipe none",
             id="two inputs of one image",
         ),
         pytest.param(
@@ -129,6 +128,12 @@ def changed(changes: list[str]) -> DictConfig:
             "model.inputs.input.shape: [batch, 1, height, 28] is not what data.preprocessing makes, [batch, 1, 28, 28];"
             " change one of the two",
             id="images outside the range",
+        ),
+        pytest.param(
+            ["data.preprocessing.recipe=whole", "model.inputs.input.shape=[batch,3,28,28]"],
+            "model.inputs.input.shape: [batch, 3, 28, 28] is not what data.preprocessing makes,"
+            " [batch, 1, height, width]; change one of the two",
+            id="whole images of other channels",
         ),
     ],
 )
@@ -142,6 +147,14 @@ def test_what_cannot_work_is_named(changes: list[str], sentence: str) -> None:
     "changes",
     [
         pytest.param([DYNAMIC, HEIGHT], id="a dynamic axis that images fit"),
+        pytest.param([DYNAMIC, HEIGHT, "data.preprocessing.recipe=whole"], id="images of any size"),
+        pytest.param(
+            [
+                "data.preprocessing.recipe=none",
+                "model.inputs={a: {shape: [batch, 9], dtype: int64}, b: {shape: [batch], dtype: bool}}",
+            ],
+            id="arrays",
+        ),
         pytest.param(["model.outputs=[logits,features]", "model.judged=features"], id="one of two is judged"),
         pytest.param(["model.outputs=[logits,features]", "model.task=outputs"], id="both are judged"),
     ],

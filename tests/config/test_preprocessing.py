@@ -34,8 +34,7 @@ RGBA: dict[str, Any] = {"channels": ChannelOrder.rgba, "mean": [0.0] * 4, "std":
         pytest.param({"pad": []}, "data.preprocessing.pad: [] has 0 values for 1 channels (gray)", id="no pad"),
         pytest.param(
             {"recipe": "letterbox", "resize": 256},
-            "data.preprocessing.resize: 256 is what recipe crop resizes to, and recipe letterbox goes by"
-            " data.preprocessing.size; set it to null",
+            "data.preprocessing.resize: 256 is for recipe crop alone, and this is letterbox; set it to null",
             id="resize of another recipe",
         ),
         pytest.param(
@@ -50,7 +49,7 @@ def test_what_does_not_go_together_is_named(settings: dict[str, Any], sentence: 
     assert ["{}: {}".format(*fault) for fault in faults(Preprocessing(**settings))] == [sentence]
 
 
-@pytest.mark.parametrize("recipe", ["crop", "letterbox", "stretch"])
+@pytest.mark.parametrize("recipe", ["crop", "letterbox", "stretch", "whole"])
 @pytest.mark.parametrize("pad", [[0], [1, 2, 3, 4]], ids=["one for all", "of each"])
 def test_four_channels(recipe: str, pad: list[int]) -> None:
     assert not list(faults(Preprocessing(recipe=recipe, pad=pad, **RGBA)))

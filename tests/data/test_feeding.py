@@ -48,7 +48,7 @@ def test_an_input_is_fed_in_its_own_dtype(spec: TensorSpec, expected: np.ndarray
 
 
 def test_an_image_is_one_input() -> None:
-    sentence = r"recipe crop makes one input of an image, and the model has 2 \(left, right\); choose a recipe"
+    sentence = r"recipe crop makes one input of an image, and the model has 2 \(left, right\); feed arrays"
     with pytest.raises(DataError, match=sentence):
         Feeding(IMAGES, SETTINGS).rows(slice(1), [replace(PLAIN, name="left"), replace(PLAIN, name="right")])
 

@@ -27,6 +27,7 @@ from enginewright.registry import RECIPES
 
 IMAGES = "images"  # the array that recipes for images store: uint8 [N, H, W, C]
 Stored = Mapping[str, Array]
+AnySample = Union[AnyImage, Stored]
 
 
 class Recipe(Protocol):
@@ -80,6 +81,11 @@ class ImageRecipe:
         """Decode an image, resize it and put it in its place: uint8 [height, width, C]. See `Recipe`."""
         image = sample.load()
         name = str(image) if isinstance(image, Path) else sample.name
+        if isinstance(image, Mapping):
+            raise DataError(
+                f"{name} is arrays ({', '.join(image)}), and recipe {self.preprocessing.recipe} takes images; set"
+                " data.preprocessing.recipe to none, which feeds arrays as they are"
+            )
         pixels = decoded(image, self.preprocessing, name)
         height, width = pixels.shape[:2]
         fit = self.fit(height, width, name)
@@ -110,7 +116,8 @@ class ImageRecipe:
         if len(inputs) != 1:
             raise DataError(
                 f"data.preprocessing.recipe {self.preprocessing.recipe} makes one input of an image, and the model has"
-                f" {len(inputs)} ({', '.join(inputs)}); choose a recipe that makes them all"
+                f" {len(inputs)} ({', '.join(inputs)}); feed arrays of these names, with data.source arrays and recipe"
+                " none"
             )
         return {inputs[0]: to_input(stored[IMAGES], self.preprocessing)}
 
@@ -133,7 +140,7 @@ def recipe_of(preprocessing: Preprocessing) -> Recipe:
     return cast(Callable[[Preprocessing], Recipe], RECIPES.get(preprocessing.recipe))(preprocessing)
 
 
-def preprocess(images: Union[AnyImage, Iterable[AnyImage]], preprocessing: Preprocessing) -> Batch:
+def preprocess(images: Union[AnySample, Iterable[AnySample]], preprocessing: Preprocessing) -> Batch:
     """Make a batch for the engine from what an application has at hand.
 
     Args:
@@ -154,7 +161,7 @@ def preprocess(images: Union[AnyImage, Iterable[AnyImage]], preprocessing: Prepr
 
 
 def feeds_of(
-    images: Union[AnyImage, Iterable[AnyImage]], preprocessing: Preprocessing, inputs: Sequence[TensorSpec]
+    images: Union[AnySample, Iterable[AnySample]], preprocessing: Preprocessing, inputs: Sequence[TensorSpec]
 ) -> tuple[dict[str, Array], list[Geometry]]:
     """Make what inputs are fed, by name and in their dtypes, of images as `preprocess` takes them. Raises as it.
 
@@ -167,19 +174,28 @@ def feeds_of(
     return {spec.name: as_input(made[spec.name], spec) for spec in inputs}, geometries
 
 
-def _stored(images: Union[AnyImage, Iterable[AnyImage]], recipe: Recipe) -> tuple[Stored, list[Geometry]]:
+def _stored(images: Union[AnySample, Iterable[AnySample]], recipe: Recipe) -> tuple[Stored, list[Geometry]]:
     one = (
         isinstance(images, (str, Path))
         or not isinstance(images, Iterable)
+        or isinstance(images, Mapping)
         or (isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype == np.uint8)
     )
-    many: Iterable[AnyImage] = [images] if one else images  # type: ignore[list-item,assignment]
+    many: Iterable[AnySample] = [images] if one else images  # type: ignore[list-item,assignment]
     made = [recipe.store(_sample(image)) for image in many]
     if not made:
         raise DataError("there is no image to preprocess; give at least one")
-    stored = {name: np.stack([arrays[name] for arrays, _ in made]) for name in made[0][0]}
-    return stored, [where for _, where in made if where is not None]
+    stored = {name: [arrays[name] for arrays, _ in made] for name in made[0][0]}
+    for name, arrays in stored.items():
+        shapes = {array.shape for array in arrays}
+        if len(shapes) > 1:
+            one, other, *_ = sorted(shapes)
+            raise DataError(
+                f"a batch has one shape, and of '{name}' there are {list(one)} and {list(other)}; preprocess those of"
+                " one shape at a time"
+            )
+    return {name: np.stack(arrays) for name, arrays in stored.items()}, [where for _, where in made if where]
 
 
-def _sample(image: AnyImage) -> Sample:
+def _sample(image: AnySample) -> Sample:
     return Sample("the image", UNLABELLED, lambda: Path(image) if isinstance(image, str) else image)
