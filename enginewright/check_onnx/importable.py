@@ -14,12 +14,11 @@ import onnx
 from enginewright.check_onnx.origin import PAIR, QUANTIZERS, Origin
 from enginewright.check_onnx.reading import Axis, described, dtype, inputs, shape, walk, weights
 from enginewright.check_onnx.report import Finding, Severity
-from enginewright.check_onnx.structure import EARLIEST_OPSET, LATEST_OPSET, opset_version
+from enginewright.check_onnx.structure import EARLIEST_OPSET, FED, LATEST_OPSET, opset_version
 from enginewright.graph.external import bytes_of, external_faults, external_tensors
 from enginewright.graph.foreign import ONE_FILE_LIMIT
 
 HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-FED = ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool")
 IMAGE_AXES = {0: "batch", 2: "height", 3: "width"}
 TOKEN_AXES = {0: "batch", 1: "tokens"}
 LICENCES = ("license", "licence")  # keys of metadata_props

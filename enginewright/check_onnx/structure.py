@@ -31,6 +31,7 @@ from enginewright.graph import stored
 
 # TensorRT version -> the highest opset that its parser takes (docs/operators.md of onnx-tensorrt at each release).
 LATEST_OPSET = {"8.6": 17, "10.0": 20, "10.9": 22, "10.13": 24, "11.0": 25}
+FED = ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool")  # dtypes of inputs
 CONVERT = "convert it with onnx.version_converter"
 FIXED_BATCH = {
     Kind.export: "export with a dynamic first axis (`dvc repro -f export` does)",
@@ -202,12 +203,10 @@ def infer_shapes(model: onnx.ModelProto, origin: Origin) -> tuple[onnx.ModelProt
 
 
 def fed(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
-    """One input, float32, its batch dynamic and nothing else."""
+    """Tensors of numbers, their batch dynamic, and every other dynamic axis by a name, which `axes` gives a range."""
     values = inputs(model.graph)
-    if len(values) != 1:
-        names = ", ".join(f"'{value.name}'" for value in values) or "none"
-        what = f"the model has {len(values)} inputs ({names}) and the pipeline feeds one"
-        yield Finding(Severity.fail, what, "wrap the model so that it takes one tensor of images")
+    if not values:
+        yield Finding(Severity.fail, "the model has no input", f"let it take what it computes from: {origin.again}")
     for value in values:
         yield from _input(value, origin)
 
@@ -261,15 +260,13 @@ def _input(value: onnx.ValueInfoProto, origin: Origin) -> Iterator[Finding]:
         )
     if isinstance(axes[0], int):
         yield Finding(Severity.fail, f"{what} has a fixed batch of {axes[0]}", FIXED_BATCH[origin.kind], value.name)
-    moving = [index for index, axis in enumerate(axes[1:], start=1) if not isinstance(axis, int)]
-    if moving:
-        remedy = "fix every axis but the batch: an optimization profile here spans batch sizes"
-        yield Finding(Severity.fail, f"{what} is dynamic on axes {moving}", remedy, value.name)
-    if dtype(value) in ("float16", "float64"):
-        yield Finding(Severity.warning, f"{what} is not float32", "the pipeline feeds float32 images", value.name)
-    elif dtype(value) != "float32":
-        remedy = "take what turns pixels into float out of the model: the pipeline feeds preprocessed float32 images"
-        yield Finding(Severity.fail, f"{what} is not float", remedy, value.name)
+    unnamed = [place for place, axis in enumerate(axes[1:], start=1) if not axis]
+    if unnamed:
+        remedy = f"name them, in model.inputs or where the file is made: {origin.again}"
+        yield Finding(Severity.fail, f"{what} leaves the dynamic axes {unnamed} without a name", remedy, value.name)
+    if dtype(value) not in FED:
+        what = f"{what} is of a type that no engine takes"
+        yield Finding(Severity.fail, what, f"choose one of {', '.join(FED)}: {origin.again}", value.name)
 
 
 def _batch_of_outputs(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
