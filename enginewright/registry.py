@@ -117,7 +117,13 @@ RUNTIMES: Registry[object] = Registry(
         "null": "enginewright.runtimes.null:RUNTIME",
     },
 )
-IMPORTERS: Registry[object] = Registry("importers", {"pytorch": "enginewright.importers.pytorch:pytorch"})
+IMPORTERS: Registry[object] = Registry(
+    "importers",
+    {
+        "pytorch": "enginewright.importers.pytorch:pytorch",
+        "onnx": "enginewright.importers.onnx:onnx_file",
+    },
+)
 RECIPES: Registry[object] = Registry(
     "recipes",
     {

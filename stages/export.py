@@ -11,9 +11,11 @@ from enginewright.stage import Stage, script
 def export(stage: Stage) -> None:
     """The metrics are written before the tolerance is held, so that a failed stage shows by how much."""
     made, settings = export_model(stage.params, stage.paths), stage.params.export
-    stage.write_metrics(metrics(made.model, made.comparison))
+    for notice in made.imported.notices:
+        print(f"export: {notice}")
+    stage.write_metrics(metrics(made.model, made.comparison, made.imported.licence))
     require_equal(made.comparison, made.imported, settings.tolerance)
-    origin = {"opset_version": settings.opset_version}
+    origin = {"opset_version": settings.opset_version, **made.imported.licence}
     with stage.output(stage.paths.model, made.imported.files, settings=origin, usage=made.usage) as path:
         stored.write(made.model, path)
 

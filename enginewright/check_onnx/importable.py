@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Optional
 
 import onnx
 
@@ -15,19 +14,11 @@ from enginewright.check_onnx.origin import PAIR, QUANTIZERS, Origin
 from enginewright.check_onnx.reading import Axis, described, dtype, inputs, shape, walk, weights
 from enginewright.check_onnx.report import Finding, Severity
 from enginewright.check_onnx.structure import EARLIEST_OPSET, FED, LATEST_OPSET, opset_version
+from enginewright.graph.axes import is_unnamed, naming_line, usual_names
 from enginewright.graph.external import bytes_of, external_faults, external_tensors
 from enginewright.graph.foreign import ONE_FILE_LIMIT
 
 HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-IMAGE_AXES = {0: "batch", 2: "height", 3: "width"}
-TOKEN_AXES = {0: "batch", 1: "tokens"}
-LICENCES = ("license", "licence")  # keys of metadata_props
-
-
-def licence(model: onnx.ModelProto) -> Optional[str]:
-    """The licence that a file's metadata names."""
-    found = [entry.value for entry in model.metadata_props if entry.key.strip().lower() in LICENCES]
-    return next((" ".join(value.split()) for value in found if value.strip()), None)
 
 
 def external(path: Path, model: onnx.ModelProto) -> Iterator[Finding]:
@@ -82,16 +73,11 @@ def fed(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
             remedy = "give it one with onnx.tools.update_model_dims, or make the file again with an example input"
             yield Finding(Severity.fail, f"{what} has no shape", remedy, value.name)
         else:
-            yield from _axes(value, [None if _is_unnamed(axis) else axis for axis in axes], what, origin)
-
-
-def _is_unnamed(axis: Axis) -> bool:
-    """Whether an axis is dynamic without a name: Paddle writes -1 and `?` for it."""
-    return axis < 0 if isinstance(axis, int) else not any(letter.isalnum() for letter in axis or "")
+            yield from _axes(value, [None if is_unnamed(axis) else axis for axis in axes], what, origin)
 
 
 def _axes(value: onnx.ValueInfoProto, axes: list[Axis], what: str, origin: Origin) -> Iterator[Finding]:
-    named = _names(axes)
+    named = usual_names(axes)
     if any(axis == 0 for axis in axes[1:]):
         remedy = f"give the axis its size: {origin.again}"
         yield Finding(Severity.fail, f"{what} holds no value, as an axis is 0", remedy, value.name)
@@ -100,7 +86,7 @@ def _axes(value: onnx.ValueInfoProto, axes: list[Axis], what: str, origin: Origi
         yield Finding(Severity.warning, f"{what} has a fixed batch of {axes[0]}", remedy, value.name)
     elif axes and isinstance(axes[0], int):
         remedy = (
-            f"free it, where the graph allows, with {axis_names(value.name, {0: 'batch'})}, or keep engines of batch 1"
+            f"free it, where the graph allows, with {naming_line(value.name, {0: 'batch'})}, or keep engines of batch 1"
         )
         yield Finding(Severity.warning, f"{what} has a fixed batch of 1", remedy, value.name)
     if unnamed := {place: named[place] for place, axis in enumerate(axes) if axis is None}:
@@ -108,7 +94,7 @@ def _axes(value: onnx.ValueInfoProto, axes: list[Axis], what: str, origin: Origi
         yield Finding(
             Severity.warning,
             f"{what} leaves the dynamic axes {places} unnamed",
-            f"name them: {axis_names(value.name, unnamed)}",
+            f"name them: {naming_line(value.name, unnamed)}",
             value.name,
         )
     moving = [named[place] for place, axis in enumerate(axes) if place and not isinstance(axis, int)]
@@ -116,17 +102,6 @@ def _axes(value: onnx.ValueInfoProto, axes: list[Axis], what: str, origin: Origi
         ranges = ", ".join(f"{name}: {{min: ..., opt: ..., max: ...}}" for name in dict.fromkeys(moving))
         what = f"{what} is dynamic beyond its batch"
         yield Finding(Severity.warning, what, f"give each such axis its range: axes: {{{ranges}}}", value.name)
-
-
-def _names(axes: list[Axis]) -> list[str]:
-    """The name of each axis: its own, else the usual one for its place."""
-    usual = IMAGE_AXES if len(axes) == 4 else TOKEN_AXES if len(axes) == 2 else {0: "batch"}
-    return [axis if isinstance(axis, str) else usual.get(place, f"axis_{place}") for place, axis in enumerate(axes)]
-
-
-def axis_names(name: str, axes: dict[int, str]) -> str:
-    """The line of configuration that names axes: `model.axis_names: {images: {0: batch}}`."""
-    return f"model.axis_names: {{{name}: {{{', '.join(f'{place}: {axis}' for place, axis in axes.items())}}}}}"
 
 
 def quantized(model: onnx.ModelProto) -> Iterator[Finding]:

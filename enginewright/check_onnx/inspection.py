@@ -15,6 +15,7 @@ from enginewright.check_onnx.origin import Origin, origin_of
 from enginewright.check_onnx.report import Finding, Report, Severity
 from enginewright.errors import ModelError
 from enginewright.graph.foreign import ANOTHER_COPY, foreign
+from enginewright.graph.licence import licence
 from enginewright.runtimes.onnxruntime.session import why_not_opened
 
 A_NODE = "node '"  # how a finding about one begins
@@ -169,5 +170,5 @@ def _report(model: onnx.ModelProto, inferred: onnx.ModelProto, found: list[Findi
             "inputs": [graph.tensor(value) for value in graph.inputs(model.graph)],
             "outputs": [graph.tensor(value) for value in inferred.graph.output],
         },
-        licence=importable.licence(model),
+        licence=licence(model),
     ).with_more(found)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from enginewright.config import Params, WeightsFrom
-from enginewright.errors import ConfigError
+from enginewright.config import Params, WeightsFrom, ranges
+from enginewright.errors import ConfigError, EnginewrightError
+from enginewright.layout import Layout
+
+ONNX = "onnx"  # of model.source
 
 
 def require_files(params: Params) -> None:
@@ -25,7 +28,9 @@ def _missing(params: Params) -> Iterator[str]:
     for path in model.own_code:
         if not _there(path):
             yield f"model.code: {path} does not exist; name what {model._target_} is written in, a file or a folder"
-    if model.weights_from is WeightsFrom.file and not _there(model.weights):
+    if model.source == ONNX:
+        yield from _of_onnx(params)
+    elif model.weights_from is WeightsFrom.file and not _there(model.weights):
         yield (
             f"model.weights: {model.weights} does not exist; save a state dict there, or draw or train the weights with"
             " model.weights_from"
@@ -37,6 +42,27 @@ def _missing(params: Params) -> Iterator[str]:
             f"search_mixed.layers: {params.search_mixed.layers} does not exist; it holds `layers: search`, or a list of"
             " layers"
         )
+
+
+def _of_onnx(params: Params) -> Iterator[str]:
+    """What shows of an ONNX file without running it: whether it is one, its outputs, and the names of its axes."""
+    from enginewright.importers.files import located
+    from enginewright.importers.onnx import interface_of_file
+    from enginewright.tasks import judged
+
+    model = params.model
+    if _absent_but_tracked(model.path):
+        return
+    try:
+        path = located(model, Layout())
+        judged(model, interface_of_file(path, model, ranges(params.axes)))
+    except EnginewrightError as fault:
+        yield str(fault)
+
+
+def _absent_but_tracked(path: str) -> bool:
+    """Whether `dvc pull` has yet to bring a path."""
+    return not Path(path).exists() and Path(f"{path}.dvc").exists()
 
 
 def _there(path: str) -> bool:

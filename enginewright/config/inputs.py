@@ -8,7 +8,7 @@ from typing import Any
 
 from enginewright.config.choices import Layout
 from enginewright.config.engine import Axis
-from enginewright.config.model import Input, Model
+from enginewright.config.model import LIBRARY_CODE, Input, Model
 from enginewright.config.preprocessing import RESIZING, Preprocessing
 from enginewright.errors import nearest
 from enginewright.interface import BATCH
@@ -24,6 +24,7 @@ STATED = ("pytorch",)  # values of model.source that need names; other importers
 def faults(model: Model, axes: Mapping[str, Axis]) -> Iterator[Fault]:
     """Yield what is wrong with the interface that a configuration states."""
     yield from _order(axes)
+    yield from _of_files(model)
     yield from _inputs(model, axes)
     yield from _outputs(model)
 
@@ -32,6 +33,21 @@ def _order(axes: Mapping[str, Axis]) -> Iterator[Fault]:
     for name, axis in axes.items():
         if not axis.min <= axis.opt <= axis.max:
             yield f"axes.{name}", f"min {axis.min} <= opt {axis.opt} <= max {axis.max} does not hold"
+
+
+def _of_files(model: Model) -> Iterator[Fault]:
+    """What only a model that is a file has."""
+    if model.source in STATED:
+        for key, given in {"path": model.path != LIBRARY_CODE, "axis_names": bool(model.axis_names)}.items():
+            if given:
+                yield f"model.{key}", f"is for model.source=onnx, and model.source is {model.source}; leave it out"
+        return
+    for name, places in model.axis_names.items():
+        if not isinstance(places, Mapping) or not all(str(place).isdigit() for place in places):
+            yield (
+                f"model.axis_names.{name}",
+                f"{places} does not say which axis gets which name; write {{2: height, 3: width}}, counted from 0",
+            )
 
 
 def _inputs(model: Model, axes: Mapping[str, Axis]) -> Iterator[Fault]:

@@ -63,6 +63,14 @@ class Model:
         False, help="load weights that are a pickle of more than tensors, which runs whatever code the file names"
     )
     weights_from: WeightsFrom = setting(WeightsFrom.training, help="who makes the file model.weights")
+    path: str = setting(
+        LIBRARY_CODE, help="source onnx: the ONNX file, or a folder that holds it and the weights beside it"
+    )
+    axis_names: dict[str, Any] = setting(
+        {},
+        help="source onnx: {input: {place: name}} for dynamic axes that the file leaves unnamed, such as {images: {2:"
+        " height}}; {images: {0: batch}} frees a batch of 1",
+    )
     inputs: dict[str, Input] = setting(
         {},
         help="name: {shape, dtype}, in the order of forward's arguments; an axis is a size, or a name that `axes` gives"

@@ -6,8 +6,9 @@ pipeline keeps, `compare` holds it to the original, `metrics` says what became o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Protocol, cast
 
@@ -43,6 +44,11 @@ class Imported:
     interface: Interface
     files: tuple[Path, ...]  # what it was made from, for the sidecar
     reference: Optional[Reference] = None  # what the ONNX is compared with; without one it is only run
+    coarseness: float = 0.0  # a tolerance that the original's own types ask for, such as float16
+    notices: tuple[str, ...] = ()  # sentences that the stage prints
+    licence: Mapping[str, str] = field(
+        default_factory=dict
+    )  # "licence" and "author", as the file's metadata names them
 
 
 class Importer(Protocol):

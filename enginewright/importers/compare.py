@@ -122,6 +122,7 @@ def require_equal(comparison: Comparison, imported: Imported, tolerance: float) 
     Raises:
         ModelError: naming the case with the largest difference.
     """
+    tolerance = max(tolerance, imported.coarseness)
     case = comparison.excess(tolerance)
     if case is None:
         return

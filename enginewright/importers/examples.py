@@ -126,8 +126,11 @@ def feeds_at(interface: Interface, sizes: Sizes, seed: int, samples: Optional[Fe
 
 def _resized(values: Array, spec: TensorSpec, sizes: Sizes) -> Array:
     for place, axis in enumerate(spec.shape):
-        if isinstance(axis, str) and axis in sizes and values.shape[place] != sizes[axis]:
-            values = np.take(values, np.arange(sizes[axis]) % values.shape[place], axis=place)
+        wanted = (
+            sizes.get(axis, values.shape[place]) if isinstance(axis, str) else values.shape[place] if place else axis
+        )
+        if values.shape[place] != wanted:
+            values = np.take(values, np.arange(wanted) % values.shape[place], axis=place)
     return values
 
 

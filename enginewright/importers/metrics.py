@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Optional
 
 import numpy as np
 import onnx
@@ -11,9 +12,11 @@ from enginewright.graph import stored
 from enginewright.importers.compare import Comparison
 
 
-def metrics(model: onnx.ModelProto, comparison: Comparison) -> dict[str, Any]:
+def metrics(
+    model: onnx.ModelProto, comparison: Comparison, licence: Optional[Mapping[str, str]] = None
+) -> dict[str, Any]:
     """Metrics of an export: differences by case, such as batch_7 or height_320, and the ONNX's opset, nodes,
-    parameters, MiB and producer.
+    parameters, MiB, producer and licence.
     """
     return {
         "max_relative_difference": {_key(case): difference for case, difference in comparison.differences.items()},
@@ -26,7 +29,8 @@ def metrics(model: onnx.ModelProto, comparison: Comparison) -> dict[str, Any]:
         "nodes": len(model.graph.node),
         "parameters": sum(int(np.prod(weight.dims)) for weight in model.graph.initializer),
         "size_mib": stored.size(model) / 2**20,
-        "producer": f"{model.producer_name} {model.producer_version}",
+        "producer": f"{model.producer_name} {model.producer_version}".strip(),
+        **(licence or {}),
     }
 
 

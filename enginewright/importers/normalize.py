@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import onnx
 
+from enginewright.graph.licence import KEPT
 from enginewright.runtimes.onnxruntime.simplify import simplified
 
 
@@ -20,14 +21,17 @@ def normalized(model: onnx.ModelProto) -> onnx.ModelProto:
 def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
     """Make the file the same on every machine and its weights ready for a quantizer.
 
-    Doc strings and metadata say where the exporting code lay. Where two weights are equal the exporter stores one and
-    puts Identity nodes between it and its other users, which hide it from a quantizer and from TensorRT's fusions. A
-    folded weight is called `onnx::Conv_114`; it gets the name of its layer, which a report can show.
+    Doc strings and metadata say where the exporting code lay; of them, a licence and an author stay. Where two weights
+    are equal the exporter stores one and puts Identity nodes between it and its other users, which hide it from a
+    quantizer and from TensorRT's fusions. A folded weight is called `onnx::Conv_114`; it gets the name of its layer,
+    which a report can show.
     """
     graph = model.graph
+    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key.strip().lower() in KEPT}
     for holder in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         holder.ClearField("doc_string")
         holder.ClearField("metadata_props")
+    onnx.helper.set_model_props(model, kept)
     stored = {tensor.name for tensor in graph.initializer}
     outputs = {value.name for value in graph.output}
     copies = [

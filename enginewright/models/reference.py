@@ -123,7 +123,7 @@ def _draw(model: Model, seed: int, paths: Layout) -> Reference:
 
 
 def _leave(model: Model, paths: Layout) -> Reference:
-    if not paths.file(model.weights).is_file():
+    if not paths.file(model.weights).exists():
         raise ModelError(
             f"model.weights {model.weights} does not exist; put the state dict there, or set model.weights to where it"
             " lies"
