@@ -126,6 +126,15 @@ class Interface:
             found[spec.name] = ShapeRange(*(tuple(sizes[place] for sizes in ranges) for place in range(3)))
         return found
 
+    def sizes(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+        """The size of each dynamic axis but the batch, where the inputs have these shapes, [n, ...]."""
+        return {
+            axis: shapes[spec.name][place]
+            for spec in self.inputs
+            for place, axis in enumerate(spec.shape)
+            if isinstance(axis, str) and axis not in (BATCH, UNNAMED)
+        }
+
     def with_batch(self) -> Interface:
         """The same tensors, where the first axis of each is called BATCH if it is dynamic, whatever the model calls it.
 

@@ -19,11 +19,11 @@ def profile_layers(stage: Stage) -> Metrics:
     engines, images = open_engines(target, paths), ImageSet.open(paths.validation)
     feeding = Feeding(images, stage.params.data.preprocessing)
     with stage.device(target.device):
-        profiles, batch = layers.profile_engines(engines.built, feeding, stage.params.profile_layers)
+        profiles, batch, shape = layers.profile_engines(engines.built, feeding, stage.params.profile_layers)
     tables = layers.tables(profiles)
     stage.tables(paths.profile, tables, [*engines.files, *images.files], target=target, sealed=layers.LAYERS)
-    found = layers.summary(profiles, tables[layers.SIDE_BY_SIDE], batch)
-    view.show(tables, found.findings)
+    found = layers.summary(profiles, tables[layers.SIDE_BY_SIDE], batch, shape)
+    view.show(tables, found)
     return metrics.of_profile(found)
 
 

@@ -18,6 +18,7 @@ from enginewright.data import Feeding, ImageSet
 from enginewright.data.columns import Column, Ragged
 from enginewright.errors import DataError, ModelError
 from enginewright.interface import BATCH
+from enginewright.results.shape import SampleShape
 from enginewright.runtimes.base import Engine
 from enginewright.tasks.base import Evaluation, Outputs, Task, interface_of, mean_of
 
@@ -31,6 +32,7 @@ class Judged:
 
     evaluations: Mapping[Precision, Evaluation]  # FP32 first
     failed: Mapping[Precision, str] = field(default_factory=dict)  # whose answers cannot be judged, and why
+    shape: Optional[SampleShape] = None  # of the images
 
 
 class Evaluator:
@@ -65,9 +67,10 @@ class Evaluator:
 
         Raises:
             ModelError: FP32's outputs are NaN or infinite, or an engine's are not what the task expects.
-            DataError: a target lies beyond the model's classes.
+            DataError: a target lies beyond the model's classes, or an image is out of the range of an axis.
         """
         fp32 = engines[Precision.fp32]
+        self.feeding.require_within(fp32.interface, fp32.axes)
         names = ", ".join(precision.value for precision in engines)
         answers = {precision: self._answers(precision) for precision in engines}
         centred = self.task.every_output and len(engines) > 1
@@ -84,7 +87,7 @@ class Evaluator:
                 reference = outputs if reference is None else reference
                 if answers[Precision.fp32].fault():
                     break  # nothing can be held against it; its faults are counted
-        return _judged(answers)
+        return _judged(answers, self.feeding.shape(fp32.interface.inputs))
 
     def evaluate(
         self, engine: Engine, precision: Precision, output_name: str, reference: Optional[Column] = None
@@ -187,12 +190,12 @@ class Evaluator:
         return self.task.decode(judged, self.images.geometries(piece))
 
 
-def _judged(answers: Mapping[Precision, Answers]) -> Judged:
+def _judged(answers: Mapping[Precision, Answers], shape: Optional[SampleShape]) -> Judged:
     failed = {precision: fault for precision, found in answers.items() if (fault := found.fault())}
     if Precision.fp32 in failed:
         raise ModelError(failed[Precision.fp32])
     evaluations = {precision: found.evaluation() for precision, found in answers.items() if precision not in failed}
-    return Judged(evaluations, failed)
+    return Judged(evaluations, failed, shape)
 
 
 def _require_one_shape(outputs: Outputs, total: Outputs) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from enginewright.accuracy import gate
 from enginewright.accuracy.evaluate import Evaluator, Judged
@@ -14,6 +14,7 @@ from enginewright.config import Precision
 from enginewright.errors import RuntimeUnavailable
 from enginewright.manifest import Manifest
 from enginewright.results.accuracy import AccuracyResult, EngineAccuracy, difference_in
+from enginewright.results.shape import SampleShape
 from enginewright.runtimes.built import Engines, SealedEngine, origin_of
 from enginewright.stage import Stage
 from enginewright.target import TargetFingerprint
@@ -39,12 +40,14 @@ def evaluate_all(evaluator: Evaluator, engines: Mapping[Precision, SealedEngine]
         print(f"the engines do not fit together ({fault}); each goes over the images beside FP32", file=sys.stderr)
     evaluations: dict[Precision, Evaluation] = {}
     failed: dict[Precision, str] = {}
+    shape: Optional[SampleShape] = None
     for precision, engine in list(engines.items())[1:]:
         pair = {Precision.fp32: engines[Precision.fp32], precision: engine}
         found = _together(evaluator, pair, output_name)
         evaluations.update(found.evaluations)
         failed.update(found.failed)
-    return Judged(evaluations, failed)
+        shape = found.shape
+    return Judged(evaluations, failed, shape)
 
 
 def _together(evaluator: Evaluator, engines: Mapping[Precision, SealedEngine], output_name: str) -> Judged:
@@ -75,6 +78,7 @@ def record(
         gate.record(verdicts, settings, gate.figure_of(task, evaluations[Precision.fp32])),
         labels=evaluator.targets is not None,
         images=len(evaluator.images),
+        shape=judged.shape,
         confidence=settings.confidence,
         origin=origin_of(sealed[Precision.fp32].made, target, evaluator.images.files),
     )

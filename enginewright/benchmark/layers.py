@@ -9,7 +9,7 @@ copies) are blocks of their own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from enginewright.config import QUANTIZED, Precision, ProfileLayers
 from enginewright.data import Feeding
 from enginewright.errors import DataError
 from enginewright.results.layers import EngineLayers, ProfileResult
+from enginewright.results.shape import SampleShape
 from enginewright.runtimes.base import LayerTime, TimedEngine
 from enginewright.runtimes.built import SealedEngine
 
@@ -48,18 +49,20 @@ def profile(engine: TimedEngine, feeding: Feeding, batch_size: int, runs: int) -
 
 def profile_engines(
     engines: Mapping[Precision, SealedEngine], feeding: Feeding, settings: ProfileLayers
-) -> tuple[Profiles, int]:
+) -> tuple[Profiles, int, Optional[SampleShape]]:
     """Profile one engine after the other on the same images.
 
     Returns:
-        The layers of each, and the batch size: that of the settings, or the largest that every engine takes.
+        The layers of each; the batch size: that of the settings, or the largest that every engine takes; and the shape.
     """
+    shape: Optional[SampleShape] = None
     profiles, batch = {}, settings.batch_size
     for precision, sealed in engines.items():
         with sealed.load() as engine:
             batch = min(batch, engine.interface.rows(engine.axes))
             profiles[precision.value] = profile(engine, feeding, batch, settings.runs)
-    return profiles, batch
+            shape = feeding.shape(engine.interface.inputs)
+    return profiles, batch, shape
 
 
 def tables(profiles: Profiles) -> dict[str, pd.DataFrame]:
@@ -168,7 +171,9 @@ def side_by_side(profiles: Profiles) -> pd.DataFrame:
     )
 
 
-def summary(profiles: Profiles, comparison: pd.DataFrame, batch: int) -> ProfileResult:
+def summary(
+    profiles: Profiles, comparison: pd.DataFrame, batch: int, shape: Optional[SampleShape] = None
+) -> ProfileResult:
     """Of each engine: layers, their time together, the share of time in each precision; of INT8 what became of its
     blocks in `comparison`, a table of `side_by_side`.
     """
@@ -177,7 +182,7 @@ def summary(profiles: Profiles, comparison: pd.DataFrame, batch: int) -> Profile
         counted = comparison["verdict"].value_counts()
         blocks = {str(name).replace(" ", "_"): int(count) for name, count in sorted(counted.items())}
     engines = {Precision(precision): _engine(layers) for precision, layers in profiles.items()}
-    return ProfileResult(batch, engines, blocks, tuple(findings(profiles, batch)))
+    return ProfileResult(batch, engines, blocks, tuple(findings(profiles, batch)), shape)
 
 
 def _engine(layers: Sequence[LayerTime]) -> EngineLayers:

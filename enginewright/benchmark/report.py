@@ -70,6 +70,7 @@ def result(run: Run, manifests: Mapping[str, Manifest], settings: Benchmark, ori
         datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes"),
         run.device_state,
         run.complete,
+        run.shape,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from enginewright.benchmark.clock import Interruption
 from enginewright.benchmark.load import Bench, Measurement
@@ -12,6 +12,7 @@ from enginewright.benchmark.observer import Observer
 from enginewright.benchmark.telemetry import rss_mib
 from enginewright.config import Benchmark, Precision
 from enginewright.data import Feeding
+from enginewright.results.shape import SampleShape
 from enginewright.runtimes.built import SealedEngine
 from enginewright.target import TargetFingerprint
 
@@ -28,6 +29,7 @@ class Run:
     device_state: Any  # of the GPU, before the load
     absent: str  # which telemetry there was none of, a sentence or ""
     complete: bool
+    shape: Optional[SampleShape] = None  # of what was fed
 
 
 def measure(
@@ -35,16 +37,18 @@ def measure(
 ) -> Run:
     """Load and measure one engine after the other; Ctrl-C ends the run and keeps what was measured."""
     measured: dict[str, Measurement] = {}
+    shape: Optional[SampleShape] = None
     gpu = target.device if target.compute_capability else None
     with Observer(gpu) as observer, Interruption() as interruption:
         bench = Bench(feeding, settings, interruption=interruption, observer=observer)
         for precision, sealed in engines.items():
             resident = rss_mib()
             with sealed.load() as engine:
+                shape = feeding.shape(engine.interface.inputs)
                 measured[precision.value] = bench.measure(engine, precision.value, resident)
             if not measured[precision.value].complete:
                 break
         observer.close()
         telemetry = observer.table()
     complete = len(measured) == len(engines) and all(measurement.complete for measurement in measured.values())
-    return Run(measured, telemetry, observer.device_state, observer.absent, complete)
+    return Run(measured, telemetry, observer.device_state, observer.absent, complete, shape)

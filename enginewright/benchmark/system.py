@@ -37,13 +37,15 @@ class EngineSystem:
                 " data.root"
             )
         chosen = feeding.images.commonest()
-        one = sum(array.nbytes for array in feeding.rows(chosen[:1], engine.interface.inputs).values())
+        first = feeding.rows(chosen[:1], engine.interface.inputs)
+        one = sum(array.nbytes for array in first.values())
+        sizes = engine.interface.sizes({name: array.shape for name, array in first.items()})
         self._engine, self._batch = engine, batch
         self._count = max(LEAST_BATCHES, min(-(-len(chosen) // batch), ROTATION_BYTES // (one * batch)))
         rows = batch * (
             self._count + max(largest - 1, 0)
         )  # the first come again at the end, for several queries that begin near it
-        self._pool = engine.pinned_inputs(rows)
+        self._pool = engine.pinned_inputs(rows, sizes)
         for row in range(
             min(batch * self._count, rows)
         ):  # one at a time: float32 images of the largest batch need not fit beside the pool

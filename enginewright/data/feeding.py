@@ -6,15 +6,17 @@ Calibration, validation, benchmark and layer profile all take it, so they feed t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import numpy.typing as npt
 
 from enginewright.config import Preprocessing
 from enginewright.data.imageset import ImageSet
 from enginewright.data.recipes import recipe_of
+from enginewright.errors import DataError
 from enginewright.feeds import Array, as_input
-from enginewright.interface import TensorSpec
+from enginewright.interface import Axes, Interface, TensorSpec
+from enginewright.results.shape import SampleShape
 
 
 class Feeding:
@@ -37,6 +39,28 @@ class Feeding:
         """
         made = self._recipe.feeds(self.images.rows(rows), [spec.name for spec in inputs])
         return {spec.name: as_input(made[spec.name], spec) for spec in inputs}
+
+    def shape(self, inputs: Sequence[TensorSpec]) -> Optional[SampleShape]:
+        """What a sample of the commonest shape feeds these inputs; None where there is no sample."""
+        chosen = self.images.commonest()
+        if not len(chosen):
+            return None
+        fed = self.rows(chosen[:1], inputs)
+        shapes = {name: array.shape[1:] for name, array in fed.items()}
+        return SampleShape(shapes, len(chosen), len(self), self.images.kinds())
+
+    def require_within(self, interface: Interface, axes: Axes) -> None:
+        """Raises DataError naming the first sample that has a size out of the range of its axis."""
+        for piece in self.pieces(max(len(self), 1)):
+            fed = self.rows(slice(piece.start, piece.start + 1), interface.inputs)
+            for axis, size in interface.sizes({name: array.shape for name, array in fed.items()}).items():
+                its = axes.get(axis)
+                if its is not None and not its.min <= size <= its.max:
+                    raise DataError(
+                        f"the sample {self.images.names[piece.start]} has {axis} {size}, and axes.{axis} takes"
+                        f" {its.min}"
+                        f" to {its.max}; bring it to such a size, leave it out, or widen axes.{axis}"
+                    )
 
     def pieces(self, batch_size: int) -> Iterator[slice]:
         """Yield slices of consecutive samples of one shape, at most `batch_size` at once, in stored order."""

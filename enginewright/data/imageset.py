@@ -76,6 +76,11 @@ class ImageSet:
             for start in range(begin, end, size):
                 yield slice(start, min(start + size, end))
 
+    def kinds(self) -> int:
+        """How many different shapes the samples have."""
+        ragged = [column.shapes for column in self.arrays.values() if isinstance(column, columns.Ragged)]
+        return len(np.unique(np.concatenate(ragged, axis=1), axis=0)) if ragged else 1
+
     def commonest(self) -> npt.NDArray[np.int64]:
         """Return the samples of the commonest shape, in stored order; of two as common, that of the first sample."""
         ragged = [column.shapes for column in self.arrays.values() if isinstance(column, columns.Ragged)]

@@ -77,7 +77,10 @@ def cases(interface: Interface, axes: Axes, samples: Optional[Feeds]) -> list[Ca
         axes: the range of each named axis.
         samples: whose own shape is the usual one; without them, the example's is.
     """
-    usual = {**example_sizes(interface, axes), **(sizes_of(interface, samples) if samples else {})}
+    usual = {
+        **example_sizes(interface, axes),
+        **(interface.sizes({name: array.shape for name, array in samples.items()}) if samples else {}),
+    }
     limits = axes.get(BATCH, AxisRange(1, 1, 1))
     batches = [batch for batch in BATCHES if limits.min <= batch <= limits.max] or [limits.min]
     found = [Case({**usual, BATCH: batch}, (BATCH,)) for batch in batches]
@@ -96,16 +99,6 @@ def cases(interface: Interface, axes: Axes, samples: Optional[Feeds]) -> list[Ca
 
 def _levels(its: AxisRange) -> tuple[int, ...]:
     return its.min, its.opt, its.max
-
-
-def sizes_of(interface: Interface, feeds: Feeds) -> dict[str, int]:
-    """The size of each named axis but the batch in what the inputs are fed."""
-    return {
-        axis: feeds[spec.name].shape[place]
-        for spec in interface.inputs
-        for place, axis in enumerate(spec.shape)
-        if isinstance(axis, str) and axis != BATCH
-    }
 
 
 def feeds_at(interface: Interface, sizes: Sizes, seed: int, samples: Optional[Feeds] = None) -> dict[str, Array]:

@@ -34,12 +34,14 @@ def export_model(params: Params, paths: Layout) -> Exported:
     Raises:
         ConfigError: the task judges one output, and none is chosen.
         ModelError: the model cannot be imported, its task cannot judge it, or it does not take a size of its axes.
+        DataError: a calibration sample is out of the range of an axis.
         StaleArtifact: the calibration samples are not whole.
     """
     model, settings, axes = params.model, params.export, ranges(params.axes)
     feeding = Feeding(ImageSet.open(paths.calibration_images), params.data.preprocessing)
     with importer_named(model.source)(model, settings, paths, axes) as imported:
         get_task(model.task).check(judged(model, imported.interface), f"{imported.name} ({imported.origin})")
+        feeding.require_within(imported.interface, axes)
         samples = next(feeding.batches(imported.interface.inputs, max(BATCHES)), None)
         exported = normalized(imported.model)
         found = compare(imported, exported, seed=params.seed, axes=axes, samples=samples, tolerance=settings.tolerance)

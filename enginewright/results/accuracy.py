@@ -9,6 +9,7 @@ from typing import Any, Optional
 from enginewright.config import Precision
 from enginewright.results.origin import Origin
 from enginewright.results.record import Record
+from enginewright.results.shape import SampleShape
 from enginewright.results.verdicts import Outcome
 
 
@@ -124,3 +125,4 @@ class AccuracyResult(Record):
     images: Optional[int]
     confidence: Optional[float]  # of the intervals
     origin: Origin
+    shape: Optional[SampleShape] = None  # of what the engines were fed

@@ -8,6 +8,7 @@ from typing import Optional
 
 from enginewright.config import Precision
 from enginewright.results.record import Record
+from enginewright.results.shape import SampleShape
 from enginewright.results.verdicts import Outcome
 
 
@@ -30,6 +31,7 @@ class ProfileResult(Record):
     engines: Mapping[Precision, EngineLayers]
     int8_blocks: Optional[Mapping[str, int]]  # what became of INT8 -> blocks of layers; None without an INT8 engine
     findings: tuple[str, ...]  # which INT8 engines take more time than FP16's
+    shape: Optional[SampleShape] = None  # of what the engines were fed
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, Optional
 from enginewright.config import Precision, ScenarioName
 from enginewright.results.origin import Origin
 from enginewright.results.record import Record
+from enginewright.results.shape import SampleShape
 
 DISTURBING_CORES = 0.2  # busy with other processes, on average
 THROUGHPUT = "throughput_images_per_s"
@@ -80,6 +81,7 @@ class SpeedResult(Record):
     measured_at: str  # ISO 8601, UTC: DVC's run-cache may bring figures of old back without a run
     device_state: Mapping[str, Any]  # of the GPU before the load
     complete: bool = True  # False where Ctrl-C ended it
+    shape: Optional[SampleShape] = None  # of what the engines were fed
 
     def load(self, precision: Precision, scenario: ScenarioName) -> Optional[LoadSpeed]:
         """One load, if there was one."""

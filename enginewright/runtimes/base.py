@@ -125,8 +125,11 @@ class Engine(Protocol):
 class Timed(Protocol):
     """What a benchmark asks of an engine beside its answers."""
 
-    def pinned_inputs(self, rows: int) -> dict[str, Array]:
-        """Return new arrays for a batch of `rows`, where the engine copies from fastest; they die with the engine."""
+    def pinned_inputs(self, rows: int, sizes: Optional[Mapping[str, int]] = None) -> dict[str, Array]:
+        """Return new arrays for a batch of `rows`, where the engine copies from fastest; they die with the engine.
+
+        `sizes` are those of the other dynamic axes, by name; an axis that is not there has its largest size.
+        """
 
     def device_seconds(self, feeds: Feeds, repeats: int) -> npt.NDArray[np.float64]:
         """Copy `feeds` once, run `repeats` times; device time of each run in seconds, host copies excluded, [repeats].

@@ -99,9 +99,17 @@ def _rows(fed: Any, start: int, stop: int) -> Any:
     return fed[start:stop] if isinstance(fed, np.ndarray) else fed.rows(start, stop)
 
 
-def plain_inputs(interface: Interface, rows: int) -> dict[str, Array]:
-    """`Timed.pinned_inputs` where host and device share their memory: zeros, another dynamic axis of size 1."""
-    return {spec.name: np.zeros(spec.sizes({BATCH: rows}), spec.dtype) for spec in interface.inputs}
+def plain_inputs(
+    interface: Interface, axes: Axes, rows: int, sizes: Optional[Mapping[str, int]] = None
+) -> dict[str, Array]:
+    """`Timed.pinned_inputs` where host and device share their memory: zeros."""
+    asked = input_sizes(axes, rows, sizes)
+    return {spec.name: np.zeros(spec.sizes(asked), spec.dtype) for spec in interface.inputs}
+
+
+def input_sizes(axes: Axes, rows: int, sizes: Optional[Mapping[str, int]]) -> dict[str, int]:
+    """The size of each axis of a batch of `rows`: that in `sizes`, else the largest of its range."""
+    return {**{name: axis.max for name, axis in axes.items()}, **(sizes or {}), BATCH: rows}
 
 
 def in_order(batches: Iterable[Feeds], start: Callable[[Feeds], Under], depth: int) -> Iterator[Under]:

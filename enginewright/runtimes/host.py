@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Optional, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -55,9 +55,9 @@ class HostEngine(ABC):
         """See `Engine`."""
         return overlapped(self.infer, batches, self._depth, live=self.require_open)
 
-    def pinned_inputs(self, rows: int) -> dict[str, Array]:
+    def pinned_inputs(self, rows: int, sizes: Optional[Mapping[str, int]] = None) -> dict[str, Array]:
         """Arrays in ordinary memory, which host and device share."""
-        return plain_inputs(self.interface, rows)
+        return plain_inputs(self.interface, self.axes, rows, sizes)
 
     def device_seconds(self, feeds: Feeds, repeats: int) -> npt.NDArray[np.float64]:
         """Wall time of each run in seconds, as host and device are one, [repeats]. Raises EngineInputError."""

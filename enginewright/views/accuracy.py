@@ -41,6 +41,8 @@ def show(task: Task, result: AccuracyResult) -> None:
 
 def _notes(task: Task, result: AccuracyResult) -> Iterator[str]:
     """What a reader has to know before believing the figures."""
+    if result.shape is not None:
+        yield f"Fed with {result.shape.says()}."
     for why in result.not_judged.values():
         yield f"Not judged: {why}"
     if runtime := result.engines[Precision.fp32].stands_in:

@@ -23,6 +23,8 @@ def show(result: SpeedResult, telemetry_note: str) -> None:
     console = Console()
     for scenario in () if result.settings is None else result.settings.scenarios:
         _loads(console, result, scenario)
+    if result.shape is not None:
+        console.print(f"Fed with {result.shape.says()}.", highlight=False)
     for precision, engine in result.engines.items():
         curve = engine.batch_curve
         knee = f"; 95 % of the best throughput from batch {curve['knee_batch']} on" if curve else ""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Optional
 
 from enginewright.benchmark.layers import SIDE_BY_SIDE, SLOWEST, TOP, label
+from enginewright.results.layers import ProfileResult
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
 
-def show(tables: Mapping[str, pd.DataFrame], found: Sequence[str] = (), console: Optional[Console] = None) -> None:
+def show(
+    tables: Mapping[str, pd.DataFrame], found: Optional[ProfileResult] = None, console: Optional[Console] = None
+) -> None:
     """Print the slowest layers of each engine, the slowest blocks side by side and the findings."""
     import pandas as pd
     from rich.console import Console
@@ -49,5 +52,7 @@ def show(tables: Mapping[str, pd.DataFrame], found: Sequence[str] = (), console:
         gain = "" if pd.isna(row["gain"]) else f"{row['gain']:.2f}x"
         shown.add_row(label([str(row["block"])]), *cells, str(row.get("int8_precision", "")), gain, str(row["verdict"]))
     console.print(shown)
-    for finding in found:
+    if found is not None and found.shape is not None:
+        console.print(f"Fed with batches of {found.batch_size} of {found.shape.says()}.", highlight=False)
+    for finding in () if found is None else found.findings:
         console.print(f"Finding: {finding}", highlight=False)

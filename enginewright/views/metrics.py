@@ -6,12 +6,13 @@ Metrics are outs of their stages, so that this view alone counts among what deci
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Optional
 
 from enginewright.results.accuracy import AccuracyResult, EngineAccuracy, Gate, Verdict
 from enginewright.results.calibration import CalibrationResult
 from enginewright.results.layers import MixtureResult, ProfileResult, SensitivityResult
 from enginewright.results.pareto import ParetoResult
+from enginewright.results.shape import SampleShape
 from enginewright.results.speed import EngineSpeed, LoadSpeed, SpeedResult
 from enginewright.results.verdicts import Drift
 
@@ -28,6 +29,7 @@ def of_accuracy(result: AccuracyResult) -> dict[str, Any]:
         **({} if result.gate is None else {"gate": of_gate(result.gate)}),
         "labels": result.labels,
         "images": result.images,
+        **_of_shape(result.shape),
         "confidence": result.confidence,
         **result.origin.to_figures(),
     }
@@ -72,6 +74,7 @@ def of_speed(result: SpeedResult) -> dict[str, Any]:
             for scenario in scenarios
         },
         "settings": settings,
+        **_of_shape(result.shape),
         "versions": dict(result.versions),
         "measured_at": result.measured_at,
         **result.origin.to_figures(),
@@ -125,6 +128,7 @@ def of_profile(result: ProfileResult) -> dict[str, Any]:
     """The metrics of profile_layers."""
     return {
         "batch_size": result.batch_size,
+        **_of_shape(result.shape),
         **{precision.value: engine.to_json() for precision, engine in result.engines.items()},
         **({} if result.int8_blocks is None else {"int8_blocks": dict(result.int8_blocks)}),
         "findings": list(result.findings),
@@ -174,3 +178,8 @@ def _of_load(load: LoadSpeed) -> dict[str, Any]:
         **({} if load.stable is None else {"stable": load.stable}),
         **({"loadgen": dict(load.loadgen)} if load.loadgen else {}),
     }
+
+
+def _of_shape(shape: Optional[SampleShape]) -> dict[str, Any]:
+    """What was fed: one text, since DVC compares lists item by item."""
+    return {} if shape is None else {"shape": shape.says()}

@@ -15,6 +15,7 @@ from enginewright.benchmark.int8_speed import slower, slower_under_load
 from enginewright.cli.compare import compare
 from enginewright.config import Precision
 from enginewright.results.pareto import ParetoRow
+from enginewright.results.shape import SampleShape
 from enginewright.results.verdicts import Outcome
 from enginewright.runtimes.base import LayerTime
 from enginewright.views.committed import read_speed
@@ -91,11 +92,15 @@ def test_the_profile_says_it() -> None:
         "int8": [LayerTime("a", 1.0, "INT8"), LayerTime("b", 0.5, "INT8")],
     }
     comparison = layers.side_by_side(profiles)
-    (finding,) = layers.summary(profiles, comparison, 8).findings
+    shape = SampleShape({"images": (3, 32, 48)}, 12, 40, 3)
+    found = layers.summary(profiles, comparison, 8, shape)
+    (finding,) = found.findings
     assert finding.startswith(
         "int8 is slower than fp16 (all layers at batch 8, under the profiler): 1.500 against 1.200 ms, 0.80 of its"
         " speed; "
     )
     console = Console(record=True, width=300)
-    show(layers.tables(profiles), [finding], console)
-    assert "Finding: int8 is slower than fp16" in console.export_text()
+    show(layers.tables(profiles), found, console)
+    printed = console.export_text()
+    assert "Finding: int8 is slower than fp16" in printed
+    assert "Fed with batches of 8 of images [3, 32, 48], the shape of 12 of 40 samples (3 shapes)." in printed

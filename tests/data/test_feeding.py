@@ -9,8 +9,10 @@ import pytest
 
 from enginewright.config import Preprocessing
 from enginewright.data import Feeding, ImageSet
+from enginewright.data.columns import Ragged
 from enginewright.errors import ConfigError, DataError
-from enginewright.interface import TensorSpec
+from enginewright.interface import AxisRange, Interface, TensorSpec
+from enginewright.results.shape import SampleShape
 
 PIXELS = np.arange(20 * 6 * 6, dtype=np.int64).reshape(20, 6, 6, 1).astype(np.uint8)
 IMAGES = ImageSet({"images": PIXELS}, None, (), tuple(map(str, range(20))), [])
@@ -56,3 +58,30 @@ def test_an_image_is_one_input() -> None:
 def test_a_recipe_that_nobody_has() -> None:
     with pytest.raises(ConfigError, match="there is no recipe 'corp'; did you mean 'crop'\\?"):
         Feeding(IMAGES, Preprocessing(recipe="corp"))
+
+
+RAGGED = replace(
+    IMAGES,
+    arrays={"pixels": Ragged.of([np.full((1, 6, 4 + index % 3 // 2), index, np.float32) for index in range(20)])},
+)
+MOVING = Interface((replace(PLAIN, shape=("batch", 1, "height", "width")),), ())
+AS_THEY_ARE = Preprocessing(recipe="none")
+
+
+def test_the_commonest_shape_is_what_is_measured() -> None:
+    found = Feeding(RAGGED, AS_THEY_ARE).shape(MOVING.inputs)
+    assert found == SampleShape({"pixels": (1, 6, 4)}, 14, 20, 2)
+    assert found.says() == "pixels [1, 6, 4], the shape of 14 of 20 samples (2 shapes)"
+    assert Feeding(IMAGES, SETTINGS).shape([PLAIN]) == SampleShape({"pixels": (1, 6, 6)}, 20, 20, 1)
+    assert Feeding(IMAGES.first(0), SETTINGS).shape([PLAIN]) is None
+
+
+def test_a_sample_out_of_the_range_of_an_axis_is_named() -> None:
+    feeding, height = Feeding(RAGGED, AS_THEY_ARE), AxisRange(1, 6, 6)
+    feeding.require_within(MOVING, {"height": height, "width": AxisRange(4, 4, 5)})
+    with pytest.raises(DataError) as fault:
+        feeding.require_within(MOVING, {"height": height, "width": AxisRange(2, 3, 4)})
+    assert str(fault.value) == (
+        "the sample 2 has width 5, and axes.width takes 2 to 4; bring it to such a size, leave it out, or widen"
+        " axes.width"
+    )

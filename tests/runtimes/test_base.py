@@ -82,7 +82,8 @@ def test_an_engine_of_it_is_found_by_its_sidecar_and_given_the_options(runtime: 
         assert [len(answer["y"]) for answer in loaded.infer_many([{"x": fed}, {"x": fed[:2]}])] == [7, 2]
         assert loaded.device_seconds({"x": fed[:1]}, 4).shape == (4,)
         assert (loaded.phase_seconds({"x": fed}, 1), loaded.layer_times({"x": fed}, 1)) == ({}, [])
-        assert loaded.pinned_inputs(5)["x"].shape == (5, 1)
+        assert loaded.pinned_inputs(5)["x"].shape == (5, 8)  # the largest
+        assert loaded.pinned_inputs(5, {"length": 3})["x"].shape == (5, 3)
 
 
 def test_its_engine_refuses_what_every_engine_refuses(runtime: DoublingRuntime, engine: Path) -> None:

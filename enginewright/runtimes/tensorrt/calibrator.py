@@ -158,9 +158,11 @@ def _whole(batches: Iterable[Feeds]) -> Iterator[Feeds]:
     """Batches of one size: a smaller last one is filled up with its own images, over again, so that none is lost.
 
     Raises:
-        CalibrationMismatch: a batch holds NaN or infinity, or is larger than the first.
+        CalibrationMismatch: a batch holds NaN or infinity, is larger than the first, or has another shape: TensorRT
+            calibrates at one shape.
     """
     size: Optional[int] = None
+    first: dict[str, tuple[int, ...]] = {}
     for number, feeds in enumerate(batches):
         for name, array in feeds.items():
             if not np.isfinite(array).all():
@@ -171,6 +173,15 @@ def _whole(batches: Iterable[Feeds]) -> Iterator[Feeds]:
         if not count:
             continue
         size = size or count
+        shapes = {name: array.shape[1:] for name, array in feeds.items()}
+        first = first or shapes
+        for name, shape in shapes.items():
+            if shape != first[name]:
+                raise CalibrationMismatch(
+                    f"calibration batch {number} feeds '{name}' {list(shape)} and the first {list(first[name])}:"
+                    " TensorRT calibrates at one shape; set calibration.runtime=onnxruntime, which calibrates at the"
+                    " samples' own, or bring samples of one shape"
+                )
         if count > size:
             raise CalibrationMismatch(
                 f"calibration batch {number} has {count} images and the first had {size}; hand over equal batches, a"

@@ -170,19 +170,20 @@ class TensorRTEngine:
                 for piece in pieces:
                     piece.wanted = False
 
-    def pinned_inputs(self, batch: int) -> dict[str, Array]:
+    def pinned_inputs(self, batch: int, sizes: Optional[Mapping[str, int]] = None) -> dict[str, Array]:
         """New arrays in page-locked memory for one batch, freed with the engine: what is written there is copied to the
         GPU without staging.
 
-        Dynamic axes other than the batch take the profile's largest size. Don't touch the arrays after the `with`
-        block.
+        Dynamic axes other than the batch have the size that `sizes` names, else the profile's largest. Don't touch the
+        arrays after the `with` block.
         """
         self._live()
         if batch < 1:
             raise EngineInputError(f"a batch of {batch} rows cannot be fed; ask for at least one")
         made = {}
         for binding in self._workers[0].inputs:
-            shape = (batch, *binding.maximum[1:])
+            names = zip(binding.spec.shape[1:], binding.maximum[1:])
+            shape = (batch, *((sizes or {}).get(str(axis), largest) for axis, largest in names))
             buffer = memory.PinnedBuffer(int(np.prod(shape, dtype=np.int64)) * binding.spec.dtype.itemsize)
             self._buffers.callback(buffer.free)
             made[binding.name] = buffer.view(shape, binding.spec.dtype)

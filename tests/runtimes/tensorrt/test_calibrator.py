@@ -134,6 +134,13 @@ def with_nan() -> Iterator[dict[str, Any]]:
             "has 4 images and the first had 2",
             id="growing batch",
         ),
+        pytest.param(
+            lambda: [{"input": images(4)}, {"input": images(4)[..., :5]}],
+            CalibrationMismatch,
+            r"batch 1 feeds 'input' \[.*5\] and the first \[.*\]: TensorRT calibrates at one shape; set"
+            " calibration.runtime=onnxruntime, which calibrates at the samples' own",
+            id="another shape",
+        ),
     ],
 )
 def test_a_fault_in_the_images_ends_the_calibration(model: Path, feeds: Any, fault: type[Exception], says: str) -> None:
