@@ -34,8 +34,10 @@ def to_fp16(model: ModelProto) -> ModelProto:
     result = ModelProto()
     result.CopyFrom(inliner.inline_local_functions(model) if model.functions else model)
     stored = {tensor.name for tensor in result.graph.initializer}
-    for value in [value for value in result.graph.input if value.name in stored]:
-        result.graph.input.remove(value)
+    fed = [value for value in result.graph.input if value.name not in stored]
+    if len(fed) < len(result.graph.input):
+        del result.graph.input[:]
+        result.graph.input.extend(fed)
     result.ir_version = max(result.ir_version, NOT_OVERRIDABLE)
     opsets = {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in result.opset_import}
     _Converter(result.graph, opsets, Names(result)).convert()
@@ -63,8 +65,8 @@ class _Converter:
         self.kept: Kept = Kept(
             graph.node, self.constants, self.types.__getitem__, inputs, outer.kept if outer else None
         )
-        self._made = {name for node in graph.node for name in node.output}
-        self._made |= {tensor.name for tensor in graph.initializer}
+        self._stored = {tensor.name: tensor for tensor in graph.initializer}
+        self._made = {name for node in graph.node for name in node.output} | set(self._stored)
         self._halves = [self._halves_of(index, node) for index, node in enumerate(graph.node)]
         self._spare_casts()
         self._as_float, self._as_half = self._wanted()
@@ -176,11 +178,10 @@ class _Converter:
         values = self.constants.array(name)
         assert values is not None  # float32 constants alone are wanted in FP16
         half = as_half(values, self._renamed[name])
-        for tensor in self._graph.initializer:
-            if tensor.name == half.name:
-                tensor.CopyFrom(half)
-                return
-        self._graph.initializer.append(half)
+        if half.name in self._stored:
+            self._stored[half.name].CopyFrom(half)
+        else:
+            self._graph.initializer.append(half)
 
 
 def _read(graph: GraphProto) -> set[str]:

@@ -135,7 +135,7 @@ def _learn(model: ModelProto, values: Mapping[str, _Value]) -> bool:
     """Note the fixed axes of what Reshape, Expand and Tile make where inference takes all of them for dynamic. Returns
     whether that is news.
     """
-    graph, found, news = model.graph, _infer(model), False
+    graph, found, learned = model.graph, _infer(model), dict[str, ValueInfoProto]()
     inferred, shapes = {value.name: value for value in found.value_info}, _shapes(found)
     for node in graph.node:
         result = inferred.get(node.output[0]) if node.op_type in ("Reshape", "Expand", "Tile") else None
@@ -145,13 +145,13 @@ def _learn(model: ModelProto, values: Mapping[str, _Value]) -> bool:
         sizes = [int(size) if known else None for size, known in zip(target.elements, target.known)]
         axes = _made_axes(node.op_type, sizes, shapes.get(node.input[0]))
         if sum(axis is not None for axis in axes) > _fixed_axes(result):
-            kept = [value for value in graph.value_info if value.name != result.name]
-            del graph.value_info[:]
-            graph.value_info.extend(
-                [*kept, helper.make_tensor_value_info(result.name, result.type.tensor_type.elem_type, axes)]
-            )
-            news = True
-    return news
+            kind = result.type.tensor_type.elem_type
+            learned[result.name] = helper.make_tensor_value_info(result.name, kind, axes)
+    if learned:
+        kept = [value for value in graph.value_info if value.name not in learned]
+        del graph.value_info[:]
+        graph.value_info.extend([*kept, *learned.values()])
+    return bool(learned)
 
 
 def _made_axes(operator: str, sizes: Sequence[Optional[int]], source: Optional[Shape]) -> list[Optional[int]]:

@@ -40,8 +40,12 @@ def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type == "Identity" and node.input[0] in stored and node.output[0] not in outputs
     ]
     _rename_inputs(graph, {node.output[0]: node.input[0] for node in copies})
-    for node in copies:
-        graph.node.remove(node)
+    if copies:
+        gone = {node.output[0] for node in copies}
+        left = [node for node in graph.node if gone.isdisjoint(node.output)]
+        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in left]
+        del graph.node[:]
+        graph.node.extend(nodes)
     named = {
         source: f"{node.name}.{part}"
         for node in reversed(graph.node)  # the first user wins
