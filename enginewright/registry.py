@@ -142,6 +142,8 @@ SOURCES: Registry[object] = Registry(
         "fashion_mnist": "enginewright.data.sources.fashion_mnist:fashion_mnist",
         "photographs": "enginewright.data.sources.photographs:photographs",
         "image_folder": "enginewright.data.sources.image_folder:image_folder",
+        "arrays": "enginewright.data.sources.arrays:arrays",
+        "loader": "enginewright.data.sources.loader:loader",
     },
 )
 TASKS: Registry[object] = Registry(

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from enginewright.config.model import specs_of
 from enginewright.data.preparation import prepare
 from enginewright.data.sources import open_source
 from enginewright.stage import Metrics, Stage, script
@@ -27,7 +28,8 @@ def prepare_data(stage: Stage) -> Metrics:
     source = open_source(data, stage.paths.root)
     for note in source.notes:
         print(f"prepare_data: {note}")
-    return prepare(source, data, seed, stage.paths.image_sets, output)
+    inputs = specs_of(stage.params.model.inputs)
+    return prepare(source, data, seed, stage.paths.image_sets, output, inputs=inputs)
 
 
 if __name__ == "__main__":

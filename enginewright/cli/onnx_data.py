@@ -52,7 +52,7 @@ def read(given: Given, preprocessing: Preprocessing) -> Found:
         ConfigError: a file is missing, or there are too few samples.
         DataError: a sample cannot be read, or does not fit.
     """
-    from enginewright.data.preparation import index_source
+    from enginewright.data.indexing import index_source
     from enginewright.data.recipes import recipe_of
     from enginewright.data.sources import open_source
 

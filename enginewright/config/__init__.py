@@ -38,7 +38,13 @@ from enginewright.config.measurement import (
     ServerLoad as ServerLoad,
     Stability as Stability,
 )
-from enginewright.config.model import Export as Export, Input as Input, Model as Model, Train as Train
+from enginewright.config.model import (
+    DTYPES as DTYPES,
+    Export as Export,
+    Input as Input,
+    Model as Model,
+    Train as Train,
+)
 from enginewright.config.params import (
     PARAMS_FILE as PARAMS_FILE,
     Params as Params,

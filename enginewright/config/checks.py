@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Union
 
-from enginewright.config import inputs, preprocessing
+from enginewright.config import inputs, preprocessing, sources
 from enginewright.config.choices import Precision, ScenarioName
 from enginewright.config.data import Data
 from enginewright.config.measurement import Benchmark
@@ -17,7 +18,9 @@ Fault = tuple[str, str]  # key, what is wrong and what to do
 
 def contradictions(params: Params) -> Iterator[Fault]:
     """Yield each combination that cannot work as (key, what is wrong and what to do)."""
-    yield from _code(params.model)
+    yield from _code("model", params.model)
+    yield from _code("data", params.data)
+    yield from sources.faults(params.data)
     yield from _pool(params.data)
     yield from inputs.faults(params.model, params.axes)
     yield from _precisions(params.build.precisions)
@@ -29,17 +32,17 @@ def contradictions(params: Params) -> Iterator[Fault]:
         yield from inputs.of_images(params.data.preprocessing, params.model.inputs, params.axes)
 
 
-def _code(model: Model) -> Iterator[Fault]:
-    named = [model.code] if isinstance(model.code, str) else model.code
+def _code(key: str, section: Union[Model, Data]) -> Iterator[Fault]:
+    named = [section.code] if isinstance(section.code, str) else section.code
     if not isinstance(named, list) or not named or not all(isinstance(path, str) and path for path in named):
-        yield "model.code", f"{model.code} is not a file or folder, or a list of them"
+        yield f"{key}.code", f"{section.code} is not a file or folder, or a list of them"
     elif len(named) > MOST_CODE:
-        yield "model.code", f"{len(named)} files and folders, and DVC sees {MOST_CODE}; put some into one folder"
-    elif model.tracked_code != tracked(named):
+        yield f"{key}.code", f"{len(named)} files and folders, and DVC sees {MOST_CODE}; put some into one folder"
+    elif section.tracked_code != tracked(named):
         yield (
-            "model.tracked_code",
-            f"{model.tracked_code} is not what DVC should see of model.code; set model.code alone, with `enginewright"
-            " configure`",
+            f"{key}.tracked_code",
+            f"{section.tracked_code} is not what DVC should see of {key}.code; set {key}.code alone, with"
+            " `enginewright configure`",
         )
 
 

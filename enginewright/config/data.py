@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
 from enginewright.config.choices import Selection
+from enginewright.config.model import LIBRARY_CODE, MOST_CODE, composed_code, own_code
 from enginewright.config.preprocessing import Preprocessing
 from enginewright.config.setting import setting
 from enginewright.registry import SOURCES
@@ -16,6 +17,30 @@ class Data:
     """Disjoint training, calibration, sensitivity and validation images."""
 
     source: str = setting("digits", choices=SOURCES, help="where the images come from")
+    loader: Optional[str] = setting(
+        None,
+        help="source loader: module.function, which yields {input name: array without the batch axis, target: ...}",
+    )
+    code: Any = setting(
+        LIBRARY_CODE,
+        help=f"source loader: file or folder of its code, or a list of up to {MOST_CODE}; DVC hashes them",
+    )
+    tracked_code: list[str] = setting(
+        [LIBRARY_CODE] * MOST_CODE,
+        help="filled in from data.code for dvc.yaml: leave it alone",
+        composed=composed_code("data"),
+    )
+    classes: str = setting(
+        LIBRARY_CODE,
+        help="a file with a class a line, in the order of the model's outputs; without one, the order of the folders'"
+        " names is taken",
+    )
+    labels: str = setting(
+        LIBRARY_CODE, help="source image_folder: a CSV of file,class, instead of a sub-folder for each class"
+    )
+    max_pixels: int = setting(
+        100_000_000, minimum=1, help="an image of more pixels is refused before it is decoded: it may be a trap"
+    )
     root: str = setting("data/digits", help="the folder that holds the source; DVC hashes it")
     train_images: int = setting(2700, minimum=0, help="none are needed where the weights are your own")
     calibration_pool: int = setting(
@@ -33,3 +58,18 @@ class Data:
         help="of random and stratified; null takes seed; another one draws other images of the same pool",
     )
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+
+    @property
+    def own_code(self) -> list[str]:
+        """The user's files and folders in `code`."""
+        return own_code(self.code)
+
+    @property
+    def classes_file(self) -> Optional[str]:
+        """The file `classes`, if there is one."""
+        return None if self.classes == LIBRARY_CODE else self.classes
+
+    @property
+    def labels_file(self) -> Optional[str]:
+        """The file `labels`, if there is one."""
+        return None if self.labels == LIBRARY_CODE else self.labels

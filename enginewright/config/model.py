@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -16,10 +17,20 @@ from enginewright.registry import IMPORTERS, TASKS
 LIBRARY_CODE = "artifacts/toolchain/checked.txt"
 DTYPES = ("float32", "float16", "float64", "int64", "int32", "bool", "uint8")  # of inputs
 MOST_CODE = 4  # entries: dvc.yaml names each, as DVC fills no list in
-TRACKED = "".join(
-    f"\n  - ${{oc.select:model.code.{place},{LIBRARY_CODE if place else '${model.code}'}}}"
-    for place in range(MOST_CODE)
-)
+
+
+def composed_code(section: str) -> str:
+    """What conf/ holds for `tracked_code`, of the `code` of a section."""
+    return "".join(
+        f"\n  - ${{oc.select:{section}.code.{place},{LIBRARY_CODE if place else f'${{{section}.code}}'}}}"
+        for place in range(MOST_CODE)
+    )
+
+
+def own_code(code: Any) -> list[str]:
+    """The user's files and folders in a `code`, a text or a list."""
+    named = [code] if isinstance(code, str) else list(code)
+    return [path for path in named if path != LIBRARY_CODE]
 
 
 @dataclass
@@ -49,7 +60,9 @@ class Model:
         " ../perception]; DVC hashes them",
     )
     tracked_code: list[str] = setting(
-        [LIBRARY_CODE] * MOST_CODE, help="filled in from model.code for dvc.yaml: leave it alone", composed=TRACKED
+        [LIBRARY_CODE] * MOST_CODE,
+        help="filled in from model.code for dvc.yaml: leave it alone",
+        composed=composed_code("model"),
     )
     weights: str = setting(
         "artifacts/reference/weights.pt",
@@ -84,13 +97,12 @@ class Model:
     @property
     def input_specs(self) -> tuple[TensorSpec, ...]:
         """The inputs, in the order of forward's arguments."""
-        return tuple(TensorSpec(name, np.dtype(its.dtype), tuple(its.shape)) for name, its in self.inputs.items())
+        return specs_of(self.inputs)
 
     @property
     def own_code(self) -> list[str]:
         """The user's files and folders in `code`."""
-        named = [self.code] if isinstance(self.code, str) else list(self.code)
-        return [path for path in named if path != LIBRARY_CODE]
+        return own_code(self.code)
 
     @property
     def written_in(self) -> str:
@@ -98,8 +110,13 @@ class Model:
         return ", ".join(self.own_code) or self._target_
 
 
+def specs_of(inputs: Mapping[str, Input]) -> tuple[TensorSpec, ...]:
+    """What `Model.inputs` states, in its order."""
+    return tuple(TensorSpec(name, np.dtype(its.dtype), tuple(its.shape)) for name, its in inputs.items())
+
+
 def tracked(code: Any) -> list[str]:
-    """What `Model.tracked_code` holds for a `code`, a text or a list: it may be too long."""
+    """What `tracked_code` holds for a `code`, a text or a list: it may be too long."""
     named = [code] if isinstance(code, str) else list(code)
     return [*named, *[LIBRARY_CODE] * (MOST_CODE - len(named))]
 

@@ -19,7 +19,6 @@ import numpy.typing as npt
 from enginewright.feeds import Array
 
 SUFFIX, SHAPES = ".npy", ".shapes.npy"
-DTYPES = ("float32", "float16", "float64", "int64", "int32", "bool", "uint8")  # that an image set holds
 Rows = Union[slice, Sequence[int], npt.NDArray[Any]]
 Shapes = npt.NDArray[np.int64]
 

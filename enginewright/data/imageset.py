@@ -28,6 +28,7 @@ from enginewright.manifest import Manifest
 LABELS, CLASSES = "labels.csv", "classes.json"
 TARGETS, GEOMETRY = "targets", "geometry"
 BESIDE = (TARGETS, GEOMETRY)  # file names, without their suffix, that no array of the model's has
+ORDER = "class_order"  # the setting that says what the order of the classes is from (`classes.ClassOrder`)
 SET = "set"  # the setting in the sidecars that holds the hash over all files
 ORIGIN = (SET, "source", "root", "seed")  # settings in the sidecars that are the same for all files of a set
 IGNORED = 255  # a pixel whose class is unknown or shall not count, as in PASCAL VOC
@@ -45,6 +46,7 @@ class ImageSet:
     # what the task is asked about each sample, as for each pixel an index into `classes` or IGNORED; None without
     targets: Optional[Column] = None
     geometry: Optional[npt.NDArray[np.float64]] = None  # [N, 6], of `Geometry.to_row`; None without
+    class_order: str = ""  # what says that `classes` are in the order of the model's outputs; empty if nothing does
 
     def __len__(self) -> int:
         return len(self.names)
@@ -133,7 +135,8 @@ class ImageSet:
         parts = [f"{stem}{suffix}" for stem in stems for suffix in (SUFFIX, SHAPES)]
         files = [folder / name for name in parts if not name.endswith(SHAPES) or _exists(folder / name)]
         files += [folder / LABELS, folder / CLASSES]
-        _require_one_set(folder, {file: manifest.verify(file) for file in files})
+        made = {file: manifest.verify(file) for file in files}
+        _require_one_set(folder, made)
         found = {stem: _opened(folder, stem) for stem in stems}
         table = pd.read_csv(folder / LABELS, dtype={"name": str, "label": np.int64}, keep_default_na=False)
         classes = tuple(json.loads((folder / CLASSES).read_text()))
@@ -142,12 +145,13 @@ class ImageSet:
         labels = table["label"].to_numpy(np.int64)
         return cls(
             arrays,
-            labels if classes or (len(labels) and labels.max() >= 0) else None,
+            labels if (len(labels) and labels.max() >= 0) or (classes and not len(labels)) else None,
             classes,
             tuple(table["name"]),
             files,
             found.get(TARGETS),
             np.asarray(found[GEOMETRY]) if GEOMETRY in found else None,
+            str(made[files[0]].settings.get(ORDER, "")),
         )
 
 

@@ -9,7 +9,8 @@ from typing import Any, Optional
 
 import numpy as np
 
-from enginewright.data.columns import DTYPES, Shapes
+from enginewright.config import DTYPES
+from enginewright.data.columns import Shapes
 from enginewright.errors import DataError
 from enginewright.feeds import Array
 

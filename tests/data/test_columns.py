@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from enginewright.config import DTYPES
 from enginewright.data.columns import (
-    DTYPES,
     Ragged,
     RowWriter,
     changes,

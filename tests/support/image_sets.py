@@ -21,7 +21,10 @@ def output(artifact: Path, settings: dict[str, Any]) -> Iterator[Path]:
 
 
 def settings(**changes: Any) -> Data:
-    values = {
+    values: dict[str, Any] = {
+        "source": "image_folder",
+        "root": "images",
+        "preprocessing": Preprocessing(size=[6, 6]),
         "train_images": 20,
         "calibration_pool": 10,
         "calibration_images": 6,
@@ -29,4 +32,4 @@ def settings(**changes: Any) -> Data:
         "validation_images": 8,
         "selection": Selection.stratified,
     }
-    return Data(source="image_folder", root="images", preprocessing=Preprocessing(size=[6, 6]), **{**values, **changes})
+    return Data(**{**values, **changes})

@@ -9,12 +9,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from enginewright.config import Data
+from enginewright.config import Data, Preprocessing
+from enginewright.data.indexing import index_source
+from enginewright.data.recipes import recipe_of
 from enginewright.data.samples import Source
 from enginewright.data.sources import fashion_mnist, open_source, photographs
 from enginewright.errors import DataError
@@ -42,8 +45,8 @@ def images(here: Path) -> Path:
     return here
 
 
-def opened() -> Source:
-    return open_source(Data(source="image_folder", root=str(ROOT)))
+def opened(**settings: str) -> Source:
+    return open_source(Data(source="image_folder", root=str(ROOT), **settings))  # type: ignore[arg-type]
 
 
 def labels(source: Source) -> dict[str, int]:
@@ -137,10 +140,10 @@ def test_a_folder_that_cannot_be_read_is_not_skipped(images: Path) -> None:
     program = """
 import os
 from pathlib import Path
-from enginewright.data.sources.image_folder import _listed
+from enginewright.data.sources.image_folder import IMAGES
 if os.geteuid() == 0:
     os.setuid(65534)  # root may read everything
-_listed(Path("images/dog"))
+IMAGES.listed(Path("images/dog"))
 """
     images.chmod(0o755)
     (ROOT / "dog").chmod(0)
@@ -175,11 +178,35 @@ def test_an_empty_class_keeps_its_index_and_is_reported(images: Path) -> None:
 
 
 def test_ignored_files_are_counted(images: Path) -> None:
-    for name in ("README.md", "cat/notes.txt", "cat/raw.heic", "dog/raw.HEIC", "dog/._2.png", "dog/noextension"):
+    for name in ("README.md", "cat/notes.txt", "cat/boxes.xml", "dog/Thumbs.db", "dog/._2.png", "dog/.DS_Store"):
         touch(ROOT / name)
     found = opened()
-    assert found.ignored == 6
-    assert found.notes == ("6 files are no images by their names and were ignored (2 .heic, 1 .md, 1 .txt)",)
+    assert (found.ignored, found.unknown) == (6, {})
+    assert found.notes[-1] == (
+        "6 files are no images by their names and were ignored (2 names with a dot in front, 1 .md, 1 .xml)"
+    )
+
+
+def test_files_that_may_be_images_and_are_not_opened_are_told_with_what_cannot_be_read(images: Path) -> None:
+    for name in ("cat/raw.heic", "dog/raw.HEIC", "dog/new.avif", "dog/noextension"):
+        touch(ROOT / name)
+    touch(ROOT / "cat/page.png", "<html>")
+    write(ROOT / "dog/9.png", 9)
+    (ROOT / "dog/9.png").write_bytes((ROOT / "dog/9.png").read_bytes()[:50])
+    with pytest.raises(DataError) as told:
+        index_source(opened(), recipe_of(Preprocessing(size=[6, 6])))
+    assert str(told.value) == (
+        "6 files or samples cannot be used; 2 of 5 samples: images/cat/page.png cannot be read as an image (cannot"
+        " identify image file 'images/cat/page.png'); replace the file or remove it; images/dog/9.png cannot be read as"
+        " an image (image file is truncated); replace the file or remove it; in formats that"
+        " are not read: 1 .avif (images/dog/new.avif), 2 .heic (images/cat/raw.heic, images/dog/raw.HEIC), 1 no suffix"
+        " (images/dog/noextension); convert them, or take them out of data.root"
+    )
+
+
+def test_a_jfif_is_a_jpeg(images: Path) -> None:
+    Image.new("L", (6, 6)).save(ROOT / "cat/x.jfif", format="jpeg")
+    assert labels(opened())["cat/x.jfif"] == 0
 
 
 def test_folders_that_dvc_ignores_and_that_hold_no_image_are_no_classes(images: Path) -> None:
@@ -271,3 +298,87 @@ def test_packaged_photographs_and_fashion_mnist_of_other_bytes_are_refused(
         (here / f"packaged/{part}-ubyte.gz").write_bytes(gzip.compress(b"0"))
     with pytest.raises(DataError, match=r"packaged/train-images-idx3-ubyte\.gz changed: sha256 "):
         open_source(Data(source="fashion_mnist", root=str(ROOT)))
+
+
+def test_classes_in_the_order_of_the_model(images: Path) -> None:
+    """Folders are found by name wherever they stand; a class without a folder, or an empty one, keeps its index."""
+    touch(Path("classes.txt"), "dog\nbird\nfish\ncat\n")
+    (ROOT / "fish").mkdir()
+    found = opened(classes="classes.txt")
+    assert (found.classes, found.class_order) == (("dog", "bird", "fish", "cat"), "data.classes")
+    assert labels(found) == {"cat/0.png": 3, "cat/more/1.png": 3, "dog/2.png": 0}
+    assert found.notes == ("2 of the 4 classes in data.classes have no folder and keep their index (bird, fish)",)
+
+
+def test_without_the_file_the_order_of_names_is_taken_and_said(images: Path) -> None:
+    found = opened()
+    assert found.class_order == "names in the order of their letters"
+    assert found.notes == (
+        "the model's 2 outputs are taken to be in the order of the classes' names (cat, dog); if they are not, name the"
+        " classes in the order of the outputs in a file, and set data.classes to it",
+    )
+
+
+def test_folders_of_numbers_are_in_no_certain_order(images: Path) -> None:
+    for name in ("0", "2", "10"):
+        write(ROOT / name / "0.png")
+    for name in ("cat", "dog"):
+        (ROOT / name).rename(Path(name))
+    with pytest.raises(DataError, match=r"the classes are numbers \(0, 10, 2, ...\), whose order as text is not that"):
+        opened()
+    touch(Path("classes.txt"), "0\n2\n10\n")
+    assert labels(opened(classes="classes.txt")) == {"0/0.png": 0, "2/0.png": 1, "10/0.png": 2}
+
+
+def test_classes_by_a_table(images: Path) -> None:
+    touch(Path("labels.csv"), "file,class\ncat/more/1.png,tabby\ndog/2.png,beagle\n")
+    found = opened(labels="labels.csv")
+    assert found.classes == ("beagle", "tabby")
+    assert labels(found) == {"cat/more/1.png": 1, "dog/2.png": 0}
+    assert found.notes[0] == "1 image is not in data.labels and left out (cat/0.png)"
+    touch(Path("classes.txt"), "tabby\nbeagle\n")
+    assert labels(opened(labels="labels.csv", classes="classes.txt")) == {"cat/more/1.png": 0, "dog/2.png": 1}
+
+
+@pytest.mark.parametrize(
+    ("classes", "table", "sentence"),
+    [
+        pytest.param(
+            "cat\ndgo",
+            None,
+            r"the folder 'dog' is no class of data.classes classes.txt; did you mean 'dgo'\?",
+            id="folder",
+        ),
+        pytest.param("cat\n\ndog", None, "line 2 of data.classes classes.txt is empty, and", id="empty line"),
+        pytest.param(
+            "cat\ndog\ncat", None, "names 'cat' in line 1 and in line 3; each class is one output", id="twice"
+        ),
+        pytest.param("", None, "data.classes classes.txt is empty", id="no class"),
+        pytest.param(
+            None,
+            "file,class\ncat/00.png,cat",
+            r"names 1 file that is no image in images, such as cat/00.png;"
+            r" did you mean 'cat/0.png'\?",
+            id="no such image",
+        ),
+        pytest.param(None, "file,klass\ncat/0.png,cat", "has no column 'class'; did you mean 'klass'", id="column"),
+        pytest.param(None, "file,class\ncat/0.png,", "line 2 of data.labels labels.csv has no class", id="no class in"),
+        pytest.param(None, "file,class\n../a.png,cat", "line 2 of .* names ../a.png; name files relative", id="beyond"),
+        pytest.param(None, "file,class\na.png,b\na.png,c", "names a.png twice, again in line 3", id="image twice"),
+        pytest.param(None, "file,class\n", "names no file; write a line file,class", id="no line"),
+        pytest.param(
+            "cat\ndog", "file,class\ncat/0.png,cta", r"the class 'cta' is no class of data.classes", id="class"
+        ),
+    ],
+)
+def test_classes_that_are_refused(images: Path, classes: Optional[str], table: Optional[str], sentence: str) -> None:
+    settings = {}
+    if classes is not None:
+        touch(Path("classes.txt"), classes)
+        settings["classes"] = "classes.txt"
+    if table is not None:
+        touch(Path("labels.csv"), table)
+        settings["labels"] = "labels.csv"
+    with pytest.raises(DataError, match=sentence) as told:
+        opened(**settings)
+    assert "\n" not in str(told.value)

@@ -1,0 +1,49 @@
+"""What cannot work of `data.source` and what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from enginewright.config.choices import Selection
+from enginewright.config.data import Data
+from enginewright.config.preprocessing import OF_IMAGES as RECIPES_OF_IMAGES
+
+Fault = tuple[str, str]  # key, what is wrong and what to do
+
+OF_ARRAYS = ("arrays", "loader")  # sources whose samples are arrays by the names of inputs
+OF_IMAGES = ("digits", "digit_strokes", "fashion_mnist", "photographs", "image_folder")
+AS_THEY_ARE = "none"  # the recipe that feeds arrays as they are
+
+
+def faults(data: Data) -> Iterator[Fault]:
+    """Yield what is wrong with where samples come from."""
+    yield from _loader(data)
+    recipe = data.preprocessing.recipe
+    if data.source in OF_ARRAYS and recipe in RECIPES_OF_IMAGES:
+        yield (
+            "data.preprocessing.recipe",
+            f"{recipe} is for images, and data.source {data.source} gives arrays; set it to {AS_THEY_ARE}, which feeds"
+            " them as they are",
+        )
+    if data.source in OF_IMAGES and recipe == AS_THEY_ARE:
+        yield (
+            "data.preprocessing.recipe",
+            f"{AS_THEY_ARE} feeds arrays as they are, and data.source {data.source} gives images; choose one of"
+            f" {', '.join(RECIPES_OF_IMAGES)}",
+        )
+    if data.selection is Selection.coverage and recipe == AS_THEY_ARE:
+        yield "data.selection", f"coverage compares images, and recipe {recipe} has none; choose stratified or random"
+    if data.labels_file and data.source != "image_folder":
+        yield "data.labels", f"{data.labels} is for data.source image_folder, and data.source is {data.source}"
+
+
+def _loader(data: Data) -> Iterator[Fault]:
+    if data.source != "loader":
+        if data.loader is not None:
+            yield "data.loader", f"{data.loader} is for data.source loader, and data.source is {data.source}"
+        return
+    if not data.loader or "." not in data.loader.strip("."):
+        given = "is not given" if not data.loader else f"'{data.loader}' is not module.function"
+        yield "data.loader", f"{given}; name a generator function, such as my_data.load"
+    if not data.own_code:
+        yield "data.code", "names no file of yours; name that of data.loader, such as my_data.py, so that DVC sees it"
