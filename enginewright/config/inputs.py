@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from enginewright.config.choices import Layout
+from enginewright.config.choices import Layout, WeightsFrom
 from enginewright.config.engine import Axis
 from enginewright.config.model import LIBRARY_CODE, Input, Model
 from enginewright.config.preprocessing import RESIZING, Preprocessing
@@ -42,6 +42,12 @@ def _of_files(model: Model) -> Iterator[Fault]:
             if given:
                 yield f"model.{key}", f"is for model.source=onnx, and model.source is {model.source}; leave it out"
         return
+    if model.weights_from is not WeightsFrom.file or model.weights != model.path:
+        yield (
+            "model.weights",
+            f"the weights are in the file, and model.weights is {model.weights} from {model.weights_from.name}; set"
+            " model.weights=${model.path} and model.weights_from=file, as conf/model/onnx.yaml does",
+        )
     for name, places in model.axis_names.items():
         if not isinstance(places, Mapping) or not all(str(place).isdigit() for place in places):
             yield (

@@ -7,6 +7,7 @@ github.com/microsoft/onnxruntime/issues/24705).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Union
 
@@ -56,6 +57,29 @@ def inner_graphs(node: NodeProto) -> Iterator[GraphProto]:
             yield attribute.g
         elif attribute.type == AttributeProto.GRAPHS:
             yield from attribute.graphs
+
+
+def name_nodes(model: ModelProto) -> bool:
+    """Give each node a name of its own, in place: by it a layer is left in float, or looked for in a profile.
+
+    Returns whether two shared one, which ONNX Runtime refuses.
+    """
+    nodes = list(_all_nodes(model.graph))
+    shared = {name for name, count in Counter(node.name for node in nodes if node.name).items() if count > 1}
+    names, kept = Names(model), set[str]()
+    for node in nodes:
+        if not node.name or node.name in kept:
+            made = next(filter(None, node.output), "")
+            node.name = names.unique(node.name or (f"{node.op_type}_{made}" if made else node.op_type))
+        kept.add(node.name)
+    return bool(shared)
+
+
+def _all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    for node in graph.node:
+        yield node
+        for inner in inner_graphs(node):
+            yield from _all_nodes(inner)
 
 
 def printable(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:

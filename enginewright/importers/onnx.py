@@ -20,6 +20,7 @@ from enginewright.graph.batch import free_batch
 from enginewright.graph.constants import names_of
 from enginewright.graph.cut import cut_to, drop_dead, keep_used_domains, without_functions
 from enginewright.graph.licence import author, licence, notice
+from enginewright.graph.names import name_nodes
 from enginewright.graph.opset import at_opset
 from enginewright.graph.precision import other_floats, to_float32
 from enginewright.graph.unquantized import integer_operators, unquantize
@@ -109,10 +110,13 @@ class _Work:
         """Each step needs what the ones before it made."""
         self.note_licence()
         self.found = without_functions(self.found)
+        shared = name_nodes(self.found)
         _choose_outputs(self.found, self.model, self.called)
         drop_dead(self.found)
-        part = self.drop_unread()
+        unread = self.drop_unread()
         _require_tensors(self.found, self.called)
+        # what the file's answers are: of the whole file, if nothing was left out and ONNX Runtime takes its names
+        part = _copy(self.found) if unread or shared or self.model.outputs else None
         freed = name_axes(self.found, self.model, self.called)
         require_ranges(self.found, self.axes, self.called)
         stripped = self.unquantize()
@@ -141,15 +145,15 @@ class _Work:
         named = {"licence": licence(self.found), "author": author(self.found)}
         self.licence = {key: value for key, value in named.items() if value}
 
-    def drop_unread(self) -> Optional[onnx.ModelProto]:
-        """Drop inputs that no node reads, as they need no data; what is left of the file, if it is not all of it."""
+    def drop_unread(self) -> bool:
+        """Drop inputs that no node reads, as they need no data; whether there are any."""
         graph = self.found.graph
         read_ = names_of(graph.node) | {value.name for value in graph.output}
         unread = [value for value in graph.input if value.name not in read_]
         for value in unread:
             graph.input.remove(value)
             self.notices.append(f"no output depends on the input '{value.name}', which is left out")
-        return _copy(self.found) if unread or self.model.outputs else None
+        return bool(unread)
 
     def unquantize(self) -> Optional[onnx.ModelProto]:
         """Take Q/DQ nodes out; the model without them, if there were any."""

@@ -9,9 +9,10 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 from enginewright.calibration.cache import CalibrationCache, Header
 from enginewright.config import Placement
-from enginewright.graph.names import Names, inner_graphs, printable
+from enginewright.graph.names import Names, inner_graphs, name_nodes, printable
 from enginewright.graph.qdq import insert_qdq
 from support.networks import PLACEMENTS, residual_network, run, sqnr
+from support.onnx_files import parsed
 
 
 def _every_name(graph: GraphProto) -> list[str]:
@@ -200,3 +201,16 @@ def test_a_layer_that_batch_normalization_is_folded_into_keeps_its_key(placement
         node for node in insert_qdq(model, cache.scales, placement, ["made"]).graph.node if node.op_type == "Conv"
     ]
     assert [layer.input[1].endswith("_dequantized") for layer in layers] == [False, True]
+
+
+def test_each_node_gets_a_name_of_its_own() -> None:
+    model = parsed(
+        "g (float[n] x, bool c) => (float[n] y) { a = Relu(x) b = Exp(a) y = If(c) <then_branch = t () => (float[n] p)"
+        " { p = Tanh(b) }, else_branch = e () => (float[n] q) { q = Abs(b) }> }"
+    )
+    model.graph.node[0].name = model.graph.node[1].name = "same"
+    assert name_nodes(model)
+    assert [node.name for node in model.graph.node] == ["same", "same_2", "If_y"]
+    (then, other) = (attribute.g.node[0].name for attribute in model.graph.node[2].attribute)
+    assert {then, other} == {"Tanh_p", "Abs_q"}
+    assert not name_nodes(model)

@@ -338,8 +338,8 @@ REFUSED: list[tuple[str, str, dict[str, Any], Mapping[str, AxisRange], str]] = [
         "g (int8[n, 4] x) => (float[n, 4] y) { y = DequantizeLinear(x, scale) }",
         {},
         BATCH,
-        "the node 'y' of model.onnx is half of a Q/DQ pair, as an input or output is of integers; bring the float model"
-        " that it was quantized from",
+        "the node 'DequantizeLinear_y' of model.onnx is half of a Q/DQ pair, as an input or output is of integers;"
+        " bring the float model that it was quantized from",
     ),
 ]
 WEIGHTS = {"a": np.array([0]), "w8": np.ones((4, 4), np.int8), "scale": np.array(0.1, np.float32)}
