@@ -79,6 +79,7 @@ def record(
         labels=evaluator.targets is not None,
         images=len(evaluator.images),
         shape=judged.shape,
+        class_order=evaluator.images.class_order or None if evaluator.targets is not None else None,
         confidence=settings.confidence,
         origin=origin_of(sealed[Precision.fp32].made, target, evaluator.images.files),
     )

@@ -16,6 +16,7 @@ from enginewright.interface import Interface
 from enginewright.layout import Layout
 from enginewright.manifest import Usage
 from enginewright.tasks import get_task, judged
+from enginewright.tasks.classes import require_classes
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,15 @@ def export_model(params: Params, paths: Layout) -> Exported:
     Raises:
         ConfigError: the task judges one output, and none is chosen.
         ModelError: the model cannot be imported, its task cannot judge it, or it does not take a size of its axes.
-        DataError: a calibration sample is out of the range of an axis.
+        DataError: the classes of the data are not the model's, or a calibration sample is out of the range of an axis.
         StaleArtifact: the calibration samples are not whole.
     """
     model, settings, axes = params.model, params.export, ranges(params.axes)
     feeding = Feeding(ImageSet.open(paths.calibration_images), params.data.preprocessing)
     with importer_named(model.source)(model, settings, paths, axes) as imported:
-        get_task(model.task).check(judged(model, imported.interface), f"{imported.name} ({imported.origin})")
+        task, answers = get_task(model.task), judged(model, imported.interface)
+        task.check(answers, f"{imported.name} ({imported.origin})")
+        require_classes(task, answers, feeding.images)
         feeding.require_within(imported.interface, axes)
         samples = next(feeding.batches(imported.interface.inputs, max(BATCHES)), None)
         exported = normalized(imported.model)

@@ -126,3 +126,4 @@ class AccuracyResult(Record):
     confidence: Optional[float]  # of the intervals
     origin: Origin
     shape: Optional[SampleShape] = None  # of what the engines were fed
+    class_order: Optional[str] = None  # what says that classes are in the order of the outputs; None without targets

@@ -71,6 +71,7 @@ class Task(Protocol):
     without_targets: (
         str  # what the gate holds where there are none, a metric that FP32 has at 1: AGREEMENT, or the task's own
     )
+    class_axis: Optional[int]  # of the output that is judged: the axis of the classes; None where there are none
     every_output: bool  # whether all outputs of an engine are judged, and not one alone
 
     def check(self, interface: Interface, of: str) -> None:

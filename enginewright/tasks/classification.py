@@ -37,6 +37,7 @@ class Classification:
     judges = "[N, classes], two classes at least"
     class_metric = "recall"
     without_targets = AGREEMENT
+    class_axis: Optional[int] = 1
     every_output = False
     shown: Sequence[Shown] = (
         Shown("top1", "top-1", ".4f", of_targets=True),

@@ -48,6 +48,7 @@ class AllOutputs:
     judges = "[N, ...]"
     class_metric = "cosine"
     without_targets = "lowest_cosine"
+    class_axis: Optional[int] = None
     every_output = True
     shown: Sequence[Shown] = (
         Shown("lowest_cosine", "cosine of the worst output", ".6f"),

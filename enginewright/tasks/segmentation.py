@@ -41,6 +41,7 @@ class Segmentation:
     judges = "[N, classes, H, W], two classes at least"
     class_metric = "iou"
     without_targets = AGREEMENT
+    class_axis: Optional[int] = 1
     every_output = False
     shown: Sequence[Shown] = (
         Shown("mean_iou", "mean IoU", ".4f", of_targets=True),

@@ -7,6 +7,7 @@ from typing import Optional
 
 from enginewright.accuracy import gate
 from enginewright.config import Precision
+from enginewright.data.classes import BY_NAME
 from enginewright.results.accuracy import AccuracyResult, Difference
 from enginewright.tasks.base import Task
 
@@ -43,6 +44,8 @@ def _notes(task: Task, result: AccuracyResult) -> Iterator[str]:
     """What a reader has to know before believing the figures."""
     if result.shape is not None:
         yield f"Fed with {result.shape.says()}."
+    if result.class_order == BY_NAME:
+        yield f"The model's classes are taken to be in the order of {BY_NAME}; data.classes can state another one."
     for why in result.not_judged.values():
         yield f"Not judged: {why}"
     if runtime := result.engines[Precision.fp32].stands_in:

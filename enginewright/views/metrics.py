@@ -28,6 +28,7 @@ def of_accuracy(result: AccuracyResult) -> dict[str, Any]:
         **({"not_judged": not_judged} if not_judged else {}),
         **({} if result.gate is None else {"gate": of_gate(result.gate)}),
         "labels": result.labels,
+        **({} if result.class_order is None else {"class_order": result.class_order}),
         "images": result.images,
         **_of_shape(result.shape),
         "confidence": result.confidence,

@@ -69,12 +69,6 @@ def test_arrays_of_several_lengths_reach_the_inputs_as_they_are(here: Path) -> N
             assert found.labels[piece][row] == index % 3
 
 
-def test_an_input_that_no_array_is_for(here: Path) -> None:
-    found = ImageSet({"tokens": np.zeros((2, 3), np.int64)}, None, (), ("a", "b"), [])
-    with pytest.raises(DataError, match="the samples have no array 'token', which is an input of the model; did you"):
-        Feeding(found, NONE).rows(slice(1), [TensorSpec("token", np.dtype(np.int64), ("batch", 3))])
-
-
 def test_all_that_cannot_be_used_is_told_at_once_and_no_pickle_runs(here: Path) -> None:
     write("good")
     np.savez(ROOT / "objects.npz", tokens=np.array([Runs()], object), mask=np.zeros(1, bool))
