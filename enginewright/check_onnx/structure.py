@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,13 +176,7 @@ def _check_shaped(path: Path) -> None:
     model = stored.read(path)
     with contextlib.suppress(*FAULTS):
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    if stored.is_whole(model):
-        onnx.checker.check_model(model, full_check=True)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copied = Path(folder) / path.name
-        stored.write(model, copied)
-        onnx.checker.check_model(str(copied), full_check=True)
+    stored.check(model)
 
 
 def infer_shapes(model: onnx.ModelProto, origin: Origin) -> tuple[onnx.ModelProto, list[Finding]]:

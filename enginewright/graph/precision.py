@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
+from enginewright.graph import stored
 from enginewright.graph.names import inner_graphs
 
 OTHER_FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
@@ -54,8 +55,8 @@ def _convert(graph: GraphProto) -> None:
     for tensor in _tensors(graph):
         if tensor.data_type in OTHER_FLOATS:
             with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, which check_onnx names
-                array = numpy_helper.to_array(tensor).astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+                array = stored.array(tensor).astype(np.float32)
+            tensor.CopyFrom(stored.tensor_of(array, tensor.name))
     for node in graph.node:
         for attribute in _typed(node):
             if attribute.i in OTHER_FLOATS:

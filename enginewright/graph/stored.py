@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple, Optional, Union, cast
 
 import numpy as np
 import numpy.typing as npt
-from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, checker, helper, numpy_helper
 
 from enginewright.errors import ModelError
 from enginewright.graph.external import HERE, STORED, bytes_of, external_faults, external_tensors, is_stored, place_of
@@ -289,6 +289,16 @@ def _chunks(piece: Union[bytes, Piece]) -> Iterator[bytes]:
                 raise ModelError(f"{piece.path} was cut short while it was read; run the stage again")
             yield chunk
             left -= len(chunk)
+
+
+def check(model: ModelProto) -> None:
+    """Run ONNX's checker over a whole model. Raises what it raises."""
+    if is_whole(model):
+        checker.check_model(model, full_check=True)
+        return
+    with tempfile.TemporaryDirectory() as folder:  # it takes no links, and no weights from another folder
+        write(model, Path(folder) / "model.onnx")
+        checker.check_model(str(Path(folder) / "model.onnx"), full_check=True)
 
 
 def sha256(model: ModelProto) -> str:

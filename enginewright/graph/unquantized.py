@@ -13,8 +13,9 @@ from typing import Any, Optional
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper
 
+from enginewright.graph import stored
 from enginewright.graph.constants import operator
 from enginewright.graph.cut import drop_dead
 from enginewright.graph.index import Graph
@@ -104,7 +105,7 @@ def _dequantize_weights(graph: Graph, model: ModelProto) -> dict[str, Array]:
     if found:
         kept = [node for node in graph.nodes if not found.keys() & set(node.output)]
         graph.replace_nodes(kept)
-        model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in found.items())
+        model.graph.initializer.extend(stored.tensor_of(value, name) for name, value in found.items())
     return found
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx.external_data_helper import load_external_data_for_model
 
 from enginewright.config import Model
 from enginewright.config.model import LIBRARY_CODE
 from enginewright.errors import ModelError, nearest
+from enginewright.graph import stored
 from enginewright.graph.external import bytes_of, external_faults, external_tensors, place_of
 from enginewright.graph.foreign import ANOTHER_COPY, ONE_FILE_LIMIT, foreign
 from enginewright.layout import Layout
@@ -67,15 +67,13 @@ def read(path: Path, model: Model, *, weights: bool = True) -> onnx.ModelProto:
     if other is not None:
         raise ModelError(f"{model.path} is {other.what} instead of ONNX; {other.remedy or ANOTHER_COPY}")
     try:
-        found = onnx.load_model(str(path), load_external_data=False)
+        found = stored.parsed(path)
     except (DecodeError, UnicodeDecodeError):
         raise ModelError(f"{name} is not an ONNX file, or it is cut short; {ANOTHER_COPY}") from None
     if not found.graph.node:
         raise ModelError(f"{name} holds no graph; it is not an ONNX model, or damaged: {ANOTHER_COPY}")
     _require_seen(path, model, found)
-    if weights:
-        load_external_data_for_model(found, str(path.parent))
-    return found
+    return stored.read(path) if weights else found
 
 
 def files_of(path: Path, model: onnx.ModelProto) -> tuple[Path, ...]:

@@ -12,7 +12,7 @@ from enginewright.errors import ModelError
 from enginewright.feeds import Array, Feeds, Outputs
 from enginewright.importers.compare import first_line
 from enginewright.interface import BATCH, Interface
-from enginewright.runtimes.onnxruntime.session import Purpose, open_session, refusals
+from enginewright.runtimes.onnxruntime.session import Purpose, open_model, open_session, refusals
 
 NAMED = "ONNX Runtime, the file as it is"
 WITHOUT_PAIRS = "ONNX Runtime, the file without its Q/DQ nodes"
@@ -38,8 +38,10 @@ class Original:
         self.framework = framework
         self._called, self._names = called, [spec.name for spec in interface.outputs]
         try:
-            self._session = open_session(
-                str(source) if isinstance(source, Path) else source.SerializeToString(), Purpose.reference
+            self._session = (
+                open_session(str(source), Purpose.reference)
+                if isinstance(source, Path)
+                else open_model(source, Purpose.reference)
             )
         except refusals() as fault:
             raise ModelError(

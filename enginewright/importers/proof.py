@@ -14,7 +14,7 @@ from enginewright.importers.compare import MOST_UNSTABLE, first_line
 from enginewright.importers.examples import BATCHES, feeds_at
 from enginewright.importers.original import Original, rows_of
 from enginewright.interface import BATCH, Axes, AxisRange, Interface
-from enginewright.runtimes.onnxruntime.session import Purpose, open_session, refusals
+from enginewright.runtimes.onnxruntime.session import Purpose, open_model, refusals
 
 Shapes = Sequence[tuple[int, ...]]  # of one output, at each batch that was run
 
@@ -66,7 +66,7 @@ class Proof:
 
     def _session(self, model: onnx.ModelProto) -> Any:
         try:
-            return open_session(model.SerializeToString(), Purpose.reference)
+            return open_model(model, Purpose.reference)
         except refusals() as fault:
             raise ModelError(
                 f"ONNX Runtime does not take what became of {self._called}: {first_line(fault)}; set"
