@@ -168,7 +168,7 @@ def test_scores_that_are_returned_masked_are_a_warning(tmp_path: Path) -> None:
 OF_EACH = [
     pytest.param("unsorted", 17, "export it again (`dvc repro -f export`)", id="of the stage export"),
     pytest.param("unsorted", None, "export it again with torch.onnx.export", id="of PyTorch"),
-    pytest.param("fixed batch", 17, "`dvc repro -f export` does", id="fixed batch of the stage export"),
+    pytest.param("fixed batch", 17, "engines take that many samples at once", id="fixed batch of the stage export"),
     pytest.param("fixed batch", None, "of torch.onnx.export", id="fixed batch of PyTorch"),
     pytest.param("opset 99", 99, "set export.opset_version to 17", id="opset of the stage export"),
     pytest.param("opset 99", None, "export with opset_version=17", id="opset of PyTorch"),

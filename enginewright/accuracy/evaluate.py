@@ -156,7 +156,7 @@ class Evaluator:
 
         with Progress(console=Console(stderr=True), disable=not self._shows_progress) as progress:
             task = progress.add_task(f"{what:>4}: {len(self.images)} images", total=len(self.images))
-            for piece in self.feeding.pieces(self._batch_size(engine, output_name)):
+            for piece in self.feeding.pieces(self._batch_size(engine, output_name), engine.interface.inputs):
                 yield piece
                 progress.update(task, advance=piece.stop - piece.start)
                 self.images.forget()

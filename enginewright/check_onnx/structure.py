@@ -33,7 +33,7 @@ LATEST_OPSET = {"8.6": 17, "10.0": 20, "10.9": 22, "10.13": 24, "11.0": 25}
 FED = ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool")  # dtypes of inputs
 CONVERT = "convert it with onnx.version_converter"
 FIXED_BATCH = {
-    Kind.export: "export with a dynamic first axis (`dvc repro -f export` does)",
+    Kind.export: "engines take that many samples at once, as axes.batch says",
     Kind.pytorch: "export with a dynamic first axis (dynamic_axes or dynamic_shapes of torch.onnx.export)",
     Kind.other: "make its first axis symbolic, and no size of a batch a constant (onnx.tools.update_model_dims)",
 }
@@ -252,7 +252,8 @@ def _input(value: onnx.ValueInfoProto, origin: Origin) -> Iterator[Finding]:
             value.name,
         )
     if isinstance(axes[0], int):
-        yield Finding(Severity.fail, f"{what} has a fixed batch of {axes[0]}", FIXED_BATCH[origin.kind], value.name)
+        severity = Severity.note if origin.kind is Kind.export else Severity.fail  # a file of which no other is left
+        yield Finding(severity, f"{what} has a fixed batch of {axes[0]}", FIXED_BATCH[origin.kind], value.name)
     unnamed = [place for place, axis in enumerate(axes[1:], start=1) if not axis]
     if unnamed:
         remedy = f"name them, in model.inputs or where the file is made: {origin.again}"

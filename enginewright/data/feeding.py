@@ -62,11 +62,24 @@ class Feeding:
                         f" to {its.max}; bring it to such a size, leave it out, or widen axes.{axis}"
                     )
 
-    def pieces(self, batch_size: int) -> Iterator[slice]:
-        """Yield slices of consecutive samples of one shape, at most `batch_size` at once, in stored order."""
-        return self.images.pieces(batch_size)
+    def pieces(self, batch_size: int, inputs: Sequence[TensorSpec] = ()) -> Iterator[slice]:
+        """Yield slices of consecutive samples of one shape, in stored order: at most `batch_size` at once, or as many
+        as the inputs fix.
+
+        Raises:
+            DataError: the inputs fix how many, and the samples of a shape are no multiple of that.
+        """
+        fixed = next((spec.shape[0] for spec in inputs if spec.shape and isinstance(spec.shape[0], int)), None)
+        for piece in self.images.pieces(fixed or batch_size):
+            if fixed and piece.stop - piece.start != fixed:
+                raise DataError(
+                    f"the model takes {fixed} samples at once, and {len(self)} samples, or those of one shape, are no"
+                    f" multiple of that; set their number to {max(len(self) // fixed, 1) * fixed}, or export the model"
+                    " with a dynamic batch"
+                )
+            yield piece
 
     def batches(self, inputs: Sequence[TensorSpec], batch_size: int) -> Iterator[dict[str, Array]]:
-        """Yield feeds of at most `batch_size` samples of one shape, in stored order."""
-        for piece in self.pieces(batch_size):
+        """Yield feeds of the samples in `pieces`."""
+        for piece in self.pieces(batch_size, inputs):
             yield self.rows(piece, inputs)

@@ -13,7 +13,7 @@ from enginewright.graph.cut import drop_dead
 from enginewright.graph.index import without_weights
 from enginewright.graph.names import inner_graphs
 
-LOWEST, HIGHEST = 13, 21  # export.opset_version
+LOWEST, HIGHEST = 13, 20  # export.opset_version
 
 
 def opset_of(model: ModelProto) -> int:
