@@ -5,23 +5,26 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
 from enginewright import manifest
 from enginewright.calibration.mixture import Mixture
 from enginewright.calibration.recipe import QuantizationRecipe, read_recipe, recipe_files
-from enginewright.config import QUANTIZED, InputType, Precision, ranges
+from enginewright.config import QUANTIZED, Build, InputType, Precision, ranges
 from enginewright.errors import CalibrationMismatch, ModelError, RuntimeUnavailable, StaleArtifact
+from enginewright.interface import Axes
 from enginewright.layout import Layout
 from enginewright.manifest import Usage
+from enginewright.plugins import CUSTOM_NODES, NO_PLUGINS, Plugins
 from enginewright.results.builds import BuildOutcome, BuildState
 from enginewright.results.origin import Origin
 from enginewright.runtimes import runtime_named
 from enginewright.runtimes.base import BuildJob, BuiltEngine, Capability, Runtime
 from enginewright.runtimes.built import STAND_IN, STAND_IN_FILE
 from enginewright.runtimes.checked import require_checked
+from enginewright.runtimes.kernels import for_runtime
 from enginewright.stage import Metrics, Stage
 from enginewright.target import TargetFingerprint, read_target
 
@@ -39,6 +42,12 @@ class Materials:
     usage: Usage  # of the model, which its engines take over
     recipe: Optional[QuantizationRecipe] = None
     keep_fp16: tuple[str, ...] = ()  # ONNX nodes that INT8 leaves in FP16
+    plugins: Plugins = NO_PLUGINS
+    custom: Mapping[str, str] = field(default_factory=dict)  # node -> its operator, which is not ONNX's
+
+    def job(self, precision: Precision, settings: Build, axes: Axes) -> BuildJob:
+        """What a runtime is asked for."""
+        return BuildJob(precision, settings, self.recipe, self.keep_fp16, axes, self.plugins)
 
     def require_unchanged(self, stage: str) -> None:
         """Raises StaleArtifact if a file was written while the engine was built."""
@@ -65,13 +74,14 @@ def build_engine(stage: Stage, precision: Precision) -> Metrics:
     target = read_target(stage.paths.target)
     if precision not in stage.params.build.precisions:
         return _record(stage, BuildOutcome(precision, BuildState.absent), target)
-    runtime, materials = _runtime_for(target, stage), _materials(stage.paths, precision)
+    runtime = _runtime_for(target, stage)
+    materials = _materials(stage, precision, runtime)
     try:
         with stage.device(target.device):
             start = time.perf_counter()
             settings = stage.params.build
             settings = replace(settings, timing_cache=str(stage.paths.file(settings.timing_cache)))
-            job = BuildJob(precision, settings, materials.recipe, materials.keep_fp16, ranges(stage.params.axes))
+            job = materials.job(precision, settings, ranges(stage.params.axes))
             built = runtime.build(stage.paths.model, job)
             seconds = time.perf_counter() - start
     except REPEATABLE as fault:
@@ -116,9 +126,11 @@ def _runtime_for(target: TargetFingerprint, stage: Stage) -> Runtime:
     return runtime
 
 
-def _materials(paths: Layout, precision: Precision) -> Materials:
-    """Verify what a precision is built from. Raises StaleArtifact, ModelError, CalibrationMismatch."""
+def _materials(stage: Stage, precision: Precision, runtime: Runtime) -> Materials:
+    """Verify what a precision is built from. Raises StaleArtifact, ModelError, CalibrationMismatch, ConfigError."""
+    paths = stage.paths
     model = require_checked(paths)
+    plugins = for_runtime(runtime, stage.params.model, paths)
     inputs = [paths.model]
     recipe: Optional[QuantizationRecipe] = None
     keep_fp16: tuple[str, ...] = ()
@@ -128,7 +140,9 @@ def _materials(paths: Layout, precision: Precision) -> Materials:
     if precision is Precision.int8_mixed:
         keep_fp16 = _kept_nodes(paths)
         inputs.append(paths.mixed_layers)
-    return Materials({path: manifest.sha256(path) for path in inputs}, model.usage, recipe, keep_fp16)
+    digests = {path: manifest.sha256(path) for path in inputs}
+    custom = model.settings.get(CUSTOM_NODES, {})
+    return Materials(digests, model.usage, recipe, keep_fp16, plugins, custom)
 
 
 def _kept_nodes(paths: Layout) -> tuple[str, ...]:
@@ -163,10 +177,11 @@ def _stand_in(stage: Stage, outcome: BuildOutcome) -> None:
     Raises:
         RuntimeUnavailable, ModelError: FP32 was not asked for, and ONNX Runtime is not here or does not take the model.
     """
-    runtime, materials = runtime_named(STAND_IN), _materials(stage.paths, Precision.fp32)
+    runtime = runtime_named(STAND_IN)
+    materials = _materials(stage, Precision.fp32, runtime)
     settings = replace(stage.params.build, input_type=InputType.float32)
     try:
-        built = runtime.build(stage.paths.model, BuildJob(Precision.fp32, settings, axes=ranges(stage.params.axes)))
+        built = runtime.build(stage.paths.model, materials.job(Precision.fp32, settings, ranges(stage.params.axes)))
     except (RuntimeUnavailable, ModelError) as fault:
         if outcome.state is BuildState.failed:
             return
@@ -182,18 +197,27 @@ def _write(stage: Stage, engine: Path, built: BuiltEngine, materials: Materials,
     for name, content in built.files.items():
         with manifest.replacing(engine.with_name(name)) as temporary:
             temporary.write_bytes(content)
+    materials.plugins.copy_beside(engine)
+    left = {**built.left_in_float, **_custom_in_float(materials)}
     settings: dict[str, Any] = {
         **built.settings,
         "layers": dict(built.layers),
         "int8_share": int8_share(built),
-        **({"left_in_float": dict(built.left_in_float)} if built.left_in_float else {}),
+        **({"left_in_float": left} if left else {}),
         **({"int8": dict(built.int8)} if built.int8 else {}),
         "findings": list(built.findings),
         "warnings": list(built.warnings),
     }
-    roles = {name: Path(name).stem for name in built.files}
+    roles = {**{name: Path(name).stem for name in built.files}, **materials.plugins.roles}
     with stage.output(engine, materials.inputs, target, settings, files=roles, usage=materials.usage) as temporary:
         temporary.write_bytes(built.engine_bytes)
+
+
+def _custom_in_float(materials: Materials) -> dict[str, str]:
+    """Of an INT8 engine: the custom nodes, which no recipe quantizes."""
+    if materials.recipe is None:
+        return {}
+    return {name: f"{kind} is a custom operator, and INT8 is for ONNX's own" for name, kind in materials.custom.items()}
 
 
 def _forget(paths: Layout, precision: Precision) -> None:

@@ -25,6 +25,7 @@ from enginewright.results.calibration import CalibrationResult
 from enginewright.runtimes import AUTO, get_runtime
 from enginewright.runtimes.base import Capability, Runtime
 from enginewright.runtimes.checked import require_checked
+from enginewright.runtimes.kernels import calibrator_identity, for_runtime
 from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
 from enginewright.runtimes.onnxruntime.observe import observe
 from enginewright.runtimes.onnxruntime.session import why_absent
@@ -67,7 +68,8 @@ def calibrate_model(params: Params, paths: Layout) -> Calibrated:
     """
     require_checked(paths)
     images, settings = ImageSet.open(paths.calibration_images), params.calibration
-    runtime = _calibrator(settings.runtime, paths.calibrator)
+    runtime = _calibrator(params, paths)
+    plugins = for_runtime(runtime, params.model, paths)
     absent = why_absent()
     if settings.bias_correction and absent:
         raise RuntimeUnavailable(
@@ -80,7 +82,7 @@ def calibrate_model(params: Params, paths: Layout) -> Calibrated:
         return Feeding(images, params.data.preprocessing).batches(inputs, settings.batch_size)
 
     start = time.perf_counter()
-    scales = runtime.calibrate(paths.model, feeds(), settings)
+    scales = runtime.calibrate(paths.model, feeds(), settings, plugins)
     correction = measure_bias_correction(paths.model, feeds()) if settings.bias_correction else None
     seconds = time.perf_counter() - start
     correction = correction if correction is not None and correction.layers else None
@@ -100,8 +102,9 @@ def calibrate_model(params: Params, paths: Layout) -> Calibrated:
     )
 
 
-def _calibrator(wanted: str, described: Path) -> Runtime:
+def _calibrator(params: Params, paths: Layout) -> Runtime:
     """What probe_target found, if that is still what is configured and installed."""
+    wanted, described = params.calibration.runtime, paths.calibrator
     try:
         found = json.loads(described.read_text())
         if WHY_NOT in found:
@@ -112,7 +115,7 @@ def _calibrator(wanted: str, described: Path) -> Runtime:
             f"{described} is missing or no description of a calibrator; run `dvc repro probe_target`"
         ) from None
     runtime = get_runtime(name, Capability.calibrate)
-    if found != {"runtime": runtime.name, **runtime.calibrator_identity()} or wanted not in (AUTO, name):
+    if found != calibrator_identity(runtime, params.model, paths) or wanted not in (AUTO, name):
         raise StaleArtifact(
             f"{described} names another calibrator than is configured and installed; run `dvc repro`, which"
             " probes first"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from enginewright.config import Build
-from enginewright.errors import RuntimeUnavailable
+from enginewright.config import Build, Model
+from enginewright.errors import ConfigError, RuntimeUnavailable
+from enginewright.layout import Layout
 from enginewright.runtimes import AUTO, get_runtime, runtime_named
 from enginewright.runtimes.base import Capability
+from enginewright.runtimes.kernels import calibrator_identity
 from enginewright.target import WHY_NOT
 
 
@@ -24,7 +26,7 @@ def probe_runtime(name: str, settings: Build) -> Mapping[str, Any]:
         return {WHY_NOT: str(fault)}
 
 
-def probe_calibrator(name: str) -> Mapping[str, Any]:
+def probe_calibrator(name: str, model: Model, paths: Layout) -> Mapping[str, Any]:
     """What identifies the calibrator, or WHY_NOT.
 
     A calibrator that is named need not be here: on a target the cache may come from where it was made, and only
@@ -32,6 +34,6 @@ def probe_calibrator(name: str) -> Mapping[str, Any]:
     """
     try:
         calibrator = get_runtime(name, Capability.calibrate) if name == AUTO else runtime_named(name)
-        return {"runtime": calibrator.name, **calibrator.calibrator_identity()}
-    except RuntimeUnavailable as fault:
+        return calibrator_identity(calibrator, model, paths)
+    except (RuntimeUnavailable, ConfigError) as fault:
         return {WHY_NOT: str(fault)}

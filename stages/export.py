@@ -13,10 +13,18 @@ def export(stage: Stage) -> None:
     made, settings = export_model(stage.params, stage.paths), stage.params.export
     for notice in made.imported.notices:
         print(f"export: {notice}")
+    if made.comparison.not_run:
+        print(f"export: not compared: {made.comparison.not_run}")
     stage.write_metrics(metrics(made.model, made.comparison, made.imported.licence))
     require_equal(made.comparison, made.imported, settings.tolerance)
-    origin = {"opset_version": settings.opset_version, **made.imported.licence}
-    with stage.output(stage.paths.model, made.imported.files, settings=origin, usage=made.usage) as path:
+    inputs, kernels = made.imported.files, made.kernels
+    origin = {
+        "opset_version": settings.opset_version,
+        **made.imported.licence,
+        **kernels.described(made.model, made.comparison.not_run),
+    }
+    beside = kernels.plugins.roles
+    with stage.output(stage.paths.model, inputs, settings=origin, files=beside, usage=made.usage) as path:
         stored.write(made.model, path)
 
 

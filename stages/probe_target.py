@@ -14,7 +14,7 @@ def probe_target(stage: Stage) -> None:
     """
     params, paths = stage.params, stage.paths
     write_json(paths.target, probe_runtime(params.runtime, params.build))
-    write_json(paths.calibrator, probe_calibrator(params.calibration.runtime))
+    write_json(paths.calibrator, probe_calibrator(params.calibration.runtime, params.model, paths))
 
 
 if __name__ == "__main__":

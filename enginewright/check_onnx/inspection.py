@@ -11,9 +11,11 @@ from typing import NamedTuple, Optional
 import onnx
 
 from enginewright.check_onnx import importable, operators, reading as graph, structure, weights
+from enginewright.check_onnx.custom import NOTHING, Declared, declared
 from enginewright.check_onnx.origin import Origin, origin_of
 from enginewright.check_onnx.report import Finding, Report, Severity
 from enginewright.errors import ModelError
+from enginewright.graph.custom import custom_nodes
 from enginewright.graph.foreign import ANOTHER_COPY, foreign
 from enginewright.graph.licence import licence
 from enginewright.runtimes.onnxruntime.session import why_not_opened
@@ -38,7 +40,8 @@ def inspect(path: Path, opset_version: Optional[int] = None) -> Report:
         what, _, remedy = str(fault).partition("; ")
         return Report((Finding(Severity.fail, what, remedy),))
     origin = origin_of(model, opset_version)
-    return _whole(path, model, origin, lambda: _configured(path, model, origin, opset_version))
+    known = declared(path)
+    return _whole(path, model, origin, lambda: _configured(path, model, origin, opset_version), known)
 
 
 def judge(path: Path) -> Report:
@@ -108,9 +111,11 @@ def _alone(path: Path, model: onnx.ModelProto, origin: Origin) -> _Rules:
     )
 
 
-def _whole(path: Path, model: onnx.ModelProto, origin: Origin, rules: Callable[[], _Rules]) -> Report:
+def _whole(
+    path: Path, model: onnx.ModelProto, origin: Origin, rules: Callable[[], _Rules], known: Declared = NOTHING
+) -> Report:
     try:
-        return _inspected(path, model, origin, rules)
+        return _inspected(path, model, origin, rules, known)
     except UnicodeDecodeError:  # protobuf raises it wherever such a name is read first
         return Report(
             (
@@ -123,12 +128,14 @@ def _whole(path: Path, model: onnx.ModelProto, origin: Origin, rules: Callable[[
         )
 
 
-def _inspected(path: Path, model: onnx.ModelProto, origin: Origin, asked: Callable[[], _Rules]) -> Report:
+def _inspected(
+    path: Path, model: onnx.ModelProto, origin: Origin, asked: Callable[[], _Rules], known: Declared
+) -> Report:
     garbled = list(structure.garbled(model, origin))
     rules = _Rules([], [], [], [], False) if garbled else asked()
     if damage := [*garbled, *rules.damage]:
         return Report(tuple(damage), structure.opset_version(model), origin.producer, ir_version=model.ir_version)
-    found = [*structure.named_twice(model), *rules.opset, *operators.findings(model, origin), *rules.stored]
+    found = [*structure.named_twice(model), *rules.opset, *operators.findings(model, origin, known), *rules.stored]
     inferred, contradictions = structure.infer_shapes(model, origin)
     refusals: list[Finding] = []
     if rules.readable:
@@ -138,15 +145,20 @@ def _inspected(path: Path, model: onnx.ModelProto, origin: Origin, asked: Callab
     if not contradictions:
         found += structure.returned(model, origin)
     valid = rules.readable and not contradictions and not _fails(refusals)
-    if (
-        valid and not _fails(found) and (what := why_not_opened(path))
-    ):  # a kernel that it lacks: a convolution of float64
+    if valid and not _fails(found) and (what := _not_opened(path, model, known)):  # a kernel that it lacks
         remedy = (
             origin.says("replace that operation in `forward`", "make the file without that operation")
             + ", or cast to float32 before it"
         )
         found.append(Finding(Severity.fail, what, remedy))
     return _report(model, inferred, found, valid)
+
+
+def _not_opened(path: Path, model: onnx.ModelProto, known: Declared) -> Optional[str]:
+    """Why ONNX Runtime opens no session, where it should: it is not asked about what TensorRT alone has kernels for."""
+    if known.tensorrt and not known.plugins.files and custom_nodes(model):
+        return None
+    return why_not_opened(path, known.plugins)
 
 
 def _fails(found: list[Finding]) -> bool:

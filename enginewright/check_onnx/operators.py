@@ -12,6 +12,7 @@ from typing import Any
 
 import onnx
 
+from enginewright.check_onnx.custom import NOTHING, REMEDY, Declared
 from enginewright.check_onnx.origin import PAIR, Origin
 from enginewright.check_onnx.reading import STANDARD_DOMAINS, Node, walk
 from enginewright.check_onnx.report import BatchNormalization, Finding, Severity
@@ -23,10 +24,6 @@ _STRINGS = "do this outside of the model, before inference"
 _RANDOM = "the model must not draw random numbers in inference: remove it from `forward`"
 _BITS = "compute it with Mul, Div and Mod, or outside of the model"
 _QUANTIZED = "give the FP32 model: calibrate and build_int8 quantize it"
-_CUSTOM = (
-    "ONNX Runtime needs a custom operator library for it and TensorRT a plugin of that name, and neither is loaded"
-    " here: replace it in `forward` by standard operators, or cut the model before it"
-)
 _ELSEWHERE = "make the file without it: change the model that it was made of, or cut the graph before this node"
 _PYTORCH_WORDS = ("forward", "torch", "model.eval", "PyTorch", "max_pool", "interpolate", "export")
 _LOSS = "export the network without its loss"
@@ -119,14 +116,14 @@ _DOMAINS = {
 }
 
 
-def findings(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
-    """What there is to say about the nodes of a model, in their order."""
+def findings(model: onnx.ModelProto, origin: Origin, known: Declared = NOTHING) -> Iterator[Finding]:
+    """What there is to say about the nodes of a model, in their order; `known` brings custom operators."""
     local = {(function.domain, function.name) for function in model.functions}
     constants = Graph(model)
     for node in walk(model.graph):
         if (node.proto.domain, node.proto.op_type) in local:
             continue
-        yield from _unknown(node, origin)
+        yield from _unknown(node, origin, known)
         if node.proto.domain not in STANDARD_DOMAINS:
             continue
         yield from _tensorrt(node, origin)
@@ -151,13 +148,15 @@ def batch_normalizations(model: onnx.ModelProto) -> list[BatchNormalization]:
     return found
 
 
-def _unknown(node: Node, origin: Origin) -> Iterator[Finding]:
+def _unknown(node: Node, origin: Origin, known: Declared) -> Iterator[Finding]:
     proto = node.proto
-    if proto.domain not in STANDARD_DOMAINS:
+    if proto.domain not in STANDARD_DOMAINS and known.any:
+        yield known.finding(node)
+    elif proto.domain not in STANDARD_DOMAINS:
         remedy = (
             _QUANTIZED
             if origin.quantized and proto.domain == "com.microsoft"
-            else _in_words(_DOMAINS.get(proto.domain, _CUSTOM), origin)
+            else _in_words(_DOMAINS.get(proto.domain, REMEDY), origin)
         )
         yield Finding(
             Severity.fail,
@@ -169,8 +168,8 @@ def _unknown(node: Node, origin: Origin) -> Iterator[Finding]:
         yield Finding(
             Severity.fail,
             f"{node} is no ONNX operator",
-            "if it is a TensorRT plugin, ONNX Runtime cannot run it and nothing can be compared: replace it by standard"
-            " operators, or cut the model before it",
+            "if it is a TensorRT plugin, give the node a domain of its own, such as trt, and name the plugin in"
+            " model.plugins; else replace it by standard operators, or cut the model before it",
             node.name,
         )
 

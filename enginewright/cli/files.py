@@ -11,6 +11,12 @@ from enginewright.layout import Layout
 
 ONNX = "onnx"  # of model.source
 
+MAKE_PLUGIN = {
+    "tensorrt": "compile it there, on the machine that builds the engines (docs/plugins.md)",
+    "onnxruntime": "compile it there (docs/plugins.md), or bring a Python twin in its place with model.plugins.python",
+    "python": "write the operator there as a function under onnx_op (docs/plugins.md)",
+}
+
 
 def require_files(params: Params) -> None:
     """Check that what the configuration names exists; not what the pipeline makes itself.
@@ -28,6 +34,10 @@ def _missing(params: Params) -> Iterator[str]:
     for path in model.own_code:
         if not _there(path):
             yield f"model.code: {path} does not exist; name what {model._target_} is written in, a file or a folder"
+    for kind, paths in model.plugins.named().items():
+        for path in paths:
+            if not _there(path):
+                yield f"model.plugins.{kind}: {path} does not exist; {MAKE_PLUGIN[kind]}"
     if model.source == ONNX:
         yield from _of_onnx(params)
     elif model.weights_from is WeightsFrom.file and not _there(model.weights):

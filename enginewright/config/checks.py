@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Union
 
-from enginewright.config import inputs, preprocessing, sources
+from enginewright.config import inputs, plugins, preprocessing, sources
 from enginewright.config.choices import Precision, ScenarioName
 from enginewright.config.data import Data
 from enginewright.config.measurement import Benchmark
@@ -21,6 +21,7 @@ def contradictions(params: Params) -> Iterator[Fault]:
     yield from _code("model", params.model)
     yield from _code("data", params.data)
     yield from sources.faults(params.data)
+    yield from plugins.faults(params.model.plugins, params.model.tracked_plugins)
     yield from _pool(params.data)
     yield from inputs.faults(params.model, params.axes)
     yield from _precisions(params.build.precisions)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from enum import Enum
 
+# What stands for code of the library itself, which toolchain.yaml counts, and for nothing at all in a list of DVC's:
+# check_toolchain's output, always the same.
+LIBRARY_CODE = "artifacts/toolchain/checked.txt"
+
 
 class Precision(Enum):
     """What an engine computes its convolutions and matrix products in."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from enginewright.config.choices import Selection
-from enginewright.config.model import LIBRARY_CODE, MOST_CODE, composed_code, own_code
+from enginewright.config.choices import LIBRARY_CODE, Selection
+from enginewright.config.model import MOST_CODE, composed_code, own_code
 from enginewright.config.preprocessing import Preprocessing
 from enginewright.config.setting import setting
 from enginewright.registry import SOURCES

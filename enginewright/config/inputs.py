@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from enginewright.config.choices import Layout, WeightsFrom
+from enginewright.config.choices import LIBRARY_CODE, Layout, WeightsFrom
 from enginewright.config.engine import Axis
-from enginewright.config.model import LIBRARY_CODE, Input, Model
+from enginewright.config.model import Input, Model
 from enginewright.config.preprocessing import RESIZING, Preprocessing
 from enginewright.errors import nearest
 from enginewright.interface import BATCH

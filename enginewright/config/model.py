@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import numpy as np
 
-from enginewright.config.choices import WeightsFrom
+from enginewright.config.choices import LIBRARY_CODE, WeightsFrom
+from enginewright.config.plugins import PluginFiles, TrackedPlugins
 from enginewright.config.setting import REQUIRED, setting
 from enginewright.interface import TensorSpec
 from enginewright.registry import IMPORTERS, TASKS
 
-# What stands for code of the library itself, which toolchain.yaml counts: check_toolchain's output, always the same.
-LIBRARY_CODE = "artifacts/toolchain/checked.txt"
 DTYPES = ("float32", "float16", "float64", "int64", "int32", "bool", "uint8")  # of inputs
 MOST_CODE = 4  # entries: dvc.yaml names each, as DVC fills no list in
 
@@ -93,6 +92,9 @@ class Model:
     judged: Optional[str] = setting(
         None, help="the output that classification and segmentation judge; null takes the only one"
     )
+
+    plugins: PluginFiles = field(default_factory=PluginFiles)
+    tracked_plugins: TrackedPlugins = field(default_factory=TrackedPlugins)
 
     @property
     def input_specs(self) -> tuple[TensorSpec, ...]:

@@ -12,6 +12,7 @@ from enginewright.config import default_axes
 from enginewright.errors import ModelError
 from enginewright.feeds import Array, Feeds, Outputs
 from enginewright.importers import Imported
+from enginewright.importers.custom import NO_KERNELS, Kernels
 from enginewright.importers.examples import CannotRun, Case, cases, example_sizes, feeds_at
 from enginewright.interface import BATCH, Axes
 from enginewright.runtimes.onnxruntime.session import Purpose, open_model
@@ -47,6 +48,7 @@ class Comparison:
     # Where PyTorch's own float32 is that far from float64, ONNX Runtime is judged against float64: case -> (both, from
     # float64).
     float64: Mapping[str, Judged] = field(default_factory=dict)
+    not_run: str = ""  # why ONNX Runtime could not be asked, in a sentence
 
     @property
     def largest(self) -> float:
@@ -63,7 +65,7 @@ class Comparison:
         return max(beyond, key=lambda case: beyond[case]) if beyond else None
 
 
-def compare(
+def compare(  # noqa: PLR0913  each is part of what is compared
     imported: Imported,
     exported: onnx.ModelProto,
     *,
@@ -71,6 +73,7 @@ def compare(
     axes: Optional[Axes] = None,
     samples: Optional[Feeds] = None,
     tolerance: float = float("inf"),
+    kernels: Kernels = NO_KERNELS,
 ) -> Comparison:
     """Run the original and ONNX Runtime (CPU) on the same samples, at several batches and sizes (`examples.cases`).
 
@@ -82,12 +85,16 @@ def compare(
         samples: what the inputs are fed, [n, ...] each; a larger batch or another axis that is longer repeats them.
         tolerance: where the two differ by more, the original in float64 judges both, if it runs in it and repeats its
             answers.
+        kernels: what brings custom operators; where none is for ONNX Runtime, nothing is compared.
 
     Raises:
-        ModelError: the original or the ONNX does not take a size, or one of the two gives NaN or infinity.
+        ModelError: the original or the ONNX does not take a size, one of the two gives NaN or infinity, or nothing
+            brings a custom operator.
     """
+    if reason := kernels.why_not_run(imported.model, imported.name):
+        return Comparison({}, not_run=reason)
     axes = default_axes() if axes is None else axes
-    session = _session(exported, imported)
+    session = _session(exported, imported, kernels)
     example = example_sizes(imported.interface, axes)
     differences: dict[str, float] = {}
     judged: dict[str, Judged] = {}
@@ -146,16 +153,16 @@ def require_equal(comparison: Comparison, imported: Imported, tolerance: float) 
     )
 
 
-def _session(exported: onnx.ModelProto, imported: Imported) -> onnxruntime.InferenceSession:
+def _session(exported: onnx.ModelProto, imported: Imported, kernels: Kernels) -> onnxruntime.InferenceSession:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
     try:
-        return open_model(exported, Purpose.reference)
+        return open_model(exported, Purpose.reference, plugins=kernels.plugins)
     except (faults.Fail, faults.InvalidGraph, faults.NotImplemented) as fault:
+        remedy = kernels.blamed(imported.model) or "lower export.opset_version or upgrade it"
         raise ModelError(
-            f"ONNX Runtime {onnxruntime.__version__} refuses the ONNX of {imported.name}: {first_line(fault)}; lower"
-            " export.opset_version or upgrade it"
+            f"ONNX Runtime {onnxruntime.__version__} refuses the ONNX of {imported.name}: {first_line(fault)}; {remedy}"
         ) from fault
 
 

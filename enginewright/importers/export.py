@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -10,11 +10,13 @@ from enginewright.config import Params, ranges
 from enginewright.data import Feeding, ImageSet
 from enginewright.importers import Imported, importer_named
 from enginewright.importers.compare import Comparison, compare
+from enginewright.importers.custom import Kernels
 from enginewright.importers.examples import BATCHES
 from enginewright.importers.normalize import normalized
 from enginewright.interface import Interface
 from enginewright.layout import Layout
 from enginewright.manifest import Usage
+from enginewright.plugins import PORTABLE, configured
 from enginewright.tasks import get_task, judged
 from enginewright.tasks.classes import require_classes
 
@@ -27,27 +29,40 @@ class Exported:
     imported: Imported
     comparison: Comparison
     usage: Usage
+    kernels: Kernels
 
 
 def export_model(params: Params, paths: Layout) -> Exported:
     """Import the model and compare it with its original on calibration samples.
 
     Raises:
-        ConfigError: the task judges one output, and none is chosen.
+        ConfigError: a file of model.plugins does not exist, or the task judges one output, and none is chosen.
         ModelError: the model cannot be imported, its task cannot judge it, or it does not take a size of its axes.
         DataError: the classes of the data are not the model's, or a calibration sample is out of the range of an axis.
         StaleArtifact: the calibration samples are not whole.
     """
     model, settings, axes = params.model, params.export, ranges(params.axes)
     feeding = Feeding(ImageSet.open(paths.calibration_images), params.data.preprocessing)
+    sources = configured(model, paths, *PORTABLE)
+    kernels = Kernels(sources.copy_beside(paths.model), tuple(model.plugins.tensorrt))
     with importer_named(model.source)(model, settings, paths, axes) as imported:
         task, answers = get_task(model.task), judged(model, imported.interface)
         task.check(answers, f"{imported.name} ({imported.origin})")
         require_classes(task, answers, feeding.images)
         feeding.require_within(imported.interface, axes)
         samples = next(feeding.batches(imported.interface.inputs, max(BATCHES)), None)
-        exported = normalized(imported.model)
-        found = compare(imported, exported, seed=params.seed, axes=axes, samples=samples, tolerance=settings.tolerance)
+        typed = kernels.with_types(imported.model, imported.interface, axes, samples)
+        exported = normalized(typed)
+        found = compare(
+            imported,
+            exported,
+            seed=params.seed,
+            axes=axes,
+            samples=samples,
+            tolerance=settings.tolerance,
+            kernels=kernels,
+        )
     interface = Interface.from_onnx(exported).with_batch()
     usage = Usage(interface, feeding.preprocessing.to_dict(), feeding.images.classes)
-    return Exported(exported, imported, found, usage)
+    files = (*imported.files, *sources.paths)
+    return Exported(exported, replace(imported, files=files), found, usage, kernels)

@@ -12,7 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from enginewright.config import Model
-from enginewright.config.model import LIBRARY_CODE
+from enginewright.config.choices import LIBRARY_CODE
 from enginewright.errors import ModelError, nearest
 from enginewright.graph import stored
 from enginewright.graph.external import bytes_of, external_faults, external_tensors, place_of

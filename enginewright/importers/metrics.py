@@ -20,6 +20,7 @@ def metrics(
     """
     return {
         "max_relative_difference": {_key(case): difference for case, difference in comparison.differences.items()},
+        **({"not_compared": comparison.not_run} if comparison.not_run else {}),
         **{
             f"{name}_from_float64": {_key(case): getattr(judged, name) for case, judged in comparison.float64.items()}
             for name in ("pytorch", "onnxruntime")

@@ -21,6 +21,7 @@ from enginewright.config import default_axes
 from enginewright.errors import RuntimeUnavailable
 from enginewright.feeds import Array, Feeds
 from enginewright.interface import Axes, Interface
+from enginewright.plugins import NO_PLUGINS, Plugins
 
 if TYPE_CHECKING:
     from enginewright.calibration.cache import CalibrationCache
@@ -48,6 +49,7 @@ class BuildJob:
     recipe: Optional[QuantizationRecipe] = None  # INT8 needs it
     keep_fp16: Sequence[str] = ()  # ONNX nodes that INT8 leaves in float (`enginewright.calibration.mixture`)
     axes: Axes = field(default_factory=default_axes)  # the range of each dynamic axis
+    plugins: Plugins = NO_PLUGINS  # kernels of the model's custom operators, of the kinds that the runtime takes
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,9 @@ class Calibrator(Protocol):
         versions.
         """
 
-    def calibrate(self, model: Path, feeds: Iterable[Feeds], settings: Calibration) -> CalibrationCache:
+    def calibrate(
+        self, model: Path, feeds: Iterable[Feeds], settings: Calibration, plugins: Plugins = NO_PLUGINS
+    ) -> CalibrationCache:
         """Run every batch once ([N, ...] preprocessed) and choose one scale for each tensor.
 
         Entropy: the threshold of least KL divergence (Migacz, "8-bit Inference with TensorRT", GTC 2017).
@@ -207,6 +211,7 @@ class Runtime:
 
     name: str  # its key in the registry
     engine_file: str  # "engine.trt" or "engine.onnx"
+    plugin_kinds: ClassVar[tuple[str, ...]] = ()  # of `enginewright.plugins` that it loads
     lacks: ClassVar[Mapping[Capability, str]] = {}  # why it lacks a part, with the remedy
 
     def why_not(self, capability: Capability) -> Optional[str]:
@@ -238,9 +243,11 @@ class Runtime:
         """See `Calibrator`."""
         return {}
 
-    def calibrate(self, model: Path, feeds: Iterable[Feeds], settings: Calibration) -> CalibrationCache:
+    def calibrate(
+        self, model: Path, feeds: Iterable[Feeds], settings: Calibration, plugins: Plugins = NO_PLUGINS
+    ) -> CalibrationCache:
         """See `Calibrator`."""
-        raise self._refusal(Capability.calibrate, model, feeds, settings)
+        raise self._refusal(Capability.calibrate, model, feeds, settings, plugins)
 
     def load(self, engine: Path, options: Optional[LoadOptions] = None) -> TimedEngine:
         """See `Loader`."""

@@ -15,6 +15,7 @@ from enginewright.errors import ModelError, StaleArtifact
 from enginewright.interface import AxisRange
 from enginewright.layout import Layout
 from enginewright.manifest import Manifest
+from enginewright.plugins import beside
 from enginewright.target import TargetFingerprint
 
 
@@ -51,6 +52,8 @@ def require_engine(engine: Path, here: Optional[TargetFingerprint]) -> Manifest:
     """
     made = manifest.verify_alone(engine, here)
     _require_precision(engine, made)
+    for plugin in beside(engine, made).files:
+        plugin.verified()  # an engine may be carried without its build log, but not without these
     return made
 
 

@@ -23,6 +23,7 @@ from enginewright.graph.index import Graph
 from enginewright.graph.qdq import quantizable
 from enginewright.graph.reasons import left_in_float
 from enginewright.interface import up_to
+from enginewright.plugins import beside
 from enginewright.runtimes.onnxruntime.engine import OnnxRuntimeEngine
 from enginewright.runtimes.onnxruntime.observe import tensor_values
 from enginewright.runtimes.onnxruntime.prepare import prepared
@@ -55,7 +56,7 @@ class Variants:
         """
         self.path, self._evaluator, self._output = onnx_model, evaluator, output_name
         self._model, self._recipe = prepared(stored.read(onnx_model), recipe)
-        self._journal, self._placement = journal, placement
+        self._journal, self._placement, self._plugins = journal, placement, beside(onnx_model)
         self.rehearsal: Optional[Rehearsal] = None  # the gate that judges each variant, if one is to
         names = [node.name for node in quantizable(self._model)]
         if "" in names or len(set(names)) < len(names):
@@ -68,7 +69,8 @@ class Variants:
             name for name in names if name not in left
         )  # of which a search may choose: the others are in float already
         self.reused = 0
-        with OnnxRuntimeEngine(onnx_model, open_session(str(onnx_model)), up_to(evaluator.batch_size)) as engine:
+        session = open_session(str(onnx_model), plugins=self._plugins)
+        with OnnxRuntimeEngine(onnx_model, session, up_to(evaluator.batch_size)) as engine:
             self._inputs = engine.interface.inputs
             self.evaluated = evaluator.evaluate(engine, Precision.fp32, output_name)
         self.fp32 = self.task.summary(self.evaluated.rows, self.evaluated.classes)
@@ -103,7 +105,8 @@ class Variants:
             for node in layers
         }
         feeds = self._evaluator.feeding.batches(self._inputs, 1)
-        values = next(tensor_values(self._model, sorted(set().union(*moved.values())), feeds))
+        tensors = sorted(set().union(*moved.values()))
+        values = next(tensor_values(self._model, tensors, feeds, plugins=self._plugins))
         return {name: sum(values[tensor].size for tensor in tensors) for name, tensors in moved.items()}
 
     def figures(self, kept: Collection[str], operators: Collection[str] = ()) -> Figures:
@@ -124,7 +127,8 @@ class Variants:
         if self._journal is not None and (known := self._journal.get(digest)) is not None:
             self.reused += 1
             return known
-        session = open_model(quantized, Purpose.simulate if self._placement is Placement.tensorrt else Purpose.run)
+        purpose = Purpose.simulate if self._placement is Placement.tensorrt else Purpose.run
+        session = open_model(quantized, purpose, plugins=self._plugins)
         with OnnxRuntimeEngine(self.path, session, up_to(self._evaluator.batch_size)) as engine:
             evaluation = self._evaluator.evaluate(engine, Precision.int8_mixed, self._output, self.evaluated.outputs)
         found = self.task.summary(evaluation.rows, evaluation.classes)

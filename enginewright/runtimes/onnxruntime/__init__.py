@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from enginewright.feeds import Feeds
+from enginewright.plugins import NO_PLUGINS, PORTABLE, Plugins
 from enginewright.runtimes.base import BuildJob, BuiltEngine, Capability, LoadOptions, Runtime
 from enginewright.runtimes.onnxruntime.session import installed_version, why_absent
 from enginewright.target import TargetFingerprint, cpu_name, instruction_sets
@@ -24,6 +25,7 @@ class OnnxRuntime(Runtime):
 
     name = "onnxruntime"
     engine_file = "engine.onnx"
+    plugin_kinds = PORTABLE
 
     def obstacle(self, capability: Capability) -> Optional[str]:
         """None, or that the package is missing."""
@@ -36,13 +38,15 @@ class OnnxRuntime(Runtime):
             cpu_name(), None, self.name, self._stated_version(), instruction_sets=instruction_sets()
         )
 
-    def calibrate(self, model: Path, feeds: Iterable[Feeds], settings: Calibration) -> CalibrationCache:
+    def calibrate(
+        self, model: Path, feeds: Iterable[Feeds], settings: Calibration, plugins: Plugins = NO_PLUGINS
+    ) -> CalibrationCache:
         """Choose one scale for each float tensor of the model, by ONNX Runtime's own calibrators
         (`enginewright.runtimes.onnxruntime.calibrator`).
         """
         from enginewright.runtimes.onnxruntime.calibrator import calibrate
 
-        return calibrate(model, feeds, settings)
+        return calibrate(model, feeds, settings, plugins)
 
     def build(self, model: Path, job: BuildJob) -> BuiltEngine:
         """See `enginewright.runtimes.onnxruntime.builder`."""

@@ -21,6 +21,7 @@ from enginewright.graph.fp16 import to_fp16
 from enginewright.graph.multiplications import multiplications
 from enginewright.graph.qdq import quantizable
 from enginewright.graph.reasons import explained
+from enginewright.plugins import Plugins
 from enginewright.runtimes.base import BuildJob, BuiltEngine
 from enginewright.runtimes.int8 import FLOAT, INT8, UNKNOWN, Int8Share, findings, int8_share, refusal
 from enginewright.runtimes.onnxruntime.prepare import prepared
@@ -59,7 +60,7 @@ def build(path: Path, job: BuildJob, version: str) -> BuiltEngine:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result, left = in_precision(path, model, job.precision, job.recipe, job.keep_fp16)
-    kernels = _optimized(result, path, job.precision).graph
+    kernels = _optimized(result, path, job).graph
     integer = [node for node in kernels.node if node.op_type in INTEGER_KERNELS]
     real = [node for node in kernels.node if node.op_type in FLOAT_KERNELS]
     said = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
@@ -127,14 +128,15 @@ def _in_float(node: onnx.NodeProto, left: Mapping[str, str]) -> str:
     return explained(f"{name} ({node.op_type}) runs in float", name, left)
 
 
-def _optimized(engine: onnx.ModelProto, source: Path, precision: Precision) -> onnx.ModelProto:
+def _optimized(engine: onnx.ModelProto, source: Path, job: BuildJob) -> onnx.ModelProto:
     """The graph that a session really executes on this machine, without large weights. Raises ModelError."""
+    precision = job.precision
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimized.onnx"
-        fault = _refused(engine, path)
+        fault = _refused(engine, job.plugins, path)
         if fault is None:
             return stored.parsed(path)
-        if precision is Precision.fp32 or _refused(stored.read(source)) is not None:
+        if precision is Precision.fp32 or _refused(stored.read(source), job.plugins) is not None:
             raise ModelError(f"ONNX Runtime cannot run {source}: {fault}; see the report of check_onnx")
         raise ModelError(
             f"ONNX Runtime runs {source} in FP32 and refuses its {precision.value} form, which is made here: {fault}; "
@@ -142,12 +144,12 @@ def _optimized(engine: onnx.ModelProto, source: Path, precision: Precision) -> o
         )
 
 
-def _refused(model: onnx.ModelProto, optimized: Optional[Path] = None) -> Optional[str]:
+def _refused(model: onnx.ModelProto, plugins: Plugins, optimized: Optional[Path] = None) -> Optional[str]:
     """Why a session takes no such model, in one line that names the node; None if it does. The optimized graph goes to
     `optimized`.
     """
     try:
-        open_model(model, optimized=optimized)
+        open_model(model, plugins=plugins, optimized=optimized)
     except refusals() as fault:
         if NO_MEMORY.search(str(fault)):
             raise MemoryError(one_line(fault)) from None  # of this machine, not of the model

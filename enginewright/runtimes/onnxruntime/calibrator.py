@@ -17,13 +17,16 @@ from enginewright.graph import stored
 from enginewright.graph.activations import activations, replaces_nan
 from enginewright.graph.index import Graph
 from enginewright.graph.values import Values, is_boundless
+from enginewright.plugins import NO_PLUGINS, Plugins
 from enginewright.runtimes.onnxruntime.observe import holds_images, tensor_values
 from enginewright.runtimes.onnxruntime.session import Purpose
 
 NO_IMAGE = "there is no calibration image; set data.calibration_images to at least 1"
 
 
-def calibrate(onnx_model: Path, feeds: Iterable[Feeds], settings: Calibration) -> CalibrationCache:
+def calibrate(
+    onnx_model: Path, feeds: Iterable[Feeds], settings: Calibration, plugins: Plugins = NO_PLUGINS
+) -> CalibrationCache:
     """Run every batch once and choose one scale for each float activation of the model, in the order of its graph.
 
     Memory holds the activations of one batch. Equal input gives equal scales, whatever the number of threads. A tensor
@@ -34,6 +37,7 @@ def calibrate(onnx_model: Path, feeds: Iterable[Feeds], settings: Calibration) -
         onnx_model: FP32; every tensor keeps its name.
         feeds: input name -> float32 [N, ...], preprocessed.
         settings: algorithm, bins and percentile.
+        plugins: kernels of custom operators.
 
     Raises:
         CalibrationMismatch: there is no batch, one holds a NaN or infinity, or an activation does.
@@ -46,7 +50,7 @@ def calibrate(onnx_model: Path, feeds: Iterable[Feeds], settings: Calibration) -
     seen = {tensor: Magnitudes(settings.bins) for tensor in activations(model)}
     rangeless: set[str] = set()
     fed = False
-    for found in tensor_values(model, list(seen), _finite(feeds), Purpose.literal):
+    for found in tensor_values(model, list(seen), _finite(feeds), Purpose.literal, plugins=plugins):
         fed = True
         for tensor, values in _in_float32(found):
             if _has_no_range(graph, known, tensor, values):

@@ -14,6 +14,7 @@ from enginewright.errors import CalibrationMismatch
 from enginewright.feeds import Feeds
 from enginewright.graph import stored
 from enginewright.graph.bias import watch_rounding
+from enginewright.plugins import beside
 from enginewright.runtimes.onnxruntime.calibrator import NO_IMAGE
 from enginewright.runtimes.onnxruntime.observe import tensor_values
 
@@ -37,7 +38,9 @@ def measure_bias_correction(onnx_model: Path, feeds: Iterable[Feeds]) -> BiasCor
     model, watched = watch_rounding(stored.read(onnx_model))
     sums: dict[str, npt.NDArray[np.float64]] = {}
     counts: Counter[str] = Counter()
-    for found in tensor_values(model, [tensor for pair in watched.values() for tensor in pair], feeds):
+    for found in tensor_values(
+        model, [tensor for pair in watched.values() for tensor in pair], feeds, plugins=beside(onnx_model)
+    ):
         for name, (mean, shape) in watched.items():
             rows = int(np.prod(found[shape])) // max(int(found[shape][1]), 1)  # of a Conv: images times positions
             if rows:

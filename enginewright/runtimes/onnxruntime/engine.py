@@ -10,6 +10,7 @@ import numpy as np
 from enginewright.errors import ModelError, RuntimeUnavailable
 from enginewright.feeds import Feeds
 from enginewright.interface import UNNAMED, Axes, Interface, TensorSpec
+from enginewright.plugins import beside
 from enginewright.runtimes.base import LayerTime, LoadOptions, Outputs
 from enginewright.runtimes.checked import axes_of, is_quantized, require_engine
 from enginewright.runtimes.host import DEPTH, HostEngine
@@ -33,7 +34,7 @@ def load(engine: Path, here: TargetFingerprint, options: LoadOptions) -> OnnxRun
     """Verify the sidecar, then open a session. Raises StaleArtifact."""
     made = require_engine(engine, here)
     quantized = is_quantized(made)
-    session = open_session(str(engine))
+    session = open_session(str(engine), plugins=beside(engine, made))
     return OnnxRuntimeEngine(engine, session, axes_of(engine, made), quantized, options.depth_or(DEPTH))
 
 

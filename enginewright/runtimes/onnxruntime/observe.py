@@ -17,6 +17,7 @@ from enginewright.errors import ModelError
 from enginewright.feeds import Array, Feeds
 from enginewright.graph import stored
 from enginewright.graph.activations import activations
+from enginewright.plugins import NO_PLUGINS, Plugins, beside
 from enginewright.runtimes.onnxruntime.session import Purpose, installed_version, one_line, open_model, refusals
 
 FLOAT_INPUTS = {"tensor(float16)": np.float16, "tensor(double)": np.float64}  # what float32 images are cast to
@@ -33,14 +34,19 @@ def observe(onnx_model: Path, feeds: Iterable[Feeds], cache: CalibrationCache) -
     ranges = {
         tensor: TensorRange(127 * cache.scales[tensor]) for tensor in activations(model) if tensor in cache.scales
     }
-    for found in tensor_values(model, ranges, feeds):
+    for found in tensor_values(model, ranges, feeds, plugins=beside(onnx_model)):
         for tensor, values in found.items():
             ranges[tensor].add(values)
     return ranges
 
 
 def tensor_values(
-    model: onnx.ModelProto, tensors: Collection[str], feeds: Iterable[Feeds], purpose: Purpose = Purpose.reference
+    model: onnx.ModelProto,
+    tensors: Collection[str],
+    feeds: Iterable[Feeds],
+    purpose: Purpose = Purpose.reference,
+    *,
+    plugins: Plugins = NO_PLUGINS,
 ) -> Iterator[dict[str, Array]]:
     """What a model's tensors hold, inputs among them, batch by batch; a batch without an image is left out.
 
@@ -49,6 +55,7 @@ def tensor_values(
         tensors: names.
         feeds: input name -> float32 [N, ...], preprocessed.
         purpose: `literal` where no fusion may round otherwise.
+        plugins: kernels of custom operators.
 
     Raises:
         ModelError: ONNX Runtime cannot run the model.
@@ -58,7 +65,7 @@ def tensor_values(
     inputs = {value.name for value in model.graph.input}
     results = [tensor for tensor in tensors if tensor not in inputs]
     try:
-        session = open_model(_exposed(model, results), purpose)
+        session = open_model(_exposed(model, results), purpose, plugins=plugins)
     except refusals() as fault:
         raise ModelError(
             f"ONNX Runtime cannot run the model: {one_line(fault)}; see the report of check_onnx"

@@ -18,6 +18,7 @@ import onnx
 
 from enginewright.feeds import Feeds
 from enginewright.graph import stored
+from enginewright.plugins import beside
 from enginewright.runtimes.base import LayerTime
 from enginewright.runtimes.onnxruntime.session import open_session
 
@@ -53,7 +54,7 @@ def layer_times(model_path: Path, feeds: Feeds, runs: int) -> list[LayerTime]:
         mean of the middle half.
     """
     with tempfile.TemporaryDirectory() as folder:
-        session = open_session(str(model_path), profile=Path(folder) / "profile")
+        session = open_session(str(model_path), plugins=beside(model_path), profile=Path(folder) / "profile")
         for _ in range(runs + 1):
             session.run(None, dict(feeds))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

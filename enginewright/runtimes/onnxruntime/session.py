@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
-from enginewright.errors import RuntimeUnavailable
+from enginewright.errors import ModelError, RuntimeUnavailable
+from enginewright.plugins import NO_PLUGINS, Plugins
+from enginewright.runtimes.onnxruntime.custom import register
 from enginewright.target import has_int8_dot_product, instruction_sets
 
 if TYPE_CHECKING:
@@ -42,10 +45,29 @@ class Purpose(Enum):
     literal = "literal"  # the graph node by node, so that no fusion rounds otherwise
 
 
+class NoKernel(ModelError):
+    """A model has an operator that neither ONNX Runtime nor a plugin brings."""
+
+    def __init__(self, operator: str) -> None:
+        """`operator` as `domain:Name`."""
+        super().__init__(
+            f"ONNX Runtime has no kernel for {operator}; name a library in model.plugins.onnxruntime or a Python twin"
+            " in model.plugins.python (docs/plugins.md), or where TensorRT alone has it, set"
+            " calibration.runtime=tensorrt to calibrate there"
+        )
+
+
+def _unknown_operator(words: str) -> Optional[str]:
+    """The operator of another domain than ONNX's that ONNX Runtime does not know, from what it says."""
+    found = re.search(r"([\w.]+:\w+)\(-?\d+\) is not a registered function/op", words)
+    return found.group(1) if found else None
+
+
 def open_session(
     model: Union[str, bytes],
     purpose: Purpose = Purpose.run,
     *,
+    plugins: Plugins = NO_PLUGINS,
     optimized: Optional[Path] = None,
     profile: Optional[Path] = None,
 ) -> onnxruntime.InferenceSession:
@@ -54,13 +76,19 @@ def open_session(
     Args:
         model: a path, or the bytes of a model.
         purpose: decides the optimizations.
+        plugins: kernels of custom operators.
         optimized: where the optimized graph is written.
         profile: the beginning of the path of the profile that `end_profiling` writes.
+
+    Raises:
+        StaleArtifact, RuntimeUnavailable, ModelError: of `plugins`, see `custom.register`.
+        Exception: what ONNX Runtime raises for the model, see `refusals`.
     """
     import onnxruntime
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, NotImplemented as Unsupported
 
     options = session_options(purpose, instruction_sets())
+    register(options, plugins)
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     if profile is not None:
@@ -71,8 +99,10 @@ def open_session(
         return onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
         )
-    except Fail as fault:
-        if "Resize" not in str(fault) or purpose in (Purpose.reference, Purpose.literal):
+    except (Fail, InvalidGraph, Unsupported) as fault:
+        if unknown := _unknown_operator(str(fault)):
+            raise NoKernel(unknown) from None
+        if not isinstance(fault, Fail) or "Resize" not in str(fault) or purpose in (Purpose.reference, Purpose.literal):
             raise
         return onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"], disabled_optimizers=[*disabled, CHANGES_LAYOUT]
@@ -80,15 +110,20 @@ def open_session(
 
 
 def open_model(
-    model: ModelProto, purpose: Purpose = Purpose.run, *, optimized: Optional[Path] = None
+    model: ModelProto,
+    purpose: Purpose = Purpose.run,
+    *,
+    plugins: Plugins = NO_PLUGINS,
+    optimized: Optional[Path] = None,
 ) -> onnxruntime.InferenceSession:
     """`open_session` of a model whose large weights lie in files (`enginewright.graph.stored`), which are mapped."""
     from enginewright.graph import stored
 
     if stored.is_whole(model):
-        return open_session(model.SerializeToString(deterministic=True), purpose, optimized=optimized)
+        serialized = model.SerializeToString(deterministic=True)
+        return open_session(serialized, purpose, plugins=plugins, optimized=optimized)
     with stored.linked(model) as file:
-        return open_session(str(file.path), purpose, optimized=optimized)
+        return open_session(str(file.path), purpose, plugins=plugins, optimized=optimized)
 
 
 def write_optimized(model: Path, optimized: Path) -> None:
@@ -124,14 +159,14 @@ def disabled_optimizers(purpose: Purpose) -> list[str]:
     return [QUANTIZES_BY_ITSELF, *WRONG_FUSIONS, *([FUSES_PAIRS] if purpose is Purpose.simulate else [])]
 
 
-def why_not_opened(onnx_model: Path) -> Optional[str]:
+def why_not_opened(onnx_model: Path, plugins: Plugins = NO_PLUGINS) -> Optional[str]:
     """Why ONNX Runtime, the FP32 reference of every comparison, opens no session of a model; None if it does, or is not
     installed.
     """
     if why_absent():
         return None
     try:
-        open_session(str(onnx_model), Purpose.literal)
+        open_session(str(onnx_model), Purpose.literal, plugins=plugins)
     except refusals() as fault:
         words = one_line(fault).replace(str(onnx_model), onnx_model.name)
         return f"ONNX Runtime {installed_version()} cannot run the model: {words}"
@@ -158,7 +193,7 @@ def refusals(*others: type[Exception]) -> tuple[type[Exception], ...]:
     from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
     own = (faults.Fail, faults.InvalidArgument, faults.InvalidGraph, faults.RuntimeException, faults.NotImplemented)
-    return (*own, *others)
+    return (*own, NoKernel, *others)
 
 
 def one_line(fault: BaseException) -> str:

@@ -17,6 +17,7 @@ import onnx
 from onnx.shape_inference import InferenceError
 
 from enginewright.graph import stored
+from enginewright.graph.custom import custom_nodes, put_together, taken_apart
 from enginewright.graph.shapes import fold_static_shapes
 from enginewright.runtimes.onnxruntime.session import refusals, write_optimized
 
@@ -26,13 +27,21 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the same function in fewer nodes; names of layers, inputs and outputs stay. What ONNX Runtime cannot load
-    comes back as it is.
+    comes back as it is. Custom nodes stay as they are: the rest is simplified without them, whether or not ONNX Runtime
+    has kernels for them.
     """
+    if custom_nodes(model):
+        parts = taken_apart(model)
+        return fold_static_shapes(model if parts is None else put_together(parts, _simplified(parts.standard), model))
+    return fold_static_shapes(_simplified(model))
+
+
+def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     if _opset(model) < CONVERTED_BELOW:
-        return fold_static_shapes(model)
+        return model
     found = _optimized(_without_empty_values(model))
     if found is None:
-        return fold_static_shapes(model)
+        return model
     _name_as_before(model, found)
     domains = {
         "",
@@ -41,7 +50,7 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     opset = [entry for entry in found.opset_import if entry.domain in domains]
     del found.opset_import[:]
     found.opset_import.extend(opset)
-    return fold_static_shapes(found)
+    return found
 
 
 def _optimized(model: onnx.ModelProto) -> Optional[onnx.ModelProto]:

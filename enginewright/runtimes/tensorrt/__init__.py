@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Optional
 
 from enginewright.errors import RuntimeUnavailable
 from enginewright.feeds import Feeds
+from enginewright.plugins import NO_PLUGINS, TENSORRT, Plugins
 from enginewright.runtimes.base import BuildJob, BuiltEngine, Capability, LoadOptions, Runtime
 from enginewright.runtimes.tensorrt.bindings import import_tensorrt
 from enginewright.runtimes.tensorrt.device import read_gpu
@@ -28,6 +29,7 @@ class TensorRt(Runtime):
 
     name = "tensorrt"
     engine_file = "engine.trt"
+    plugin_kinds = (TENSORRT,)
 
     def obstacle(self, capability: Capability) -> Optional[str]:
         """A GPU, its driver, PyCUDA, or calibrators that this TensorRT has no more."""
@@ -58,13 +60,15 @@ class TensorRt(Runtime):
         """A cache of TensorRT's own calibrators is tied to its version. Raises RuntimeUnavailable."""
         return {"tensorrt": import_tensorrt().__version__}
 
-    def calibrate(self, model: Path, feeds: Iterable[Feeds], settings: Calibration) -> CalibrationCache:
+    def calibrate(
+        self, model: Path, feeds: Iterable[Feeds], settings: Calibration, plugins: Plugins = NO_PLUGINS
+    ) -> CalibrationCache:
         """Run every batch once through TensorRT's calibrator for `settings.algorithm`. Raises CalibrationMismatch,
         ModelError, RuntimeUnavailable.
         """
         from enginewright.runtimes.tensorrt.calibrator import calibrate
 
-        return calibrate(import_tensorrt(), model, feeds, settings)
+        return calibrate(import_tensorrt(), model, feeds, settings, plugins)
 
     def build(self, model: Path, job: BuildJob) -> BuiltEngine:
         """Build for the GPU that is here, with its timing cache. Raises CalibrationMismatch, ConfigError, ModelError,

@@ -104,7 +104,7 @@ class BuildFailed(ModelError):
 def _build(trt: Bindings, job: Job, plan: BuildPlan) -> BuiltEngine:
     """One way to an engine, from the plan to what the engine says of itself."""
     inputs, plan = native_inputs(plan, job.asked.precision, job.asked.settings.input_type, job.asked.recipe)
-    session = Session(trt)
+    session = Session(trt, plugins=job.asked.plugins)
     network = parse(session, plan.model, job.onnx_model)
     inputs.apply(trt, network)
     config = session.builder.create_builder_config()

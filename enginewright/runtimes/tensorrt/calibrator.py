@@ -21,6 +21,7 @@ from enginewright.errors import CalibrationMismatch, ModelError, RuntimeUnavaila
 from enginewright.graph.names import printable
 from enginewright.graph.shapes import fold_static_shapes
 from enginewright.interface import ShapeRange
+from enginewright.plugins import NO_PLUGINS, Plugins
 from enginewright.runtimes.tensorrt.bindings import Bindings, supports_implicit
 from enginewright.runtimes.tensorrt.parser import parse, read_model
 from enginewright.runtimes.tensorrt.progress import follow
@@ -219,7 +220,11 @@ def as_calibrator(trt: Bindings, header: Header, source: Source) -> tensorrt.IIn
 
 
 def calibrate(
-    trt: Bindings, onnx_model: Path, batches: Iterable[Mapping[str, Array]], settings: Calibration
+    trt: Bindings,
+    onnx_model: Path,
+    batches: Iterable[Mapping[str, Array]],
+    settings: Calibration,
+    plugins: Plugins = NO_PLUGINS,
 ) -> CalibrationCache:
     """Choose one scale a tensor with TensorRT's calibrator for `settings.algorithm` (up to TensorRT 10).
 
@@ -235,7 +240,7 @@ def calibrate(
         raise RuntimeUnavailable(GONE)
     if settings.algorithm is CalibrationAlgorithm.percentile:
         raise RuntimeUnavailable(PERCENTILE)
-    session = Session(trt)
+    session = Session(trt, plugins=plugins)
     model, renamed = printable(fold_static_shapes(read_model(onnx_model)))
     network = parse(session, model, onnx_model)
     config = session.builder.create_builder_config()

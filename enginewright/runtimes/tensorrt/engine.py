@@ -20,6 +20,7 @@ import numpy.typing as npt
 from enginewright.errors import EngineInputError, StaleArtifact
 from enginewright.feeds import Array, engine_closed, joined, refuse_nan, require_mapping
 from enginewright.interface import Axes, AxisRange, Interface
+from enginewright.plugins import NO_PLUGINS, Plugins, beside
 from enginewright.runtimes.base import LayerTime, LoadOptions
 from enginewright.runtimes.batches import check_shapes, in_batches, in_order
 from enginewright.runtimes.checked import is_quantized, require_engine
@@ -27,6 +28,7 @@ from enginewright.runtimes.tensorrt import cuda_graph, memory
 from enginewright.runtimes.tensorrt.bindings import Bindings
 from enginewright.runtimes.tensorrt.contexts import Program, Worker
 from enginewright.runtimes.tensorrt.interop import DeviceArray, Feed, to_feed
+from enginewright.runtimes.tensorrt.plugins import load_plugins
 from enginewright.runtimes.tensorrt.pool import Piece, Pool
 from enginewright.runtimes.tensorrt.profile import LAYERS_FILE, profile_layers
 from enginewright.runtimes.tensorrt.tensors import axes_of, with_names
@@ -45,6 +47,7 @@ class Made:
     input_scales: Mapping[str, float] = field(default_factory=dict)  # of int8 inputs
     quantized: bool = False  # computes in INT8, which would hide NaN
     interface: Optional[Interface] = None  # of the model: the names of its axes
+    plugins: Plugins = NO_PLUGINS
 
 
 def load_engine(
@@ -65,13 +68,13 @@ def load_engine(
 
     Raises:
         StaleArtifact: the bytes, the ONNX, TensorRT's version or the GPU differ from the sidecar, or there is none.
-            Nothing was deserialized and no device memory taken: a serialized engine is executable code (NVIDIA TensorRT
-            documentation, "Security").
+            Or a plugin differs or is missing. Nothing was deserialized and no device memory taken: a serialized engine
+            is executable code (NVIDIA TensorRT documentation, "Security").
         RuntimeUnavailable: no GPU, or too little memory.
     """
     made = require_engine(engine_path, here)
     module, scales = cast(ModuleType, trt), made.settings.get("input_scales", {})
-    known = Made(scales, is_quantized(made), made.usage.interface)
+    known = Made(scales, is_quantized(made), made.usage.interface, beside(engine_path, made))
     return TensorRTEngine(module, engine_path, options or LoadOptions(), logger or _default_logger(module), known)
 
 
@@ -254,6 +257,7 @@ class TensorRTEngine:
     def _deserialize(self, logger: Any) -> Any:
         if hasattr(self._trt, "init_libnvinfer_plugins"):
             self._trt.init_libnvinfer_plugins(logger, "")
+        load_plugins(self._trt, self._made.plugins)
         engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
         if engine is None:
             raise StaleArtifact(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Optional
 
 from enginewright import manifest
 from enginewright.errors import RuntimeUnavailable, StaleArtifact
+from enginewright.plugins import TENSORRT
 from enginewright.runtimes.base import BuildJob, BuiltEngine, Capability, LoadOptions, Runtime
 from enginewright.runtimes.tensorrt.bindings import Bindings, import_bindings
 from enginewright.runtimes.tensorrt.device import read_gpu
@@ -37,6 +38,7 @@ class TensorRtRtx(Runtime):
 
     name = "tensorrt_rtx"
     engine_file = "engine.trt"
+    plugin_kinds = (TENSORRT,)
     lacks: ClassVar[Mapping[Capability, str]] = {Capability.calibrate: NO_CALIBRATOR}
 
     def obstacle(self, capability: Capability) -> Optional[str]:

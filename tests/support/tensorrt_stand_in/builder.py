@@ -80,6 +80,9 @@ class Record:
     described: Optional[list[dict[str, Any]]] = None
     model: onnx.ModelProto = field(default_factory=onnx.ModelProto)  # as it was built last
     builds: int = 0
+    libraries: list[str] = field(default_factory=list)  # that the plugin registry loaded
+    parsed_after: int = -1  # how many of them, when a model was parsed
+    refuses_libraries: bool = False
     on_batch: Callable[[dict[str, int]], None] = lambda _: None
     phases: list[str] = field(default_factory=list)
 
@@ -366,7 +369,7 @@ def _may_be_int8(record: Record, operator: str) -> bool:
     return any(node.input[0] in dequantized if dequantized else node.name not in record.constrained for node in nodes)
 
 
-def _parser(family: str) -> type:  # noqa: C901
+def _parser(family: str, record: Record) -> type:  # noqa: C901
     class ParserError:
         def __init__(self, index: int, node: onnx.NodeProto) -> None:
             self._index, self._node = index, node
@@ -390,6 +393,7 @@ def _parser(family: str) -> type:  # noqa: C901
             self._network, self._errors = network, list[ParserError]()
 
         def parse(self, model: bytes, path: Optional[str] = None) -> bool:  # noqa: ARG002
+            record.parsed_after = len(record.libraries)
             parsed = self._network.model = onnx.ModelProto.FromString(model)
             self._network._layers = list(_layers(parsed.graph))
             self._network._inputs = [ITensor(value) for value in parsed.graph.input]
@@ -463,8 +467,9 @@ def stand_in(version: str, record: Record) -> Bindings:
         "LayerInformationFormat": enum.IntEnum("LayerInformationFormat", ["ONELINE", "JSON"], start=0),
         "MemoryPoolType": enum.IntEnum("MemoryPoolType", ["WORKSPACE"], start=0),
         "NetworkDefinitionCreationFlag": enum.IntEnum("NetworkDefinitionCreationFlag", CREATION_FLAGS[family], start=0),
-        "OnnxParser": (parser := _parser(family)),
+        "OnnxParser": (parser := _parser(family, record)),
         "ParserError": parser.Error,  # type: ignore[attr-defined]
+        "get_plugin_registry": lambda: runtime.IPluginRegistry(record.libraries, record.refuses_libraries),
         "ProfilingVerbosity": enum.IntEnum("ProfilingVerbosity", ["DETAILED"], start=0),
         "TacticSource": enum.IntEnum("TacticSource", TACTIC_SOURCES[family], start=0),
         "TensorFormat": runtime.TensorFormat,

@@ -20,6 +20,7 @@ __version__ = "8.6.0"
 on_stream: Callable[[int, Callable[[], None]], None] = lambda handle, work: work()  # noqa: E731, ARG005
 capturing: Callable[[int], bool] = lambda handle: False  # noqa: E731, ARG005
 deserialized: list[bytes] = []  # what any Runtime was given
+libraries: list[str] = []  # what the plugin registry loaded
 profile_sharing = True  # False: like 8.6 without PreviewFeature.PROFILE_SHARING_0806
 
 
@@ -28,6 +29,21 @@ def plan(
 ) -> bytes:
     """An engine's bytes: input x [N, *shape], outputs y [N, *shape] and s [N]; `more` is what the inspector shows."""
     return json.dumps({"shape": list(shape), "min": minimum, "max": maximum, "dtype": dtype, **more}).encode()
+
+
+class IPluginRegistry:
+    def __init__(self, loaded: list[str], refuses: bool = False) -> None:
+        self._loaded, self._refuses = loaded, refuses
+
+    def load_library(self, plugin_path: str) -> Optional[object]:
+        if self._refuses:
+            return None
+        self._loaded.append(plugin_path)
+        return object()
+
+
+def get_plugin_registry() -> IPluginRegistry:
+    return IPluginRegistry(libraries)
 
 
 class TensorIOMode(Enum):
