@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 Batch = npt.NDArray[np.float32]
 AnyImage = Union[str, Path, "Image", Pixels]
+
+MOST_PIXELS = 100_000_000  # of a file that is decoded, as data.max_pixels has it
+# The formats that are opened, as Pillow calls them: others run programs (EPS), or are no single picture (PSD, PDF).
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_OPENING = threading.Lock()
 
 # What PIL raises on damaged files, by format: OSError (truncated, unknown), SyntaxError (PNG chunks), ValueError,
 # EOFError (GIF, TIFF).
@@ -52,7 +58,7 @@ def to_input(pixels: Pixels, preprocessing: Preprocessing) -> Batch:
     return np.stack(planes, axis=1 if preprocessing.layout is Layout.nchw else 3)
 
 
-def decoded(image: AnyImage, preprocessing: Preprocessing, name: str) -> Pixels:
+def decoded(image: AnyImage, preprocessing: Preprocessing, name: str, most_pixels: int = MOST_PIXELS) -> Pixels:
     """Decode an image in its own size.
 
     EXIF orientation is applied; 16-bit gray keeps its upper 8 bits' range (/ 257); transparency is laid over white, but
@@ -62,18 +68,19 @@ def decoded(image: AnyImage, preprocessing: Preprocessing, name: str) -> Pixels:
         image: path, PIL image, or uint8 array [H, W], [H, W, 1], [H, W, 3] in RGB, for rgba also [H, W, 4].
         preprocessing: channels is used.
         name: what to call the image in an error.
+        most_pixels: a file with more is not decoded.
 
     Returns:
         uint8 [H, W, C]: gray, RGB or RGBA.
 
     Raises:
-        DataError: the image cannot be read.
+        DataError: the image cannot be read, is in none of FORMATS, or has too many pixels.
     """
     if isinstance(image, np.ndarray):
         ready = _array_pixels(image, preprocessing, name)
         if ready is not None:
             return ready
-    opened = _open(image, name)
+    opened = _open(image, name, most_pixels)
     try:
         pixels = np.asarray(_eight_bits(opened, preprocessing, name))
     except _DAMAGED as fault:
@@ -103,7 +110,7 @@ def _array_pixels(array: Pixels, preprocessing: Preprocessing, name: str) -> Opt
     return array if array.shape[2] == channels else None
 
 
-def _open(image: AnyImage, name: str) -> Image:
+def _open(image: AnyImage, name: str, most_pixels: int) -> Image:
     try:
         from PIL import Image as pil  # noqa: N813  # the module, beside the class of the same name
     except ImportError:
@@ -117,10 +124,21 @@ def _open(image: AnyImage, name: str) -> Image:
         if not isinstance(image, pil.Image):
             raise DataError(f"{name} is a {type(image).__name__}; give a path, a PIL image or a uint8 array")
         return image
-    try:
-        return pil.open(image)
-    except (*_DAMAGED, pil.DecompressionBombError) as fault:
-        raise _unreadable(name, fault) from None
+    with _OPENING:  # Pillow's own limit is one for the whole process
+        limit, pil.MAX_IMAGE_PIXELS = pil.MAX_IMAGE_PIXELS, None
+        try:
+            opened = pil.open(image, formats=FORMATS)
+        except _DAMAGED as fault:
+            raise _unreadable(name, fault) from None
+        finally:
+            pil.MAX_IMAGE_PIXELS = limit
+    if opened.width * opened.height > most_pixels:
+        opened.close()
+        raise DataError(
+            f"{name} has {opened.width} x {opened.height} pixels, over data.max_pixels = {most_pixels}, and was not"
+            " decoded; shrink it, remove it, or raise data.max_pixels if you know where it is from"
+        )
+    return opened
 
 
 def _unreadable(name: str, fault: BaseException) -> DataError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
-from enginewright.data.preprocessing import Pixels
+from enginewright.data.preprocessing import MOST_PIXELS, Pixels
 from enginewright.feeds import Array
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Sample(NamedTuple):
     held_out: bool = False  # the source itself sets this image apart for validation
     # of an image uint8 [H, W] of its size: an index into the source's classes, or IGNORED, for each pixel
     target: Optional[Callable[[], Array]] = None
+    most_pixels: int = MOST_PIXELS  # an image file with more is refused before it is decoded
 
 
 @dataclass(frozen=True)

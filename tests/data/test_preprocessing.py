@@ -160,3 +160,34 @@ def test_no_image_at_all() -> None:
 def test_pixels_of_another_channel_count() -> None:
     with pytest.raises(DataError, match=r"\[N, H, W, 3\] \(rgb\) and are uint8 \[1, 4, 6, 1\]"):
         to_input(np.zeros((1, 4, 6, 1), np.uint8), RGB)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PCX", "SGI", "TGA"])
+def test_only_declared_formats_are_opened_whatever_a_file_is_called(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(path, format=kind)
+    with pytest.raises(DataError, match=r"a\.png cannot be read as an image \(cannot identify image file"):
+        decoded(path, Preprocessing(), str(path))
+
+
+@pytest.mark.parametrize(
+    ("side", "most", "refused"),
+    [
+        pytest.param(100, 10_000, False, id="as many as allowed"),
+        pytest.param(100, 9_999, True, id="one more"),
+        pytest.param(14_000, 100_000_000, True, id="where Pillow would refuse"),
+        pytest.param(
+            14_000, 200_000_000, False, id="where Pillow would refuse, and it is allowed", marks=pytest.mark.slow
+        ),
+        pytest.param(9_900, 100_000_000, False, id="where Pillow would warn", marks=pytest.mark.slow),
+    ],
+)
+def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path: Path, side: int, most: int, refused: bool) -> None:
+    path, before = tmp_path / "a.png", Image.MAX_IMAGE_PIXELS
+    Image.new("1", (side, side)).save(path)
+    if refused:
+        with pytest.raises(DataError, match=rf"a\.png has {side} x {side} pixels, over data\.max_pixels = {most}, and"):
+            decoded(path, Preprocessing(), str(path), most)
+    else:
+        assert decoded(path, Preprocessing(), str(path), most).shape == (side, side, 1)
+    assert before == Image.MAX_IMAGE_PIXELS

@@ -86,7 +86,7 @@ class ImageRecipe:
                 f"{name} is arrays ({', '.join(image)}), and recipe {self.preprocessing.recipe} takes images; set"
                 " data.preprocessing.recipe to none, which feeds arrays as they are"
             )
-        pixels = decoded(image, self.preprocessing, name)
+        pixels = decoded(image, self.preprocessing, name, sample.most_pixels)
         height, width = pixels.shape[:2]
         fit = self.fit(height, width, name)
         levels = self.preprocessing.pad[:: -1 if self.preprocessing.channels is ChannelOrder.bgr else 1]

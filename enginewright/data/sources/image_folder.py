@@ -66,10 +66,10 @@ def _of_folders(root: Path, data: Data, project: Path, known: Sequence[str]) -> 
     def samples() -> Iterator[Sample]:
         for name in folders:
             for path in IMAGES.below(root / name):
-                yield Sample(path.relative_to(root).as_posix(), index[name], partial(Path, path))
+                yield _sample(path.relative_to(root).as_posix(), index[name], path, data)
         if not labelled:
             for path in IMAGES.below(root):
-                yield Sample(path.relative_to(root).as_posix(), UNLABELLED, partial(Path, path))
+                yield _sample(path.relative_to(root).as_posix(), UNLABELLED, path, data)
 
     empty = [name for name in folders if not files[name][0]]
     notes = [f"the class {name!r} has no image and keeps its index {index[name]}" for name in empty]
@@ -102,7 +102,7 @@ def _of_file(root: Path, data: Data, project: Path, known: Sequence[str]) -> Sou
         for path in IMAGES.below(root):
             name = path.relative_to(root).as_posix()
             if name in labels:
-                yield Sample(name, index[labels[name]], partial(Path, path))
+                yield _sample(name, index[labels[name]], path, data)
 
     notes = []
     if left_out:
@@ -111,6 +111,10 @@ def _of_file(root: Path, data: Data, project: Path, known: Sequence[str]) -> Sou
         notes.append(f"{len(left_out)} {are} not in data.labels and left out ({shown})")
     notes += classes.without_samples(known, set(labels.values()), "image")
     return _source(root, samples, survey, order, notes)
+
+
+def _sample(name: str, label: int, path: Path, data: Data) -> Sample:
+    return Sample(name, label, partial(Path, path), most_pixels=data.max_pixels)
 
 
 def _source(
