@@ -10,15 +10,17 @@ import argparse
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 import yaml
 
 from enginewright.cli import presets
+from enginewright.cli.composition import groups
 from enginewright.cli.library import library_conf
 from enginewright.cli.onnx_input import (
+    DEFAULT,
     Asked,
     Fed,
     described,
@@ -31,7 +33,7 @@ from enginewright.cli.onnx_input import (
 )
 from enginewright.config import Preprocessing
 from enginewright.errors import ConfigError, nearest
-from enginewright.interface import Interface
+from enginewright.interface import BATCH, AxisRange, Interface
 from enginewright.registry import TASKS
 
 if TYPE_CHECKING:
@@ -39,6 +41,12 @@ if TYPE_CHECKING:
 
     from enginewright.cli.onnx_data import Found
 
+LARGE = 100_000  # values of an image: activations of a batch lie in memory at once
+SMALL_BATCHES: Mapping[str, Any] = {
+    "calibration": {"batch_size": 4},
+    "analyze_sensitivity": {"batch_size": 8},
+    "accuracy": {"batch_size": 8},
+}
 AS_IT_IS = "none"  # the recipe of arrays
 MODEL_FOLDER = "model"  # of the project, for what is copied there
 
@@ -55,6 +63,7 @@ class Plan:
     preset: Optional[str] = None
     settings: dict[str, Any] = field(default_factory=dict)  # of data.preprocessing, on top of the preset
     judged: Optional[str] = None
+    beside: bool = False  # whether weights lie beside the ONNX file
     copies: dict[str, Path] = field(default_factory=dict)  # path in the project -> what is copied there
     said: list[str] = field(default_factory=list)
 
@@ -97,31 +106,30 @@ def planned(arguments: argparse.Namespace) -> Optional[Plan]:
         return None
     if arguments.data is None:
         raise ConfigError("--onnx goes with --data FOLDER, of images or of one .npz a sample; give that too")
+    return _read(arguments)
+
+
+def _read(arguments: argparse.Namespace) -> Plan:
     from enginewright.cli import onnx_data
 
     path: Path = arguments.onnx
     model = _sound(path)
     interface = read_interface(model)
-    asked = Asked(parse_axes(arguments.axes), parse_size(arguments.size))
     arrays = onnx_data.is_arrays(arguments.data)
     task = _task(arguments.task)
     judged = _judged(interface, task, arguments.output)
-    fed = fed_arrays(interface, asked) if arrays else fed_images(interface, asked, path.name)
-    if arrays and arguments.preprocess:
-        raise ConfigError(
-            f"--preprocess {arguments.preprocess} is for images, and {arguments.data} holds arrays, which are fed as"
-            " they are; leave it out"
-        )
-    preset, settings = (None, {}) if arrays else _preprocessing(arguments.preprocess, fed)
+    asked = Asked(parse_axes(arguments.axes), parse_size(arguments.size))
+    fed = fed_arrays(interface, asked) if arrays else _with_small_batches(fed_images(interface, asked, path.name))
+    preset, settings = _preprocessing(arguments, fed)
     found = onnx_data.read(
         onnx_data.Given(arguments.data, arguments.labels, arguments.classes),
-        Preprocessing.from_dict({**preset_values(preset), **settings}) if preset else Preprocessing(recipe=AS_IT_IS),
+        Preprocessing.from_dict({**preset_values(preset), **settings}),
     )
     _require_classes(interface, judged, task, found, arguments)
-    name = _name(path)
-    plan = Plan(name, path, task, fed, dict(found.options), preset, settings, judged, dict(found.copies))
-    plan.copies[f"{MODEL_FOLDER}/{path.name}"] = path
-    plan.copies.update({f"{MODEL_FOLDER}/{beside}": path.parent / beside for beside in _beside(model)})
+    beside = _beside(model)
+    copies = {f"{MODEL_FOLDER}/{file}": path.parent / file for file in (path.name, *beside)}
+    plan = Plan(_name(path), path, task, fed, dict(found.options), preset, settings, judged, bool(beside))
+    plan.copies = {**found.copies, **copies}
     plan.said = list(_said(plan, interface, found))
     return plan
 
@@ -176,10 +184,17 @@ def _judged(interface: Interface, task: str, given: Optional[str]) -> Optional[s
     return given if len(names) > 1 else None
 
 
-def _preprocessing(given: Optional[str], fed: Fed) -> tuple[str, dict[str, Any]]:
-    """The preset, and what the input makes of it."""
-    conf = library_conf()
-    known = presets.described(conf)
+def _preprocessing(arguments: argparse.Namespace, fed: Fed) -> tuple[Optional[str], dict[str, Any]]:
+    """The preset, and what the input makes of it; neither for arrays."""
+    given: Optional[str] = arguments.preprocess
+    if fed.image is None:
+        if given:
+            raise ConfigError(
+                f"--preprocess {given} is for images, and {arguments.data} holds arrays, which are fed as they are;"
+                " leave it out"
+            )
+        return None, {"recipe": AS_IT_IS}
+    known = presets.described(library_conf())
     if given is None:
         listed = "\n".join(f"  {name:18} {what}" for name, what in known.items())
         raise ConfigError(
@@ -188,7 +203,6 @@ def _preprocessing(given: Optional[str], fed: Fed) -> tuple[str, dict[str, Any]]
         )
     if given not in known:
         raise ConfigError(f"--preprocess {given} is not a preset{nearest(given, list(known))}")
-    assert fed.image is not None
     return given, fitted(preset_values(given), fed.image, given)
 
 
@@ -224,7 +238,17 @@ def _beside(model: onnx.ModelProto) -> set[str]:
 
 
 def _name(path: Path) -> str:
-    return re.sub(r"[^A-Za-z0-9_]+", "_", path.stem).strip("_") or "model"
+    """What options of the project are called: none of the library's is hidden by it."""
+    known = groups(library_conf())
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", path.stem).strip("_") or "mine"
+    return f"{name}_mine" if name in {"base", *known["model"], *known["data"]} else name
+
+
+def _with_small_batches(fed: Fed) -> Fed:
+    """A batch of 8 where images are large, unless another one was asked for."""
+    if _is_large(fed) and fed.axes[BATCH] == DEFAULT:
+        return replace(fed, axes={**fed.axes, BATCH: AxisRange(1, 8, 32)})
+    return fed
 
 
 def _said(plan: Plan, interface: Interface, found: Found) -> Iterator[str]:
@@ -257,8 +281,10 @@ def texts(plan: Plan, config: str, folder: Path) -> dict[str, str]:
     model: dict[str, Any] = {
         "source": "onnx",
         "name": plan.name,
-        "path": f"{MODEL_FOLDER}/{plan.onnx.name}",
+        "path": MODEL_FOLDER if plan.beside else f"{MODEL_FOLDER}/{plan.onnx.name}",
         "task": plan.task,
+        "weights": "${model.path}",  # are in the file
+        "weights_from": "file",
     }
     if plan.judged:
         model["judged"] = plan.judged
@@ -274,10 +300,15 @@ def texts(plan: Plan, config: str, folder: Path) -> dict[str, str]:
 def _own(plan: Plan) -> str:
     """What conf/config.yaml sets for this project."""
     axes = {name: its.to_dict() for name, its in plan.fed.axes.items()}
-    own: dict[str, Any] = {"axes": axes}
+    own: dict[str, Any] = {"axes": axes, **(SMALL_BATCHES if _is_large(plan.fed) else {})}
     if plan.settings:
         own["data"] = {"preprocessing": plan.settings}
     return "\n# of this project, by `enginewright init --onnx`\n" + _yaml(own)
+
+
+def _is_large(fed: Fed) -> bool:
+    image = fed.image
+    return image is not None and image.channels * image.size[0] * image.size[1] >= LARGE
 
 
 def _yaml(content: Mapping[str, Any]) -> str:
