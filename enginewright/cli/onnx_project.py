@@ -31,7 +31,7 @@ from enginewright.cli.onnx_input import (
     parse_size,
     read_interface,
 )
-from enginewright.config import Preprocessing
+from enginewright.config import Params, Preprocessing
 from enginewright.errors import ConfigError, nearest
 from enginewright.interface import BATCH, AxisRange, Interface
 from enginewright.registry import TASKS
@@ -42,11 +42,6 @@ if TYPE_CHECKING:
     from enginewright.cli.onnx_data import Found
 
 LARGE = 100_000  # values of an image: activations of a batch lie in memory at once
-SMALL_BATCHES: Mapping[str, Any] = {
-    "calibration": {"batch_size": 4},
-    "analyze_sensitivity": {"batch_size": 8},
-    "accuracy": {"batch_size": 8},
-}
 AS_IT_IS = "none"  # the recipe of arrays
 MODEL_FOLDER = "model"  # of the project, for what is copied there
 
@@ -300,10 +295,35 @@ def texts(plan: Plan, config: str, folder: Path) -> dict[str, str]:
 def _own(plan: Plan) -> str:
     """What conf/config.yaml sets for this project."""
     axes = {name: its.to_dict() for name, its in plan.fed.axes.items()}
-    own: dict[str, Any] = {"axes": axes, **(SMALL_BATCHES if _is_large(plan.fed) else {})}
+    own: dict[str, Any] = {"axes": axes, **_batches(plan.fed)}
     if plan.settings:
         own["data"] = {"preprocessing": plan.settings}
     return "\n# of this project, by `enginewright init --onnx`\n" + _yaml(own)
+
+
+def _batches(fed: Fed) -> dict[str, Any]:
+    """Batches that the engines take, and that fit into memory: what differs from the defaults."""
+    axis, usual = fed.axes[BATCH], Params()
+    large, most = _is_large(fed), axis.max
+    curve = [batch for batch in usual.benchmark.batch_curve if axis.min <= batch <= most] or [axis.opt]
+    wanted: dict[str, dict[str, Any]] = {
+        "calibration": {"batch_size": 4 if large else usual.calibration.batch_size},
+        "analyze_sensitivity": {"batch_size": 8 if large else usual.analyze_sensitivity.batch_size},
+        "accuracy": {"batch_size": min(8 if large else usual.accuracy.batch_size, most)},
+        "profile_layers": {"batch_size": min(usual.profile_layers.batch_size, most)},
+        "benchmark": {
+            "batch_size": min(usual.benchmark.batch_size, most),
+            "batch_curve": curve,
+            "samples_per_query": min(usual.benchmark.samples_per_query, most),
+        },
+    }
+    changed = {
+        section: {key: value for key, value in values.items() if value != getattr(getattr(usual, section), key)}
+        for section, values in wanted.items()
+    }
+    if usual.benchmark.server.max_batch > most:
+        changed["benchmark"]["server"] = {"max_batch": most}
+    return {section: values for section, values in changed.items() if values}
 
 
 def _is_large(fed: Fed) -> bool:

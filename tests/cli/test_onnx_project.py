@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+import os
+import shutil
 from pathlib import Path
-from typing import Union
+from typing import Any, Union, cast
 
 import numpy as np
 import onnx
 import pytest
+from omegaconf import OmegaConf
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from enginewright.cli import init, main
+from enginewright.cli import init, main, onnx_project
+from enginewright.cli.composition import compose
+from enginewright.cli.selected import Selection
+from support.project import ROOT
 
 CLASSES = ("cat", "dog", "owl")
 SAID = ["--task", "classification", "--preprocess", "unit"]
@@ -164,3 +171,89 @@ def test_a_few_images_are_too_few(given: Path, capsys: pytest.CaptureFixture[str
     code, error = said(capsys, "--onnx", "net.onnx", "--data", "images", *SAID)
     assert code == 2
     assert error.strip() == "error: --data images holds 11 different samples; give 20 at least"
+
+
+def written(root: Path, *arguments: str) -> dict[str, Any]:
+    """What the project's conf/ composes to, checked against the schema."""
+    parser = argparse.ArgumentParser()
+    onnx_project.add_arguments(parser)
+    plan = onnx_project.planned(parser.parse_args(list(arguments)))
+    assert plan is not None
+    shutil.copytree(ROOT / "conf", root / "mine/conf")
+    config = (root / "mine/conf/config.yaml").read_text()
+    for name, text in onnx_project.texts(plan, config, root / "mine").items():
+        (root / "mine" / name).write_text(text)
+    (root / "mine/conf/selected.yaml").write_text(Selection().to_text())
+    os.chdir(root / "mine")  # the fixture goes back
+    return cast("dict[str, Any]", OmegaConf.to_container(compose()))
+
+
+def test_what_is_written_composes_to_what_was_said(given: Path) -> None:
+    network(given / "net.onnx", classes=3, shape=(1, 3, "", ""))
+    (given / "classes.txt").write_text("\n".join(reversed(CLASSES)) + "\n")
+    axes = ["--axes", "height=8:16:32", "width=8:24:32", "batch=1:2:4", "--size", "16x20"]
+    found = written(given, "--onnx", "net.onnx", "--data", "images", "--classes", "classes.txt", *SAID, *axes)
+    model, data = found["model"], found["data"]
+    assert (model["source"], model["name"], model["path"]) == ("onnx", "net", "model/net.onnx")
+    assert (model["task"], model["axis_names"]) == (
+        "classification",
+        {"x": {0: "batch", 2: "height", 3: "width"}},
+    )
+    assert found["axes"]["height"] == {"min": 8, "opt": 16, "max": 32}
+    assert found["axes"]["batch"] == {"min": 1, "opt": 2, "max": 4}
+    assert found["accuracy"]["batch_size"] == found["profile_layers"]["batch_size"] == 4
+    assert found["benchmark"]["batch_curve"] == [1, 2, 4]
+    assert (data["source"], data["root"], data["classes"]) == ("image_folder", "../images", "data/classes.txt")
+    assert (data["train_images"], data["validation_images"], data["sensitivity_images"]) == (0, 15, 6)
+    assert (data["calibration_pool"], data["calibration_images"], data["selection"]) == (9, 9, "stratified")
+    assert (data["preprocessing"]["recipe"], data["preprocessing"]["size"]) == ("stretch", [16, 20])
+
+
+def test_images_without_labels_are_not_stratified(given: Path) -> None:
+    (given / "plain").mkdir()
+    for index, path in enumerate((given / "images").rglob("*.png")):
+        path.rename(given / "plain" / f"{index}.png")
+    found = written(given, "--onnx", "net.onnx", "--data", "plain", "--task", "outputs", "--preprocess", "yolox")
+    assert found["data"]["selection"] == "random"
+    assert found["data"]["preprocessing"]["recipe"] == "letterbox"
+    assert found["data"]["preprocessing"]["size"] == [8, 8]
+
+
+def test_arrays_go_to_the_inputs_of_their_names(given: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (given / "arrays").mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(24):
+        np.savez(given / f"arrays/{index}.npz", x=rng.normal(size=(3, 8, 8)).astype(np.float32), target=index % 3)
+    chosen = ["--onnx", "net.onnx", "--data", "arrays", "--task", "classification"]
+    code, error = said(capsys, *chosen, "--preprocess", "unit")
+    assert code == 2
+    assert "--preprocess unit is for images, and arrays holds arrays, which are fed as they are; leave it out" in error
+    found = written(given, *chosen)
+    assert (found["data"]["source"], found["data"]["preprocessing"]["recipe"]) == ("arrays", "none")
+    assert (found["data"]["selection"], found["data"]["validation_images"]) == ("stratified", 12)
+
+
+def test_weights_beside_the_file_come_along(given: Path) -> None:
+    (given / "net").mkdir()
+    onnx.save(
+        onnx.load(given / "net.onnx"),
+        given / "net/net.onnx",
+        save_as_external_data=True,
+        location="net.bin",
+        size_threshold=0,
+    )
+    parser = argparse.ArgumentParser()
+    onnx_project.add_arguments(parser)
+    plan = onnx_project.planned(parser.parse_args(["--onnx", "net/net.onnx", "--data", "images", *SAID]))
+    assert plan is not None
+    assert plan.copies == {"model/net.onnx": Path("net/net.onnx"), "model/net.bin": Path("net/net.bin")}
+    assert (
+        "path: model\n"
+        in onnx_project.texts(plan, (ROOT / "conf/config.yaml").read_text(), given / "mine")["conf/model/net.yaml"]
+    )
+
+
+def test_an_option_of_the_library_is_not_hidden(given: Path) -> None:
+    network(given / "own.onnx")
+    found = written(given, "--onnx", "own.onnx", "--data", "images", *SAID)
+    assert found["model"]["name"] == "own_mine"
