@@ -91,6 +91,15 @@ def _batches(params: Params) -> Iterator[Fault]:
     for key, batch in batches.items():
         if batch > axis.max:
             yield key, f"{batch} is over axes.batch.max = {axis.max}; raise it or lower the batch"
+        if batch < axis.min and key in ("benchmark.batch_size", "benchmark.samples_per_query"):
+            yield key, f"{batch} is under axes.batch.min = {axis.min}; raise it"
+    alone = [one.name for one in benchmark.scenarios if one in (ScenarioName.single_stream, ScenarioName.server)]
+    if axis.min > 1 and alone:
+        yield (
+            "benchmark.scenarios",
+            f"[{', '.join(alone)}] would feed one sample at a time, under axes.batch.min = {axis.min}; leave that out,"
+            " as in [offline]",
+        )
     smallest = min(benchmark.batch_curve, default=axis.min)
     if smallest < axis.min:
         yield "benchmark.batch_curve", f"{smallest} is under axes.batch.min = {axis.min}; leave it out"

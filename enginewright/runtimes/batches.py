@@ -104,7 +104,14 @@ def plain_inputs(
 ) -> dict[str, Array]:
     """`Timed.pinned_inputs` where host and device share their memory: zeros."""
     asked = input_sizes(axes, rows, sizes)
-    return {spec.name: np.zeros(spec.sizes(asked), spec.dtype) for spec in interface.inputs}
+    return {spec.name: np.zeros(rows_of(interface, spec, asked), spec.dtype) for spec in interface.inputs}
+
+
+def rows_of(interface: Interface, spec: TensorSpec, asked: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape of `asked[BATCH]` rows of an input, also where a batch takes another number of them."""
+    shape = spec.sizes(asked)
+    fixed = BATCH not in interface.axes() and len(shape) > 0
+    return (asked[BATCH], *shape[1:]) if fixed else shape
 
 
 def input_sizes(axes: Axes, rows: int, sizes: Optional[Mapping[str, int]]) -> dict[str, int]:

@@ -56,9 +56,25 @@ from support.project import ROOT
             id="curve-beyond-the-profile",
         ),
         pytest.param(
-            ["axes.batch.min=2"],
+            ["axes.batch.min=2", "benchmark.scenarios=[offline]"],
             "benchmark.batch_curve: 1 is under axes.batch.min = 2; leave it out",
             id="curve-below-the-profile",
+        ),
+        pytest.param(
+            ["axes.batch.min=2", "benchmark.batch_curve=[2]"],
+            "benchmark.scenarios: [single_stream] would feed one sample at a time, under axes.batch.min = 2; leave that"
+            " out, as in [offline]",
+            id="one-sample-below-the-profile",
+        ),
+        pytest.param(
+            [
+                "axes.batch.min=2",
+                "benchmark.batch_size=1",
+                "benchmark.batch_curve=[2]",
+                "benchmark.scenarios=[offline]",
+            ],
+            "benchmark.batch_size: 1 is under axes.batch.min = 2; raise it",
+            id="load-below-the-profile",
         ),
         pytest.param(
             ["benchmark.scenarios=[server]", "benchmark.server.max_batch=256"],

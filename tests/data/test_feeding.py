@@ -26,6 +26,17 @@ def test_batches_are_in_order_and_the_last_one_is_smaller() -> None:
     np.testing.assert_array_equal(np.concatenate(batches)[:, 0], PIXELS[..., 0])
 
 
+def test_a_batch_that_the_model_fixes_is_fed_whatever_is_asked_for() -> None:
+    fixed = replace(PLAIN, shape=(5, 1, 6, 6))
+    assert [len(feeds["pixels"]) for feeds in Feeding(IMAGES, SETTINGS).batches([fixed], 8)] == [5, 5, 5, 5]
+
+
+def test_samples_that_are_no_multiple_of_a_fixed_batch_are_neither_dropped_nor_padded() -> None:
+    sentence = "the model takes 8 samples at once, and 20 samples, or those of one shape, are no multiple of that"
+    with pytest.raises(DataError, match=f"{sentence}; set their number to 16"):
+        list(Feeding(IMAGES, SETTINGS).batches([replace(PLAIN, shape=(8, 1, 6, 6))], 8))
+
+
 def test_any_rows_in_any_order() -> None:
     found = Feeding(IMAGES, SETTINGS).rows(np.array([3, 0, 3]), [PLAIN])["pixels"]
     np.testing.assert_array_equal(found[:, 0], PIXELS[[3, 0, 3], ..., 0])

@@ -10,7 +10,7 @@ import pytest
 from enginewright.errors import EngineInputError
 from enginewright.feeds import Array
 from enginewright.interface import AxisRange, Interface, TensorSpec, up_to
-from enginewright.runtimes.batches import check_feeds, in_batches
+from enginewright.runtimes.batches import check_feeds, in_batches, plain_inputs
 
 IMAGE = TensorSpec("input", np.dtype(np.float32), ("batch", 1, 28, 28))
 MASK = TensorSpec("mask", np.dtype(np.bool_), ("batch",))
@@ -102,3 +102,11 @@ def test_what_is_beyond_the_largest_batch_runs_in_several_goes(batch: int, limit
     assert [rows for _, rows in pieces] == [len(piece["input"]) for piece, _ in pieces] == sizes
     for name, whole in feeds.items():
         np.testing.assert_array_equal(np.concatenate([piece[name] for piece, _ in pieces]), whole)
+
+
+@pytest.mark.parametrize(
+    ("first", "shape"), [pytest.param("batch", (6, 3), id="dynamic"), pytest.param(2, (6, 3), id="fixed at 2")]
+)
+def test_arrays_for_several_batches_have_a_row_for_each_sample(first: int | str, shape: tuple[int, ...]) -> None:
+    interface = Interface((TensorSpec("x", np.dtype(np.float32), (first, 3)),), ())
+    assert plain_inputs(interface, up_to(8), 6)["x"].shape == shape
