@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional, Union
 
+import numpy as np
 import numpy.typing as npt
 
 from enginewright.config import Preprocessing
@@ -50,7 +51,7 @@ class Feeding:
         return SampleShape(shapes, len(chosen), len(self), self.images.kinds())
 
     def require_within(self, interface: Interface, axes: Axes) -> None:
-        """Raises DataError naming the first sample that has a size out of the range of its axis."""
+        """Raises DataError where a sample of the set, or of the source, has a size out of the range of its axis."""
         for piece in self.pieces(max(len(self), 1)):
             fed = self.rows(slice(piece.start, piece.start + 1), interface.inputs)
             for axis, size in interface.sizes({name: array.shape for name, array in fed.items()}).items():
@@ -60,6 +61,25 @@ class Feeding:
                         f"the sample {self.images.names[piece.start]} has {axis} {size}, and axes.{axis} takes"
                         f" {its.min}"
                         f" to {its.max}; bring it to such a size, leave it out, or widen axes.{axis}"
+                    )
+        self._require_all_within(interface, axes)
+
+    def _require_all_within(self, interface: Interface, axes: Axes) -> None:
+        """The same of all samples that the source had, in the other sets too: which one is not known here."""
+        for place, what in enumerate(("smallest", "largest") if self.images.sizes else ()):
+            stored = {
+                name: np.zeros((1, *self.images.sizes[name][place]), column.dtype)
+                if name in self.images.sizes
+                else column[:1]
+                for name, column in self.images.arrays.items()
+            }
+            made = self._recipe.feeds(stored, [spec.name for spec in interface.inputs])
+            for axis, size in interface.sizes({name: array.shape for name, array in made.items()}).items():
+                its = axes.get(axis)
+                if its is not None and not its.min <= size <= its.max:
+                    raise DataError(
+                        f"the {what} {axis} of a sample in the source is {size}, and axes.{axis} takes {its.min} to"
+                        f" {its.max}; bring all samples to such sizes, leave others out, or widen axes.{axis}"
                     )
 
     def pieces(self, batch_size: int, inputs: Sequence[TensorSpec] = ()) -> Iterator[slice]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional, Union
 
@@ -28,6 +28,8 @@ from enginewright.manifest import Manifest
 LABELS, CLASSES = "labels.csv", "classes.json"
 TARGETS, GEOMETRY = "targets", "geometry"
 BESIDE = (TARGETS, GEOMETRY)  # file names, without their suffix, that no array of the model's has
+# the setting that says, where shapes vary, the least and most of each axis in the whole source: name -> two shapes
+SIZES = "sizes"
 ORDER = "class_order"  # the setting that says what the order of the classes is from (`classes.ClassOrder`)
 SET = "set"  # the setting in the sidecars that holds the hash over all files
 ORIGIN = (SET, "source", "root", "seed")  # settings in the sidecars that are the same for all files of a set
@@ -47,6 +49,8 @@ class ImageSet:
     targets: Optional[Column] = None
     geometry: Optional[npt.NDArray[np.float64]] = None  # [N, 6], of `Geometry.to_row`; None without
     class_order: str = ""  # what says that `classes` are in the order of the model's outputs; empty if nothing does
+    # where shapes vary, the least and the most of each axis in the whole source, without the samples: name -> both
+    sizes: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -152,6 +156,7 @@ class ImageSet:
             found.get(TARGETS),
             np.asarray(found[GEOMETRY]) if GEOMETRY in found else None,
             str(made[files[0]].settings.get(ORDER, "")),
+            dict(made[files[0]].settings.get(SIZES, {})),
         )
 
 

@@ -45,6 +45,11 @@ class Seen:
             return np.broadcast_to(np.array(self.shape, np.int64), (len(rows), rank))
         return np.asarray(np.frombuffer(self.shapes, np.int64).reshape(-1, rank)[rows])
 
+    def extremes(self) -> list[list[int]]:
+        """The least and the most of each axis."""
+        shapes = self.of(slice(None))
+        return [shapes.min(axis=0).tolist(), shapes.max(axis=0).tolist()]
+
 
 class Observed:
     """All arrays of the samples of a source, by the file that they go to."""

@@ -9,8 +9,18 @@ from typing import Any, Optional
 
 import numpy as np
 
-from enginewright.data.columns import SHAPES, SUFFIX, RowWriter
-from enginewright.data.imageset import CLASSES, LABELS, ORDER, SET, set_digest, write_classes, write_labels
+from enginewright.data.columns import SHAPES, SUFFIX, RowWriter, name_of
+from enginewright.data.imageset import (
+    BESIDE,
+    CLASSES,
+    LABELS,
+    ORDER,
+    SET,
+    SIZES,
+    set_digest,
+    write_classes,
+    write_labels,
+)
 from enginewright.data.indexing import Index, digest_of, progress, stored_of
 from enginewright.data.observed import Observed
 from enginewright.data.recipes import IMAGES, Recipe
@@ -120,3 +130,6 @@ class _Folder:
         self._settings[SET] = set_digest(self._paths)
         if source.class_order:
             self._settings[ORDER] = source.class_order
+        varying = {stem: seen for stem, seen in self._observed.arrays.items() if seen.ragged and stem not in BESIDE}
+        if varying:
+            self._settings[SIZES] = {name_of(stem): seen.extremes() for stem, seen in varying.items()}

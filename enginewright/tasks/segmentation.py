@@ -74,10 +74,16 @@ class Segmentation:
                 f"{names[0]} has targets of {list(targets.shape[1:])} pixels, and the model answers {list(size)}; "
                 "let it upsample its output to the size of its input"
             )
-        beyond = ((targets >= classes) & (targets != IGNORED)).any(axis=(1, 2))
+        if targets.dtype.kind not in "iu":
+            raise DataError(
+                f"{names[0]} has targets of {targets.dtype}, and a class is a whole number; give them as uint8, with"
+                f" {IGNORED} where a pixel does not count"
+            )
+        beyond = ((targets < 0) | (targets >= classes) & (targets != IGNORED)).any(axis=(1, 2))
         if beyond.any():
             index = int(np.flatnonzero(beyond)[0])
-            found = int(targets[index][targets[index] != IGNORED].max())
+            known = targets[index][targets[index] != IGNORED]
+            found = int(known.min()) if known.min() < 0 else int(known.max())
             raise DataError(
                 f"{names[index]} has a pixel of class {found}, and the model knows {classes}; targets must be the"
                 " indices of its outputs"

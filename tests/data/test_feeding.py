@@ -96,3 +96,17 @@ def test_a_sample_out_of_the_range_of_an_axis_is_named() -> None:
         "the sample 2 has width 5, and axes.width takes 2 to 4; bring it to such a size, leave it out, or widen"
         " axes.width"
     )
+
+
+@pytest.mark.parametrize(
+    ("widths", "said"),
+    [
+        pytest.param(([1, 6, 2], [1, 6, 5]), "the smallest width of a sample in the source is 2, and", id="smaller"),
+        pytest.param(([1, 6, 4], [1, 6, 9]), "the largest width of a sample in the source is 9, and", id="larger"),
+    ],
+)
+def test_samples_of_the_other_sets_are_held_to_the_axes_too(widths: tuple[list[int], list[int]], said: str) -> None:
+    axes = {"height": AxisRange(1, 6, 6), "width": AxisRange(4, 4, 5)}
+    feeding = Feeding(replace(RAGGED, sizes={"pixels": widths}), AS_THEY_ARE)
+    with pytest.raises(DataError, match=f"{said} axes.width takes 4 to 5; bring all samples to such sizes"):
+        feeding.require_within(MOVING, axes)

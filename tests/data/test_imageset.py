@@ -109,6 +109,7 @@ def test_arrays_of_several_shapes_targets_and_geometry_find_back(here: Path) -> 
         *("%74argets.npy", "%74argets.shapes.npy", "images.npy", "images.shapes.npy")
     ]
     assert found.varies
+    assert found.sizes[IMAGES] == [[8, 9, 1], [9, 9, 1]]
     for row, name in enumerate(found.names):
         index = int(name.partition(".")[0])
         pixels = np.random.default_rng(index).integers(0, 256, (8 + index % 2, 9), np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -162,6 +163,20 @@ def test_targets_that_are_no_answers(targets: npt.NDArray[np.float64], text: str
     with pytest.raises(DataError, match=text):
         TASK.check_batch(INT8[:2], targets.astype(np.uint8), ("a.png", "b.png"))
     TASK.check_batch(INT8, TARGETS, [str(index) for index in range(30)])
+
+
+@pytest.mark.parametrize(
+    ("targets", "text"),
+    [
+        pytest.param(np.full((2, 8, 7), -1, np.int64), "a.png has a pixel of class -1, and the model", id="negative"),
+        pytest.param(
+            np.zeros((2, 8, 7), np.float32), "a.png has targets of float32, and a class is a whole", id="floats"
+        ),
+    ],
+)
+def test_targets_of_other_dtypes(targets: npt.NDArray[Any], text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        TASK.check_batch(INT8[:2], targets, ("a.png", "b.png"))
 
 
 def image_set(targets: npt.NDArray[np.uint8], classes: int) -> ImageSet:
