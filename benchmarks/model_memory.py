@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,8 +43,10 @@ _target_: large_model.large
 code: large_model.py
 weights: large_model.pt
 weights_from: file
-input_shape: [1, 28, 28]
+inputs: {input: {shape: [batch, 1, 28, 28], dtype: float32}}
+outputs: [logits]
 """
+IMPORTED = "source: onnx\nname: imported\npath: large.onnx\nweights: ${model.path}\nweights_from: file\n"
 
 
 def peak_mib(command: Sequence[str], folder: Path) -> float:
@@ -87,14 +90,20 @@ def main() -> None:
         write_model(project)
         call([sys.executable, "-m", "enginewright.cli", "configure", "model=large"], project)
         found = measure(project, STAGES)
-        size = (project / "artifacts/onnx/model.onnx").stat().st_size / MIB
+        made = project / "artifacts/onnx/model.onnx"
+        size = made.stat().st_size / MIB
+        shutil.copy(made, project / "large.onnx")
+        (project / "conf/model/imported.yaml").write_text(IMPORTED)
+        call([sys.executable, "-m", "enginewright.cli", "configure", "model=imported"], project)
+        found["export, source onnx"] = peak_mib([sys.executable, "-m", "stages.export"], project)
+        base["export, source onnx"] = base["check_onnx"]
     rows = {
         stage: {
             "peak_mib": round(found[stage]),
             "base_mib": round(base[stage]),
             "times_the_file": round((found[stage] - base[stage]) / size, 2),
         }
-        for stage in STAGES
+        for stage in found
     }
     print(json.dumps(rows, indent=2))
     largest = max(row["times_the_file"] for row in rows.values())

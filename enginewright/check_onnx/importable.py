@@ -10,13 +10,19 @@ from pathlib import Path
 
 import onnx
 
-from enginewright.check_onnx.origin import PAIR, QUANTIZERS, Origin
+from enginewright.check_onnx.origin import PAIR, Origin
 from enginewright.check_onnx.reading import Axis, described, dtype, inputs, shape, walk, weights
 from enginewright.check_onnx.report import Finding, Severity
 from enginewright.check_onnx.structure import EARLIEST_OPSET, FED, LATEST_OPSET, opset_version
+from enginewright.config import Export
+from enginewright.errors import ModelError
+from enginewright.graph import stored
 from enginewright.graph.axes import is_unnamed, naming_line, usual_names
+from enginewright.graph.ends import unusable
 from enginewright.graph.external import bytes_of, external_faults, external_tensors
 from enginewright.graph.foreign import ONE_FILE_LIMIT
+from enginewright.graph.opset import HIGHEST, LOWEST, at_opset, opset_of
+from enginewright.graph.unquantized import BRING_FLOAT, integer_operators, integers_said
 
 HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
@@ -55,24 +61,21 @@ def opset(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
         yield Finding(Severity.note, what, "model.source: onnx converts it to export.opset_version")
 
 
-def fed(model: onnx.ModelProto, origin: Origin) -> Iterator[Finding]:
+def fed(model: onnx.ModelProto, origin: Origin, called: str) -> Iterator[Finding]:
     """What is fed: tensors of numbers, whose dynamic axes have names and ranges."""
     values = inputs(model.graph)
     if not values:
         yield Finding(Severity.fail, "the model has no input", "nothing can be fed to it: give another file")
+    faults = list(unusable(model, called))
+    yield from (Finding(Severity.fail, *fault) for fault in faults)
+    faulty = {fault.name for fault in faults}
     for value in values:
         kind, axes, what = dtype(value), shape(value), f"the input '{value.name}' {described(value)}"
-        if not value.type.HasField("tensor_type"):
-            said = f"the input '{value.name}' is {'an' if kind[0] in 'aeiou' else 'a'} {kind}, not a tensor"
-            yield Finding(Severity.fail, said, f"feed tensors in its place: {origin.again}", value.name)
-        elif kind == "string":
-            yield Finding(Severity.fail, f"{what} takes text", "turn it into numbers before the model", value.name)
-        elif kind not in FED:
+        if value.name in faulty:
+            continue
+        if kind not in FED:
             yield Finding(Severity.fail, f"{what} is of a type that no engine takes", origin.again, value.name)
-        elif axes is None:
-            remedy = "give it one with onnx.tools.update_model_dims, or make the file again with an example input"
-            yield Finding(Severity.fail, f"{what} has no shape", remedy, value.name)
-        else:
+        elif axes:
             yield from _axes(value, [None if is_unnamed(axis) else axis for axis in axes], what, origin)
 
 
@@ -104,14 +107,29 @@ def _axes(value: onnx.ValueInfoProto, axes: list[Axis], what: str, origin: Origi
         yield Finding(Severity.warning, what, f"give each such axis its range: axes: {{{ranges}}}", value.name)
 
 
-def quantized(model: onnx.ModelProto) -> Iterator[Finding]:
-    """Q/DQ nodes that the file has already."""
+def quantized(model: onnx.ModelProto, called: str) -> Iterator[Finding]:
+    """What a quantizer left in the file."""
     nodes = [node for node in walk(model.graph) if node.proto.op_type in PAIR]
-    others = [node for node in walk(model.graph) if node.proto.op_type in QUANTIZERS and node.proto.op_type not in PAIR]
-    if nodes and not others:
+    if operators := integer_operators(model):
+        yield Finding(Severity.fail, integers_said(called, operators), BRING_FLOAT)
+    elif nodes:
         what = f"the model carries {len(nodes)} Q/DQ nodes already, the first is {nodes[0]}"
         remedy = "model.source: onnx takes them out and calibrates again; the float model has the better weights"
         yield Finding(Severity.warning, what, remedy, nodes[0].name)
+
+
+def converted(path: Path) -> Iterator[Finding]:
+    """Whether ONNX's converter brings a valid file to the opset that the pipeline exports at."""
+    model, wanted = stored.read(path), Export().opset_version
+    own = opset_of(model)
+    if any(node.op_type in PAIR for node in model.graph.node):
+        return  # they are taken out first
+    try:
+        at_opset(model, wanted, path.name)
+    except ModelError as fault:
+        what, _, remedy = str(fault).partition("; ")
+        severity = Severity.warning if LOWEST <= own <= HIGHEST else Severity.fail
+        yield Finding(severity, what, remedy)
 
 
 def halves(model: onnx.ModelProto) -> Iterator[Finding]:

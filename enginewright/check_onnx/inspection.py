@@ -18,6 +18,7 @@ from enginewright.errors import ModelError
 from enginewright.graph.custom import custom_nodes
 from enginewright.graph.foreign import ANOTHER_COPY, foreign
 from enginewright.graph.licence import licence
+from enginewright.graph.unquantized import BRING_FLOAT
 from enginewright.runtimes.onnxruntime.session import why_not_opened
 
 A_NODE = "node '"  # how a finding about one begins
@@ -62,7 +63,9 @@ def judge(path: Path) -> Report:
         return Report((Finding(Severity.fail, str(fault).partition("; ")[0], ANOTHER_COPY),))
     origin = origin_of(model, None)
     report = _whole(path, model, origin, lambda: _alone(path, model, origin))
-    return replace(report, findings=tuple(together(report.findings)))
+    integers = any(each.remedy == BRING_FLOAT for each in report.findings)
+    kept = [each for each in report.findings if not integers or each.remedy != operators.QUANTIZED]
+    return replace(report, findings=tuple(together(kept)))
 
 
 def together(findings: Sequence[Finding]) -> Iterator[Finding]:
@@ -86,6 +89,7 @@ class _Rules(NamedTuple):
     stored: list[Finding]
     fed: list[Finding]
     readable: bool  # every weight outside of the file
+    of_valid: Callable[[], Iterator[Finding]] = lambda: iter(())  # asked of sound ONNX alone
 
 
 def _configured(path: Path, model: onnx.ModelProto, origin: Origin, opset_version: Optional[int]) -> _Rules:
@@ -105,9 +109,10 @@ def _alone(path: Path, model: onnx.ModelProto, origin: Origin) -> _Rules:
     return _Rules(
         [] if _fails(outside) else list(weights.unreadable(path, model, origin)),
         list(importable.opset(model, origin)),
-        [*importable.quantized(model), *importable.halves(model), *outside],
-        list(importable.fed(model, origin)),
+        [*importable.quantized(model, path.name), *importable.halves(model), *outside],
+        list(importable.fed(model, origin, path.name)),
         not _fails(outside),
+        lambda: importable.converted(path),
     )
 
 
@@ -151,6 +156,8 @@ def _inspected(
             + ", or cast to float32 before it"
         )
         found.append(Finding(Severity.fail, what, remedy))
+    if valid and not _fails(found):
+        found += rules.of_valid()
     return _report(model, inferred, found, valid)
 
 

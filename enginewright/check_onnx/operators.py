@@ -23,7 +23,7 @@ _SEQUENCES = "keep tensors instead of lists of tensors in `forward` (torch.stack
 _STRINGS = "do this outside of the model, before inference"
 _RANDOM = "the model must not draw random numbers in inference: remove it from `forward`"
 _BITS = "compute it with Mul, Div and Mod, or outside of the model"
-_QUANTIZED = "give the FP32 model: calibrate and build_int8 quantize it"
+QUANTIZED = "give the FP32 model: calibrate and build_int8 quantize it"
 _ELSEWHERE = "make the file without it: change the model that it was made of, or cut the graph before this node"
 _PYTORCH_WORDS = ("forward", "torch", "model.eval", "PyTorch", "max_pool", "interpolate", "export")
 _LOSS = "export the network without its loss"
@@ -43,12 +43,12 @@ UNSUPPORTED = {
     "Col2Im": "replace torch.nn.Fold by ConvTranspose or reshapes",
     "Compress": "replace a boolean mask by torch.where, which keeps the shape",
     "ConcatFromSequence": _SEQUENCES,
-    "ConvInteger": _QUANTIZED,
+    "ConvInteger": QUANTIZED,
     "DFT": "compute the transform outside of the model, or as a product with a constant matrix",
     "Det": "compute the determinant outside of the model",
-    "DynamicQuantizeLinear": _QUANTIZED,
+    "DynamicQuantizeLinear": QUANTIZED,
     "ImageDecoder": "decode images before inference",
-    "MatMulInteger": _QUANTIZED,
+    "MatMulInteger": QUANTIZED,
     "MaxRoiPool": "use RoiAlign",
     "MaxUnpool": "upsample with Resize or ConvTranspose, which need no indices",
     "MelWeightMatrix": "store the matrix as a constant: register it as a buffer",
@@ -57,8 +57,8 @@ UNSUPPORTED = {
     "Optional": "make the input of `forward` a tensor that is always given",
     "OptionalGetElement": "make the input of `forward` a tensor that is always given",
     "OptionalHasElement": "make the input of `forward` a tensor that is always given",
-    "QLinearConv": _QUANTIZED,
-    "QLinearMatMul": _QUANTIZED,
+    "QLinearConv": QUANTIZED,
+    "QLinearMatMul": QUANTIZED,
     "RegexFullMatch": _STRINGS,
     "SequenceAt": _SEQUENCES,
     "SequenceConstruct": _SEQUENCES,
@@ -154,7 +154,7 @@ def _unknown(node: Node, origin: Origin, known: Declared) -> Iterator[Finding]:
         yield known.finding(node)
     elif proto.domain not in STANDARD_DOMAINS:
         remedy = (
-            _QUANTIZED
+            QUANTIZED
             if origin.quantized and proto.domain == "com.microsoft"
             else _in_words(_DOMAINS.get(proto.domain, REMEDY), origin)
         )
@@ -249,7 +249,7 @@ def quantized(model: onnx.ModelProto) -> Iterator[Finding]:
         yield Finding(
             Severity.fail,
             f"the model carries {len(nodes)} Q/DQ nodes already, the first is {nodes[0]}",
-            _QUANTIZED,
+            QUANTIZED,
             nodes[0].name,
         )
 

@@ -24,6 +24,7 @@ from enginewright.graph.names import inner_graphs
 Array = npt.NDArray[Any]
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+BRING_FLOAT = "bring the float model that it was quantized from"
 MICROSOFT = "com.microsoft"  # ONNX Runtime's quantizer writes its pairs there for 16 bits
 INTEGERS = {  # operators that compute with integers; of ONNX, and of ONNX Runtime
     "ConvInteger",
@@ -65,6 +66,11 @@ def integer_operators(model: ModelProto) -> tuple[str, ...]:
         if node.op_type in INTEGERS or (node.domain == MICROSOFT and node.op_type.startswith("QLinear"))
     }
     return tuple(sorted(found))
+
+
+def integers_said(called: str, operators: Sequence[str]) -> str:
+    """What is wrong with a file that has `integer_operators`; BRING_FLOAT is what to do."""
+    return f"{called} computes with integers in {', '.join(operators)}, and no float model can be made of that"
 
 
 def unquantize(model: ModelProto) -> Pairs:

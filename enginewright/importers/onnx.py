@@ -19,11 +19,12 @@ from enginewright.errors import ModelError, nearest
 from enginewright.graph.batch import free_batch
 from enginewright.graph.constants import names_of
 from enginewright.graph.cut import cut_to, drop_dead, keep_used_domains, without_functions
+from enginewright.graph.ends import unusable
 from enginewright.graph.licence import author, licence, notice
 from enginewright.graph.names import name_nodes
 from enginewright.graph.opset import at_opset
 from enginewright.graph.precision import other_floats, to_float32
-from enginewright.graph.unquantized import integer_operators, unquantize
+from enginewright.graph.unquantized import BRING_FLOAT, integer_operators, integers_said, unquantize
 from enginewright.importers import Imported
 from enginewright.importers.examples import feeds_at
 from enginewright.importers.files import files_of, located, read
@@ -158,10 +159,7 @@ class _Work:
     def unquantize(self) -> Optional[onnx.ModelProto]:
         """Take Q/DQ nodes out; the model without them, if there were any."""
         if operators := integer_operators(self.found):
-            raise ModelError(
-                f"{self.called} computes with integers in {', '.join(operators)}, and no float model can be made of"
-                " that; bring the float model that it was quantized from"
-            )
+            raise ModelError(f"{integers_said(self.called, operators)}; {BRING_FLOAT}")
         quantized = _copy(self.found)
         try:
             pairs = unquantize(self.found)
@@ -259,37 +257,8 @@ def _choose_outputs(found: onnx.ModelProto, model: Model, called: str) -> None:
 
 def _require_tensors(found: onnx.ModelProto, called: str) -> None:
     """Raises ModelError for an input or output that is no tensor of numbers with a batch."""
-    graph = found.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
-    if not inputs:
+    weights = {tensor.name for tensor in found.graph.initializer}
+    if all(value.name in weights for value in found.graph.input):
         raise ModelError(f"{called} has no input that an output depends on; give another file")
-    for value in inputs:
-        kind = value.type.tensor_type
-        if not value.type.HasField("tensor_type") or kind.elem_type == onnx.TensorProto.STRING:
-            text = value.type.HasField("tensor_type")
-            what = "takes text" if text else f"is a {value.type.WhichOneof('value')[:-5]}"
-            raise ModelError(
-                f"the input '{value.name}' of {called} {what}; take that part out of the model, so that it takes"
-                " numbers"
-            )
-        if not kind.HasField("shape"):
-            raise ModelError(
-                f"the input '{value.name}' of {called} has no shape; give it one with onnx.tools.update_model_dims, or"
-                " export the model again"
-            )
-        if not kind.shape.dim:
-            raise ModelError(
-                f"the input '{value.name}' of {called} is a single number, and the pipeline feeds a row for each"
-                " sample; make it a constant of the model, or export the model without it"
-            )
-    names = [value.name for value in graph.output]
-    odd = {
-        value.name
-        for value in graph.output
-        if not value.type.HasField("tensor_type") or value.type.tensor_type.elem_type == onnx.TensorProto.STRING
-    }
-    if odd:
-        left = [name for name in names if name not in odd]
-        remedy = f"set model.outputs=[{', '.join(left)}]" if left else "export the model with tensors as outputs"
-        raise ModelError(f"the output '{sorted(odd)[0]}' of {called} is not a tensor of numbers; {remedy}")
+    for fault in unusable(found, called):
+        raise ModelError(f"{fault.what}; {fault.remedy}")
