@@ -160,11 +160,12 @@ def fed_images(interface: Interface, asked: Asked, where: str) -> Fed:
     axes, names = _batch(interface, asked)
     first = 2 if layout is Layout.nchw else 1
     sides = [_side(spec, first, HEIGHT, names, asked), _side(spec, first + 1, WIDTH, names, asked)]
+    example = "x".join(str(side.size or usual) for side, usual in zip(sides, (480, 640)))
     for name, side in zip((HEIGHT, WIDTH), sides):
         if side.size is None:
             raise ConfigError(
-                f"the input {described([spec])} leaves its {name} open; say what images become with --size 480x640, or"
-                f" which sizes an engine takes with --axes {side.name}=320:640:1280"
+                f"the input {described([spec])} leaves its {name} open; say what images become with --size {example},"
+                f" or which sizes an engine takes with --axes {side.name}=320:640:1280"
             )
         if isinstance(side.name, str):
             axes[side.name] = side.range or AxisRange(side.size, side.size, side.size)

@@ -106,6 +106,7 @@ def planned(arguments: argparse.Namespace) -> Optional[Plan]:
 
 def _read(arguments: argparse.Namespace) -> Plan:
     from enginewright.cli import onnx_data
+    from enginewright.importers.files import files_of
 
     path: Path = arguments.onnx
     model = _sound(path)
@@ -121,9 +122,9 @@ def _read(arguments: argparse.Namespace) -> Plan:
         Preprocessing.from_dict({**preset_values(preset), **settings}),
     )
     _require_classes(interface, judged, task, found, arguments)
-    beside = _beside(model)
-    copies = {f"{MODEL_FOLDER}/{file}": path.parent / file for file in (path.name, *beside)}
-    plan = Plan(_name(path), path, task, fed, dict(found.options), preset, settings, judged, bool(beside))
+    files = files_of(path, model)
+    copies = {f"{MODEL_FOLDER}/{file.relative_to(path.parent).as_posix()}": file for file in files}
+    plan = Plan(_name(path), path, task, fed, dict(found.options), preset, settings, judged, len(files) > 1)
     plan.copies = {**found.copies, **copies}
     plan.said = list(_said(plan, interface, found))
     return plan
@@ -223,13 +224,6 @@ def _require_classes(
             f"the output {described([spec])} has {classes} classes, and {arguments.labels or arguments.data} names"
             f" {len(found.classes)}; list all of the model's, in the order of its outputs, in a file: --classes FILE"
         )
-
-
-def _beside(model: onnx.ModelProto) -> set[str]:
-    """The files that hold weights of the model, relative to its folder."""
-    from enginewright.check_onnx.reading import weights
-
-    return {entry.value for tensor in weights(model.graph) for entry in tensor.external_data if entry.key == "location"}
 
 
 def _name(path: Path) -> str:

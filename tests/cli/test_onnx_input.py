@@ -119,7 +119,11 @@ def test_images(shape: Shape, said: Asked, fed: Fed) -> None:
             id="no size",
         ),
         pytest.param(
-            of(("batch", 3, "h", "w")), asked(("h=8:16:32",)), "leaves its width open; say what images", id="one of two"
+            of(("batch", 3, 48, "w")),
+            asked(),
+            "the input x [batch, 3, 48, w] leaves its width open; say what images become with --size 48x640, or which"
+            " sizes an engine takes with --axes w=320:640:1280",
+            id="one of two",
         ),
         pytest.param(
             of(("batch", 3, 8, 8)),
