@@ -66,18 +66,52 @@ def objective_of(task: str) -> Objective:
     return OBJECTIVES[task]
 
 
+def require_fit(logits: Any, targets: Tensor) -> None:
+    """Check that a model's answers can be these targets at all.
+
+    Args:
+        logits: [n, classes, ...].
+        targets: int64 [n, ...].
+
+    Raises:
+        ModelError: in what they differ, and what to change.
+    """
+    if not isinstance(logits, Tensor):
+        raise ModelError(
+            f"the model returns a {type(logits).__name__}, and train_reference trains what returns one tensor; bring"
+            " weights of your own (model.weights_from file)"
+        )
+    fits = logits.ndim == targets.ndim + 1 and logits.shape[2:] == targets.shape[1:]
+    if not fits:
+        wanted = ["N", "classes", *map(str, targets.shape[1:])]
+        raise ModelError(
+            f"the model answers [{', '.join(['N', *map(str, logits.shape[1:])])}] and its targets ask for"
+            f" [{', '.join(wanted)}]; return that from its forward"
+        )
+    counted = targets[targets != IGNORED]
+    most = int(counted.max()) if len(counted) else 0
+    if most >= logits.shape[1]:
+        raise ModelError(
+            f"the model answers {logits.shape[1]} classes and a target is class {most}; give it {most + 1} at least, in"
+            " model.arguments"
+        )
+
+
 def _label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    require_fit(logits, labels)
     return functional.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING)
 
 
 def _top1(answers: Answers) -> Evaluation:
     batches, targets = zip(*answers)
     logits, labels = torch.cat(batches), torch.cat(targets)
+    require_fit(logits, labels)
     correct = int((logits.argmax(1) == labels).sum())
     return Evaluation(correct / len(labels), float(functional.cross_entropy(logits, labels)))
 
 
 def _pixel_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    require_fit(logits, targets)
     return functional.cross_entropy(logits, targets, ignore_index=IGNORED)
 
 
@@ -88,6 +122,7 @@ def _mean_iou(answers: Answers) -> Evaluation:
     intersection = union = torch.zeros(0)
     loss = pixels = 0.0
     for logits, targets in answers:
+        require_fit(logits, targets)
         classes, counted = logits.shape[1], targets != IGNORED
         predicted, wanted = logits.argmax(1)[counted], targets[counted]
         both = torch.bincount(wanted[predicted == wanted], minlength=classes)

@@ -40,6 +40,36 @@ def test_top1_and_loss() -> None:
     assert found.loss == pytest.approx(math.log(1 + math.exp(2)) - 4 / 3)
 
 
+WRONG_ANSWERS = [
+    pytest.param(
+        SEGMENTATION, (2, 3, 4, 4), (2, 4, 4), r"answers 3 classes and a target is class 7; give it 8", id="few"
+    ),
+    pytest.param(CLASSIFICATION, (2, 3), (2,), r"answers 3 classes and a target is class 7", id="few of a whole"),
+    pytest.param(
+        SEGMENTATION, (2, 9), (2, 4, 4), r"\[N, 9\] and its targets ask for \[N, classes, 4, 4\]", id="vector"
+    ),
+    pytest.param(SEGMENTATION, (2, 9, 2, 2), (2, 4, 4), r"answers \[N, 9, 2, 2\]", id="a quarter of the pixels"),
+    pytest.param(
+        CLASSIFICATION, (2, 9, 4, 4), (2,), r"\[N, 9, 4, 4\] and its targets ask for \[N, classes\]", id="a map"
+    ),
+]
+
+
+@pytest.mark.parametrize(("objective", "answered", "targets", "text"), WRONG_ANSWERS)
+def test_answers_that_cannot_be_the_targets_are_one_sentence(
+    objective: objectives.Objective, answered: tuple[int, ...], targets: tuple[int, ...], text: str
+) -> None:
+    pair = torch.zeros(answered), torch.full(targets, 7)
+    for judge in (objective.loss, lambda *pair: objective.evaluate(iter([pair]))):
+        with pytest.raises(ModelError, match=text):
+            judge(*pair)
+
+
+def test_a_model_of_several_outputs_is_not_trained_here() -> None:
+    with pytest.raises(ModelError, match="returns a dict, and train_reference trains what returns one tensor"):
+        CLASSIFICATION.loss({"logits": torch.zeros(2, 3)}, torch.zeros(2))  # type: ignore[arg-type]
+
+
 def test_a_task_without_an_objective(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(objectives.OBJECTIVES, "segmentation")
     with pytest.raises(
