@@ -58,7 +58,8 @@ class Calibrated:
 
 
 def calibrate_model(params: Params, paths: Layout) -> Calibrated:
-    """Choose one INT8 scale for each activation. The ranges need ONNX Runtime, and are empty without it.
+    """Choose one INT8 scale for each activation. The ranges need ONNX Runtime, with kernels for all of it, and
+    are empty without.
 
     Raises:
         StaleArtifact: an input is not whole, or probe_target found another calibrator.
@@ -66,7 +67,7 @@ def calibrate_model(params: Params, paths: Layout) -> Calibrated:
         RuntimeUnavailable: the calibrator is not here, or a correction is asked for and ONNX Runtime is not.
         CalibrationMismatch: there is no image, or one gives NaN.
     """
-    require_checked(paths)
+    made = require_checked(paths)
     images, settings = ImageSet.open(paths.calibration_images), params.calibration
     runtime = _calibrator(params, paths)
     plugins = for_runtime(runtime, params.model, paths)
@@ -90,7 +91,7 @@ def calibrate_model(params: Params, paths: Layout) -> Calibrated:
     made_with.update(runtime.calibrator_identity())
     if correction is not None:
         made_with[CORRECTED_BY] = hashlib.sha256(correction.to_bytes()).hexdigest()
-    seen = {} if absent else observe(paths.model, feeds(), scales)
+    seen = {} if absent or "not_compared" in made.settings else observe(paths.model, feeds(), scales)
     return Calibrated(
         scales,
         correction,

@@ -1,7 +1,7 @@
 // What a plugin needs of TensorRT 8.6: the layout of the classes that it derives from, and of what they are handed.
 //
-// A plugin of your own includes <NvInferRuntime.h> of the TensorRT that it runs with. Where that is not installed, as on
-// the measuring machine, these declarations stand in for it: the order of the virtual functions is that of 8.6's, and
+// A plugin of your own includes <NvInferRuntime.h> of the TensorRT that it runs with. Where that is not installed, as
+// on the measuring machine, these declarations stand in for it: the virtual functions have the order of 8.6, and
 // the library exchanges nothing else with TensorRT.
 #pragma once
 #include <cuda_runtime_api.h>
