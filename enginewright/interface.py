@@ -212,8 +212,8 @@ def _range(spec: TensorSpec, axis: Union[int, str], axes: Axes) -> tuple[int, in
     if axis not in axes:
         given = f"; there is one for {', '.join(axes)}" if axes else ""
         raise ConfigError(
-            f"the axis '{axis}' of the input '{spec.name}' {list(spec.shape)} has no range{given}; give it one, or"
-            " export the model with a fixed size"
+            f"the axis '{axis}' of the input '{spec.name}' {list(spec.shape)} has no range{given}; set"
+            f" axes.{axis}={{min: ..., opt: ..., max: ...}}, or export the model with a fixed size"
         )
     return axes[axis].min, axes[axis].opt, axes[axis].max
 

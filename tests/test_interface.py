@@ -40,8 +40,8 @@ def test_a_scalar_has_one_shape() -> None:
     [
         pytest.param(
             (BATCH, 3, "hight"),
-            "the axis 'hight' of the input 'x' ['batch', 3, 'hight'] has no range; there is one for batch; give it one,"
-            " or export the model with a fixed size",
+            "the axis 'hight' of the input 'x' ['batch', 3, 'hight'] has no range; there is one for batch; set"
+            " axes.hight={min: ..., opt: ..., max: ...}, or export the model with a fixed size",
             id="no-range",
         ),
         pytest.param(

@@ -22,7 +22,8 @@ import numpy as np
 from enginewright import manifest
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Precision, PrecisionMode
-from enginewright.interface import Axes, up_to
+from enginewright.interface import Axes, Interface, up_to
+from enginewright.manifest import Usage
 from enginewright.runtimes.base import BuildJob
 from enginewright.runtimes.tensorrt import RUNTIME
 
@@ -125,7 +126,8 @@ def build(
     for name, content in built.files.items():
         (folder / name).write_bytes(content)
     path.write_bytes(built.engine_bytes)
-    manifest.seal(path, "measure", [onnx_model], RUNTIME.fingerprint(), dict(built.settings))
+    usage = Usage(Interface.from_file(onnx_model).with_batch())
+    manifest.seal(path, "measure", [onnx_model], RUNTIME.fingerprint(), dict(built.settings), usage=usage)
     said = {
         "build_seconds": round(seconds, 2),
         "engine_mib": round(len(built.engine_bytes) / 2**20, 2),

@@ -36,7 +36,11 @@ def export_model(params: Params, paths: Layout) -> Exported:
     """Import the model and compare it with its original on calibration samples.
 
     Raises:
+<<<<<<< HEAD
         ConfigError: a file of model.plugins does not exist, or the task judges one output, and none is chosen.
+=======
+        ConfigError: the task judges one output, and none is chosen; or a dynamic axis has no range in `axes`.
+>>>>>>> 758cfe8 (Decision 33 and docs/inputs.md: named inputs, outputs and axes; export refuses an axis without a range)
         ModelError: the model cannot be imported, its task cannot judge it, or it does not take a size of its axes.
         DataError: the classes of the data are not the model's, or a calibration sample is out of the range of an axis.
         StaleArtifact: the calibration samples are not whole.
@@ -49,6 +53,7 @@ def export_model(params: Params, paths: Layout) -> Exported:
         task, answers = get_task(model.task), judged(model, imported.interface)
         task.check(answers, f"{imported.name} ({imported.origin})")
         require_classes(task, answers, feeding.images)
+        imported.interface.shapes(axes)  # refuses an axis without a range
         feeding.require_within(imported.interface, axes)
         samples = next(feeding.batches(imported.interface.inputs, max(BATCHES)), None)
         typed = kernels.with_types(imported.model, imported.interface, axes, samples)

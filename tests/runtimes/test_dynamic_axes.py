@@ -169,5 +169,5 @@ def test_an_axis_without_a_range_is_named(model: Path) -> None:
         build_engine(stand_in("8.6.0", Record()), Job(model, asked, TARGET))
     assert str(fault.value) == (
         "the axis 'width' of the input 'images' ['batch', 3, 'height', 'width'] has no range; there is one for batch,"
-        " height; give it one, or export the model with a fixed size"
+        " height; set axes.width={min: ..., opt: ..., max: ...}, or export the model with a fixed size"
     )
