@@ -36,11 +36,8 @@ def export_model(params: Params, paths: Layout) -> Exported:
     """Import the model and compare it with its original on calibration samples.
 
     Raises:
-<<<<<<< HEAD
-        ConfigError: a file of model.plugins does not exist, or the task judges one output, and none is chosen.
-=======
-        ConfigError: the task judges one output, and none is chosen; or a dynamic axis has no range in `axes`.
->>>>>>> 758cfe8 (Decision 33 and docs/inputs.md: named inputs, outputs and axes; export refuses an axis without a range)
+        ConfigError: a file of model.plugins does not exist, the task judges one output and none is chosen, or a dynamic
+            axis has no range in `axes`.
         ModelError: the model cannot be imported, its task cannot judge it, or it does not take a size of its axes.
         DataError: the classes of the data are not the model's, or a calibration sample is out of the range of an axis.
         StaleArtifact: the calibration samples are not whole.

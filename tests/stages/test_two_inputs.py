@@ -136,7 +136,7 @@ def project(configured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for section, values in SETTINGS.items():
         params[section].update(values)
     params["data"]["preprocessing"]["recipe"] = "none"
-    params["data"]["validation_images"] = 24
+    params["data"].update(source="arrays", validation_images=24)
     (configured / "params.yaml").write_text(yaml.safe_dump(params))
     write_set(PATHS.calibration_images, 0, 12)
     write_set(PATHS.sensitivity_images, 12, 12)
