@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional, cast
@@ -14,8 +15,9 @@ from enginewright.cli import selected
 from enginewright.cli.composition import Change, changes, compose, load, stale_stages, to_text
 from enginewright.cli.files import require_files
 from enginewright.cli.selected import SELECTED, Selection
-from enginewright.config import PARAMS_FILE, document
+from enginewright.config import PARAMS_FILE, Params, document
 from enginewright.errors import ConfigError
+from enginewright.layout import Layout
 from enginewright.manifest import replacing
 from enginewright.selection import EXPERIMENT, require_same_experiment, require_same_version
 from enginewright.stage import PIPELINE_FILE
@@ -56,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         composed = compose(arguments.overrides)
         require_same_experiment(values(composed))
         _compare(composed, arguments.overrides)
+        _try(config.check(composed, "conf/"))
         return 0
     with selected.provisional(earlier.to_text()):
         if arguments.overrides:
@@ -92,12 +95,22 @@ def write(chosen: Selection) -> tuple[Optional[Mapping[str, Any]], Mapping[str, 
                 f"conf/experiment/{chosen.experiment}.yaml does not name itself; add the line `experiment:"
                 f" {chosen.experiment}` to it"
             )
-        require_files(config.check(composed, "conf/"))
+        params = config.check(composed, "conf/")
+        require_files(params)
+        _try(params)
         before, text = load(PARAMS_FILE), to_text(composed)
         if not PARAMS_FILE.exists() or PARAMS_FILE.read_text(encoding="utf-8") != text:
             with replacing(PARAMS_FILE) as temporary:
                 temporary.write_text(text, encoding="utf-8")
     return before, after
+
+
+def _try(params: Params) -> None:
+    """Run a model of the user's once, or read its file. Raises ModelError."""
+    from enginewright.importers.trial import dry_run
+
+    if note := dry_run(params, Layout()):
+        print(f"configure: {note}", file=sys.stderr)
 
 
 def values(composed: DictConfig) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from enginewright.config.choices import (
     CalibrationAlgorithm as CalibrationAlgorithm,
     ChannelOrder as ChannelOrder,
     Driver as Driver,
+    Exporter as Exporter,
     GateMode as GateMode,
     InputType as InputType,
     Interpolation as Interpolation,

@@ -124,6 +124,13 @@ class Layout(Enum):
     nhwc = "nhwc"
 
 
+class Exporter(Enum):
+    """What makes ONNX of a PyTorch model."""
+
+    torchscript = "torchscript"
+    dynamo = "dynamo"
+
+
 class WeightsFrom(Enum):
     """Who makes the file `model.weights`: training here, an installed package, chance (a new model's, drawn from
     `seed`), or the user.

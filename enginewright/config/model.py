@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from enginewright.config.choices import LIBRARY_CODE, WeightsFrom
+from enginewright.config.choices import LIBRARY_CODE, Exporter, WeightsFrom
 from enginewright.config.plugins import PluginFiles, TrackedPlugins
 from enginewright.config.setting import REQUIRED, setting
 from enginewright.interface import TensorSpec
@@ -142,6 +142,10 @@ class Train:
 class Export:
     """PyTorch to ONNX."""
 
+    exporter: Exporter = setting(
+        Exporter.torchscript,
+        help="torchscript traces one run; dynamo captures with torch.export, and writes opset 18 or later",
+    )
     opset_version: int = setting(
         17, minimum=13, maximum=20, help="13 brought Q/DQ for each channel; TensorRT 8.6 parses 17 at most"
     )

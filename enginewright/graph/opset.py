@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from onnx import GraphProto, ModelProto, NodeProto, checker, helper, shape_inference, version_converter
+from onnx import GraphProto, ModelProto, NodeProto, checker, defs, helper, shape_inference, version_converter
 
 from enginewright.errors import ModelError
 from enginewright.graph import stored
@@ -50,6 +51,7 @@ def _converted(model: ModelProto, version: int) -> ModelProto:
     bare = without_weights(model.graph, model.opset_import)
     bare.ir_version = max(model.ir_version, 4)  # before that, the converter looks for weights among the inputs
     converted = version_converter.convert_version(bare, version)
+    _drop_newer_attributes(converted, version)
     for tensor in converted.graph.initializer:
         if tensor.name in kept:
             tensor.CopyFrom(kept[tensor.name])
@@ -57,6 +59,17 @@ def _converted(model: ModelProto, version: int) -> ModelProto:
         setattr(converted, field, getattr(model, field))
     converted.metadata_props.extend(model.metadata_props)
     return converted
+
+
+def _drop_newer_attributes(model: ModelProto, version: int) -> None:
+    """Drop attributes that an older opset does not have and that hold their default: the converter leaves them."""
+    for node in _nodes(model.graph):
+        if node.domain not in STANDARD_DOMAINS or not defs.has(node.op_type, version):
+            continue
+        known, newest = defs.get_schema(node.op_type, version).attributes, defs.get_schema(node.op_type).attributes
+        for attribute in list(node.attribute):
+            if attribute.name not in known and newest[attribute.name].default_value == attribute:
+                node.attribute.remove(attribute)
 
 
 def _is_valid_at(model: ModelProto, version: int) -> bool:
@@ -79,11 +92,12 @@ def _is_valid_at(model: ModelProto, version: int) -> bool:
 
 
 def _refusal(model: ModelProto, own: int, version: int, called: str, said: str) -> str:
+    reason = said.rpartition("failed: ")[2]  # without the place in its source, which holds names too
     operators = sorted({node.op_type for node in _nodes(model.graph)}, key=len, reverse=True)
-    blamed = next((name for name in operators if name in said), None)
+    blamed = next((name for name in operators if re.search(rf"\b{re.escape(name)}(?![A-Za-z])", reason)), None)
     which = f"the operator {blamed}" if blamed else "an operator"
     keep = f"set export.opset_version to {own}, which the file has, or " if LOWEST <= own <= HIGHEST else ""
-    words = " ".join(said.rpartition("failed: ")[2].split())  # without the place in its source
+    words = " ".join(reason.split())
     return (
         f"ONNX's version converter cannot bring {called} from opset {own} to {version}, because of {which}"
         f" ({words[:200].rstrip(' .;:')}); {keep}export the model again at opset {version}"

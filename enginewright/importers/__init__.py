@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional, Protocol, cast
+from typing import TYPE_CHECKING, Optional, Protocol, cast, runtime_checkable
 
 from enginewright.config import Export, Model
 from enginewright.feeds import Feeds, Outputs
@@ -65,6 +65,26 @@ class Importer(Protocol):
 
         Raises:
             ModelError: what is wrong with the model, and what to do.
+        """
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a dry run found."""
+
+    interface: Optional[Interface] = None  # None if the model was not run
+    note: str = ""  # what was left out and why, a sentence
+
+
+@runtime_checkable
+class DryRun(Protocol):
+    """What an importer may offer beside the import: a try that takes seconds, for `enginewright configure`."""
+
+    def dry_run(self, model: Model, paths: Layout, axes: Axes) -> Tried:
+        """Read or run the model as far as that takes seconds.
+
+        Raises:
+            ModelError: as the import would.
         """
 
 

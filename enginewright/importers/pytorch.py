@@ -1,17 +1,11 @@
-"""The importer `pytorch`: a factory and a state dict, traced to ONNX with the axes that model.inputs names.
-
-The TorchScript exporter (`dynamo=False`) is used for every opset that the configuration allows: the default exporter of
-PyTorch 2.9 and later writes opset 18 and converts down, and TensorRT 8.6 refuses what comes out
-(github.com/NVIDIA/TensorRT/issues/3934).
-"""
+"""The importer `pytorch`: a factory and a state dict, exported to ONNX with the axes that model.inputs names."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.util
 import inspect
-import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
@@ -19,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 import numpy as np
 import onnx
 
-from enginewright.config import Export, Model, default_axes
+from enginewright.config import Export, Exporter, Model, WeightsFrom, default_axes
 from enginewright.errors import ModelError
 from enginewright.feeds import Array, Feeds, Outputs
 from enginewright.graph import stored
-from enginewright.importers import Imported
+from enginewright.importers import Imported, Tried, dynamo, torchscript
 from enginewright.importers.compare import first_line
 from enginewright.importers.examples import (
     CannotRun,
@@ -38,20 +32,38 @@ from enginewright.importers.returned import picked, returning
 from enginewright.interface import BATCH, Axes, Interface, TensorSpec
 from enginewright.layout import Layout
 from enginewright.models.code import source_files, watching
-from enginewright.models.loading import load_model
+from enginewright.models.loading import load_model, make_model
 
 if TYPE_CHECKING:
     import torch
 
+LIBRARY = __name__.partition(".")[0]
 ONE_FILE_LIMIT = 2**31 - 1  # bytes of a protobuf message
 
 
-@contextlib.contextmanager
-def pytorch(model: Model, settings: Export, paths: Layout, axes: Axes) -> Iterator[Imported]:
-    """Load the model and trace it. See `Importer`."""
-    with watching(model, paths, stage_reads=True):  # what `forward` imports counts too
-        files = (*source_files(model, paths), paths.file(model.weights))
-        yield traced(load_model(model, paths), model, settings, files, axes=axes)
+class PyTorch:
+    """The importer. See `Importer` and `DryRun`."""
+
+    @contextlib.contextmanager
+    def __call__(self, model: Model, settings: Export, paths: Layout, axes: Axes) -> Iterator[Imported]:
+        """Load the model and export it."""
+        with watching(model, paths, stage_reads=True):  # what `forward` imports counts too
+            files = (*source_files(model, paths), paths.file(model.weights))
+            yield traced(load_model(model, paths), model, settings, files, axes=axes)
+
+    def dry_run(self, model: Model, paths: Layout, axes: Axes) -> Tried:
+        """Make the model, load weights that are there, and run it. The library's own models are not tried."""
+        if not model.own_code and model._target_.startswith(f"{LIBRARY}."):
+            return Tried()
+        if importlib.util.find_spec("torch") is None:
+            return Tried(note="torch is not installed here, so `export` is the first to run the model")
+        has_weights = model.weights_from is WeightsFrom.file and paths.file(model.weights).is_file()
+        with watching(model, paths, stage_reads=True):
+            network = (load_model if has_weights else make_model)(model, paths)
+            return Tried(described(Network(network, model), axes))
+
+
+pytorch = PyTorch()
 
 
 def to_onnx(network: torch.nn.Module, model: Model, settings: Export, axes: Optional[Axes] = None) -> bytes:
@@ -90,20 +102,31 @@ def traced(
             f"{model.name} holds {size / 2**30:.1f} GiB of weights and one ONNX file takes 2 GiB at most; use a smaller"
             " model"
         )
-    _require_order(network, model)
-    reference, taken = Network(network, model), Interface(model.input_specs, ())
-    sizes = example_sizes(taken, axes)
     # a fault of the network is told apart from one of the exporter
-    interface = Interface(taken.inputs, _outputs(reference, taken, axes, sizes))
+    reference = Network(network, model)
+    interface = described(reference, axes)
+    taken, sizes = Interface(interface.inputs, ()), example_sizes(interface, axes)
     try:
-        found = _trace(reference, feeds_at(taken, sizes, seed=0), interface, settings.opset_version)
-    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as fault:
+        found = _exported(reference, feeds_at(taken, sizes, seed=0), interface, settings, axes)
+    # ValueError: of an operator without a symbolic function
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError) as fault:
         later = ", or raise export.opset_version" if "was added in version" in first_line(fault) else ""
         raise ModelError(
             f"{model.name} has no ONNX form at opset {settings.opset_version}: {first_line(fault)}; replace that"
             f" operation in {model.written_in}{later}"
         ) from fault
     return Imported(model.name, model.written_in, found, interface, files, reference)
+
+
+def described(reference: Network, axes: Axes) -> Interface:
+    """Run a network at the sizes of an example and at others, and return what it takes and gives.
+
+    Raises:
+        ModelError: it does not run, or returns what is no tensor.
+    """
+    _require_order(reference.network, reference.model)
+    taken = Interface(reference.model.input_specs, ())
+    return Interface(taken.inputs, _outputs(reference, taken, axes, example_sizes(taken, axes)))
 
 
 class Network:
@@ -242,44 +265,10 @@ def _run_at(reference: Network, taken: Interface, axes: Axes, sizes: Sizes) -> d
         raise fault.at(reference.what, BATCH, sizes[BATCH], 1) from None
 
 
-def _trace(reference: Network, example: Feeds, interface: Interface, opset_version: int) -> onnx.ModelProto:
-    import torch
-
-    inputs, outputs = ([spec.name for spec in specs] for specs in (interface.inputs, interface.outputs))
-    named = {
-        spec.name: {place: axis for place, axis in enumerate(spec.shape) if isinstance(axis, str)}
-        for spec in (*interface.inputs, *interface.outputs)
-    }
-    returned = reference.returned(example)
-    flat = returning(reference.network, reference.model.outputs, reference.what, returned)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), flat:
-        # PyTorch's, on the exporter that the head of this module gives reasons for
-        warnings.simplefilter("ignore", DeprecationWarning)
-        # of a negative Slice in F.pad: it stays in the graph, and is right
-        warnings.filterwarnings("ignore", "Constant folding", UserWarning)
-        torch.onnx.export(
-            reference.network,
-            reference.arguments(example),
-            Path(folder) / "model.onnx",
-            opset_version=opset_version,
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_axes=named,
-            do_constant_folding=True,
-            dynamo=False,
-        )
-        found = stored.read_kept(Path(folder) / "model.onnx")
-    _name_axes(found, interface)
-    return found
-
-
-def _name_axes(model: onnx.ModelProto, interface: Interface) -> None:
-    """Write what was found out of the outputs' axes where the exporter has made up names, such as"
-    " Reshapelogits_dim_1.
-    """
-    for value, spec in zip(model.graph.output, interface.outputs):
-        for axis, known in zip(value.type.tensor_type.shape.dim, spec.shape):
-            if isinstance(known, int) and not axis.HasField("dim_value"):
-                axis.dim_value = known
-            elif isinstance(known, str) and axis.dim_param and axis.dim_param != known:
-                axis.dim_param = known
+def _exported(
+    reference: Network, example: Feeds, interface: Interface, settings: Export, axes: Axes
+) -> onnx.ModelProto:
+    exporter = dynamo.exported if settings.exporter is Exporter.dynamo else torchscript.exported
+    flat = returning(reference.network, reference.model.outputs, reference.what, reference.returned(example))
+    with flat:
+        return exporter(reference.network, reference.arguments(example), interface, settings.opset_version, axes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,7 @@ def returning(network: torch.nn.Module, outputs: Sequence[str], what: str, retur
     before = network.__dict__.get("forward")
     forward = network.forward
 
+    @functools.wraps(forward)  # torch.export reads the arguments off the signature
     def of_outputs(*given: torch.Tensor) -> Any:
         tensors = picked(forward(*given), outputs, what)
         return tensors if len(tensors) > 1 else tensors[0]
