@@ -196,6 +196,13 @@ class _Work:
     def free(self, asked: dict[str, int]) -> dict[str, int]:
         """Free a batch of 1 if `axes` asks for more; the inputs where it was."""
         fixed, batch = fixed_batch(self.found), self.axes.get(BATCH)
+        for value in self.found.graph.input:
+            first = value.type.tensor_type.shape.dim[0]
+            if fixed is not None and first.dim_value != fixed and value.name not in asked:
+                raise ModelError(
+                    f"the input {shown(value)} of {self.called} does not begin with a batch of {fixed} as the others"
+                    " do, and the pipeline puts samples together along axis 0; export the model with the batch there"
+                )
         places = dict(asked)
         if fixed == 1 and batch is not None and batch.max > 1:
             places = {

@@ -281,6 +281,14 @@ REFUSED: list[tuple[str, str, dict[str, Any], Mapping[str, AxisRange], str]] = [
         " axis 0: export the model with the batch there",
     ),
     (
+        "inputs that begin with different sizes",
+        "g (float[1, 4] x, float[2, 1, 4] h) => (float[1, 4] y) { r = ReduceSum<keepdims=0>(h, a) y = Add(x, r) }",
+        {},
+        BATCH,
+        "the input 'h' [2, 1, 4] of model.onnx does not begin with a batch of 1 as the others do, and the pipeline puts"
+        " samples together along axis 0; export the model with the batch there",
+    ),
+    (
         "an output without the batch",
         "g (float[n, 4] x) => (float[n, 4] y, float[4] z) { y = Relu(x) z = ReduceSum<keepdims=0>(x, a) }",
         {},
