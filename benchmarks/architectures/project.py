@@ -99,10 +99,9 @@ class Project:
         if ran.code:
             return {"sentence": ran.sentence, "traceback": int(ran.traceback)}
         built = self._metrics("build_int8")
-        outcome = built.get("outcome")
-        answer = {"outcome": outcome, "seconds": round(built["seconds"], 1), "traceback": 0}
-        if outcome != "built":
-            return {**answer, "sentence": built.get("reason", "")}
+        if built["outcome"] != "built":
+            return {"outcome": built["outcome"], "sentence": built["reason"], "traceback": 0}
+        answer = {"outcome": "built", "seconds": round(built["seconds"], 1), "traceback": 0}
         return {**answer, "int8": built["int8"]["layers"], "size_mib": round(built["size_mib"], 1)}
 
     def _inputs(self) -> str:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 OWN = Path(__file__).parent / "own"
 
-RANDOM = "drawn: SQNR says what INT8 costs, the verdict nothing"
-TRAINED = "trained by the pipeline"
-BEFORE = "trained before"
+TRAINED = "pipeline"
+BEFORE = "before"
 SHIPPED = "shipped"
 
 
@@ -25,7 +24,6 @@ class Architecture:
     configuration: str  # conf/experiment/<name>.yaml below its first line
     files: Mapping[str, str] = field(default_factory=dict)  # file of the project -> file of OWN, or `package:path`
     prepare: str = ""  # function of `benchmarks.architectures.preparation` that fills the project's folder
-    packages: Sequence[str] = ()  # that must be on the path
 
 
 def classifier(name: str, title: str, target: str, arguments: str, training: str) -> Architecture:
@@ -57,23 +55,31 @@ axes: {{batch: {{min: 1, opt: 8, max: 16}}}}
     )
 
 
-def onnx_file(name: str, title: str, file: str, prepare: str, configuration: str) -> Architecture:
+def onnx_file(name: str, title: str, file: str, prepare: str, configuration: str, preset: str = "") -> Architecture:
     """A file that a package ships, and images that it is fed."""
     package, _, path = file.partition(":")
     own = Path(path).name
+    preset = f", override /preprocessing: {preset}" if preset else ""
     model = f"""\
-defaults: [override /model: base]
+defaults: [override /model: onnx, override /data: image_folder{preset}]
 model:
-  source: onnx
   name: {name}
   path: {own}
   task: outputs
 """
-    return Architecture(
-        name, title, f"`{own}` of the package {package}", SHIPPED, model + configuration, {own: file}, prepare
-    )
+    return Architecture(name, title, f"`{own}`, {package}", SHIPPED, model + configuration, {own: file}, prepare)
 
 
+FEW = """\
+  calibration_pool: 16
+  calibration_images: 16
+  sensitivity_images: 16
+  validation_images: 24
+"""  # of data, and what follows: large inputs on two cores
+QUICK = """\
+analyze_sensitivity: {evaluations: 3, batch_size: 4}
+search_mixed: {evaluations: 1}
+"""
 VIT = "{classes: 10, size: 64, patch: 8, width: 128, depth: 4, heads: 4}"
 CLASSIFIERS = (
     classifier("resnet", "ResNet-18", "ResNet18", "{classes: 10}", "epochs: 2, learning_rate: 0.002"),
@@ -81,17 +87,17 @@ CLASSIFIERS = (
         "mobilenet_v3", "MobileNetV3-small", "MobileNetV3Small", "{classes: 10}", "epochs: 6, learning_rate: 0.002"
     ),
     classifier("convnext", "ConvNeXt-atto", "ConvNeXt", "{classes: 10}", "epochs: 4, learning_rate: 0.002"),
-    classifier("vit", "ViT, 4 layers of 128", "ViT", VIT, "epochs: 8, learning_rate: 0.001"),
-    classifier("swin", "Swin, 3 stages of 48 to 192", "Swin", "{classes: 10}", "epochs: 5, learning_rate: 0.002"),
+    classifier("vit", "ViT, 4 layers", "ViT", VIT, "epochs: 8, learning_rate: 0.001"),
+    classifier("swin", "Swin, 3 stages", "Swin", "{classes: 10}", "epochs: 5, learning_rate: 0.002"),
 )
 OTHERS = (
     Architecture(
         "yolox",
-        "YOLOX-tiny, 640 with letterbox",
-        "PyTorch, after YOLOX's own code",
-        "of `common_det.onnx`, which ddddocr ships",
+        "YOLOX-tiny, 640",
+        "PyTorch, after YOLOX",
+        "of ddddocr",
         """\
-defaults: [override /model: base, override /preprocessing: yolox]
+defaults: [override /model: base, override /data: image_folder, override /preprocessing: yolox]
 model:
   name: yolox
   task: outputs
@@ -102,17 +108,18 @@ model:
   inputs: {images: {shape: [batch, 3, 640, 640], dtype: float32}}
   outputs: [output]
 data:
-  source: image_folder
   root: images
   preprocessing: {size: [640, 640]}
-axes: {batch: {min: 1, opt: 1, max: 8}}
-""",
+"""
+        + FEW
+        + "axes: {batch: {min: 1, opt: 1, max: 8}}\n"
+        + QUICK,
         {"yolox.py": "yolox.py"},
         "yolox_weights",
     ),
     Architecture(
         "unet",
-        "U-Net, any height and width",
+        "U-Net, any size",
         "PyTorch",
         TRAINED,
         """\
@@ -121,25 +128,25 @@ model:
   name: unet
   task: segmentation
   _target_: unet.UNet
-  arguments: {channels: 1, classes: 3}
+  arguments: {channels: 1, classes: 11}
   code: unet.py
   weights: artifacts/reference/weights.pt
   weights_from: training
   inputs: {images: {shape: [batch, 1, height, width], dtype: float32}}
   outputs: [logits]
-data: {train_images: 1000, validation_images: 200}
-train: {epochs: 3, learning_rate: 0.005, minimum_metric: 0.5}
+data: {train_images: 1500, validation_images: 200}
+train: {epochs: 6, learning_rate: 0.01, minimum_metric: 0.1}
 axes: {batch: {min: 1, opt: 8, max: 16}, height: {min: 16, opt: 28, max: 64}, width: {min: 16, opt: 28, max: 64}}
 """,
         {"unet.py": "unet.py"},
     ),
     Architecture(
         "two_inputs",
-        "Two inputs: image and metadata",
+        "Image and metadata",
         "PyTorch",
         BEFORE,
         """\
-defaults: [override /model: base]
+defaults: [override /model: base, override /data: arrays]
 model:
   name: two_inputs
   _target_: two_inputs.ImageAndMetadata
@@ -150,7 +157,7 @@ model:
     image: {shape: [batch, 1, 28, 28], dtype: float32}
     metadata: {shape: [batch, 4], dtype: float32}
   outputs: [logits]
-data: {source: arrays, root: samples, validation_images: 128, preprocessing: {recipe: none}}
+data: {root: samples, validation_images: 128}
 axes: {batch: {min: 1, opt: 8, max: 16}}
 """,
         {"two_inputs.py": "two_inputs.py"},
@@ -158,7 +165,7 @@ axes: {batch: {min: 1, opt: 8, max: 16}}
     ),
     Architecture(
         "two_outputs",
-        "Two outputs: digit and ink",
+        "Two outputs",
         "PyTorch",
         BEFORE,
         """\
@@ -180,11 +187,11 @@ axes: {batch: {min: 1, opt: 8, max: 16}}
     ),
     Architecture(
         "text_encoder",
-        "Text encoder, 2 layers of 64",
+        "Text encoder",
         "PyTorch",
         BEFORE,
         """\
-defaults: [override /model: base]
+defaults: [override /model: base, override /data: arrays]
 model:
   name: text_encoder
   _target_: text_encoder.TextEncoder
@@ -195,7 +202,7 @@ model:
     input_ids: {shape: [batch, tokens], dtype: int64}
     attention_mask: {shape: [batch, tokens], dtype: int64}
   outputs: [logits]
-data: {source: arrays, root: samples, validation_images: 128, preprocessing: {recipe: none}}
+data: {root: samples, validation_images: 128}
 axes: {batch: {min: 1, opt: 8, max: 16}, tokens: {min: 8, opt: 32, max: 48}}
 """,
         {"text_encoder.py": "text_encoder.py"},
@@ -205,17 +212,19 @@ axes: {batch: {min: 1, opt: 8, max: 16}, tokens: {min: 8, opt: 32, max: 48}}
 FILES = (
     onnx_file(
         "ddddocr_det",
-        "YOLOX-tiny, 416 with letterbox",
+        "YOLOX-tiny, 416",
         "ddddocr:common_det.onnx",
         "scenes",
         """\
   axis_names: {images: {0: batch}}
 data:
-  source: image_folder
   root: images
-  preprocessing: {recipe: letterbox, size: [416, 416], anchor: top_left, pad: 114, channels: bgr, scale: 1.0}
-axes: {batch: {min: 1, opt: 1, max: 8}}
-""",
+  preprocessing: {size: [416, 416]}
+"""
+        + FEW
+        + "axes: {batch: {min: 1, opt: 1, max: 8}}\n"
+        + QUICK,
+        "yolox",
     ),
     onnx_file(
         "picodet",
@@ -224,58 +233,63 @@ axes: {batch: {min: 1, opt: 1, max: 8}}
         "scenes",
         """\
 data:
-  source: image_folder
   root: images
-  preprocessing: {recipe: stretch, size: [800, 608], mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}
-accuracy: {batch_size: 1}
-""",
+  preprocessing: {recipe: stretch, resize: null, size: [800, 608]}
+"""
+        + FEW
+        + QUICK.replace("4}", "1}")
+        + "accuracy: {batch_size: 1}\n",
     ),
     onnx_file(
         "ocr_det",
-        "PP-OCRv6 detection, any height and width",
+        "PP-OCRv6 detection",
         "rapidocr:models/PP-OCRv6_det_small.onnx",
         "scenes",
         """\
   axis_names: {x: {0: batch, 2: height, 3: width}}
 data:
-  source: image_folder
   root: images
-  preprocessing: {recipe: stretch, size: [320, 416], channels: bgr, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+  preprocessing:
+    {recipe: stretch, resize: null, size: [320, 416], channels: bgr, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+"""
+        + FEW
+        + """\
 axes: {batch: {min: 1, opt: 1, max: 8}, height: {min: 320, opt: 320, max: 640}, width: {min: 320, opt: 416, max: 640}}
-""",
+"""
+        + QUICK,
     ),
     onnx_file(
         "ocr_rec",
-        "PP-OCRv6 recognition, any width",
+        "PP-OCRv6 recognition",
         "rapidocr:models/PP-OCRv6_rec_small.onnx",
         "lines",
         """\
   axis_names: {x: {0: batch, 3: width}}
 data:
-  source: image_folder
   root: images
-  preprocessing: {recipe: stretch, size: [48, 320], channels: bgr, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+  preprocessing:
+    {recipe: stretch, resize: null, size: [48, 320], channels: bgr, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
 axes: {batch: {min: 1, opt: 1, max: 8}, width: {min: 160, opt: 320, max: 640}}
 """,
     ),
     onnx_file(
         "ocr_cls",
-        "PP-OCR direction of text",
+        "PP-OCR direction",
         "rapidocr:models/ch_ppocr_mobile_v2.0_cls_mobile.onnx",
         "lines",
         """\
   axis_names: {x: {0: batch, 2: height, 3: width}}
 data:
-  source: image_folder
   root: images
-  preprocessing: {recipe: stretch, size: [48, 192], channels: bgr, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+  preprocessing:
+    {recipe: stretch, resize: null, size: [48, 192], channels: bgr, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
 axes: {batch: {min: 1, opt: 1, max: 8}, height: {min: 48, opt: 48, max: 48}, width: {min: 96, opt: 192, max: 384}}
 """,
     ),
 )
 CUSTOM = Architecture(
     "custom_op",
-    "A custom operator, Snake",
+    "Custom operator",
     "PyTorch, a kernel in Python",
     TRAINED,
     """\
@@ -290,7 +304,7 @@ model:
   weights_from: training
   inputs: {images: {shape: [batch, 1, 28, 28], dtype: float32}}
   outputs: [logits]
-data: {train_images: 2000, validation_images: 500}
+data: {train_images: 2000, validation_images: 1500}
 train: {epochs: 3, learning_rate: 0.005, minimum_metric: 0.8}
 axes: {batch: {min: 1, opt: 8, max: 16}}
 """,
