@@ -102,6 +102,6 @@ $(CHECK): | $(VENV)/bin/python
 	@touch $@
 
 $(TEST): $(HOST) $(CHECK)
-	$(PIP) -e '.[host,dev,loadgen]'
+	$(PIP) -e '.[host,dev,loadgen,plugins]'
 	@rm -f $(VENV)/.enginewright-test-*
 	@touch $@
