@@ -237,8 +237,8 @@ data:
   preprocessing: {recipe: stretch, resize: null, size: [800, 608]}
 """
         + FEW
-        + QUICK.replace("4}", "1}")
-        + "accuracy: {batch_size: 1}\n",
+        + "axes: {batch: {min: 1, opt: 1, max: 8}}\n"
+        + QUICK,
     ),
     onnx_file(
         "ocr_det",
