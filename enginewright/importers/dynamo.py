@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from enginewright.graph.names import inner_graphs
 from enginewright.graph.opset import at_opset
 from enginewright.interface import Axes, Interface
 
@@ -59,7 +60,7 @@ def exported(
         raise torch.onnx.errors.OnnxExporterError(_reason(str(fault))) from fault
     assert program is not None  # it is, where no file is named
     model: onnx.ModelProto = program.model_proto
-    _strip(model.graph)
+    _strip(model)
     _name_axes(model, interface)
     return at_opset(model, opset_version, "what export.exporter dynamo wrote")
 
@@ -81,11 +82,24 @@ def _dynamic(interface: Interface, axes: Axes) -> Iterator[dict[int, Any]]:
         yield {place: sizes[axis] for place, axis in enumerate(spec.shape) if axis in sizes}
 
 
-def _strip(graph: onnx.GraphProto) -> None:
+def _strip(model: onnx.ModelProto) -> None:
     """Drop what says where the exporting code lay, so that equal models give equal bytes."""
-    for holder in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+    holders: list[Any] = [model, *model.functions]
+    nodes = [node for function in model.functions for node in function.node]
+    for graph in _graphs(model.graph):
+        holders += [graph, *graph.input, *graph.output, *graph.value_info, *graph.initializer]
+        nodes += graph.node
+    for holder in (*holders, *nodes):
         holder.ClearField("doc_string")
         holder.ClearField("metadata_props")
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and all graphs inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for inner in inner_graphs(node):
+            yield from _graphs(inner)
 
 
 def _name_axes(model: onnx.ModelProto, interface: Interface) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from enginewright.config import Export, Exporter, Model, WeightsFrom, default_axes
-from enginewright.errors import ModelError
+from enginewright.errors import EnginewrightError, ModelError
 from enginewright.feeds import Array, Feeds, Outputs
 from enginewright.graph import stored
 from enginewright.importers import Imported, Tried, dynamo, torchscript
@@ -33,6 +33,7 @@ from enginewright.interface import BATCH, Axes, Interface, TensorSpec
 from enginewright.layout import Layout
 from enginewright.models.code import source_files, watching
 from enginewright.models.loading import load_model, make_model
+from enginewright.usercode.faults import told
 
 if TYPE_CHECKING:
     import torch
@@ -113,9 +114,16 @@ def traced(
         later = ", or raise export.opset_version" if "was added in version" in first_line(fault) else ""
         raise ModelError(
             f"{model.name} has no ONNX form at opset {settings.opset_version}: {first_line(fault)}; replace that"
-            f" operation in {model.written_in}{later}"
+            f" operation in {model.written_in}{later}{_own_operators(settings)}"
         ) from fault
     return Imported(model.name, model.written_in, found, interface, files, reference)
+
+
+def _own_operators(settings: Export) -> str:
+    """How an operator of the user's own gets an ONNX form, where the exporter has no way for it."""
+    if settings.exporter is Exporter.torchscript:
+        return ""
+    return ", or set export.exporter=torchscript, which uses torch.onnx.register_custom_op_symbolic"
 
 
 def described(reference: Network, axes: Axes) -> Interface:
@@ -184,6 +192,11 @@ class Network:
                 f"{self.what} cannot run on {_described(feeds)}: {reason}; model.inputs must be what the model takes",
                 reason,
             ) from fault
+        except EnginewrightError:
+            raise
+        except (Exception, SystemExit) as fault:
+            reason = told(fault)
+            raise CannotRun(f"{self.what} cannot run on {_described(feeds)}: {reason}", reason) from fault
 
     def arguments(self, feeds: Feeds) -> tuple[torch.Tensor, ...]:
         """The arguments of `forward`."""

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Optional, cast
 
 from enginewright import manifest, usercode
 from enginewright.config import Model
-from enginewright.errors import ModelError
+from enginewright.errors import EnginewrightError, ModelError
 from enginewright.layout import Layout, stage_of
 from enginewright.models import code
 from enginewright.models.weights import read_weights
+from enginewright.usercode.faults import told
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,6 +53,12 @@ def make_model(model: Model, project: Layout) -> nn.Module:
             raise ModelError(
                 f"model._target_ {model._target_} refuses model.arguments {dict(model.arguments)}: {_line(fault)};"
                 " change model.arguments"
+            ) from fault
+        except EnginewrightError:
+            raise
+        except (Exception, SystemExit) as fault:
+            raise ModelError(
+                f"model._target_ {model._target_} fails with model.arguments {dict(model.arguments)}: {told(fault)}"
             ) from fault
     if not isinstance(network, nn.Module):
         raise ModelError(
@@ -140,7 +147,30 @@ def load_weights(network: nn.Module, weights: Path, model: Model) -> None:
             f"{weights} does not fit {model._target_} with model.arguments {dict(model.arguments)}: {shapes}; change"
             f" model.arguments to what it was saved with{_other_classes(state, wanted, wrong)}"
         )
+    for key, tensor in state.items():
+        _require_loadable(key, tensor, wanted[key], weights)
     network.load_state_dict(state)
+
+
+def _require_loadable(key: str, tensor: Tensor, wanted: Tensor, weights: Path) -> None:
+    """Refuse numbers that would be taken for others: integers of a quantized model have a scale, which is not here."""
+    import torch
+
+    plain = tensor.layout is torch.strided and not tensor.is_quantized and tensor.device.type != "meta"
+    if plain and (tensor.is_floating_point() == wanted.is_floating_point() and not tensor.is_complex()):
+        return
+    kind = str(tensor.dtype).rpartition(".")[2]
+    what = f"{kind} numbers" if plain else f"a tensor that is {_unusual(tensor)}"
+    raise ModelError(
+        f"{weights} does not fit: {key} holds {what}, and the model has {str(wanted.dtype).rpartition('.')[2]} there;"
+        " save the weights of the model before it was quantized or compressed"
+    )
+
+
+def _unusual(tensor: Tensor) -> str:
+    if tensor.is_quantized:
+        return "quantized"
+    return "on the device meta" if tensor.device.type == "meta" else "sparse"
 
 
 def _other_classes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], wrong: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from enginewright.config import Model
 from enginewright.errors import ModelError, nearest
 from enginewright.models.formats import SAVE, Format, format_of
+from enginewright.usercode.faults import told
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,6 +139,8 @@ def _torch(path: Path, trust_pickle: bool) -> Any:
         raise ModelError(
             f"{path} is damaged or not a PyTorch file ({_line(fault)}); copy it again, or remove it and train again"
         ) from None
+    except (Exception, SystemExit) as fault:  # of the code that a trusted pickle names
+        raise ModelError(f"{path} cannot be loaded: code that it names fails with {told(fault)}") from fault
 
 
 def _more_than_tensors(path: Path, fault: BaseException) -> ModelError:

@@ -119,7 +119,8 @@ class Net(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3)
     def forward(self, x):
-        return torch.relu(self.conv(x)).flatten(1).softmax(1)
+        y = torch.cond(x.sum() > 0, lambda y: torch.sin(y), lambda y: torch.cos(y), (x,))
+        return torch.relu(self.conv(y)).flatten(1).softmax(1)
 def make():
     torch.manual_seed(0)
     return Net().eval()
@@ -179,7 +180,27 @@ def test_a_symbolic_that_the_user_registers_is_used_by_the_torchscript_exporter(
     assert (node.domain, node.op_type, node.attribute[0].name) == ("tests", "Swish", "beta")
 
 
-def test_an_operator_without_a_symbolic_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("exporter", "says"),
+    [
+        (Exporter.torchscript, r"swish .*has no ONNX form at opset 17"),
+        (Exporter.dynamo, r"swish has no ONNX form .*or set export\.exporter=torchscript"),
+    ],
+    ids=["torchscript", "dynamo"],
+)
+def test_an_operator_without_a_symbolic_is_refused(exporter: Exporter, says: str) -> None:
     model = config.Model(inputs=IMAGES.inputs, outputs=["out"], name="swish")
-    with pytest.raises(ModelError, match=r"swish .*has no ONNX form at opset 17"):
-        traced(Swish(), model, config.Export(), axes=AXES)
+    with pytest.raises(ModelError, match=says):
+        traced(Swish(), model, config.Export(exporter=exporter), axes=AXES)
+
+
+class Asserts(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape[2] == 224, "Input height (24) doesn't match model (224)"
+        return images
+
+
+def test_an_assertion_of_the_model_is_told_with_its_place() -> None:
+    model = config.Model(inputs=IMAGES.inputs, outputs=["out"], name="asserts")
+    with pytest.raises(ModelError, match=r"cannot run .*: AssertionError: Input height .*test_exporters\.py, line \d+"):
+        traced(Asserts(), model, config.Export(), axes=AXES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ class Net(nn.Module):
 number = 3
 def text(): return "no module"
 def broken(): raise ZeroDivisionError("in the factory")
+def missing(): return {}["classes"]
+def leaves(): raise SystemExit(3)
 """
 
 
@@ -127,9 +131,39 @@ def test_what_is_refused(mine: Path, model: Callable[[], Model], text: str) -> N
     assert "\n" not in str(fault.value)
 
 
-def test_a_fault_inside_the_factory_keeps_its_traceback(mine: Path) -> None:
-    with pytest.raises(Exception, match="in the factory"):
-        load_model(own("broken", arguments={}), PATHS)
+FAULTS = [
+    ("broken", "ZeroDivisionError: in the factory"),
+    ("missing", "KeyError: 'classes'"),
+    ("leaves", "SystemExit: 3"),
+]
+
+
+@pytest.mark.parametrize(("factory", "says"), FAULTS, ids=[factory for factory, _ in FAULTS])
+def test_a_fault_inside_the_factory_is_told_with_its_place(mine: Path, factory: str, says: str) -> None:
+    with pytest.raises(ModelError, match=re.escape(says)) as fault:
+        load_model(own(factory, arguments={}), PATHS)
+    assert re.search(r"_model\.py, line \d+\)$", str(fault.value))
+    assert fault.value.__cause__ is not None
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", UserWarning)  # PyTorch's, of what people still save
+    QUANTIZED = torch.quantize_per_tensor(torch.ones(2, 4), 0.1, 0, torch.qint8)
+NUMBERS = [
+    pytest.param(torch.ones(2, 4, dtype=torch.int8), "int8 numbers, and the model has float32 there", id="integers"),
+    pytest.param(torch.ones(2, 4, dtype=torch.complex64), "complex64 numbers", id="complex"),
+    pytest.param(QUANTIZED, "a tensor that is quantized", id="quantized"),
+    pytest.param(torch.ones(2, 4).to_sparse(), "a tensor that is sparse", id="sparse"),
+    pytest.param(torch.ones(2, 4, device="meta"), "a tensor that is on the device meta", id="meta"),
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's, of quantized tensors
+@pytest.mark.parametrize(("weight", "says"), NUMBERS)
+def test_numbers_that_would_be_taken_for_others_are_refused(mine: Path, weight: torch.Tensor, says: str) -> None:
+    torch.save({"fc.weight": weight, "fc.bias": torch.zeros(2)}, "own.pt")
+    with pytest.raises(ModelError, match=re.escape(f"fc.weight holds {says}")):
+        load_model(own(), PATHS)
 
 
 def test_weights_of_the_pipeline_with_a_flipped_byte(mine: Path) -> None:

@@ -224,6 +224,17 @@ def test_code_of_a_pickle_runs_only_when_it_is_trusted(trusted: bool) -> None:
     assert Path("opened").exists() == trusted
 
 
+class Fails:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return divmod, (1, 0)
+
+
+def test_a_trusted_pickle_whose_code_fails() -> None:
+    torch.save({"model": STATE, "extra": Fails()}, path := Path("weights.bin"))
+    with pytest.raises(ModelError, match=r"code that it names fails with ZeroDivisionError"):
+        read_weights(path, Model(trust_pickle=True), STATE)
+
+
 def test_a_trusted_pickle_whose_code_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.BytesIO()
     torch.save(Net(), stream)
