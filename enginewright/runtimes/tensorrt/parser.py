@@ -15,6 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from enginewright.errors import ModelError, RuntimeUnavailable
+from enginewright.graph import stored
 from enginewright.runtimes.tensorrt.bindings import Bindings
 from enginewright.runtimes.tensorrt.session import Session
 
@@ -106,7 +107,7 @@ def _parsed(
     network = session.builder.create_network(explicit_batch)
     # tensorrt-stubs have neither ParserError nor a result type for parse
     parser: Any = session.trt.OnnxParser(network, session.logger)
-    accepted = parser.parse(model.SerializeToString(), str(source))
+    accepted = parser.parse(stored.serialized(model), str(source))  # a pass may have left large weights in a file
     refusals = tuple(_refusal(parser.get_error(index), model) for index in range(parser.num_errors))
     return network, refusals if refusals or accepted else (Refusal(session.log.reason()),)
 
