@@ -103,11 +103,11 @@ def test_an_edit_of_each_file_and_folder_of_the_users_makes_its_stages_stale(
     (root / "own_parts.py").write_text("def width():\n    return 10\n")
     project.environment = {"PYTHONPATH": str(beside)}
     own = ["model._target_=own_model.Net", "model.weights_from=random"]
-    project.configure(*own, "model.code=[own_model.py,own_parts.py]")
-    refused = project.repro("export")
+    configure = ["python", "-m", "enginewright.cli", "configure", *own]
+    refused = project.call(*configure, "model.code=[own_model.py,own_parts.py]")
     assert refused.code != 0
     assert "imports " + str(beside / "beside_parts/__init__.py") + ", which DVC does not see" in refused.output
-    project.configure("model.code=[own_model.py,own_parts.py,../perception]")
+    project.configure(*own, "model.code=[own_model.py,own_parts.py,../perception]")
     run = project.repro("export")
     assert run.code == 0, run.output
     assert project.repro("export").ran == {"check_toolchain"}
