@@ -29,6 +29,9 @@ def faults(model: Model, axes: Mapping[str, Axis]) -> Iterator[Fault]:
     yield from _outputs(model)
 
 
+ONNX = "onnx"  # an importer of a package's own says itself where its weights lie
+
+
 def _order(axes: Mapping[str, Axis]) -> Iterator[Fault]:
     for name, axis in axes.items():
         if not axis.min <= axis.opt <= axis.max:
@@ -42,7 +45,7 @@ def _of_files(model: Model) -> Iterator[Fault]:
             if given:
                 yield f"model.{key}", f"is for model.source=onnx, and model.source is {model.source}; leave it out"
         return
-    if model.weights_from is not WeightsFrom.file or model.weights != model.path:
+    if model.source == ONNX and (model.weights_from is not WeightsFrom.file or model.weights != model.path):
         yield (
             "model.weights",
             f"the weights are in the file, and model.weights is {model.weights} from {model.weights_from.name}; set"
