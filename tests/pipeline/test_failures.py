@@ -329,7 +329,7 @@ def test_truncated_weights(project: Project, mine: Path) -> None:
     mine.write_bytes(_cut_in_half(whole))
     run = _own_weights(project)
     assert run.code != 0
-    assert "error: export: weights/mine.pt is damaged or no PyTorch file" in run.output
+    assert "error: export: weights/mine.pt is damaged: it begins as a zip and does not end as one" in run.output
     assert not (project.root / MODEL).exists()
     mine.write_bytes(whole)
     again = project.repro("export")
