@@ -80,8 +80,9 @@ class _Converter:
         """Edit the graph in place."""
         nodes = [NodeProto.FromString(node.SerializeToString()) for node in self._converted()]
         half = {name for name, renamed in self._renamed.items() if name == renamed} | self._made_half
+        half -= self._as_float
         for value in self._graph.value_info:
-            if value.name in half - self._as_float:
+            if value.name in half:
                 value.type.tensor_type.elem_type = FLOAT16
         del self._graph.node[:]
         self._graph.node.extend(nodes)
