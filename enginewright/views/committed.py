@@ -7,6 +7,7 @@ their outputs, which are read strictly (`Record.read`).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Optional
 
@@ -15,12 +16,15 @@ from enginewright.config import Precision, ScenarioName
 from enginewright.results.accuracy import AccuracyResult, EngineAccuracy, Gate, Held, Verdict, difference_in
 from enginewright.results.builds import BuildOutcome, BuildState
 from enginewright.results.origin import Origin
+from enginewright.results.shape import SampleShape
 from enginewright.results.speed import EngineSpeed, LoadSettings, LoadSpeed, SpeedResult
 from enginewright.results.verdicts import Outcome
 from enginewright.tasks import get_task
 from enginewright.views.metrics import RESIDENT, SQNR
 
 Metrics = Mapping[str, Any]
+SHAPE = re.compile(r"(?:^|, )([^\[\]]+?) \[([\d, ]*)\]")
+COUNTED = re.compile(r"the shape of (\d+) of (\d+) samples \((\d+) shapes\)$")
 UNSAID = math.nan  # a number that versions of old did not write
 
 
@@ -36,6 +40,7 @@ def read_accuracy(metrics: Metrics) -> AccuracyResult:
         images,
         metrics.get("confidence"),
         Origin.from_figures(metrics),
+        shape=_shape(metrics.get("shape")),
     )
 
 
@@ -50,12 +55,22 @@ def read_speed(metrics: Metrics) -> SpeedResult:
         metrics.get("measured_at", "an unknown time"),
         metrics.get("device_state", {}),
         metrics.get("complete", True),
+        shape=_shape(metrics.get("shape")),
     )
 
 
 def read_build(precision: Precision, metrics: Metrics) -> BuildOutcome:
     """The record that metrics of a build stage are of."""
     return BuildOutcome.from_json({"precision": precision.value, "outcome": BuildState.built.value, **metrics})
+
+
+def _shape(said: Optional[str]) -> Optional[SampleShape]:
+    """Inverse of `SampleShape.says`, which counts the samples only where there are several shapes."""
+    if said is None:
+        return None
+    inputs = {name: tuple(map(int, axes.split(", "))) if axes else () for name, axes in SHAPE.findall(said)}
+    counted = COUNTED.search(said)
+    return SampleShape(inputs, *(map(int, counted.groups()) if counted else (1, 1, 1)))
 
 
 def _engine(metrics: Metrics) -> EngineAccuracy:

@@ -10,6 +10,7 @@ import pytest
 from enginewright.config import Precision
 from enginewright.results.calibration import CalibrationResult, RangesResult
 from enginewright.results.layers import EngineLayers, ProfileResult
+from enginewright.results.shape import SampleShape
 from enginewright.results.verdicts import Drift
 from enginewright.views.committed import read_accuracy, read_speed
 from enginewright.views.metrics import of_accuracy, of_calibration, of_drift, of_profile, of_speed
@@ -70,7 +71,21 @@ def test_a_stage_has_the_keys_that_are_committed(stage: str, made: dict[str, Any
 def test_a_profile_has_the_keys_that_are_committed() -> None:
     content, made = committed("profile_layers"), of_profile(PROFILE)
     assert made["int8"].keys() == content["int8"].keys()
-    assert made.keys() == content.keys() - {"fp32", "fp16", "int8_mixed"}
+    assert made.keys() == content.keys() - {"fp32", "fp16", "int8_mixed", "shape"}
+
+
+SHAPES = [
+    SampleShape({"images": (3, 480, 640), "flag": ()}, 40, 40, 1),
+    SampleShape({"an image": (3, 480, 640)}, 12, 40, 3),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=["one shape", "several"])
+def test_a_shape_comes_back(shape: SampleShape) -> None:
+    result = read_accuracy({**committed("validate_accuracy"), "shape": shape.says()})
+    assert result.shape is not None
+    assert result.shape.says() == shape.says()
+    assert result.shape.inputs == shape.inputs
 
 
 def test_what_nobody_saw_is_no_metric() -> None:
