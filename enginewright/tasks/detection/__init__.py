@@ -1,0 +1,1 @@
+"""Detection: boxes with a class and a score."""
