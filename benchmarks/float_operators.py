@@ -176,7 +176,7 @@ def judge(name: str, seed: int, sets: dict[str, ImageSet]) -> list[dict[str, Any
         feeds = Feeding(sets["calibration"], Preprocessing()).batches([PIXELS], BATCH)
         cache = RUNTIME.calibrate(path, feeds, Calibration(algorithm=CalibrationAlgorithm.minmax))
         fp32 = evaluator.evaluate(
-            OnnxRuntimeEngine(path, open_session(str(path)), up_to(SPEED_BATCH)), Precision.fp32, "logits"
+            OnnxRuntimeEngine(path, open_session(str(path)), up_to(SPEED_BATCH)), Precision.fp32, ["logits"]
         )
         quantized = engines(path, cache)
         batch = {"input": _inputs(sets["judged"])[:SPEED_BATCH]}
@@ -185,7 +185,7 @@ def judge(name: str, seed: int, sets: dict[str, ImageSet]) -> list[dict[str, Any
         )
         rows = []
         for rule, engine in quantized.items():
-            found = evaluator.evaluate(engine, Precision.int8, "logits", fp32.outputs)
+            found = evaluator.evaluate(engine, Precision.int8, ["logits"], fp32.outputs)
             figures = task.summary(found.rows, found.classes)
             speed = float((seconds["none"] / seconds[rule]).median())
             rows.append(

@@ -146,7 +146,7 @@ def validate(root: Path, case: Case) -> None:
         params.accuracy.batch_size,
         shows_progress=False,
     )
-    judged = validation.evaluate_all(evaluator, engines.to_judge(), "logits")
+    judged = validation.evaluate_all(evaluator, engines.to_judge(), ["logits"])
     validation.record(Stage("validate_accuracy", params, paths), evaluator, engines, judged, TARGET)
 
 

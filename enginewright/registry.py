@@ -152,5 +152,6 @@ TASKS: Registry[object] = Registry(
         "classification": "enginewright.tasks.classification:TASK",
         "segmentation": "enginewright.tasks.segmentation:TASK",
         "outputs": "enginewright.tasks.outputs:TASK",
+        "detection": "enginewright.tasks.detection.task:TASK",
     },
 )

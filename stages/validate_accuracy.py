@@ -8,7 +8,7 @@ from enginewright.data import ImageSet
 from enginewright.runtimes.built import open_engines
 from enginewright.stage import Metrics, Stage, script
 from enginewright.target import read_target
-from enginewright.tasks import get_task, judged
+from enginewright.tasks import judged, task_of
 from enginewright.views import accuracy as view, metrics
 
 
@@ -17,12 +17,10 @@ def validate_accuracy(stage: Stage) -> Metrics:
     """Record tables, metrics and the verdict on each engine; `gate` is the stage that fails."""
     model, target = stage.params.model, read_target(stage.paths.target)
     engines, images = open_engines(target, stage.paths), ImageSet.open(stage.paths.validation)
-    evaluator = Evaluator(
-        get_task(model.task), images, stage.params.data.preprocessing, stage.params.accuracy.batch_size
-    )
-    output = judged(model, engines.interface).outputs[0]
+    evaluator = Evaluator(task_of(model), images, stage.params.data.preprocessing, stage.params.accuracy.batch_size)
+    outputs = [spec.name for spec in judged(model, engines.interface).outputs]
     with stage.device(target.device):
-        found = validation.evaluate_all(evaluator, engines.to_judge(), output.name)
+        found = validation.evaluate_all(evaluator, engines.to_judge(), outputs)
     result = validation.record(stage, evaluator, engines, found, target)
     view.show(evaluator.task, result)
     return metrics.of_accuracy(result)

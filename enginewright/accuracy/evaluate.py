@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -55,15 +55,14 @@ class Evaluator:
         self.task, self.images, self.targets, self.batch_size = task, images, task.targets(images), batch_size
         self.feeding, self._shows_progress = Feeding(images, preprocessing), shows_progress
 
-    def side_by_side(self, engines: Mapping[Precision, Engine], output_name: str) -> Judged:
+    def side_by_side(self, engines: Mapping[Precision, Engine], outputs: Sequence[str]) -> Judged:
         """Feed every image to all engines, and hold each answer against FP32's to the same image.
 
         A task that judges about FP32's mean needs that first: FP32 then goes over the images twice.
 
         Args:
             engines: loaded, FP32 first.
-            output_name: the output that the task judges, [n, ...] as it expects; a task of `every_output` judges all
-                that there are.
+            outputs: the names of those that the task judges (`Task.choose`), [n, ...] each.
 
         Raises:
             ModelError: FP32's outputs are NaN or infinite, or an engine's are not what the task expects.
@@ -74,23 +73,23 @@ class Evaluator:
         names = ", ".join(precision.value for precision in engines)
         answers = {precision: self._answers(precision) for precision in engines}
         centred = self.task.every_output and len(engines) > 1
-        mean = self._mean(fp32, output_name) if centred else None
-        for piece in self._pieces(fp32, output_name, names):
+        mean = self._mean(fp32, outputs) if centred else None
+        for piece in self._pieces(fp32, outputs, names):
             fed: dict[object, Mapping[str, npt.NDArray[Any]]] = {}  # engines of one input type share what they are fed
             reference: Optional[Outputs] = None
             for precision, engine in engines.items():
                 inputs = tuple(engine.interface.inputs)
                 if inputs not in fed:
                     fed[inputs] = self.feeding.rows(piece, inputs)
-                outputs = self._infer(engine, fed[inputs], piece, precision, output_name)
-                answers[precision].add(outputs, reference, mean)
-                reference = outputs if reference is None else reference
+                found = self._infer(engine, fed[inputs], piece, precision, outputs)
+                answers[precision].add(found, reference, mean)
+                reference = found if reference is None else reference
                 if answers[Precision.fp32].fault():
                     break  # nothing can be held against it; its faults are counted
         return _judged(answers, self.feeding.shape(fp32.interface.inputs))
 
     def evaluate(
-        self, engine: Engine, precision: Precision, output_name: str, reference: Optional[Column] = None
+        self, engine: Engine, precision: Precision, outputs: Sequence[str], reference: Optional[Column] = None
     ) -> Evaluation:
         """Feed every image to one engine, and hold its answers against outputs of FP32 that were kept.
 
@@ -99,7 +98,7 @@ class Evaluator:
         Args:
             engine: with one input.
             precision: for error messages and the progress bar.
-            output_name: see `side_by_side`.
+            outputs: see `side_by_side`.
             reference: [images, ...] outputs of FP32; without it the outputs of this engine are kept to serve as such.
 
         Raises:
@@ -110,12 +109,12 @@ class Evaluator:
         if self.task.every_output and reference is not None:
             mean = mean_of(np.asarray(reference))
         with Kept(self.images) as kept:
-            for piece in self._pieces(engine, output_name, precision.value):
+            for piece in self._pieces(engine, outputs, precision.value):
                 feeds = self.feeding.rows(piece, engine.interface.inputs)
-                outputs = self._infer(engine, feeds, piece, precision, output_name)
+                found = self._infer(engine, feeds, piece, precision, outputs)
                 if reference is None:
-                    kept.put(piece, outputs)
-                answers.add(outputs, None if reference is None else reference[piece], mean)
+                    kept.put(piece, found)
+                answers.add(found, None if reference is None else reference[piece], mean)
             if fault := answers.fault():
                 raise ModelError(fault)
             return answers.evaluation(kept.outputs() if reference is None else None)
@@ -132,40 +131,39 @@ class Evaluator:
     def _answers(self, precision: Precision) -> Answers:
         return Answers(self.task, self.images.names, self.targets, precision)
 
-    def _mean(self, fp32: Engine, output_name: str) -> Outputs:
+    def _mean(self, fp32: Engine, outputs: Sequence[str]) -> Outputs:
         """FP32's mean over the images of every output, as a structured array of one image, in float64."""
         total: Optional[Outputs] = None
-        for piece in self._pieces(fp32, output_name, "mean of fp32"):
+        for piece in self._pieces(fp32, outputs, "mean of fp32"):
             feeds = self.feeding.rows(piece, fp32.interface.inputs)
-            outputs = self._infer(fp32, feeds, piece, Precision.fp32, output_name)
-            fields = outputs.dtype.names or ()
+            found = self._infer(fp32, feeds, piece, Precision.fp32, outputs)
+            fields = found.dtype.names or ()
             if total is None:
-                total = np.zeros(1, [(name, np.float64, outputs.dtype[name].shape) for name in fields])
-            _require_one_shape(outputs, total)
+                total = np.zeros(1, [(name, np.float64, found.dtype[name].shape) for name in fields])
+            _require_one_shape(found, total)
             for name in fields:
-                total[name] += outputs[name].sum(axis=0, dtype=np.float64)
+                total[name] += found[name].sum(axis=0, dtype=np.float64)
         assert total is not None  # there is an image
         for name in total.dtype.names or ():
             total[name] /= len(self.images)
         return total
 
-    def _pieces(self, engine: Engine, output_name: str, what: str) -> Iterator[slice]:
+    def _pieces(self, engine: Engine, outputs: Sequence[str], what: str) -> Iterator[slice]:
         """The images in stored order, as many of one shape at once as `batch_size` and the outputs' size allow."""
         from rich.console import Console
         from rich.progress import Progress
 
         with Progress(console=Console(stderr=True), disable=not self._shows_progress) as progress:
             task = progress.add_task(f"{what:>4}: {len(self.images)} images", total=len(self.images))
-            for piece in self.feeding.pieces(self._batch_size(engine, output_name), engine.interface.inputs):
+            for piece in self.feeding.pieces(self._batch_size(engine, outputs), engine.interface.inputs):
                 yield piece
                 progress.update(task, advance=piece.stop - piece.start)
                 self.images.forget()
 
-    def _batch_size(self, engine: Engine, output_name: str) -> int:
+    def _batch_size(self, engine: Engine, outputs: Sequence[str]) -> int:
         """Images at once: fewer than asked for where their outputs would take more than AT_ONCE as float32."""
         largest = {name: axis.max for name, axis in engine.axes.items()}
-        judged = [spec for spec in engine.interface.outputs if self.task.every_output or spec.name == output_name]
-        one = sum(4 * math.prod(spec.sizes(largest)[1:]) for spec in judged)
+        one = sum(4 * math.prod(engine.interface.output(name).sizes(largest)[1:]) for name in outputs)
         least = engine.axes[BATCH].min if BATCH in engine.axes else 1
         return max(least, min(self.batch_size, AT_ONCE // max(one, 1)), 1)
 
@@ -175,11 +173,11 @@ class Evaluator:
         feeds: Mapping[str, npt.NDArray[Any]],
         piece: slice,
         precision: Precision,
-        output_name: str,
+        outputs: Sequence[str],
     ) -> Outputs:
         """The outputs that are judged. Raises ModelError if they are not what the task expects."""
         answered, fed = engine.infer(feeds), piece.stop - piece.start
-        judged = answered if self.task.every_output else {output_name: answered[output_name]}
+        judged = {name: answered[name] for name in outputs}
         self.task.check(interface_of(judged), f"the {precision.value} engine")
         for name, output in judged.items():
             if len(output) != fed:
@@ -187,7 +185,7 @@ class Evaluator:
                     f"the output '{name}' of the {precision.value} engine has shape {list(output.shape)} for {fed}"
                     " images; the first axis of an output must be the batch"
                 )
-        return self.task.decode(judged, self.images.geometries(piece))
+        return self.task.decode(judged, self.images.geometries(piece), self.feeding.size(feeds))
 
 
 def _judged(answers: Mapping[Precision, Answers], shape: Optional[SampleShape]) -> Judged:

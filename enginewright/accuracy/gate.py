@@ -16,7 +16,7 @@ from enginewright.layout import Layout
 from enginewright.results.accuracy import Gate, Held, Verdict
 from enginewright.results.verdicts import Judgement, Outcome
 from enginewright.statistics import Estimate
-from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Task
+from enginewright.tasks.base import AGREEMENT, Evaluation, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -275,7 +275,8 @@ def _words(task: Task, held: Held, precision: str) -> str:
 
 def name_of(task: Task, figure: str) -> str:
     """A metric of the gate for people."""
-    return {AGREEMENT: f"agreement with {FP32}", SQNR: "SQNR"}.get(figure, task.title)
+    names = {SQNR: "SQNR", task.without_targets: task.without_targets_title}
+    return names.get(figure, task.title)
 
 
 def _lost_most(task: Task, figure: str, precision: str, classes: pd.DataFrame) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 OUT_OF_MEMORY = (RuntimeUnavailable, MemoryError)  # what an engine raises that finds no room beside the others
 
 
-def evaluate_all(evaluator: Evaluator, engines: Mapping[Precision, SealedEngine], output_name: str) -> Judged:
+def evaluate_all(evaluator: Evaluator, engines: Mapping[Precision, SealedEngine], outputs: Sequence[str]) -> Judged:
     """Judge engines against FP32, all of them loaded at once; where the device has no room for that, one beside FP32.
 
     `engines` has FP32 first. Raises as `Evaluator.side_by_side` does, and RuntimeUnavailable or MemoryError where not
     even two engines fit.
     """
     try:
-        return _together(evaluator, engines, output_name)
+        return _together(evaluator, engines, outputs)
     except OUT_OF_MEMORY as fault:
         if len(engines) <= 2:  # FP32 and one
             raise
@@ -43,17 +43,17 @@ def evaluate_all(evaluator: Evaluator, engines: Mapping[Precision, SealedEngine]
     shape: Optional[SampleShape] = None
     for precision, engine in list(engines.items())[1:]:
         pair = {Precision.fp32: engines[Precision.fp32], precision: engine}
-        found = _together(evaluator, pair, output_name)
+        found = _together(evaluator, pair, outputs)
         evaluations.update(found.evaluations)
         failed.update(found.failed)
         shape = found.shape
     return Judged(evaluations, failed, shape)
 
 
-def _together(evaluator: Evaluator, engines: Mapping[Precision, SealedEngine], output_name: str) -> Judged:
+def _together(evaluator: Evaluator, engines: Mapping[Precision, SealedEngine], outputs: Sequence[str]) -> Judged:
     with contextlib.ExitStack() as stack:
         loaded = {precision: stack.enter_context(engine.load()) for precision, engine in engines.items()}
-        return evaluator.side_by_side(loaded, output_name)
+        return evaluator.side_by_side(loaded, outputs)
 
 
 def record(

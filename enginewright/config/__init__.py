@@ -15,6 +15,7 @@ from enginewright.config.choices import (
     Anchor as Anchor,
     CalibrationAlgorithm as CalibrationAlgorithm,
     ChannelOrder as ChannelOrder,
+    ContractName as ContractName,
     Driver as Driver,
     Exporter as Exporter,
     GateMode as GateMode,

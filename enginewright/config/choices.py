@@ -124,6 +124,16 @@ class Layout(Enum):
     nhwc = "nhwc"
 
 
+class ContractName(Enum):
+    """What the outputs of a detector mean."""
+
+    yolo = "yolo"
+    yolox = "yolox"
+    yolox_raw = "yolox_raw"
+    end2end = "end2end"
+    detr = "detr"
+
+
 class Exporter(Enum):
     """What makes ONNX of a PyTorch model."""
 

@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from enginewright.config.choices import LIBRARY_CODE, Exporter, WeightsFrom
+from enginewright.config.choices import LIBRARY_CODE, ContractName, Exporter, WeightsFrom
 from enginewright.config.plugins import PluginFiles, TrackedPlugins
 from enginewright.config.setting import REQUIRED, setting
 from enginewright.interface import TensorSpec
@@ -30,6 +30,20 @@ def own_code(code: Any) -> list[str]:
     """The user's files and folders in a `code`, a text or a list."""
     named = [code] if isinstance(code, str) else list(code)
     return [path for path in named if path != LIBRARY_CODE]
+
+
+@dataclass
+class Detection:
+    """How the outputs of a detector become boxes: task detection alone reads it."""
+
+    contract: Optional[ContractName] = setting(
+        None, help="what the outputs mean (docs/detection.md); null takes the only one that their shapes allow"
+    )
+    confidence: float = setting(0.001, minimum=0, maximum=1, help="boxes with a lower score are dropped")
+    iou: float = setting(
+        0.7, above=0, maximum=1, help="of two boxes of a class that overlap more, the lower score is dropped"
+    )
+    detections: int = setting(300, minimum=1, help="the most boxes of an image")
 
 
 @dataclass
@@ -92,7 +106,7 @@ class Model:
     judged: Optional[str] = setting(
         None, help="the output that classification and segmentation judge; null takes the only one"
     )
-
+    detection: Detection = field(default_factory=Detection)
     plugins: PluginFiles = field(default_factory=PluginFiles)
     tracked_plugins: TrackedPlugins = field(default_factory=TrackedPlugins)
 

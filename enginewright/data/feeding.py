@@ -5,19 +5,21 @@ Calibration, validation, benchmark and layer profile all take it, so they feed t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
 
-from enginewright.config import Preprocessing
+from enginewright.config import Layout, Preprocessing
 from enginewright.data.imageset import ImageSet
 from enginewright.data.recipes import recipe_of
 from enginewright.errors import DataError
 from enginewright.feeds import Array, as_input
 from enginewright.interface import Axes, Interface, TensorSpec
 from enginewright.results.shape import SampleShape
+
+IMAGE_RANK = 4  # of a batch of images
 
 
 class Feeding:
@@ -40,6 +42,13 @@ class Feeding:
         """
         made = self._recipe.feeds(self.images.rows(rows), [spec.name for spec in inputs])
         return {spec.name: as_input(made[spec.name], spec) for spec in inputs}
+
+    def size(self, feeds: Mapping[str, Array]) -> Optional[tuple[int, int]]:
+        """Height and width in pixels of the first input that takes images; None where none of them does."""
+        planes = next((array.shape[1:] for array in feeds.values() if array.ndim == IMAGE_RANK), None)
+        if planes is None:
+            return None
+        return (planes[1], planes[2]) if self.preprocessing.layout is Layout.nchw else (planes[0], planes[1])
 
     def shape(self, inputs: Sequence[TensorSpec]) -> Optional[SampleShape]:
         """What a sample of the commonest shape feeds these inputs; None where there is no sample."""

@@ -17,7 +17,7 @@ from enginewright.interface import Interface
 from enginewright.layout import Layout
 from enginewright.manifest import Usage
 from enginewright.plugins import PORTABLE, configured
-from enginewright.tasks import get_task, judged
+from enginewright.tasks import judged, task_of
 from enginewright.tasks.classes import require_classes
 
 
@@ -47,7 +47,7 @@ def export_model(params: Params, paths: Layout) -> Exported:
     sources = configured(model, paths, *PORTABLE)
     kernels = Kernels(sources.copy_beside(paths.model), tuple(model.plugins.tensorrt))
     with importer_named(model.source)(model, settings, paths, axes) as imported:
-        task, answers = get_task(model.task), judged(model, imported.interface)
+        task, answers = task_of(model), judged(model, imported.interface)
         task.check(answers, f"{imported.name} ({imported.origin})")
         require_classes(task, answers, feeding.images)
         imported.interface.shapes(axes)  # refuses an axis without a range

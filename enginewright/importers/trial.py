@@ -21,7 +21,7 @@ def dry_run(params: Params, paths: Layout) -> str:
         return ""
     tried = importer.dry_run(model, paths, ranges(params.axes))
     if tried.interface is not None:
-        from enginewright.tasks import get_task, judged
+        from enginewright.tasks import judged, task_of
 
-        get_task(model.task).check(judged(model, tried.interface), f"{model.name} ({model.written_in})")
+        task_of(model).check(judged(model, tried.interface), f"{model.name} ({model.written_in})")
     return tried.note

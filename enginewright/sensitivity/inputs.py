@@ -24,7 +24,7 @@ from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.sensitivity.variants import Variants
 from enginewright.stage import Stage
 from enginewright.target import cpu_name, instruction_sets
-from enginewright.tasks import get_task, judged
+from enginewright.tasks import judged, task_of
 
 
 def inputs(images: ImageSet, paths: Layout) -> list[Path]:
@@ -71,7 +71,7 @@ def open_variants(stage: Stage, rehearsal: Optional[Rehearsal] = None) -> tuple[
         stage.params.model,
         stage.params.analyze_sensitivity,
     )
-    evaluator = Evaluator(get_task(model.task), images, preprocessing, settings.batch_size, shows_progress=False)
+    evaluator = Evaluator(task_of(model), images, preprocessing, settings.batch_size, shows_progress=False)
     # The journal knows each Q/DQ model by its bytes; these are what else its figures depend on.
     rest = [
         stage.name,
@@ -95,8 +95,8 @@ def open_variants(stage: Stage, rehearsal: Optional[Rehearsal] = None) -> tuple[
             " measured again",
             flush=True,
         )
-    output = judged(model, Interface.from_file(paths.model)).outputs[0].name
-    variants = Variants(paths.model, recipe, evaluator, output, journal, settings.placement)
+    outputs = [spec.name for spec in judged(model, Interface.from_file(paths.model)).outputs]
+    variants = Variants(paths.model, recipe, evaluator, outputs, journal, settings.placement)
     variants.rehearsal = rehearsal
     if stage.params.accuracy.require_signal:
         gate.require_signal(variants.task, variants.evaluated, variants.targets, stage.params.accuracy.confidence)

@@ -4,7 +4,7 @@ Runtime.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -41,7 +41,7 @@ class Variants:
         onnx_model: Path,
         recipe: QuantizationRecipe,
         evaluator: Evaluator,
-        output_name: str,
+        outputs: Sequence[str],
         journal: Optional[Journal] = None,
         placement: Placement = Placement.onnxruntime,
     ) -> None:
@@ -54,7 +54,7 @@ class Variants:
                 own.
             CalibrationMismatch: the recipe is of another model.
         """
-        self.path, self._evaluator, self._output = onnx_model, evaluator, output_name
+        self.path, self._evaluator, self._outputs = onnx_model, evaluator, tuple(outputs)
         self._model, self._recipe = prepared(stored.read(onnx_model), recipe)
         self._journal, self._placement, self._plugins = journal, placement, beside(onnx_model)
         self.rehearsal: Optional[Rehearsal] = None  # the gate that judges each variant, if one is to
@@ -72,7 +72,7 @@ class Variants:
         session = open_session(str(onnx_model), plugins=self._plugins)
         with OnnxRuntimeEngine(onnx_model, session, up_to(evaluator.batch_size)) as engine:
             self._inputs = engine.interface.inputs
-            self.evaluated = evaluator.evaluate(engine, Precision.fp32, output_name)
+            self.evaluated = evaluator.evaluate(engine, Precision.fp32, self._outputs)
         self.fp32 = self.task.summary(self.evaluated.rows, self.evaluated.classes)
 
     @property
@@ -130,7 +130,7 @@ class Variants:
         purpose = Purpose.simulate if self._placement is Placement.tensorrt else Purpose.run
         session = open_model(quantized, purpose, plugins=self._plugins)
         with OnnxRuntimeEngine(self.path, session, up_to(self._evaluator.batch_size)) as engine:
-            evaluation = self._evaluator.evaluate(engine, Precision.int8_mixed, self._output, self.evaluated.outputs)
+            evaluation = self._evaluator.evaluate(engine, Precision.int8_mixed, self._outputs, self.evaluated.outputs)
         found = self.task.summary(evaluation.rows, evaluation.classes)
         if self.rehearsal is not None:
             found.update(self.rehearsal.figures(self.task, evaluation, self.evaluated))

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from enginewright.config import Model
 from enginewright.data import ImageSet
 from enginewright.data.columns import Column
 from enginewright.data.geometry import Geometry
-from enginewright.errors import ModelError
+from enginewright.errors import ConfigError, ModelError, nearest
 from enginewright.feeds import Array
 from enginewright.interface import BATCH, Interface, TensorSpec
 from enginewright.statistics import Estimate
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 # what the gate holds where answers are classes and there are no targets: the share of FP32's that the engine gives too
 AGREEMENT = "agreement"
+AGREEMENT_TITLE = "agreement with fp32"
 FP32 = "fp32"  # what the others are held against
 
 # float [n, ...]: what the engine answered for n images;
@@ -34,6 +36,7 @@ FP32 = "fp32"  # what the others are held against
 Outputs = npt.NDArray[Any]
 Targets = npt.NDArray[Any]  # [n, ...]: what it should have answered
 Figures = Mapping[str, Any]  # metrics of one engine
+Size = tuple[int, int]  # height and width of an input in pixels
 Tables = dict[str, "pd.DataFrame"]  # file name -> table
 
 
@@ -71,8 +74,25 @@ class Task(Protocol):
     without_targets: (
         str  # what the gate holds where there are none, a metric that FP32 has at 1: AGREEMENT, or the task's own
     )
-    class_axis: Optional[int]  # of the output that is judged: the axis of the classes; None where there are none
-    every_output: bool  # whether all outputs of an engine are judged, and not one alone
+    without_targets_title: str  # the same for people
+    every_output: bool  # whether it compares all outputs about FP32's mean, and knows no targets
+
+    def configured(self, model: Model) -> Task:
+        """This task with the settings of a model; itself if it has none."""
+
+    def choose(self, interface: Interface, named: Optional[str]) -> tuple[str, ...]:
+        """The names of the outputs that are judged, of a model's.
+
+        Args:
+            interface: of the model or engine.
+            named: model.judged.
+
+        Raises:
+            ConfigError: they must be chosen, and are not, or not among the outputs.
+        """
+
+    def class_count(self, judged: Interface) -> Optional[int]:
+        """How many classes the outputs that are judged tell apart; None where their shapes do not say."""
 
     def check(self, interface: Interface, of: str) -> None:
         """Refuse a model or engine, called `of`, whose outputs the task cannot judge; `export` asks first.
@@ -85,12 +105,13 @@ class Task(Protocol):
             ModelError: naming the output, its shape, what the task judges, and what to do.
         """
 
-    def decode(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry]) -> Outputs:
+    def decode(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry], size: Optional[Size]) -> Outputs:
         """Make what is judged of the outputs for a batch.
 
         Args:
-            outputs: those that are judged, [n, ...] each.
+            outputs: those that are judged, [n, ...] each, as `choose` names them.
             geometry: of each image, to map what was found back to it; empty where the image set keeps none.
+            size: of the input that the images were fed to; None where no input takes images.
 
         Returns:
             [n, ...]: what `score` takes, and what is kept of FP32.
@@ -162,6 +183,31 @@ def require_outputs(task: Task, interface: Interface, of: str, rank: int = 0) ->
                 f" {task.judges}; set model.task to what the model does (outputs, where it answers neither classes nor"
                 " pixels), or model.judged to the right output"
             )
+
+
+def one_output(task: Task, interface: Interface, named: Optional[str]) -> tuple[str, ...]:
+    """`Task.choose` of a task that judges one output."""
+    names = [spec.name for spec in interface.outputs]
+    if named is None and len(names) != 1:
+        raise ConfigError(
+            f"model.judged: the task {task.name} judges one output, and the model has {len(names)}; set it to one of"
+            f" {', '.join(names)}, or set model.task=outputs, which judges them all"
+        )
+    if named is not None:
+        require_output(names, named)
+    return (names[0] if named is None else named,)
+
+
+def require_output(names: Sequence[str], named: str) -> None:
+    """Raise ConfigError unless the outputs have this one."""
+    if named not in names:
+        raise ConfigError(f"model.judged: the model has no output '{named}'{nearest(named, names)}")
+
+
+def axis_size(judged: Interface, axis: int) -> Optional[int]:
+    """The size of an axis of the one output that is judged; None where it is not fixed."""
+    size = judged.outputs[0].shape[axis]
+    return size if isinstance(size, int) else None
 
 
 def interface_of(outputs: Mapping[str, Array]) -> Interface:

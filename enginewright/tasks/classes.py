@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from enginewright.data import ImageSet
 from enginewright.data.classes import BY_FILE
 from enginewright.errors import DataError
 from enginewright.interface import Interface
 from enginewright.tasks.base import Task
-
-
-def class_count(task: Task, judged: Interface) -> Optional[int]:
-    """How many classes a model tells apart by the output that a task judges; None where its shape does not say."""
-    if task.class_axis is None:
-        return None
-    size = judged.outputs[0].shape[task.class_axis]
-    return size if isinstance(size, int) else None
 
 
 def require_classes(task: Task, judged: Interface, images: ImageSet) -> None:
@@ -27,7 +17,7 @@ def require_classes(task: Task, judged: Interface, images: ImageSet) -> None:
     Raises:
         DataError: with both numbers, and what to do.
     """
-    count = class_count(task, judged)
+    count = task.class_count(judged)
     if count is None:
         return
     output = f"the output '{judged.outputs[0].name}' of the model has {count} classes"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from enginewright import statistics
+from enginewright.config import Model
 from enginewright.data import ImageSet
 from enginewright.data.columns import Column
 from enginewright.data.geometry import Geometry
@@ -20,7 +21,21 @@ from enginewright.feeds import Array
 from enginewright.interface import Interface
 from enginewright.statistics import Estimate, PairedCounts, proportion
 from enginewright.tasks import metrics, tables
-from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Outputs, Shown, Tables, Targets, require_outputs
+from enginewright.tasks.base import (
+    AGREEMENT,
+    AGREEMENT_TITLE,
+    FP32,
+    Evaluation,
+    Outputs,
+    Shown,
+    Size,
+    Tables,
+    Targets,
+    Task,
+    axis_size,
+    one_output,
+    require_outputs,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +52,7 @@ class Classification:
     judges = "[N, classes], two classes at least"
     class_metric = "recall"
     without_targets = AGREEMENT
-    class_axis: Optional[int] = 1
+    without_targets_title = AGREEMENT_TITLE
     every_output = False
     shown: Sequence[Shown] = (
         Shown("top1", "top-1", ".4f", of_targets=True),
@@ -49,13 +64,26 @@ class Classification:
         Shown("kl_divergence_mean", "KL divergence", ".2e"),
     )
 
+    def configured(self, model: Model) -> Task:
+        """It has no settings."""
+        del model
+        return self
+
+    def choose(self, interface: Interface, named: Optional[str]) -> tuple[str, ...]:
+        """See `base.one_output`."""
+        return one_output(self, interface, named)
+
+    def class_count(self, judged: Interface) -> Optional[int]:
+        """The size of the second axis."""
+        return axis_size(judged, 1)
+
     def check(self, interface: Interface, of: str) -> None:
         """See `base.require_outputs`."""
         require_outputs(self, interface, of, rank=2)
 
-    def decode(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry]) -> Outputs:
+    def decode(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry], size: Optional[Size]) -> Outputs:
         """The one output, float32."""
-        del geometry
+        del geometry, size
         (output,) = outputs.values()
         return np.asarray(output, np.float32)
 

@@ -14,13 +14,25 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 import numpy.typing as npt
 
+from enginewright.config import Model
 from enginewright.data import ImageSet
 from enginewright.data.columns import Column
 from enginewright.data.geometry import Geometry
 from enginewright.feeds import Array
 from enginewright.interface import Interface
 from enginewright.statistics import Estimate, Lowest, Resampled, resampled
-from enginewright.tasks.base import FP32, Evaluation, Outputs, Shown, Tables, Targets, require_outputs, together
+from enginewright.tasks.base import (
+    FP32,
+    Evaluation,
+    Outputs,
+    Shown,
+    Size,
+    Tables,
+    Targets,
+    Task,
+    require_outputs,
+    together,
+)
 from enginewright.tasks.metrics import decibel, noise_estimate
 
 if TYPE_CHECKING:
@@ -48,20 +60,35 @@ class AllOutputs:
     judges = "[N, ...]"
     class_metric = "cosine"
     without_targets = "lowest_cosine"
-    class_axis: Optional[int] = None
+    without_targets_title = title
     every_output = True
     shown: Sequence[Shown] = (
         Shown("lowest_cosine", "cosine of the worst output", ".6f"),
         Shown("sqnr_db", "SQNR of the worst output (dB)", ".1f"),
     )
 
+    def configured(self, model: Model) -> Task:
+        """It has no settings."""
+        del model
+        return self
+
+    def choose(self, interface: Interface, named: Optional[str]) -> tuple[str, ...]:
+        """All outputs, whatever is named."""
+        del named
+        return tuple(spec.name for spec in interface.outputs)
+
+    def class_count(self, judged: Interface) -> Optional[int]:
+        """Numbers have no classes."""
+        del judged
+        return None
+
     def check(self, interface: Interface, of: str) -> None:
         """See `base.require_outputs`."""
         require_outputs(self, interface, of)
 
-    def decode(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry]) -> Outputs:
+    def decode(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry], size: Optional[Size]) -> Outputs:
         """All outputs together, [n], a field for each."""
-        del geometry
+        del geometry, size
         return together(outputs)
 
     def targets(self, images: ImageSet) -> Optional[Column]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 import numpy.typing as npt
 
+from enginewright.config import Model
 from enginewright.data import ImageSet
 from enginewright.data.columns import Column
 from enginewright.data.geometry import Geometry
@@ -20,7 +21,21 @@ from enginewright.errors import DataError
 from enginewright.feeds import Array
 from enginewright.interface import Interface
 from enginewright.statistics import Estimate, resampled
-from enginewright.tasks.base import AGREEMENT, FP32, Evaluation, Outputs, Shown, Tables, Targets, require_outputs
+from enginewright.tasks.base import (
+    AGREEMENT,
+    AGREEMENT_TITLE,
+    FP32,
+    Evaluation,
+    Outputs,
+    Shown,
+    Size,
+    Tables,
+    Targets,
+    Task,
+    axis_size,
+    one_output,
+    require_outputs,
+)
 from enginewright.tasks.metrics import noise_estimate, noise_metrics
 from enginewright.tasks.tables import CONFUSION_CLASSES, OTHER, class_names, recall_series
 
@@ -41,7 +56,7 @@ class Segmentation:
     judges = "[N, classes, H, W], two classes at least"
     class_metric = "iou"
     without_targets = AGREEMENT
-    class_axis: Optional[int] = 1
+    without_targets_title = AGREEMENT_TITLE
     every_output = False
     shown: Sequence[Shown] = (
         Shown("mean_iou", "mean IoU", ".4f", of_targets=True),
@@ -50,13 +65,26 @@ class Segmentation:
         Shown("sqnr_db", "SQNR (dB)", ".1f"),
     )
 
+    def configured(self, model: Model) -> Task:
+        """It has no settings."""
+        del model
+        return self
+
+    def choose(self, interface: Interface, named: Optional[str]) -> tuple[str, ...]:
+        """See `base.one_output`."""
+        return one_output(self, interface, named)
+
+    def class_count(self, judged: Interface) -> Optional[int]:
+        """The size of the second axis."""
+        return axis_size(judged, 1)
+
     def check(self, interface: Interface, of: str) -> None:
         """See `base.require_outputs`."""
         require_outputs(self, interface, of, rank=4)
 
-    def decode(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry]) -> Outputs:
+    def decode(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry], size: Optional[Size]) -> Outputs:
         """The one output, float32."""
-        del geometry
+        del geometry, size
         (output,) = outputs.values()
         return np.asarray(output, np.float32)
 

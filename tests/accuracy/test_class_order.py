@@ -60,6 +60,6 @@ def test_the_true_top1(here: Path, changes: dict[str, Any], order: str, top1: Op
     assert sorted(images.classes) == sorted(BRIGHTNESS)
     task = get_task("classification")
     found = Evaluator(task, images, Preprocessing(size=[6, 6]), 5, shows_progress=False)
-    reached = found.side_by_side({Precision.fp32: Brightness()}, "logits").evaluations[Precision.fp32]
+    reached = found.side_by_side({Precision.fp32: Brightness()}, ["logits"]).evaluations[Precision.fp32]
     value = task.summary(reached.rows, reached.classes)["top1"]
     assert value == top1 if top1 is not None else value < 0.5

@@ -40,12 +40,12 @@ from support.linear_engines import (
 @pytest.mark.parametrize("task", ["classification", "segmentation", "outputs"])
 def test_side_by_side_gives_what_kept_outputs_give(task: str) -> None:
     one, loaded = evaluator(task), engines(task == "segmentation")
-    together = one.side_by_side(loaded, "logits").evaluations
-    fp32 = one.evaluate(loaded[FP32], FP32, "logits")
+    together = one.side_by_side(loaded, ["logits"]).evaluations
+    fp32 = one.evaluate(loaded[FP32], FP32, ["logits"])
     assert list(together) == [FP32, FP16, INT8]
     pd.testing.assert_frame_equal(together[FP32].rows, fp32.rows)
     for precision in (FP16, INT8):
-        alone = one.evaluate(loaded[precision], precision, "logits", fp32.outputs)
+        alone = one.evaluate(loaded[precision], precision, ["logits"], fp32.outputs)
         pd.testing.assert_frame_equal(together[precision].rows, alone.rows, rtol=1e-12)
         assert together[precision].classes == alone.classes == (0 if task == "outputs" else CLASSES)
     assert together[FP32].outputs is None, "nothing of an image is kept but its row"
@@ -54,7 +54,7 @@ def test_side_by_side_gives_what_kept_outputs_give(task: str) -> None:
 @pytest.mark.parametrize(("task", "passes"), [("classification", 1), ("outputs", 2)])
 def test_fp32_goes_over_the_images_again_only_for_its_mean(task: str, passes: int) -> None:
     loaded = engines()
-    evaluator(task).side_by_side(loaded, "logits")
+    evaluator(task).side_by_side(loaded, ["logits"])
     assert sum(loaded[FP32].batches) == passes * IMAGES
     assert sum(loaded[INT8].batches) == IMAGES
 
@@ -73,7 +73,7 @@ def test_a_batch_is_as_large_as_its_outputs_allow(
 ) -> None:
     monkeypatch.setattr(evaluate, "AT_ONCE", room)
     loaded = engines(least=least)
-    evaluator("classification", images(count=20)).side_by_side(loaded, "logits")
+    evaluator("classification", images(count=20)).side_by_side(loaded, ["logits"])
     assert max(loaded[INT8].batches) == largest
     assert sum(loaded[INT8].batches) == 20
 
@@ -81,7 +81,7 @@ def test_a_batch_is_as_large_as_its_outputs_allow(
 def test_an_engine_that_answers_nan_once_is_counted_and_the_others_are_judged() -> None:
     loaded = engines()
     loaded[FP16] = Engine(np.full_like(WEIGHTS, np.nan))
-    found = evaluator("classification").side_by_side(loaded, "logits")
+    found = evaluator("classification").side_by_side(loaded, ["logits"])
     assert list(found.evaluations) == [FP32, INT8]
     assert found.failed[FP16].startswith("the fp16 engine answers NaN or infinity for 23 of 23 images, first 0.png;")
 
@@ -90,22 +90,22 @@ def test_an_fp32_that_answers_nan_is_a_fault_and_is_counted() -> None:
     loaded = engines()
     loaded[FP32] = Engine(np.full_like(WEIGHTS, np.nan))
     with pytest.raises(ModelError, match="the fp32 engine answers NaN or infinity for 23 of 23 images"):
-        evaluator("classification").side_by_side(loaded, "logits")
+        evaluator("classification").side_by_side(loaded, ["logits"])
     assert sum(loaded[INT8].batches) == 0
 
 
 @pytest.mark.parametrize(("constant", "alike"), [(True, True), (False, False)])
 def test_all_outputs_alike_is_seen_without_keeping_them(constant: bool, alike: bool) -> None:
     loaded: dict[Precision, Any] = {FP32: Engine(WEIGHTS * np.float32(not constant))}
-    found = evaluator("outputs").side_by_side(loaded, "logits")
+    found = evaluator("outputs").side_by_side(loaded, ["logits"])
     assert get_task("outputs").answers_alike(found.evaluations[FP32]) is alike
 
 
 def test_kept_outputs_beyond_memory_go_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     one, loaded = evaluator("classification"), engines()
-    inside = one.evaluate(loaded[FP32], FP32, "logits").outputs
+    inside = one.evaluate(loaded[FP32], FP32, ["logits"]).outputs
     monkeypatch.setattr(evaluate, "IN_MEMORY", IMAGES * CLASSES * 4 - 1)
-    outside = one.evaluate(loaded[FP32], FP32, "logits").outputs
+    outside = one.evaluate(loaded[FP32], FP32, ["logits"]).outputs
     assert isinstance(outside, np.memmap)
     assert inside is not None
     np.testing.assert_array_equal(inside, outside)
@@ -115,7 +115,7 @@ def test_kept_outputs_beyond_memory_go_to_a_file(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(DataError, match=r"FP32's outputs for 23 images take 0.0 GiB, .*No space left.*set TMPDIR"):
-        one.evaluate(loaded[FP32], FP32, "logits")
+        one.evaluate(loaded[FP32], FP32, ["logits"])
 
 
 class Lines(HostEngine):
@@ -153,12 +153,12 @@ def of_widths(*widths: int) -> ImageSet:
 )
 def test_images_of_several_shapes_are_never_in_one_batch(task: str, whole: bool) -> None:
     one, loaded = evaluator(task, of_widths(3, 3, 3, 7, 3, 3), 2), {FP32: Lines(1, whole), INT8: Lines(1.1, whole)}
-    together = one.side_by_side(loaded, "logits").evaluations
+    together = one.side_by_side(loaded, ["logits"]).evaluations
     pieces = [(2, 1, 4, 3), (1, 1, 4, 3), (1, 1, 4, 7), (2, 1, 4, 3)]
     assert loaded[INT8].shapes == pieces
-    fp32 = one.evaluate(loaded[FP32], FP32, "logits")
+    fp32 = one.evaluate(loaded[FP32], FP32, ["logits"])
     assert fp32.outputs is not None
-    alone = one.evaluate(loaded[INT8], INT8, "logits", fp32.outputs)
+    alone = one.evaluate(loaded[INT8], INT8, ["logits"], fp32.outputs)
     for column in together[INT8].rows:
         for found, wanted in zip(together[INT8].rows[column], alone.rows[column], strict=True):
             np.testing.assert_array_equal(found, wanted)
@@ -169,9 +169,9 @@ def test_all_outputs_of_several_shapes_have_no_mean() -> None:
     one, loaded = evaluator("outputs", of_widths(3, 7), 2), {FP32: Lines(1, False), INT8: Lines(1.1, False)}
     sentence = r"the output 'logits' has the shape \[2, 1, 3\] for some images and \[2, 1, 7\] for others, and"
     with pytest.raises(DataError, match=sentence):
-        one.side_by_side(loaded, "logits")
+        one.side_by_side(loaded, ["logits"])
     with pytest.raises(DataError, match=sentence):
-        one.evaluate(loaded[FP32], FP32, "logits")
+        one.evaluate(loaded[FP32], FP32, ["logits"])
 
 
 def test_columns_are_filled_piece_by_piece() -> None:

@@ -42,9 +42,11 @@ def sealed(engine: Any, fault: Optional[Exception] = None, room: Optional[list[A
 
 def test_engines_that_do_not_fit_together_go_beside_fp32_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
     one, loaded = evaluator("classification"), engines()
-    expected = one.side_by_side(loaded, "logits").evaluations
+    expected = one.side_by_side(loaded, ["logits"]).evaluations
     room: list[Any] = [None, None]
-    found = evaluate_all(one, {precision: sealed(engine, room=room) for precision, engine in loaded.items()}, "logits")
+    found = evaluate_all(
+        one, {precision: sealed(engine, room=room) for precision, engine in loaded.items()}, ["logits"]
+    )
     assert list(found.evaluations) == [FP32, FP16, INT8]
     for precision, evaluation in expected.items():
         pd.testing.assert_frame_equal(found.evaluations[precision].rows, evaluation.rows)
@@ -55,12 +57,12 @@ def test_engines_that_do_not_fit_together_go_beside_fp32_one_by_one(capsys: pyte
 def test_two_engines_that_do_not_fit_are_a_fault() -> None:
     loaded = {FP32: sealed(engines()[FP32]), INT8: sealed(None, MemoryError("no room"))}
     with pytest.raises(MemoryError, match="no room"):
-        evaluate_all(evaluator("classification"), loaded, "logits")
+        evaluate_all(evaluator("classification"), loaded, ["logits"])
 
 
 def test_a_stale_engine_is_not_taken_for_one_that_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
     loaded = {precision: sealed(engine) for precision, engine in engines().items()}
     loaded[INT8] = sealed(None, StaleArtifact("changed"))
     with pytest.raises(StaleArtifact):
-        evaluate_all(evaluator("classification"), loaded, "logits")
+        evaluate_all(evaluator("classification"), loaded, ["logits"])
     assert "do not fit" not in capsys.readouterr().err

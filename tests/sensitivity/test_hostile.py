@@ -74,7 +74,9 @@ def _variants(model: Path, images: ImageSet, sets: Sets, journal: Optional[Path]
         Calibration(algorithm=CalibrationAlgorithm.minmax),
     )
     evaluator = Evaluator(CLASSIFICATION, images, Preprocessing(), 100, shows_progress=False)
-    variants = Variants(model, QuantizationRecipe(cache), evaluator, "fc_output", Journal(journal) if journal else None)
+    variants = Variants(
+        model, QuantizationRecipe(cache), evaluator, ["fc_output"], Journal(journal) if journal else None
+    )
     variants.rehearsal = GATE
     return variants
 

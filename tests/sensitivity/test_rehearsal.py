@@ -33,7 +33,7 @@ def two_outputs(path: Path) -> None:
     onnx.save(model, path)
 
 
-def variants_of(path: Path, task: str, output: str = "logits") -> Variants:
+def variants_of(path: Path, task: str, *outputs: str) -> Variants:
     cache = RUNTIME.calibrate(
         path,
         Feeding(IMAGES, Preprocessing()).batches([TensorSpec("input", np.dtype(np.float32), ("batch", 1, 28, 28))], 20),
@@ -43,14 +43,14 @@ def variants_of(path: Path, task: str, output: str = "logits") -> Variants:
         path,
         QuantizationRecipe(cache),
         Evaluator(get_task(task), IMAGES, Preprocessing(), 20, shows_progress=False),
-        output,
+        outputs or ["logits"],
     )
 
 
 @pytest.mark.slow
 def test_every_output_of_every_mixture_is_judged(tmp_path: Path) -> None:
     two_outputs(tmp_path / "model.onnx")
-    variants = variants_of(tmp_path / "model.onnx", "outputs")
+    variants = variants_of(tmp_path / "model.onnx", "outputs", "logits", "pool")
     variants.rehearsal = Rehearsal(Accuracy(minimum_ratio=0.5), images=1000)
     whole, table = analyze(variants, 100, lambda blocks: blocks)
     assert set(whole["outputs"]) == {"logits", "pool"}

@@ -12,7 +12,7 @@ from enginewright.data.classes import BY_FILE, BY_NAME, BY_NUMBER
 from enginewright.errors import DataError
 from enginewright.interface import Interface, TensorSpec
 from enginewright.tasks import get_task
-from enginewright.tasks.classes import class_count, require_classes
+from enginewright.tasks.classes import require_classes
 
 SHAPES = {"classification": ("batch", 3), "segmentation": ("batch", 3, 4, 4), "outputs": ("batch", 3)}
 
@@ -28,7 +28,7 @@ def images(classes: int, labels: Optional[list[int]] = None, order: str = BY_NAM
 
 @pytest.mark.parametrize(("task", "count"), [("classification", 3), ("segmentation", 3), ("outputs", None)])
 def test_how_many_classes_a_model_has(task: str, count: Optional[int]) -> None:
-    assert class_count(get_task(task), answers(task)) == count
+    assert get_task(task).class_count(answers(task)) == count
     require_classes(get_task(task), answers(task), images(3, [0, 2]))
     require_classes(get_task(task), answers(task), images(0))
 

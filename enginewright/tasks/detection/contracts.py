@@ -66,7 +66,7 @@ class Yolo:
     def choose(self, outputs: Sequence[TensorSpec], size: Optional[Size]) -> Optional[tuple[str, ...]]:
         """One output of rank 3 with fewer rows than anchors."""
         del size
-        return _only(outputs, lambda rows, anchors: _more(rows, BOX) and _more(anchors, rows))
+        return _only(outputs, lambda rows, anchors: _at_least(rows, BOX + 1) and _longer(anchors, rows))
 
     def classes(self, outputs: Sequence[TensorSpec]) -> Optional[int]:
         """All rows but the box."""
@@ -90,7 +90,7 @@ class Yolox:
         """One output of rank 3 with fewer columns than anchors; six columns are end2end's unless the anchors are those
         of the grids.
         """
-        named = _only(outputs, lambda anchors, columns: _more(columns, BOX + 1) and _more(anchors, columns))
+        named = _only(outputs, lambda anchors, columns: _at_least(columns, BOX + 2) and _longer(anchors, columns))
         if named is None or outputs[0].shape[2] != END_TO_END:
             return named
         return named if size is None or _on_grids(outputs[0].shape[1], size) else None
@@ -152,7 +152,10 @@ class EndToEnd:
 
     def choose(self, outputs: Sequence[TensorSpec], size: Optional[Size]) -> Optional[tuple[str, ...]]:
         """One output of rank 3 with six columns, which are not on YOLOX' grids."""
-        named = _only(outputs, lambda _, columns: columns == END_TO_END or not isinstance(columns, int))
+        named = _only(
+            outputs,
+            lambda rows, columns: columns == END_TO_END or (not isinstance(rows, int) and not isinstance(columns, int)),
+        )
         return None if named and size is not None and _on_grids(outputs[0].shape[1], size) else named
 
     def classes(self, outputs: Sequence[TensorSpec]) -> Optional[int]:
@@ -247,6 +250,15 @@ def _only(outputs: Sequence[TensorSpec], fits: Any) -> Optional[tuple[str, ...]]
     return (outputs[0].name,) if fits(*outputs[0].shape[1:]) else None
 
 
-def _more(size: Any, than: Any) -> bool:
-    """Whether an axis may be longer; of one without a number nothing is known."""
-    return not (isinstance(size, int) and isinstance(than, int)) or size > than
+def _at_least(size: Any, least: int) -> bool:
+    """Whether an axis may be so long."""
+    return not isinstance(size, int) or size >= least
+
+
+def _longer(size: Any, than: Any) -> bool:
+    """Whether an axis may be longer than another: of one with a number and one without, that is the one without, as
+    anchors follow from the size of the input and classes do not.
+    """
+    if isinstance(size, int):
+        return isinstance(than, int) and size > than
+    return True
