@@ -42,7 +42,8 @@ HEAVY = (
     "mlperf_loadgen",
 )
 OWN_TORCH = tuple(
-    f"enginewright.models.{name}" for name in ("resnet", "segmenter", "efficientnet_lite0", "objectives", "training")
+    f"enginewright.models.{name}"
+    for name in ("resnet", "segmenter", "detector", "efficientnet_lite0", "objectives", "training")
 )  # classes and decorators of it
 SLOW = ("torch", "pandas", "scipy", "onnxruntime", "hydra", "dvc", "rich")  # a tenth of a second to three seconds each
 

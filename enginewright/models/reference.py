@@ -70,7 +70,7 @@ def _train(params: Params, paths: Layout) -> Reference:
             result = evaluate(network, validation, preprocessing, objective)
     metrics = {
         objective.metric: result.metric,
-        "loss": result.loss,
+        **({} if result.loss is None else {"loss": result.loss}),
         "epochs": params.train.epochs,
         "training_images": len(training),
         "validation_images": len(validation),

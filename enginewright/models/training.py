@@ -8,13 +8,10 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from enginewright.config import Layout, Preprocessing, Train
 from enginewright.data import Feeding, ImageSet
@@ -26,11 +23,6 @@ from enginewright.models.objectives import Evaluation, Objective
 # this small, and loses tenfold where another process wants the same core.
 THREADS = 1
 EVALUATION_BATCH = 250
-# Augmentation, the extremes of a uniform draw: small enough that a 6 stays a 6.
-ROTATION_RADIANS = 0.26  # 15 degrees
-SHIFT = 0.14  # of half the width: 2 of 28 pixels
-ZOOM = 0.1
-
 FEWEST_STEPS = 5  # of the schedule: of 4 its rise takes no step, which PyTorch divides by
 
 INPUT = TensorSpec("images", np.dtype(np.float32), (BATCH,))  # fed to a network, which has no interface
@@ -58,7 +50,7 @@ def train(
     """Train in place, with AdamW on the one-cycle schedule (L. Smith, N. Topin, "Super-Convergence", arXiv 1708.07120).
 
     Args:
-        network: from [N, C, H, W] (or nhwc) to logits [N, classes, ...]; it is left in eval mode.
+        network: from [N, C, H, W] (or nhwc) to what the objective's loss takes; it is left in eval mode.
         images: the training set, with targets for the objective.
         preprocessing: as for validation and calibration; augmentation comes after it.
         settings: epochs, batch size, peak learning rate.
@@ -93,7 +85,9 @@ def train(
         for step in range(steps):
             rows = order[step * settings.batch_size : (step + 1) * settings.batch_size]
             planes = feeding.rows(rows.numpy(), [INPUT])[INPUT.name]
-            batch, wanted = _augmented(planes, targets[rows.numpy()], preprocessing.layout)
+            batch, wanted = objective.augment(torch.from_numpy(planes), targets(rows.numpy()))
+            if preprocessing.layout is Layout.nhwc:
+                batch = batch.permute(0, 2, 3, 1).contiguous()
             loss = objective.loss(network(batch), wanted)
             if not torch.isfinite(loss):
                 raise ModelError(
@@ -107,30 +101,6 @@ def train(
     network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def _augmented(images: npt.NDArray[Any], targets: npt.NDArray[Any], layout: Layout) -> tuple[Tensor, Tensor]:
-    """Rotate, shift and zoom images float32 [n, C, H, W], each by its own draw, and move along their targets by pixel.
-
-    Returns:
-        The images in `layout`, and the targets int64.
-    """
-    planes, wanted = torch.from_numpy(images), _int64(targets)
-    count = len(planes)
-    angle = (torch.rand(count) * 2 - 1) * ROTATION_RADIANS
-    zoom = 1 + (torch.rand(count) * 2 - 1) * ZOOM
-    shift = (torch.rand(count, 2) * 2 - 1) * SHIFT
-    cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    transform = torch.stack(
-        [torch.stack([cosine, -sine, shift[:, 0]], 1), torch.stack([sine, cosine, shift[:, 1]], 1)], 1
-    )
-    grid = functional.affine_grid(transform, list(planes.shape), align_corners=False)
-    moved = functional.grid_sample(planes, grid, padding_mode="border", align_corners=False)
-    if wanted.ndim > 1:  # between two classes there is nothing: the nearest
-        wanted = functional.grid_sample(
-            wanted[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False
-        )[:, 0].long()
-    return moved if layout is Layout.nchw else moved.permute(0, 2, 3, 1).contiguous(), wanted
-
-
 @torch.no_grad()
 def evaluate(network: nn.Module, images: ImageSet, preprocessing: Preprocessing, objective: Objective) -> Evaluation:
     """Figure and loss over the whole set. Raises DataError if it is empty or has no targets."""
@@ -140,16 +110,10 @@ def evaluate(network: nn.Module, images: ImageSet, preprocessing: Preprocessing,
 
     def answers() -> Iterator[tuple[Tensor, Tensor]]:
         for index, feeds in enumerate(Feeding(images, preprocessing).batches([INPUT], EVALUATION_BATCH)):
-            logits = network(torch.from_numpy(feeds[INPUT.name]))
-            yield logits, _int64(targets[index * EVALUATION_BATCH :][:EVALUATION_BATCH])
+            rows = np.arange(len(images))[index * EVALUATION_BATCH :][:EVALUATION_BATCH]
+            yield network(torch.from_numpy(feeds[INPUT.name])), targets(rows)
 
     return objective.evaluate(answers())
-
-
-def _int64(targets: npt.NDArray[Any]) -> Tensor:
-    return torch.from_numpy(
-        np.asarray(targets).astype(np.int64)
-    )  # copied: PyTorch warns of an array that it may not write to
 
 
 def state_dict_bytes(network: nn.Module) -> bytes:

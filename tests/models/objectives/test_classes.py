@@ -1,4 +1,4 @@
-"""What training measures, against counting by hand, and the models that are trained."""
+"""What training measures of classes, against counting by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from enginewright.data.imageset import IGNORED
 from enginewright.errors import ModelError
 from enginewright.models import objectives
 from enginewright.models.objectives import objective_of
-from enginewright.models.segmenter import Segmenter
 
 SEGMENTATION, CLASSIFICATION = objective_of("segmentation"), objective_of("classification")
 
@@ -67,7 +66,7 @@ def test_answers_that_cannot_be_the_targets_are_one_sentence(
 
 def test_a_model_of_several_outputs_is_not_trained_here() -> None:
     with pytest.raises(ModelError, match="returns a dict, and train_reference trains what returns one tensor"):
-        CLASSIFICATION.loss({"logits": torch.zeros(2, 3)}, torch.zeros(2))  # type: ignore[arg-type]
+        CLASSIFICATION.loss({"logits": torch.zeros(2, 3)}, torch.zeros(2))
 
 
 def test_a_task_without_an_objective(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,8 +75,3 @@ def test_a_task_without_an_objective(monkeypatch: pytest.MonkeyPatch) -> None:
         ModelError, match=r"no objective for model.task segmentation; add one to enginewright\.models\.objectives"
     ):
         objective_of("segmentation")
-
-
-@pytest.mark.parametrize("size", [(28, 28), (16, 40)], ids=str)
-def test_segmenter_answers_every_pixel(size: tuple[int, int]) -> None:
-    assert Segmenter(in_channels=3, classes=7)(torch.zeros(2, 3, *size)).shape == (2, 7, *size)
