@@ -18,6 +18,7 @@ Detections = npt.NDArray[np.float32]  # [k, 6]: a box, its score, its class
 COLUMNS = 6
 SCORE, CLASS = 4, 5
 PADDING = -1.0  # the score of a row that is no detection
+BLOCK = 256  # boxes that are compared with each other at once
 MOST_CANDIDATES = 30_000  # of an image that enter suppression, as in ultralytics' `max_nms`
 
 
@@ -51,12 +52,18 @@ def corners(centred: npt.NDArray[Any]) -> Boxes:
     return np.concatenate([centred[..., :2] - half, centred[..., :2] + half], axis=-1)
 
 
-def overlap(box: Boxes, others: Boxes) -> npt.NDArray[np.float64]:
-    """Intersection over union of one box, [4], with others, [n, 4]: [n]. Two empty boxes do not overlap."""
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:4], others[:, 2:4])
-    both = np.prod(np.maximum(high - low, 0), axis=1, dtype=np.float64)
-    union = area(box[None]) + area(others) - both
-    return np.asarray(np.divide(both, union, out=np.zeros(len(others)), where=union > 0))
+def overlaps(first: Boxes, second: Boxes) -> npt.NDArray[np.float64]:
+    """Intersection over union of each of [k, 4] with each of [m, 4]: [k, m]. Two empty boxes do not overlap."""
+    left, right = np.asarray(first[:, :4], np.float64), np.asarray(second[:, :4], np.float64)
+    sides = [
+        np.maximum(
+            np.minimum(left[:, None, axis + 2], right[:, axis + 2]) - np.maximum(left[:, None, axis], right[:, axis]), 0
+        )
+        for axis in (0, 1)
+    ]
+    both = sides[0] * sides[1]
+    union = area(left)[:, None] + area(right) - both
+    return np.asarray(np.divide(both, union, out=np.zeros(both.shape), where=union > 0))
 
 
 def area(boxes: Boxes) -> npt.NDArray[np.float64]:
@@ -67,23 +74,30 @@ def area(boxes: Boxes) -> npt.NDArray[np.float64]:
 def suppressed(found: Detections, limits: Limits) -> Detections:
     """Drop what overlaps a higher score of its class by more than `limits.iou`, and keep the highest of the rest.
 
-    Greedy non-maximum suppression, one class apart from another. Boxes are taken in the order of their scores, so it
-    can stop at `limits.detections`.
+    Greedy non-maximum suppression, one class apart from another. Boxes are taken in the order of their scores, a BLOCK
+    at once, so it can stop at `limits.detections`.
 
     Args:
         found: [k, 6] of one image, in the order of their scores.
         limits: `iou` and `detections` are used.
     """
-    boxes, rest = found[:, :4].astype(np.float64), np.arange(len(found))
-    kept: list[int] = []
-    while len(rest) and len(kept) < limits.detections:
-        first, rest = rest[0], rest[1:]
-        kept.append(int(first))
-        same = found[rest, CLASS] == found[first, CLASS]
-        covered = overlap(boxes[first], boxes[rest[same]]) > limits.iou
-        same[same] = covered
-        rest = rest[~same]
-    return found[kept]
+    kept = np.empty(0, np.int64)
+    for start in range(0, len(found), BLOCK):
+        rows = np.arange(start, min(start + BLOCK, len(found)))
+        rows = rows[~_covered(found[rows], found[kept], limits.iou).any(axis=1)]
+        covered, alive = _covered(found[rows], found[rows], limits.iou), np.ones(len(rows), bool)
+        for row in range(len(rows)):
+            if alive[row]:
+                alive[row + 1 :] &= ~covered[row, row + 1 :]
+        kept = np.concatenate([kept, rows[alive]])
+        if len(kept) >= limits.detections:
+            break
+    return found[kept[: limits.detections]]
+
+
+def _covered(found: Detections, by: Detections, iou: float) -> npt.NDArray[np.bool_]:
+    """Whether each of [k, 6] overlaps each of [m, 6] by more than `iou` and is of its class: [k, m]."""
+    return np.asarray((overlaps(found, by) > iou) & (found[:, None, CLASS] == by[:, CLASS]))
 
 
 def stacked(found: Sequence[Detections], most: int) -> npt.NDArray[np.float32]:

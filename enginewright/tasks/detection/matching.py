@@ -5,22 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from enginewright.tasks.detection.boxes import CLASS, SCORE, Boxes, Detections, area
+from enginewright.tasks.detection.boxes import CLASS, SCORE, Detections, overlaps
 from enginewright.tasks.detection.precision import CROWD, TRUTH_CLASS, Truths
 
 SHOWN = 0.25  # a lower score is not shown to people, as in most applications
 SAME = 0.5  # of the union of two boxes must be common to both
 
 Pairs = npt.NDArray[np.int64]  # [n, 2]: a row of the first list and one of the second
-
-
-def overlaps(first: Boxes, second: Boxes) -> npt.NDArray[np.float64]:
-    """Intersection over union of each of [k, 4] with each of [m, 4]: [k, m]. Two empty boxes do not overlap."""
-    left, right = np.asarray(first[:, None, :4], np.float64), np.asarray(second[None, :, :4], np.float64)
-    low, high = np.maximum(left[..., :2], right[..., :2]), np.minimum(left[..., 2:], right[..., 2:])
-    both = np.prod(np.maximum(high - low, 0), axis=2)
-    union = area(first)[:, None] + area(second)[None] - both
-    return np.asarray(np.divide(both, union, out=np.zeros(both.shape), where=union > 0))
 
 
 def pairs(overlapping: npt.NDArray[np.float64]) -> Pairs:

@@ -9,9 +9,9 @@ import numpy as np
 
 from enginewright.data import ImageSet
 from enginewright.tasks.base import AGREEMENT, FP32, Tables
-from enginewright.tasks.detection.boxes import CLASS, Detections
+from enginewright.tasks.detection.boxes import CLASS, Detections, overlaps
 from enginewright.tasks.detection.likeness import likeness
-from enginewright.tasks.detection.matching import SHOWN, as_detections, of_one_class, overlaps, pairs, shown
+from enginewright.tasks.detection.matching import SHOWN, as_detections, of_one_class, pairs, shown
 from enginewright.tasks.detection.precision import TRUTH_CLASS, Truths, unlabelled
 from enginewright.tasks.tables import CONFUSION_CLASSES, OTHER, recall_series
 

@@ -19,7 +19,9 @@ def crowded(seed: int, count: int) -> Detections:
 
 
 @pytest.mark.parametrize("iou", [0.3, 0.5, 0.7])
-def test_suppression_keeps_what_a_plain_loop_keeps(iou: float) -> None:
+@pytest.mark.parametrize("block", [7, boxes.BLOCK])
+def test_suppression_keeps_what_a_plain_loop_keeps(iou: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boxes, "BLOCK", block)
     for seed in range(200):
         found = crowded(seed, 1 + seed % 60)
         kept = boxes.suppressed(found, Limits(iou=iou, detections=10))
