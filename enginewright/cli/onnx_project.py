@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import yaml
 
-from enginewright.cli import presets
+from enginewright.cli import onnx_detector, presets
 from enginewright.cli.composition import groups
 from enginewright.cli.library import library_conf
 from enginewright.cli.onnx_input import (
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import onnx
 
     from enginewright.cli.onnx_data import Found
+    from enginewright.cli.onnx_detector import Detector
 
 LARGE = 100_000  # values of an image: activations of a batch lie in memory at once
 AS_IT_IS = "none"  # the recipe of arrays
@@ -58,6 +59,7 @@ class Plan:
     preset: Optional[str] = None
     settings: dict[str, Any] = field(default_factory=dict)  # of data.preprocessing, on top of the preset
     judged: Optional[str] = None
+    detector: Optional[Detector] = None  # of task detection
     beside: bool = False  # whether weights lie beside the ONNX file
     copies: dict[str, Path] = field(default_factory=dict)  # path in the project -> what is copied there
     said: list[str] = field(default_factory=list)
@@ -76,6 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--preprocess", metavar="NAME", help="how an image becomes the input: a preset (docs/settings.md)"
     )
+    group.add_argument(
+        "--contract", metavar="NAME", help="what a detector's outputs mean, where their shapes leave a choice"
+    )
     group.add_argument("--output", metavar="NAME", help="the output that the task judges, where there are several")
     group.add_argument("--size", metavar="HxW", help="what images become, where the file leaves height and width open")
     group.add_argument(
@@ -83,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-GIVEN_WITH = ("data", "labels", "classes", "task", "preprocess", "output", "size", "axes")
+GIVEN_WITH = ("data", "labels", "classes", "task", "preprocess", "contract", "output", "size", "axes")
 
 
 def planned(arguments: argparse.Namespace) -> Optional[Plan]:
@@ -112,19 +117,21 @@ def _read(arguments: argparse.Namespace) -> Plan:
     model = _sound(path)
     interface = read_interface(model)
     arrays = onnx_data.is_arrays(arguments.data)
-    task = _task(arguments.task)
+    task = _task(arguments.task, interface)
     judged = _judged(interface, task, arguments.output)
+    detector = _detector(arguments, interface, model)
     asked = Asked(parse_axes(arguments.axes), parse_size(arguments.size))
     fed = fed_arrays(interface, asked) if arrays else _with_small_batches(fed_images(interface, asked, path.name))
-    preset, settings = _preprocessing(arguments, fed)
+    preset, settings = _preprocessing(arguments, fed, detector)
     found = onnx_data.read(
         onnx_data.Given(arguments.data, arguments.labels, arguments.classes),
         Preprocessing.from_dict({**preset_values(preset), **settings}),
     )
-    _require_classes(interface, judged, task, found, arguments)
+    _require_classes(interface, judged, detector, found, arguments)
     files = files_of(path, model)
     copies = {f"{MODEL_FOLDER}/{file.relative_to(path.parent).as_posix()}": file for file in files}
-    plan = Plan(_name(path), path, task, fed, dict(found.options), preset, settings, judged, len(files) > 1)
+    plan = Plan(_name(path), path, task, fed, dict(found.options), preset, settings, judged, detector)
+    plan.beside = len(files) > 1
     plan.copies = {**found.copies, **copies}
     plan.said = list(_said(plan, interface, found))
     return plan
@@ -145,13 +152,16 @@ def _sound(path: Path) -> onnx.ModelProto:
     return load(path)
 
 
-def _task(given: Optional[str]) -> str:
+def _task(given: Optional[str], interface: Interface) -> str:
     from enginewright.tasks import get_task
 
     if given is None:
         choices = "; ".join(f"{name}: {get_task(name).judges}" for name in TASKS.builtin)
+        like = onnx_detector.contracts(interface)
+        names = ", ".join(contract.name for contract in like)
+        hint = f" it has a detector's shapes (--task {onnx_detector.TASK}: {names});" if like else ""
         raise ConfigError(
-            f"--task is missing, and the file does not say what its output means; choose one of {choices}"
+            f"--task is missing, and the file does not say what its output means;{hint} choose one of {choices}"
         )
     get_task(given)
     return given
@@ -163,13 +173,17 @@ def _judged(interface: Interface, task: str, given: Optional[str]) -> Optional[s
 
     judge = get_task(task)
     names = [spec.name for spec in interface.outputs]
+    if task == onnx_detector.TASK:
+        if given is not None:
+            _require_output(given, names)
+        return given  # the contract takes the outputs that are its own
     if judge.every_output:
         if given:
             raise ConfigError(f"--output {given}: the task {task} judges every output; leave it out")
         chosen = interface
     else:
-        if given is not None and given not in names:
-            raise ConfigError(f"--output {given} is no output of the model{nearest(given, names)}")
+        if given is not None:
+            _require_output(given, names)
         if given is None and len(names) > 1:
             raise ConfigError(
                 f"the model has {len(names)} outputs ({described(interface.outputs)}), and the task {task} judges one;"
@@ -180,7 +194,27 @@ def _judged(interface: Interface, task: str, given: Optional[str]) -> Optional[s
     return given if len(names) > 1 else None
 
 
-def _preprocessing(arguments: argparse.Namespace, fed: Fed) -> tuple[Optional[str], dict[str, Any]]:
+def _require_output(given: str, names: list[str]) -> None:
+    if given not in names:
+        raise ConfigError(f"--output {given} is no output of the model{nearest(given, names)}")
+
+
+def _detector(arguments: argparse.Namespace, interface: Interface, model: onnx.ModelProto) -> Optional[Detector]:
+    """What a detector's outputs mean; None of another task."""
+    asked: Optional[str] = arguments.contract
+    if arguments.task != onnx_detector.TASK:
+        if asked:
+            raise ConfigError(f"--contract {asked} goes with --task {onnx_detector.TASK}; leave it out")
+        return None
+    outputs = tuple(spec for spec in interface.outputs if arguments.output in (None, spec.name))
+    return onnx_detector.detector(
+        Interface(interface.inputs, outputs), {node.op_type for node in model.graph.node}, asked
+    )
+
+
+def _preprocessing(
+    arguments: argparse.Namespace, fed: Fed, detector: Optional[Detector]
+) -> tuple[Optional[str], dict[str, Any]]:
     """The preset, and what the input makes of it; neither for arrays."""
     given: Optional[str] = arguments.preprocess
     if fed.image is None:
@@ -193,9 +227,12 @@ def _preprocessing(arguments: argparse.Namespace, fed: Fed) -> tuple[Optional[st
     known = presets.described(library_conf())
     if given is None:
         listed = "\n".join(f"  {name:18} {what}" for name, what in known.items())
+        usual = ""
+        if detector is not None:
+            usual = f" of the contract {detector.contract} most take --preprocess {detector.preset};"
         raise ConfigError(
-            "--preprocess is missing, and the file does not say how images become its input; choose what the model was"
-            f" trained with:\n{listed}"
+            f"--preprocess is missing, and the file does not say how images become its input;{usual} choose what the"
+            f" model was trained with:\n{listed}"
         )
     if given not in known:
         raise ConfigError(f"--preprocess {given} is not a preset{nearest(given, list(known))}")
@@ -212,13 +249,17 @@ def preset_values(name: Optional[str]) -> dict[str, Any]:
 
 
 def _require_classes(
-    interface: Interface, judged: Optional[str], task: str, found: Found, arguments: argparse.Namespace
+    interface: Interface,
+    judged: Optional[str],
+    detector: Optional[Detector],
+    found: Found,
+    arguments: argparse.Namespace,
 ) -> None:
     """Labels must be of the model's classes, in its order: without a list, the folders' names in order are taken."""
-    if task != "classification" or not found.classes:
+    if arguments.task not in ("classification", onnx_detector.TASK) or not found.classes:
         return
     spec = interface.output(judged) if judged else interface.outputs[0]
-    classes = spec.shape[1]
+    classes = spec.shape[1] if detector is None else detector.classes
     if isinstance(classes, int) and classes != len(found.classes):
         raise ConfigError(
             f"the output {described([spec])} has {classes} classes, and {arguments.labels or arguments.data} names"
@@ -244,6 +285,10 @@ def _said(plan: Plan, interface: Interface, found: Found) -> Iterator[str]:
     yield f"model: {plan.onnx.name}, {described(interface.inputs)} -> {described(interface.outputs)}"
     ranges = ", ".join(f"{name} {its.min} to {its.max}" for name, its in plan.fed.axes.items())
     yield f"  axes: {ranges}; task: {plan.task}" + (f" of {plan.judged}" if plan.judged else "")
+    if plan.detector is not None:
+        why = "as given" if plan.detector.given else "the only one that the shapes allow"
+        many = "" if plan.detector.classes is None else f", {plan.detector.classes} class{'es' * (plan.detector.classes > 1)}"
+        yield f"  contract: {plan.detector.contract}, {why}{many}"
     yield from found.said
     image = plan.fed.image
     if image is not None:
@@ -277,6 +322,8 @@ def texts(plan: Plan, config: str, folder: Path) -> dict[str, str]:
     }
     if plan.judged:
         model["judged"] = plan.judged
+    if plan.detector is not None:
+        model["detection"] = {"contract": plan.detector.contract}
     if plan.fed.axis_names:
         model["axis_names"] = {name: dict(places) for name, places in plan.fed.axis_names.items()}
     return {
