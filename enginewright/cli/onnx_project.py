@@ -287,8 +287,9 @@ def _said(plan: Plan, interface: Interface, found: Found) -> Iterator[str]:
     yield f"  axes: {ranges}; task: {plan.task}" + (f" of {plan.judged}" if plan.judged else "")
     if plan.detector is not None:
         why = "as given" if plan.detector.given else "the only one that the shapes allow"
-        many = "" if plan.detector.classes is None else f", {plan.detector.classes} class{'es' * (plan.detector.classes > 1)}"
-        yield f"  contract: {plan.detector.contract}, {why}{many}"
+        many = plan.detector.classes
+        counted = "" if many is None else f", {many} class{'es' if many > 1 else ''}"
+        yield f"  contract: {plan.detector.contract}, {why}{counted}"
     yield from found.said
     image = plan.fed.image
     if image is not None:
