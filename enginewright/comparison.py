@@ -80,6 +80,14 @@ def _load(scenario: ScenarioName, key: str) -> Value:
     return lambda measured, precision: measured.speed and measured.speed.figure(precision, scenario, key)
 
 
+def _whole(largest: bool) -> Value:
+    def value(measured: Measured, precision: Precision) -> Any:
+        way = None if measured.speed is None else measured.speed.whole(precision, largest)
+        return None if way is None else way.figures.get("images_per_s_whole")
+
+    return value
+
+
 def _build(key: str) -> Value:
     def value(measured: Measured, precision: Precision) -> Any:
         build = measured.builds.get(precision)
@@ -108,6 +116,8 @@ FIGURES = (
     Figure("sqnr_db", "SQNR (dB)", _accuracy("sqnr_db"), ".1f", "absolute"),
     Figure("throughput_images_per_s", "images/s (offline)", _load(OFFLINE, "throughput_images_per_s"), RATE),
     Figure("throughput_to_fp32", "images/s / fp32's", _to_fp32, ".2f", "absolute"),
+    Figure("images_per_s_whole_one", "images/s (whole way, one at a time)", _whole(largest=False), RATE),
+    Figure("images_per_s_whole", "images/s (whole way, in batches)", _whole(largest=True), RATE),
     Figure("queries_per_s_server", "queries/s (server)", _load(ScenarioName.server, "highest_queries_per_s"), RATE),
     Figure("latency_ms_p50", "latency p50 (ms)", _load(ONE, "latency_ms_p50"), ".3f"),
     Figure("latency_ms_p99", "latency p99 (ms)", _load(ONE, "latency_ms_p99"), ".3f"),

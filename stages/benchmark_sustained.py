@@ -20,7 +20,8 @@ def benchmark_sustained(stage: Stage) -> None:
     folder, target, settings = stage.paths.benchmark, read_target(stage.paths.target), stage.params.benchmark
     engines, images = open_engines(target, stage.paths), ImageSet.open(stage.paths.validation)
     with stage.device(target.device):
-        run = measure(engines.built, Feeding(images, stage.params.data.preprocessing), settings, target)
+        feeding = Feeding(images, stage.params.data.preprocessing)
+        run = measure(engines.built, feeding, settings, stage.params.model, target)
     result = report.result_of(run, engines, images.files, settings, target)
     made_from = [*engines.files, *images.files]
     sealed = report.SEALED if run.complete else None

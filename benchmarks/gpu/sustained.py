@@ -22,7 +22,7 @@ from enginewright.benchmark.load import Bench
 from enginewright.benchmark.observer import Observer
 from enginewright.benchmark.run import Run
 from enginewright.benchmark.telemetry import rss_mib
-from enginewright.config import Benchmark, Driver, ScenarioName
+from enginewright.config import Benchmark, Driver, Model, ScenarioName
 from enginewright.data import Feeding, ImageSet
 from enginewright.data.recipes import IMAGES
 from enginewright.manifest import read
@@ -45,7 +45,7 @@ def photographs() -> ImageSet:
 def bench(benchmark: Benchmark, interruption: Interruption, observer: Observer) -> Bench:
     """The stage's own, over the photographs."""
     feeding = Feeding(photographs(), PREPROCESSED)
-    return Bench(feeding, benchmark, interruption=interruption, observer=observer)
+    return Bench(feeding, benchmark, Model(), interruption=interruption, observer=observer)
 
 
 def load_options(name: str) -> dict[str, Any]:

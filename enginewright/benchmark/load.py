@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -17,8 +17,9 @@ from enginewright.benchmark.samples import Recorder, Samples
 from enginewright.benchmark.schedule import LoadLimits, Offline, Scenario, Server, SingleStream
 from enginewright.benchmark.system import EngineSystem
 from enginewright.benchmark.telemetry import rss_mib
+from enginewright.benchmark.whole import WholeTimes, WholeWay
 from enginewright.benchmark.windows import window_table
-from enginewright.config import Benchmark, Driver, ScenarioName
+from enginewright.config import Benchmark, Driver, Model, ScenarioName
 from enginewright.data import Feeding
 from enginewright.errors import RuntimeUnavailable
 from enginewright.runtimes.base import TimedEngine
@@ -77,6 +78,7 @@ class Measurement:
     curve: pd.DataFrame
     resident_mib: Mapping[str, float]
     complete: bool
+    whole: tuple[WholeTimes, ...] = ()  # by batch size
 
 
 class Bench:
@@ -86,17 +88,19 @@ class Bench:
         self,
         feeding: Feeding,
         settings: Benchmark,
+        model: Model,
         *,
         interruption: Interruption,
         observer: Observer,
     ) -> None:
-        """`interruption` and `observer` are entered already."""
+        """`model` says what is made of outputs; `interruption` and `observer` are entered already."""
         self._feeding, self._settings = feeding, settings
+        self._way = WholeWay(feeding, model)
         self._interruption, self._observer = interruption, observer
 
     def measure(self, engine: TimedEngine, precision: str, resident_before_mib: float) -> Measurement:
-        """Every scenario after a warm-up of its own, then the batch-size curve; the process's resident memory is noted
-        on the way.
+        """Every scenario after a warm-up of its own, then the batch-size curve and the whole way of an image; the
+        process's resident memory is noted before these.
 
         Raises:
             DataError: there is no image.
@@ -112,7 +116,9 @@ class Bench:
         resident["after"] = rss_mib()
         complete = all(load.samples.complete for load in loads.values())
         curve = self.batch_curve(engine, precision) if complete else pd.DataFrame()
-        return Measurement(loads, curve, resident, complete and len(curve) == len(self._settings.batch_curve))
+        complete = complete and len(curve) == len(self._settings.batch_curve)
+        whole = tuple(self.whole(engine, precision)) if complete else ()
+        return Measurement(loads, curve, resident, complete and all(times.complete for times in whole), whole)
 
     def load(self, engine: TimedEngine, precision: str, name: ScenarioName) -> Load:
         """Warm up, load, then device time."""
@@ -198,6 +204,17 @@ class Bench:
                 }
             )
         return pd.DataFrame(rows)
+
+    def whole(self, engine: TimedEngine, precision: str) -> Iterator[WholeTimes]:
+        """Preprocessing, engine and postprocessing in turn: one image, and a batch of offline."""
+        seconds = self._settings.whole_seconds
+        for batch in sorted({1, self._settings.batch_size}) if seconds else ():
+            self._observer.phase(precision, f"whole way, batch {batch}", seconds)
+            times = self._way.measure(engine, batch, seconds, self._interruption)
+            if times is not None:
+                yield times
+            if self._interruption.requested:
+                break
 
     def _batch(self, name: ScenarioName) -> int:
         return {

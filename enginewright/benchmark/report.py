@@ -18,7 +18,7 @@ from enginewright.benchmark.clock import NS
 from enginewright.benchmark.conditions import conditions, flagged
 from enginewright.benchmark.curve import knee
 from enginewright.benchmark.load import Load, Measurement
-from enginewright.benchmark.percentiles import rank
+from enginewright.benchmark.percentiles import percentiles, rank
 from enginewright.benchmark.run import Run
 from enginewright.benchmark.stability import stability
 from enginewright.config import Benchmark, Precision, ScenarioName
@@ -91,7 +91,8 @@ def _engine(measurement: Measurement, digest: str, rows: pd.DataFrame, settings:
     if len(rows):
         resident["observed"] = float(rows["rss_mib"].max())
     resident["max"] = max(resident.values())
-    return EngineSpeed(digest, loads, knee(measurement.curve), resident)
+    whole = tuple(times.speed() for times in measurement.whole)
+    return EngineSpeed(digest, loads, knee(measurement.curve), resident, whole)
 
 
 def tables(measured: Mapping[str, Measurement], telemetry: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -115,9 +116,23 @@ def tables(measured: Mapping[str, Measurement], telemetry: pd.DataFrame) -> dict
         "latency.csv": _joined({key: latency_distribution(load) for key, load in loads.items()}),
         "telemetry.csv": _joined(watched),
         "timeline.csv": _joined({key: timeline(load, watched[key]) for key, load in loads.items()}),
+        "whole.csv": _joined({(precision,): whole_way(measurement) for precision, measurement in measured.items()}),
         **({"server_search.csv": _joined(probed)} if probed else {}),
         SEALED: _joined({key: load.windows for key, load in loads.items()}),
     }
+
+
+def whole_way(measurement: Measurement) -> pd.DataFrame:
+    """The median of each part of an image's way: columns batch (in words), part, ms (of a batch), ms_per_image."""
+    import pandas as pd
+
+    rows = []
+    for times in measurement.whole:
+        for part, seconds in times.seconds.items():
+            if "p50" in (found := percentiles(seconds)):
+                batch, ms = f"batch {times.batch}", 1e3 * found["p50"]
+                rows.append({"batch": batch, "part": part, "ms": ms, "ms_per_image": ms / times.batch})
+    return pd.DataFrame(rows)
 
 
 def latency_distribution(load: Load) -> pd.DataFrame:

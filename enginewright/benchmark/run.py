@@ -10,7 +10,7 @@ from enginewright.benchmark.clock import Interruption
 from enginewright.benchmark.load import Bench, Measurement
 from enginewright.benchmark.observer import Observer
 from enginewright.benchmark.telemetry import rss_mib
-from enginewright.config import Benchmark, Precision
+from enginewright.config import Benchmark, Model, Precision
 from enginewright.data import Feeding
 from enginewright.results.shape import SampleShape
 from enginewright.runtimes.built import SealedEngine
@@ -33,14 +33,18 @@ class Run:
 
 
 def measure(
-    engines: Mapping[Precision, SealedEngine], feeding: Feeding, settings: Benchmark, target: TargetFingerprint
+    engines: Mapping[Precision, SealedEngine],
+    feeding: Feeding,
+    settings: Benchmark,
+    model: Model,
+    target: TargetFingerprint,
 ) -> Run:
     """Load and measure one engine after the other; Ctrl-C ends the run and keeps what was measured."""
     measured: dict[str, Measurement] = {}
     shape: Optional[SampleShape] = None
     gpu = target.device if target.compute_capability else None
     with Observer(gpu) as observer, Interruption() as interruption:
-        bench = Bench(feeding, settings, interruption=interruption, observer=observer)
+        bench = Bench(feeding, settings, model, interruption=interruption, observer=observer)
         for precision, sealed in engines.items():
             resident = rss_mib()
             with sealed.load() as engine:

@@ -63,5 +63,8 @@ class Benchmark:
         [1, 2, 4, 8, 16, 32], minimum=1, help="batch sizes whose throughput is measured one by one"
     )
     batch_curve_seconds: float = setting(1.0, above=0, help="for each batch size")
+    whole_seconds: float = setting(
+        0.5, minimum=0, help="of preprocessing, engine and postprocessing in turn, for batch 1 and batch_size; 0: none"
+    )
     server: ServerLoad = field(default_factory=ServerLoad)
     stability: Stability = field(default_factory=Stability)

@@ -13,6 +13,7 @@ from enginewright.results.shape import SampleShape
 
 DISTURBING_CORES = 0.2  # busy with other processes, on average
 THROUGHPUT = "throughput_images_per_s"
+PREPROCESS, ENGINE, POSTPROCESS = PARTS = ("preprocess", "engine", "postprocess")  # of an image's way
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,24 @@ class LoadSpeed(Record):
 
 
 @dataclass(frozen=True)
+class WholeSpeed(Record):
+    """Batches of one size on their whole way: PARTS, one after the other, each timed apart."""
+
+    batch_size: int
+    # <part>_ms_p50 and so on of a batch, images_per_s_engine, and images_per_s_whole of all parts that there are
+    figures: Mapping[str, float]
+    absent: Mapping[str, str] = field(default_factory=dict)  # part -> why there is none
+
+
+@dataclass(frozen=True)
 class EngineSpeed(Record):
-    """One engine under every load, and batch by batch."""
+    """One engine under every load, batch by batch, and with what stands before and behind it."""
 
     engine_sha256: str
     loads: Mapping[ScenarioName, LoadSpeed]
     batch_curve: Mapping[str, float]  # its best batch and its knee; empty where there is no curve
     resident_mib: Mapping[str, float]  # moment -> MiB; "max" is the most
+    whole: tuple[WholeSpeed, ...] = ()  # by batch size
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,13 @@ class SpeedResult(Record):
         """A figure of one load, if it was measured."""
         load = self.load(precision, scenario)
         return None if load is None else load.figures.get(key)
+
+    def whole(self, precision: Precision, largest: bool) -> Optional[WholeSpeed]:
+        """The whole way of one image at a time or, `largest`, of the largest batch; None where it was not measured."""
+        engine = self.engines.get(precision)
+        measured = () if engine is None else engine.whole
+        found = [way for way in measured if (way.batch_size > 1) is largest]
+        return found[-1] if found else None
 
     def ratios(self, scenario: ScenarioName) -> dict[Precision, float]:
         """Throughput of each precision over that of FP32; empty without FP32."""

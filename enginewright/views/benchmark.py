@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from enginewright.config import Precision, ScenarioName
-from enginewright.results.speed import LoadSpeed, SpeedResult
+from enginewright.results.speed import ENGINE, PARTS, LoadSpeed, SpeedResult
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +23,8 @@ def show(result: SpeedResult, telemetry_note: str) -> None:
     console = Console()
     for scenario in () if result.settings is None else result.settings.scenarios:
         _loads(console, result, scenario)
+    for batch in sorted({way.batch_size for engine in result.engines.values() for way in engine.whole}):
+        _whole(console, result, batch)
     if result.shape is not None:
         console.print(f"Fed with {result.shape.says()}.", highlight=False)
     for precision, engine in result.engines.items():
@@ -67,6 +69,24 @@ def _loads(console: Console, result: SpeedResult, scenario: ScenarioName) -> Non
             console.print(f"{precision.value}, {scenario.value}: {note}", highlight=False)
 
 
+def _whole(console: Console, result: SpeedResult, batch: int) -> None:
+    """Preprocessing, engine and postprocessing of batches of one size: a column for each precision."""
+    from rich.table import Table
+
+    measured = {name: way for name, engine in result.engines.items() for way in engine.whole if way.batch_size == batch}
+    table = Table(title=f"whole way of an image, batch {batch}, one after the other", title_justify="left")
+    table.add_column("")
+    for precision in measured:
+        table.add_column(precision.value, justify="right")
+    for name, key, form in WHOLE_ROWS:
+        if any(key in way.figures for way in measured.values()):
+            cells = (way.figures.get(key) for way in measured.values())
+            table.add_row(name, *("-" if value is None else format(value, form) for value in cells))
+    console.print(table)
+    for said in dict.fromkeys(f"no {part}ing: {why}" for way in measured.values() for part, why in way.absent.items()):
+        console.print(said, highlight=False)
+
+
 def _notes(load: LoadSpeed) -> Iterator[str]:
     for key, quiet in (("percentiles_left_out", ""), ("throttled", "no"), ("other_processes", "none")):
         if said := load.named(key, quiet):
@@ -78,6 +98,11 @@ def _notes(load: LoadSpeed) -> Iterator[str]:
 
 
 DRIVERS = {"own": "own driver, unofficial", "loadgen": "MLPerf LoadGen, unofficial"}
+WHOLE_ROWS = [
+    *((f"{part}{'' if part == ENGINE else 'ing'} p50 (ms)", f"{part}_ms_p50", ".3f") for part in PARTS),
+    ("images/s, engine alone", "images_per_s_engine", ".1f"),
+    ("images/s, all in turn", "images_per_s_whole", ".1f"),
+]
 ROWS = [
     ("throughput (images/s)", "throughput_images_per_s", ".1f"),
     ("  without transfers", "throughput_images_per_s_without_transfers", ".1f"),

@@ -17,10 +17,10 @@ from enginewright.results.accuracy import AccuracyResult, EngineAccuracy, Gate, 
 from enginewright.results.builds import BuildOutcome, BuildState
 from enginewright.results.origin import Origin
 from enginewright.results.shape import SampleShape
-from enginewright.results.speed import EngineSpeed, LoadSettings, LoadSpeed, SpeedResult
+from enginewright.results.speed import EngineSpeed, LoadSettings, LoadSpeed, SpeedResult, WholeSpeed
 from enginewright.results.verdicts import Outcome
 from enginewright.tasks import get_task
-from enginewright.views.metrics import RESIDENT, SQNR
+from enginewright.views.metrics import ABSENT, BATCH_SIZE, RESIDENT, SQNR
 
 Metrics = Mapping[str, Any]
 SHAPE = re.compile(r"(?:^|, )([^\[\]]+?) \[([\d, ]*)\]")
@@ -126,7 +126,18 @@ def _loaded(metrics: Metrics) -> EngineSpeed:
         {scenario: LoadSpeed.of(metrics[scenario.value]) for scenario in ScenarioName if scenario.value in metrics},
         metrics.get("batch_curve", {}),
         {key[len(RESIDENT) :]: value for key, value in metrics.items() if key.startswith(RESIDENT)},
+        tuple(
+            sorted(
+                (_whole(int(key[len(BATCH_SIZE) :]), found) for key, found in metrics.get("whole", {}).items()),
+                key=lambda way: way.batch_size,
+            )
+        ),
     )
+
+
+def _whole(batch: int, metrics: Metrics) -> WholeSpeed:
+    absent = {key[: -len(ABSENT)]: why for key, why in metrics.items() if key.endswith(ABSENT)}
+    return WholeSpeed(batch, {key: value for key, value in metrics.items() if not key.endswith(ABSENT)}, absent)
 
 
 def _settings(metrics: Metrics) -> Optional[LoadSettings]:

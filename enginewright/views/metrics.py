@@ -13,11 +13,13 @@ from enginewright.results.calibration import CalibrationResult
 from enginewright.results.layers import MixtureResult, ProfileResult, SensitivityResult
 from enginewright.results.pareto import ParetoResult
 from enginewright.results.shape import SampleShape
-from enginewright.results.speed import EngineSpeed, LoadSpeed, SpeedResult
+from enginewright.results.speed import EngineSpeed, LoadSpeed, SpeedResult, WholeSpeed
 from enginewright.results.verdicts import Drift
 
 SQNR = "sqnr_db"
 RESIDENT = "resident_mib_"
+BATCH_SIZE = "batch_"
+ABSENT = "_absent"
 
 
 def of_accuracy(result: AccuracyResult) -> dict[str, Any]:
@@ -168,8 +170,15 @@ def _of_loaded(engine: EngineSpeed) -> dict[str, Any]:
         **{scenario.value: _of_load(load) for scenario, load in engine.loads.items()},
         "batch_curve": dict(engine.batch_curve),
         **{f"{RESIDENT}{moment}": value for moment, value in engine.resident_mib.items()},
+        **(
+            {"whole": {f"{BATCH_SIZE}{way.batch_size}": _of_whole(way) for way in engine.whole}} if engine.whole else {}
+        ),
         "engine_sha256": engine.engine_sha256,
     }
+
+
+def _of_whole(way: WholeSpeed) -> dict[str, Any]:
+    return {**way.figures, **{f"{part}{ABSENT}": why for part, why in way.absent.items()}}
 
 
 def _of_load(load: LoadSpeed) -> dict[str, Any]:

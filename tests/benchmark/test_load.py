@@ -17,7 +17,7 @@ from enginewright.benchmark.clock import Interruption
 from enginewright.benchmark.load import Bench, Measurement
 from enginewright.benchmark.observer import Observer
 from enginewright.benchmark.run import Run
-from enginewright.config import Benchmark, Driver, Preprocessing, ScenarioName
+from enginewright.config import Benchmark, Driver, Model, Preprocessing, ScenarioName
 from enginewright.data import Feeding, ImageSet
 from enginewright.feeds import Array
 from enginewright.interface import Interface, TensorSpec, up_to
@@ -70,7 +70,7 @@ def measure(observer: Observer, at_query: Callable[[], None], seconds: float) ->
     )
     images = ImageSet({"images": np.zeros((4, 28, 28, 1), np.uint8)}, None, (), tuple("abcd"), [])
     with Interruption() as interruption:
-        bench = Bench(Feeding(images, Preprocessing()), settings, interruption=interruption, observer=observer)
+        bench = Bench(Feeding(images, Preprocessing()), settings, Model(), interruption=interruption, observer=observer)
         return settings, bench.measure(Disturbed(at_query), "fp32", 1.0)
 
 

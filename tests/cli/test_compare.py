@@ -52,6 +52,7 @@ def write_all(
         name: {
             "offline": {"throughput_images_per_s": throughput * gain},
             "single_stream": {"latency_ms_p99": 10 / gain},
+            "whole": {f"batch_{batch}": {"images_per_s_whole": batch * 20.0 * gain} for batch in (1, 4)},
             "engine_sha256": name,
         }
         for name, gain in {"fp32": 1, "fp16": 1, "int8": 2.5, "int8_mixed": 2}.items()
@@ -141,6 +142,8 @@ def test_the_precisions_stand_side_by_side(here: Path, capsys: pytest.CaptureFix
     assert cells(printed, "interval (pp)") == ["-", "-", "-2.00 to +0.50", "-"]
     assert cells(printed, "images/s / fp32's") == ["-", "1.00", "2.50", "2.00"]
     assert cells(printed, "layers in INT8 (%)") == ["0", "0", "90", "80"]
+    assert cells(printed, "images/s (whole way, one at a time)") == ["20", "20", "50", "40"]
+    assert cells(printed, "images/s (whole way, in batches)") == ["80", "80", "200", "160"]
     assert "latency p50" not in printed  # none was measured
     for text in (
         "EPYC, onnxruntime 1.32.0",

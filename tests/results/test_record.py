@@ -17,7 +17,7 @@ from enginewright.results.layers import EngineLayers, ProfileResult, Sensitivity
 from enginewright.results.origin import Origin
 from enginewright.results.pareto import ParetoResult, ParetoRow
 from enginewright.results.record import Record, RecordFault
-from enginewright.results.speed import EngineSpeed, LoadSettings, LoadSpeed, SpeedResult
+from enginewright.results.speed import EngineSpeed, LoadSettings, LoadSpeed, SpeedResult, WholeSpeed
 from enginewright.results.verdicts import Outcome
 
 FP32, INT8 = Precision.fp32, Precision.int8
@@ -44,7 +44,15 @@ ACCURACY = AccuracyResult(
     origin=ORIGIN,
 )
 SPEED = SpeedResult(
-    {FP32: EngineSpeed("b", {ScenarioName.offline: LoadSpeed({"queries": 3}, {"driver": "own"})}, {}, {"max": 9.5})},
+    {
+        FP32: EngineSpeed(
+            "b",
+            {ScenarioName.offline: LoadSpeed({"queries": 3}, {"driver": "own"})},
+            {},
+            {"max": 9.5},
+            (WholeSpeed(1, {"engine_ms_p50": 2.0}, {"preprocess": "there is no image"}),),
+        )
+    },
     LoadSettings((ScenarioName.offline,), 32, 10.0, 1.0, 1.0),
     ORIGIN,
     {"python": "3.11"},

@@ -17,6 +17,7 @@ import pytest
 
 from enginewright import config, manifest
 from enginewright.config import Precision
+from enginewright.data.geometry import Geometry
 from enginewright.data.preprocessing import to_input
 from enginewright.feeds import Feeds
 from enginewright.interface import Interface, TensorSpec, up_to
@@ -122,10 +123,11 @@ def _write_images(fp32: npt.NDArray[np.float32], labelled: bool) -> None:
     folder = PATHS.validation
     folder.mkdir(parents=True)
     np.save(folder / "images.npy", pixels)
+    np.save(folder / "geometry.npy", np.tile(Geometry((28, 28)).to_row(), (IMAGES, 1)))
     lines = ["name,label", *(f"{index:03}.png,{label}" for index, label in enumerate(labels))]
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     (folder / "classes.json").write_text(json.dumps([f"digit {index}" for index in range(CLASSES)] if labelled else []))
-    for name in ("images.npy", "labels.csv", "classes.json"):
+    for name in ("images.npy", "geometry.npy", "labels.csv", "classes.json"):
         manifest.seal(folder / name, "prepare_data", [])
 
 

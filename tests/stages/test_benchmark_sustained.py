@@ -16,6 +16,7 @@ from enginewright import manifest
 from enginewright.benchmark.observer import Observer
 from enginewright.benchmark.samples import Recorder
 from enginewright.config import Precision, ScenarioName
+from enginewright.results.speed import PARTS
 from stages.benchmark_sustained import benchmark_sustained
 from support.project import PATHS
 from support.waiting import Clock
@@ -34,7 +35,7 @@ SHORT: dict[str, Any] = {
     "batch_size": 2,
     "server": SERVER,
 }
-SHORT.update({"batch_curve": [1, 4], "batch_curve_seconds": 0.02})
+SHORT.update({"batch_curve": [1, 4], "batch_curve_seconds": 0.02, "whole_seconds": 0.02})
 
 
 def test_figures_series_and_identity_of_a_whole_run(
@@ -66,6 +67,15 @@ def test_figures_series_and_identity_of_a_whole_run(
         assert metrics[precision]["batch_curve"]["best_batch"] in (1, 4)
         assert metrics[precision]["resident_mib_max"] >= metrics[precision]["resident_mib_after"] > 1
         assert metrics[precision]["engine_sha256"] == manifest.sha256(PATHS.engine(precision, "engine.npy"))
+        for batch in (1, 2):
+            way = metrics[precision]["whole"][f"batch_{batch}"]
+            for part in PARTS:
+                assert way[f"{part}_ms_p50"] == pytest.approx(0.5)
+            assert way["images_per_s_engine"] == pytest.approx(batch / 0.5e-3)
+            assert way["images_per_s_whole"] == pytest.approx(batch / 1.5e-3)
+    whole = pd.read_csv(PATHS.benchmark / "whole.csv")
+    assert whole["part"].tolist() == [*PARTS] * 2 * len(PRECISIONS)
+    assert whole.groupby("batch")["ms_per_image"].mean().to_dict() == pytest.approx({"batch 1": 0.5, "batch 2": 0.25})
     search = pd.read_csv(PATHS.benchmark / "server_search.csv")
     assert (
         search[search["held"] & (search["precision"] == "int8")]["queries_per_s"].max()

@@ -33,13 +33,15 @@ def gone(process: psutil.Process) -> bool:
 
 
 class Clock:
-    """Stands for the harness's clock in our own scenarios: each look at it takes `tick_ns`, and sleeping moves it."""
+    """Stands for the harness's clock in our own scenarios and on the whole way: each look at it takes `tick_ns`, and
+    sleeping moves it.
+    """
 
     def __init__(self, patch: pytest.MonkeyPatch, tick_ns: int = 1000) -> None:
-        from enginewright.benchmark import loadgen, schedule
+        from enginewright.benchmark import loadgen, schedule, whole
 
         self.now, self._tick = 1_000_000_000, tick_ns
-        for module in (schedule, loadgen):
+        for module in (schedule, loadgen, whole):
             patch.setattr(module, "now_ns", self.read)
         patch.setattr(schedule, "time", SimpleNamespace(sleep=self.sleep))
 

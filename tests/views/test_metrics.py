@@ -88,6 +88,21 @@ def test_a_shape_comes_back(shape: SampleShape) -> None:
     assert result.shape.inputs == shape.inputs
 
 
+WHOLE = {
+    "batch_1": {"rounds": 9, "engine_ms_p50": 2.0, "postprocess_ms_p50": 1.0, "preprocess_absent": "no sizes"},
+    "batch_32": {"rounds": 5, "preprocess_ms_p50": 3.0, "engine_ms_p50": 40.0, "images_per_s_whole": 500.0},
+}
+
+
+def test_the_whole_way_comes_back_in_the_order_of_the_batches() -> None:
+    content = committed("benchmark_sustained")
+    content["int8"]["whole"] = dict(sorted(WHOLE.items(), reverse=True))
+    read = read_speed(content)
+    assert [way.batch_size for way in read.engines[Precision.int8].whole] == [1, 32]
+    assert read.engines[Precision.int8].whole[0].absent == {"preprocess": "no sizes"}
+    assert of_speed(read)["int8"] == content["int8"]
+
+
 def test_what_nobody_saw_is_no_metric() -> None:
     assert of_drift(Drift("drift was not checked: no onnxruntime", observed=False)) == {"observed": False}
     assert "saturation_max" not in of_calibration(CalibrationResult(500, 1.5, 0, RangesResult(23, 0)))
