@@ -137,8 +137,9 @@ def _materials(stage: Stage, precision: Precision, runtime: Runtime) -> Material
     if precision in QUANTIZED:
         recipe = read_recipe(paths)
         inputs += recipe_files(paths)
+        keep_fp16 = recipe.float_decoding
     if precision is Precision.int8_mixed:
-        keep_fp16 = _kept_nodes(paths)
+        keep_fp16 = tuple(dict.fromkeys((*keep_fp16, *_kept_nodes(paths))))
         inputs.append(paths.mixed_layers)
     digests = {path: manifest.sha256(path) for path in inputs}
     custom = model.settings.get(CUSTOM_NODES, {})

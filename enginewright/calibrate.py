@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Optional
 from enginewright.calibration import ranges
 from enginewright.calibration.cache import CalibrationCache
 from enginewright.calibration.correction import BiasCorrection
-from enginewright.calibration.recipe import CORRECTED_BY
-from enginewright.config import Params
+from enginewright.calibration.recipe import CORRECTED_BY, DECODED_BY, decoding_bytes
+from enginewright.config import Model, Params
 from enginewright.data import Feeding, ImageSet
 from enginewright.errors import RuntimeUnavailable, StaleArtifact
 from enginewright.feeds import Feeds
 from enginewright.graph import stored
+from enginewright.graph.decoding import decoding
 from enginewright.interface import Interface
 from enginewright.layout import Layout
 from enginewright.results.calibration import CalibrationResult
@@ -30,6 +31,7 @@ from enginewright.runtimes.onnxruntime.correction import measure_bias_correction
 from enginewright.runtimes.onnxruntime.observe import observe
 from enginewright.runtimes.onnxruntime.session import why_absent
 from enginewright.target import WHY_NOT
+from enginewright.tasks import judged, task_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +43,7 @@ class Calibrated:
 
     scales: CalibrationCache
     correction: Optional[BiasCorrection]
+    float_decoding: tuple[str, ...]  # nodes that stay in float whatever their scales (`enginewright.graph.decoding`)
     ranges: pd.DataFrame  # a row a tensor
     inputs: list[Path]  # what they were made from
     settings: Mapping[str, Any]  # what else decided them
@@ -91,16 +94,29 @@ def calibrate_model(params: Params, paths: Layout) -> Calibrated:
     made_with.update(runtime.calibrator_identity())
     if correction is not None:
         made_with[CORRECTED_BY] = hashlib.sha256(correction.to_bytes()).hexdigest()
+    kept = _float_decoding(params.model, paths)
+    if kept:
+        made_with[DECODED_BY] = hashlib.sha256(decoding_bytes(kept)).hexdigest()
     seen = {} if absent or "not_compared" in made.settings else observe(paths.model, feeds(), scales)
     return Calibrated(
         scales,
         correction,
+        kept,
         ranges.table(scales, seen),
         [paths.model, *images.array_files],
         made_with,
         len(images),
         seconds,
     )
+
+
+def _float_decoding(model: Model, paths: Layout) -> tuple[str, ...]:
+    """The nodes that the model's task keeps out of INT8."""
+    if not task_of(model).float_decoding:
+        return ()
+    proto = stored.read(paths.model)
+    answers = judged(model, Interface.from_onnx(proto)).outputs
+    return decoding(proto, [spec.name for spec in answers])
 
 
 def _calibrator(params: Params, paths: Layout) -> Runtime:

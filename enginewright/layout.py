@@ -96,6 +96,11 @@ class Layout:
         return self.artifacts / "calibration/bias_correction.json"
 
     @property
+    def float_decoding(self) -> Path:
+        """Beside calib.cache, only for a task whose decoding stays in float."""
+        return self.artifacts / "calibration/float_decoding.json"
+
+    @property
     def ranking(self) -> Path:
         """What each layer costs, by analyze_sensitivity."""
         return self.artifacts / "sensitivity/ranking.csv"
@@ -225,6 +230,7 @@ SEALED = (
             _OF_ANY.check_report,
             _OF_ANY.calibration_cache,
             _OF_ANY.bias_correction,
+            _OF_ANY.float_decoding,
             _OF_ANY.ranking,
             _OF_ANY.mixed_layers,
             _OF_ANY.drift / "report.json",

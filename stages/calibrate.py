@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enginewright.calibrate import calibrate_model
 from enginewright.calibration import ranges
+from enginewright.calibration.recipe import decoding_bytes
 from enginewright.stage import Metrics, Stage, script
 from enginewright.views import metrics
 
@@ -16,6 +17,10 @@ def calibrate(stage: Stage) -> Metrics:
     if made.correction is not None:
         with stage.output(paths.bias_correction, made.inputs, settings=made.corrected) as temporary:
             temporary.write_bytes(made.correction.to_bytes())
+    stage.remove(paths.float_decoding)
+    if made.float_decoding:
+        with stage.output(paths.float_decoding, made.inputs) as temporary:
+            temporary.write_bytes(decoding_bytes(made.float_decoding))
     with stage.output(paths.calibration_cache, made.inputs, settings=dict(made.settings)) as temporary:
         temporary.write_bytes(made.scales.to_bytes())
     for sentence in ranges.outlier_sentences(made.ranges):

@@ -30,13 +30,15 @@ def quantize(
         model: FP32, opset 13 or later, without Q/DQ nodes.
         recipe: of this model.
         placement: which backend's.
-        exclude: names of nodes that stay in float; one without a name of its own goes by its first output.
+        exclude: names of nodes that stay in float beside the recipe's; one without a name of its own goes by its first
+            output.
 
     Raises:
         CalibrationMismatch: the recipe is of another model.
         ModelError: the opset is too old, the model carries Q/DQ nodes already, or `exclude` names a node that is not
             there.
     """
+    exclude = recipe.excluded(model, exclude)
     require_quantizable(model, exclude)
     scales, correction = recipe.scales.scales, recipe.bias_correction
     case = Case(model, scales, placement)

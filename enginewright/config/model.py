@@ -44,6 +44,9 @@ class Detection:
         0.7, above=0, maximum=1, help="of two boxes of a class that overlap more, the lower score is dropped"
     )
     detections: int = setting(300, minimum=1, help="the most boxes of an image")
+    float_decoding: bool = setting(
+        True, help="keep what follows the last layers with weights out of INT8: DFL, Sigmoid, anchors, Concat"
+    )
 
 
 @dataclass

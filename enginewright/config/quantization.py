@@ -63,6 +63,9 @@ class AnalyzeSensitivity:
     evaluations: int = setting(
         250, minimum=3, help="the most Q/DQ models that are run; with more layers than that, neighbours go together"
     )
+    minutes: Optional[float] = setting(
+        None, above=0, help="run only as many models as fit into this time, neighbours together; null: no bound"
+    )
     placement: Placement = setting(
         Placement.onnxruntime,
         help="whose INT8 layers are judged by, in search_mixed too; TensorRT's is coarser and slower",
@@ -77,6 +80,9 @@ class SearchMixed:
         "layers/search.yaml", help="a file: `layers: search` in it searches, a list of layers is taken as it is"
     )
     evaluations: int = setting(60, minimum=1, help="the most mixtures that are tried")
+    minutes: Optional[float] = setting(
+        None, above=0, help="stop the search after this time, with the best mixture so far; null: no bound"
+    )
     spare: Sparing = setting(
         Sparing.layers, help="what the search keeps small: layers in FP16, or the values that they move"
     )

@@ -35,6 +35,26 @@ class ProfileResult(Record):
 
 
 @dataclass(frozen=True)
+class DecodingResult(Record):
+    """What it is worth to keep the decoding of a detector in float (model.detection.float_decoding)."""
+
+    nodes: int  # that stay in float by the rule
+    layers: int  # of these Conv, ConvTranspose, Gemm and MatMul
+    share_of_values: float  # that they read and write, of those of all layers and of the decoding
+    int8_without: Mapping[str, float]  # as `SensitivityResult.int8`, with the decoding in INT8 too
+
+    def says(self, metric: str, value: float) -> str:
+        """The rule and what it gains and costs, in a sentence; `value` is the metric with it."""
+        without = self.int8_without.get(metric, float("nan"))
+        layers = f"{self.layers} of them {'a layer' if self.layers == 1 else 'layers'}"
+        return (
+            f"the decoding stays in float (model.detection.float_decoding): {self.nodes} nodes, {layers}, which move"
+            f" {self.share_of_values:.1%} of the values; INT8 of the rest has {metric} {value:.4f}, of all"
+            f" {without:.4f}"
+        )
+
+
+@dataclass(frozen=True)
 class SensitivityResult(Record):
     """What analyze_sensitivity finds."""
 
@@ -45,6 +65,8 @@ class SensitivityResult(Record):
     noise_of_all: float  # over the signal, as power, with all layers in INT8
     share_of_noise_of_first: float
     int8: Mapping[str, float]  # the task's metric, agreement and SQNR with all layers in INT8, as far as there are any
+    decoding: Optional[DecodingResult] = None  # None where nothing stays in float by that rule
+    cut_by_minutes: Optional[float] = None  # the budget that put more layers together; another machine may have others
 
 
 @dataclass(frozen=True)
@@ -66,3 +88,5 @@ class MixtureResult(Record):
     float_traffic: float  # share of the values moved
     evaluations: int
     pinned: bool  # whether the layers were asked for, and not searched
+    # the budget that ended the search before it was done; another machine may choose other layers
+    cut_by_minutes: Optional[float] = None

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from enginewright.config import Sparing
-from enginewright.results.layers import SensitivityResult
+from enginewright.graph import stored
+from enginewright.graph.decoding import layers_of
+from enginewright.results.layers import DecodingResult, SensitivityResult
+from enginewright.sensitivity.budget import Budget
 from enginewright.sensitivity.variants import Variants
 from enginewright.tasks.base import AGREEMENT, Figures
 
@@ -37,14 +40,18 @@ def blocks(layers: Sequence[str], evaluations: int) -> list[Block]:
 
 
 def analyze(
-    variants: Variants, evaluations: int, track: Callable[[Sequence[Block]], Iterable[Block]]
+    variants: Variants,
+    budget: Budget,
+    track: Callable[[Sequence[Block]], Iterable[Block]],
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Figures, pd.DataFrame]:
     """Measure every block of layers in both ways and rank them, the costliest first.
 
     Args:
         variants: of the model.
-        evaluations: the most models that are run, FP32 apart.
+        budget: the most models that are run, FP32 apart, and the time that they may take.
         track: passes the blocks on and shows how far it is.
+        say: is told how long it will take before it does.
 
     Returns:
         The figures of all layers in INT8, and a row a block: rank, layers (names joined by SEPARATOR), count,
@@ -54,12 +61,19 @@ def analyze(
     """
     import pandas as pd
 
-    whole, shown, traffic = variants.figures(()), (*FIGURES, variants.task.metric), variants.traffic()
+    start = budget.clock()
+    whole, traffic = variants.figures(()), variants.traffic()
+    shown = dict.fromkeys((*FIGURES, variants.task.without_targets, variants.task.metric))
+    each = max(budget.clock() - start, variants.seconds)
+    parts = blocks(variants.layers, budget.fitting(each))
+    say(budget.plan(2 * len(parts), len(variants.images), each))
+    traffic = {layer: values for layer, values in traffic.items() if layer not in variants.float_decoding}
     rows: list[dict[str, Any]] = []
-    for block in track(blocks(variants.layers, evaluations)):
+    for block in track(parts):
         alone = variants.figures([layer for layer in variants.layers if layer not in block])
         without = variants.figures(block)
-        row: dict[str, Any] = {"layers": SEPARATOR.join(block), "count": len(block), "noise": noise_of(alone)}
+        row: dict[str, Any] = {"layers": SEPARATOR.join(block), "count": len(block)}
+        row["noise"] = variants.task.noise_of(alone)
         row["traffic"] = sum(traffic[layer] for layer in block)
         for prefix, figures in (("alone", alone), ("without", without)):
             row.update({f"{prefix}_{name}": figures[name] for name in shown if name in figures})
@@ -72,23 +86,37 @@ def analyze(
     return whole, table
 
 
-def result(variants: Variants, whole: Figures, table: pd.DataFrame) -> SensitivityResult:
+def result(variants: Variants, whole: Figures, table: pd.DataFrame, budget: Budget) -> SensitivityResult:
     """What an analysis found; `whole` are the figures with all layers in INT8."""
-    shown = (variants.task.metric, AGREEMENT, "sqnr_db")
+    asked = blocks(variants.layers, budget.evaluations)
     return SensitivityResult(
         images=len(variants.images),
         evaluations=1 + 2 * len(table),
         layers=len(variants.layers),
         blocks=len(table),
-        noise_of_all=noise_of(whole),
+        noise_of_all=variants.task.noise_of(whole),
         share_of_noise_of_first=float(table["share_of_noise"].iloc[0]),
-        int8={name: whole[name] for name in shown if name in whole},
+        int8=_shown(variants, whole),
+        decoding=_decoding(variants),
+        cut_by_minutes=budget.minutes if len(table) < len(asked) else None,
     )
 
 
-def noise_of(figures: Figures) -> float:
-    """Quantization noise over signal, as power: 10^(-SQNR / 10); 0 where the outputs are FP32's."""
-    return float(10 ** (-figures["sqnr_db"] / 10)) if "sqnr_db" in figures else 0.0
+def _shown(variants: Variants, figures: Figures) -> dict[str, float]:
+    task = variants.task
+    names = dict.fromkeys((task.metric, task.without_targets, AGREEMENT, "sqnr_db"))
+    return {name: figures[name] for name in names if name in figures}
+
+
+def _decoding(variants: Variants) -> Optional[DecodingResult]:
+    """What the rule that keeps the decoding in float gains and costs."""
+    nodes = variants.float_decoding
+    if not nodes:
+        return None
+    traffic = variants.traffic()
+    share = sum(traffic.get(node, 0) for node in nodes) / sum(traffic.values())
+    layers = len(layers_of(stored.read(variants.path), nodes))
+    return DecodingResult(len(nodes), layers, share, _shown(variants, variants.with_decoding()))
 
 
 def ranked(table: pd.DataFrame, spare: Sparing = Sparing.layers) -> list[Block]:

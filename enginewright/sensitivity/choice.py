@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,9 @@ from enginewright.results.accuracy import Verdict
 from enginewright.results.layers import MixtureResult
 from enginewright.results.verdicts import Outcome
 from enginewright.sensitivity.analysis import SEPARATOR, ranked, traffic_of
+from enginewright.sensitivity.budget import Budget
 from enginewright.sensitivity.rehearsal import Rehearsal
-from enginewright.sensitivity.search import Search, most_kept, search, table_rows
+from enginewright.sensitivity.search import Limits, Search, most_kept, search, table_rows
 from enginewright.sensitivity.variants import Variants
 from enginewright.tasks.base import Figures
 
@@ -39,7 +41,13 @@ class Choice:
 
 
 def choose(
-    variants: Variants, rehearsal: Rehearsal, asked: Mixture, ranking: pd.DataFrame, settings: SearchMixed
+    variants: Variants,
+    rehearsal: Rehearsal,
+    asked: Mixture,
+    ranking: pd.DataFrame,
+    settings: SearchMixed,
+    *,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Choice:
     """Search for the fewest layers in FP16 that pass the rehearsed gate, or judge the layers that were asked for.
 
@@ -49,6 +57,7 @@ def choose(
         asked: of the file `search_mixed.layers`.
         ranking: of analyze_sensitivity.
         settings: `search_mixed`.
+        say: is told how long it may take before it does.
 
     Raises:
         ModelError: a layer that was asked for is not in the model.
@@ -60,19 +69,21 @@ def choose(
         return rehearsal.holds(figures, decidable=equal.passed)
 
     if asked.layers is None:
+        budget = Budget("search_mixed", settings.evaluations, settings.minutes)
+        say(budget.plan(settings.evaluations, len(variants.images), variants.seconds, at_most=True))
         most = most_kept(len(variants.layers), settings.minimum_int8_share)
         found = search(
             lambda kept: variants.figures(kept, operators),
             holds,
             ranked(ranking, settings.spare),
-            settings.evaluations,
-            most,
+            Limits(settings.evaluations, most, lambda: budget.allows(variants.seconds)),
+            variants.task.noise_of,
         )
         mixture = Mixture(tuple(FloatLayer(name, _reason(name, ranking)) for name in found.chosen), operators)
     else:
         asked.require(_loaded(variants.path), settings.layers)
         figures = variants.figures(asked.names, operators)
-        found, mixture = Search(asked.names), Mixture(asked.layers, operators)
+        found, mixture = Search(asked.names, noise=variants.task.noise_of), Mixture(asked.layers, operators)
         found.holds = found.add("pinned", asked.names, figures, holds(figures)).holds
     last = found.last.figures
     result = MixtureResult(
@@ -91,6 +102,7 @@ def choose(
         float_traffic=traffic_of(ranking, found.chosen),
         evaluations=len(found.trials),
         pinned=asked.layers is not None,
+        cut_by_minutes=settings.minutes if found.late else None,
     )
     return Choice(mixture, found, result, "" if equal.passed else _warning(variants, equal, rehearsal))
 
@@ -105,7 +117,11 @@ def _reason(name: str, ranking: pd.DataFrame) -> str:
     """Why a layer stays in float, in words that stand beside its name."""
     row: Any = next(row for row in ranking.to_dict(orient="records") if name in str(row["layers"]).split(SEPARATOR))
     together = f" with the {row['count'] - 1} beside it" if row["count"] > 1 else ""
-    alone = f"; with it alone in INT8 the SQNR is {row['alone_sqnr_db']:.1f} dB" if "alone_sqnr_db" in row else ""
+    alone = ""
+    if "alone_sqnr_db" in row:
+        alone = f"; with it alone in INT8 the SQNR is {row['alone_sqnr_db']:.1f} dB"
+    elif "alone_agreement" in row:
+        alone = f"; with it alone in INT8 the agreement with fp32 is {row['alone_agreement']:.4f}"
     noise, moved = (
         f"{row['share_of_noise']:.1%} of the noise that layers add one by one",
         f"{row['share_of_traffic']:.1%} of the values moved",

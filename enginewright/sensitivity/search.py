@@ -6,7 +6,7 @@ cheapest first. Every step is an evaluation on the sensitivity images; the order
 choice.
 
 A few hundred images make accuracy a coarse figure, and of many mixtures some pass by luck. So a mixture that passes is
-not trusted if it has a lower SQNR, to which every image adds, than one that failed
+not trusted if it has more noise (`Task.noise_of`), to which every image adds, than one that failed
 (docs/decisions/0014-mixed-precision.md has what that is worth on unseen images).
 """
 
@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from enginewright.sensitivity.analysis import SEPARATOR, Block
-from enginewright.tasks.base import Figures
+from enginewright.tasks.base import AGREEMENT, Figures
+from enginewright.tasks.metrics import noise_power
 
 Measure = Callable[[Sequence[str]], Figures]  # layers in float -> figures
 Holds = Callable[[Figures], bool]
@@ -42,15 +43,14 @@ class Search:
     chosen: tuple[str, ...] = ()  # layers in float
     holds: bool = False  # whether the gate does with them
     exhausted: bool = False  # whether the budget ended the search before it was done
+    late: bool = False  # whether it was its minutes that did
+    noise: Callable[[Figures], float] = noise_power
     trials: list[Trial] = field(default_factory=list)
 
     def add(self, step: str, kept: tuple[str, ...], figures: Figures, passes: bool) -> Trial:
         """Judge a mixture in the light of those before it, and keep it among them."""
-        sqnr = figures.get("sqnr_db")  # absent where the answers are those of FP32
-        failed = [trial.figures["sqnr_db"] for trial in self.trials if not trial.passes and "sqnr_db" in trial.figures]
-        self.trials.append(
-            Trial(step, kept, figures, passes, passes and (sqnr is None or all(sqnr >= other for other in failed)))
-        )
+        own, failed = self.noise(figures), [self.noise(trial.figures) for trial in self.trials if not trial.passes]
+        self.trials.append(Trial(step, kept, figures, passes, passes and all(own <= other for other in failed)))
         return self.trials[-1]
 
     @property
@@ -63,30 +63,48 @@ class _Budget(Exception):
     """No evaluation is left."""
 
 
-def search(measure: Measure, holds: Holds, ranking: Sequence[Block], evaluations: int, most: int) -> Search:
+@dataclass(frozen=True)
+class Limits:
+    """What a search may spend, and how many layers it may leave in float."""
+
+    evaluations: int  # how often a mixture may be measured
+    layers: int
+    in_time: Callable[[], bool] = lambda: True  # whether there is time for one more
+
+
+def search(
+    measure: Measure,
+    holds: Holds,
+    ranking: Sequence[Block],
+    limits: Limits,
+    noise: Callable[[Figures], float] = noise_power,
+) -> Search:
     """Look for a small set of layers to leave in float so that the gate holds.
 
     Args:
         measure: runs one mixture.
         holds: the gate.
         ranking: blocks of layers, first those that are worth most in float.
-        evaluations: how often `measure` may be called.
-        most: how many layers may stay in float.
+        limits: of evaluations, layers and time; all layers in INT8 are measured whatever the time.
+        noise: of the task.
 
     Returns:
         The smallest mixture that holds of those tried; if none does, the largest allowed one, with `holds` false.
     """
-    found = Search()
+    found = Search(noise=noise)
 
     def attempt(step: str, blocks: Sequence[Block]) -> bool:
-        if len(found.trials) >= evaluations:
+        if len(found.trials) >= limits.evaluations:
+            raise _Budget
+        if found.trials and not limits.in_time():
+            found.late = True
             raise _Budget
         kept = tuple(layer for block in blocks for layer in block)
         figures = measure(kept)
         return found.add(step, kept, figures, holds(figures)).holds
 
     try:
-        kept = _bisect(attempt, ranking, most, found)
+        kept = _bisect(attempt, ranking, limits.layers, found)
         _restore(attempt, kept, found)
     except _Budget:
         found.exhausted = True
@@ -149,9 +167,12 @@ def _keep(found: Search) -> None:
 
 
 def table_rows(found: Search, layers: int, figure: str) -> list[dict[str, Any]]:
-    """A row a trial, for trials.csv: trial, step, float_layers, int8_share, the gate's figure, sqnr_db, verdict,
-    passes, holds, layers (names).
+    """A row a trial, for trials.csv: trial, step, float_layers, int8_share, the gate's figure, sqnr_db (where there is
+    none agreement), verdict, passes, holds, layers (names).
     """
+    told = ["sqnr_db"]
+    if not any("sqnr_db" in trial.figures for trial in found.trials) and found.trials[0].figures.get(AGREEMENT):
+        told = [AGREEMENT]
     return [
         {
             "trial": number,
@@ -159,7 +180,7 @@ def table_rows(found: Search, layers: int, figure: str) -> list[dict[str, Any]]:
             "float_layers": len(trial.kept),
             "int8_share": 1 - len(trial.kept) / layers if layers else 0.0,
             figure: trial.figures[figure],
-            "sqnr_db": trial.figures.get("sqnr_db"),
+            **{name: trial.figures.get(name) for name in told},
             "verdict": trial.figures.get("verdict"),
             "passes": trial.passes,
             "holds": trial.holds,

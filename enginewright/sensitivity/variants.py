@@ -4,7 +4,9 @@ Runtime.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -64,15 +66,17 @@ class Variants:
                 f"{onnx_model} has Conv, ConvTranspose, Gemm or MatMul nodes without a name of their own, so none can"
                 " be told apart; name the nodes"
             )
-        left = left_in_float(self._model, self._recipe.scales.scales, placement)
+        left = {*left_in_float(self._model, self._recipe.scales.scales, placement), *self._recipe.float_decoding}
         self.layers = tuple(
             name for name in names if name not in left
         )  # of which a search may choose: the others are in float already
         self.reused = 0
+        start = time.monotonic()
         session = open_session(str(onnx_model), plugins=self._plugins)
         with OnnxRuntimeEngine(onnx_model, session, up_to(evaluator.batch_size)) as engine:
             self._inputs = engine.interface.inputs
             self.evaluated = evaluator.evaluate(engine, Precision.fp32, self._outputs)
+        self.seconds = time.monotonic() - start  # of FP32: what a variant takes at least
         self.fp32 = self.task.summary(self.evaluated.rows, self.evaluated.classes)
 
     @property
@@ -96,13 +100,15 @@ class Variants:
         return self._evaluator.equal(self.evaluated.outputs)
 
     def traffic(self) -> dict[str, int]:
-        """Of every layer, how many values it reads and writes for one image; weights, which a batch shares, are left
-        out.
+        """Of every layer, and of every node of the decoding, how many values it reads and writes for one image;
+        weights, which a batch shares, are left out.
         """
-        graph, layers = Graph(self._model), quantizable(self._model)
+        graph, layers, decoding = Graph(self._model), quantizable(self._model), set(self.float_decoding)
+        nodes = {node.name: node for node in layers}
+        nodes.update((graph.key(node), node) for node in graph.nodes if graph.key(node) in decoding)
         moved = {
-            node.name: [tensor for tensor in (*node.input, *node.output) if tensor and graph.constant(tensor) is None]
-            for node in layers
+            name: [tensor for tensor in (*node.input, *node.output) if tensor and graph.constant(tensor) is None]
+            for name, node in nodes.items()
         }
         feeds = self._evaluator.feeding.batches(self._inputs, 1)
         tensors = sorted(set().union(*moved.values()))
@@ -120,6 +126,17 @@ class Variants:
         nodes = float_nodes(self._model, kept, tuple(operators))
         with stored.scratch():  # each variant has integer weights of its own
             return self._measured(quantize(self._model, self._recipe, self._placement, nodes).model)
+
+    def with_decoding(self) -> Figures:
+        """The metrics with every layer in INT8, and the decoding too, which the recipe keeps in float."""
+        with stored.scratch():
+            whole = replace(self._recipe, float_decoding=())
+            return self._measured(quantize(self._model, whole, self._placement).model)
+
+    @property
+    def float_decoding(self) -> tuple[str, ...]:
+        """The nodes that the recipe keeps in float, and no search asks about."""
+        return self._recipe.float_decoding
 
     def _measured(self, quantized: onnx.ModelProto) -> Figures:
         """The metrics of a variant, which an interrupted analysis may have measured already."""

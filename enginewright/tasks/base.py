@@ -77,6 +77,10 @@ class Task(Protocol):
     without_targets_title: str  # the same for people
     every_output: bool  # whether it compares all outputs about FP32's mean, and knows no targets
 
+    @property
+    def float_decoding(self) -> bool:
+        """Whether what follows the last layers with weights stays out of INT8."""
+
     def configured(self, model: Model) -> Task:
         """This task with the settings of a model; itself if it has none."""
 
@@ -161,6 +165,13 @@ class Task(Protocol):
 
     def noise(self, rows: pd.DataFrame) -> Optional[Estimate]:
         """The SQNR in dB of rows with a reference; None where nothing differs from FP32."""
+
+    def noise_of(self, figures: Figures) -> float:
+        """How far metrics of `summary` say that an engine is from FP32, 0 where it is not at all.
+
+        It ranks layers, and holds a mixture against another: every image adds to it, so it is finer than the task's
+        metric.
+        """
 
     def tables(self, images: ImageSet, rows: Mapping[str, pd.DataFrame], classes: int) -> Tables:
         """Tables of all precisions, `fp32` first: classes.csv, recall.csv, changed.csv, confusion_<precision>.csv and

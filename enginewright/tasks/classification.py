@@ -26,6 +26,7 @@ from enginewright.tasks.base import (
     AGREEMENT_TITLE,
     FP32,
     Evaluation,
+    Figures,
     Outputs,
     Shown,
     Size,
@@ -36,6 +37,7 @@ from enginewright.tasks.base import (
     one_output,
     require_outputs,
 )
+from enginewright.tasks.metrics import noise_power
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +55,7 @@ class Classification:
     class_metric = "recall"
     without_targets = AGREEMENT
     without_targets_title = AGREEMENT_TITLE
+    float_decoding = False
     every_output = False
     shown: Sequence[Shown] = (
         Shown("top1", "top-1", ".4f", of_targets=True),
@@ -152,6 +155,10 @@ class Classification:
     def noise(self, rows: pd.DataFrame) -> Optional[Estimate]:
         """See `metrics.noise_estimate`."""
         return metrics.noise_estimate(rows["signal"].to_numpy(), rows["noise"].to_numpy())
+
+    def noise_of(self, figures: Figures) -> float:
+        """See `metrics.noise_power`."""
+        return noise_power(figures)
 
     def tables(self, images: ImageSet, rows: Mapping[str, pd.DataFrame], classes: int) -> Tables:
         """Recall of each class, images answered otherwise than by FP32, label and answer of each image."""

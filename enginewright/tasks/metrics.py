@@ -4,6 +4,7 @@ by an image.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -75,6 +76,11 @@ def per_image(outputs: Outputs, labels: Optional[Labels], reference: Optional[Ou
             (np.exp(reference_log_probability) * difference).sum(axis=1), 0.0
         )  # rounding may leave -1e-17
     return pd.DataFrame(columns)
+
+
+def noise_power(figures: Mapping[str, Any]) -> float:
+    """Noise over signal, as power: 10^(-SQNR / 10); 0 where the outputs are FP32's."""
+    return float(10 ** (-figures["sqnr_db"] / 10)) if "sqnr_db" in figures else 0.0
 
 
 def noise_metrics(rows: pd.DataFrame) -> dict[str, Any]:

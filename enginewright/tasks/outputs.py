@@ -24,6 +24,7 @@ from enginewright.statistics import Estimate, Lowest, Resampled, resampled
 from enginewright.tasks.base import (
     FP32,
     Evaluation,
+    Figures,
     Outputs,
     Shown,
     Size,
@@ -33,7 +34,7 @@ from enginewright.tasks.base import (
     require_outputs,
     together,
 )
-from enginewright.tasks.metrics import decibel, noise_estimate
+from enginewright.tasks.metrics import decibel, noise_estimate, noise_power
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +62,7 @@ class AllOutputs:
     class_metric = "cosine"
     without_targets = "lowest_cosine"
     without_targets_title = title
+    float_decoding = False
     every_output = True
     shown: Sequence[Shown] = (
         Shown("lowest_cosine", "cosine of the worst output", ".6f"),
@@ -183,6 +185,10 @@ class AllOutputs:
         ]
         differing = [estimate for estimate in found if estimate is not None]
         return Lowest(differing) if differing else None
+
+    def noise_of(self, figures: Figures) -> float:
+        """See `metrics.noise_power`."""
+        return noise_power(figures)
 
     def tables(self, images: ImageSet, rows: Mapping[str, pd.DataFrame], classes: int) -> Tables:
         """Cosine of each output, the images that an engine answers worst, no confusion, the worst cosine of each

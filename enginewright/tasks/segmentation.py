@@ -26,6 +26,7 @@ from enginewright.tasks.base import (
     AGREEMENT_TITLE,
     FP32,
     Evaluation,
+    Figures,
     Outputs,
     Shown,
     Size,
@@ -36,7 +37,7 @@ from enginewright.tasks.base import (
     one_output,
     require_outputs,
 )
-from enginewright.tasks.metrics import noise_estimate, noise_metrics
+from enginewright.tasks.metrics import noise_estimate, noise_metrics, noise_power
 from enginewright.tasks.tables import CONFUSION_CLASSES, OTHER, class_names, recall_series
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Segmentation:
     class_metric = "iou"
     without_targets = AGREEMENT
     without_targets_title = AGREEMENT_TITLE
+    float_decoding = False
     every_output = False
     shown: Sequence[Shown] = (
         Shown("mean_iou", "mean IoU", ".4f", of_targets=True),
@@ -211,6 +213,10 @@ class Segmentation:
     def noise(self, rows: pd.DataFrame) -> Optional[Estimate]:
         """See `metrics.noise_estimate`."""
         return noise_estimate(rows["signal"].to_numpy(), rows["noise"].to_numpy())
+
+    def noise_of(self, figures: Figures) -> float:
+        """See `metrics.noise_power`."""
+        return noise_power(figures)
 
     def tables(self, images: ImageSet, rows: Mapping[str, pd.DataFrame], classes: int) -> Tables:
         """IoU of each class, images with pixels that FP32 answers otherwise, pixels confused, IoU of each image."""

@@ -12,6 +12,7 @@ from enginewright.results.accuracy import AccuracyResult, EngineAccuracy, Gate, 
 from enginewright.results.calibration import CalibrationResult
 from enginewright.results.layers import MixtureResult, ProfileResult, SensitivityResult
 from enginewright.results.pareto import ParetoResult
+from enginewright.results.record import Record
 from enginewright.results.shape import SampleShape
 from enginewright.results.speed import EngineSpeed, LoadSpeed, SpeedResult, WholeSpeed
 from enginewright.results.verdicts import Drift
@@ -147,13 +148,18 @@ def of_calibration(result: CalibrationResult) -> dict[str, Any]:
 
 def of_sensitivity(result: SensitivityResult) -> dict[str, Any]:
     """The metrics of analyze_sensitivity."""
-    found = result.to_json()
+    found = _known(result)
     return {**{f"int8_{name}": value for name, value in found.pop("int8").items()}, **found}
 
 
 def of_mixture(result: MixtureResult) -> dict[str, Any]:
     """The metrics of search_mixed."""
-    return result.to_json()
+    return _known(result)
+
+
+def _known(result: Record) -> dict[str, Any]:
+    """The fields of a record that say something."""
+    return {name: value for name, value in result.to_json().items() if value is not None}
 
 
 def _of_engine(engine: EngineAccuracy) -> dict[str, Any]:

@@ -45,4 +45,5 @@ def _remedy(console: Console, choice: Choice) -> None:
             " search_mixed.minimum_int8_share, raise search_mixed.evaluations, or choose another calibration"
         )
     elif choice.search.exhausted:
-        console.print("The budget search_mixed.evaluations ended the search: a smaller mixture may hold")
+        setting = "minutes" if choice.search.late else "evaluations"
+        console.print(f"The budget search_mixed.{setting} ended the search: a smaller mixture may hold")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+    from enginewright.results.layers import SensitivityResult
     from enginewright.sensitivity.analysis import Block
+    from enginewright.tasks.base import Task
 
 SHOWN = 10
 COLUMNS = {
@@ -29,18 +31,22 @@ def track(blocks: Sequence[Block]) -> Iterable[Block]:
     return progress(blocks, "layers in INT8 and in float", console=Console(stderr=True))
 
 
-def show(table: pd.DataFrame, images: int) -> None:
-    """Print the first rows of a ranking that was measured on so many images."""
+def show(table: pd.DataFrame, found: SensitivityResult, task: Task) -> None:
+    """Print the first rows of a ranking, and what a rule of the task keeps in float."""
     from rich.console import Console
     from rich.table import Table
 
-    title = f"What INT8 costs, layer by layer, on {images} images (the first {SHOWN})"
+    title = f"What INT8 costs, layer by layer, on {found.images} images (the first {SHOWN})"
     shown = Table(title=title, title_justify="left")
     for name in COLUMNS.values():
         shown.add_column(name, justify="left" if name == "layer" else "right")
     for row in table.head(SHOWN).to_dict(orient="records"):
         shown.add_row(*(_cell(row.get(name)) for name in COLUMNS))
-    Console().print(shown)
+    console = Console()
+    console.print(shown)
+    if found.decoding is not None:
+        metric = task.metric if task.metric in found.int8 else task.without_targets
+        console.print(found.decoding.says(metric, found.int8[metric]), highlight=False, soft_wrap=True)
 
 
 def _cell(value: object) -> str:

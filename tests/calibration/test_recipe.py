@@ -78,7 +78,7 @@ def unsealed(paths: Layout) -> None:
         pytest.param(CORRECTION, foreign, "was made with another bias correction than lies beside it", id="foreign"),
         pytest.param(CORRECTION, changed, "its bytes differ from the sha256", id="changed"),
         pytest.param(CORRECTION, unsealed, "its sidecar bias_correction.json.json is missing", id="half-written"),
-        pytest.param(None, foreign, "was made with none, and one lies beside it", id="one too many"),
+        pytest.param(None, foreign, "was made with no bias correction, and one lies beside it", id="one too many"),
     ],
 )
 def test_files_that_do_not_belong_together_are_refused(

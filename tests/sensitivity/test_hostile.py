@@ -22,9 +22,10 @@ from enginewright.data.preprocessing import to_input
 from enginewright.interface import TensorSpec
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.sensitivity.analysis import analyze, ranked
+from enginewright.sensitivity.budget import Budget
 from enginewright.sensitivity.journal import Journal
 from enginewright.sensitivity.rehearsal import Rehearsal
-from enginewright.sensitivity.search import Search, search
+from enginewright.sensitivity.search import Limits, Search, search
 from enginewright.sensitivity.variants import Variants
 from enginewright.tasks import get_task
 from enginewright.tasks.base import Figures
@@ -86,9 +87,9 @@ def _passes(figures: Figures) -> bool:
 
 
 def _search(variants: Variants) -> Search:
-    _, table = analyze(variants, 1 + 2 * len(variants.layers), lambda blocks: blocks)
+    _, table = analyze(variants, Budget("analyze_sensitivity", 1 + 2 * len(variants.layers)), lambda blocks: blocks)
     most = int(len(variants.layers) * (1 - SHARE))
-    return search(variants.figures, _passes, ranked(table), BUDGET, most)
+    return search(variants.figures, _passes, ranked(table), Limits(BUDGET, most))
 
 
 @pytest.mark.parametrize("kind", ["loud_channel", "silu", "residual"])

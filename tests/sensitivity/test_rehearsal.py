@@ -16,6 +16,7 @@ from enginewright.data import Feeding, ImageSet
 from enginewright.interface import TensorSpec
 from enginewright.runtimes.onnxruntime import RUNTIME
 from enginewright.sensitivity.analysis import analyze
+from enginewright.sensitivity.budget import Budget
 from enginewright.sensitivity.rehearsal import Rehearsal
 from enginewright.sensitivity.variants import Variants
 from enginewright.tasks import get_task
@@ -52,7 +53,7 @@ def test_every_output_of_every_mixture_is_judged(tmp_path: Path) -> None:
     two_outputs(tmp_path / "model.onnx")
     variants = variants_of(tmp_path / "model.onnx", "outputs", "logits", "pool")
     variants.rehearsal = Rehearsal(Accuracy(minimum_ratio=0.5), images=1000)
-    whole, table = analyze(variants, 100, lambda blocks: blocks)
+    whole, table = analyze(variants, Budget("analyze_sensitivity", 100), lambda blocks: blocks)
     assert set(whole["outputs"]) == {"logits", "pool"}
     assert whole["lowest_cosine"] == min(found["cosine"] for found in whole["outputs"].values())
     assert whole["sqnr_db"] == min(found["sqnr_db"] for found in whole["outputs"].values())

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from enginewright.config import Sparing
 from enginewright.sensitivity.analysis import blocks, ranked, traffic_of
-from enginewright.sensitivity.search import Search, most_kept, search, table_rows
+from enginewright.sensitivity.search import Limits, Search, most_kept, search, table_rows
 
 LAYERS = [f"conv{index}" for index in range(20)]
 RANKING = [(layer,) for layer in LAYERS]
@@ -22,8 +22,7 @@ def look(needed: set[str], evaluations: int = 100, most: int = 20) -> Search:
         lambda kept: {"top1": float(needed <= set(kept))},
         lambda figures: figures["top1"] >= 1,
         RANKING,
-        evaluations,
-        most,
+        Limits(evaluations, most),
     )
 
 
@@ -81,7 +80,7 @@ def test_a_mixture_that_passes_with_more_noise_than_one_that_failed_is_not_trust
             "sqnr_db": 10.0 + 3 * len(needed & set(kept)) - 5 * lucky,
         }
 
-    found = search(measure, lambda figures: figures["top1"] >= 1, RANKING, 100, 20)
+    found = search(measure, lambda figures: figures["top1"] >= 1, RANKING, Limits(100, 20))
     assert set(found.chosen) == needed
     lucky = next(trial for trial in found.trials if set(trial.kept) == needed - {"conv1"})
     assert (lucky.passes, lucky.holds) == (True, False)

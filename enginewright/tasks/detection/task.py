@@ -21,6 +21,7 @@ from enginewright.tasks.base import (
     AGREEMENT,
     AGREEMENT_TITLE,
     Evaluation,
+    Figures,
     Outputs,
     Shown,
     Size,
@@ -71,6 +72,11 @@ class Detection:
         """`settings`: model.detection, by default its defaults."""
         self._settings = Settings() if settings is None else settings
         self._limits = Limits(self._settings.confidence, self._settings.iou, self._settings.detections)
+
+    @property
+    def float_decoding(self) -> bool:
+        """As model.detection.float_decoding says."""
+        return self._settings.float_decoding
 
     def configured(self, model: Model) -> Detection:
         """With the contract and limits of model.detection."""
@@ -238,6 +244,10 @@ class Detection:
         """None: the power of pixels and scores together says nothing of boxes."""
         del rows
         return None
+
+    def noise_of(self, figures: Figures) -> float:
+        """What is missing of the agreement: mAP is too coarse on a few hundred images."""
+        return 1 - float(figures.get(AGREEMENT, 1.0))
 
     def tables(self, images: ImageSet, rows: Mapping[str, pd.DataFrame], classes: int) -> Tables:
         """AP of each class, images whose detections differ from FP32's, objects confused, agreement of each image."""
