@@ -1,11 +1,12 @@
 """The reference model for detection: small, anchor-free, and with the decoding of boxes in its graph, as exported
-YOLOs have it. What INT8 must cope with is in it: pixels and probabilities in one output.
+YOLOs have it. What INT8 must cope with is in it: distances as the mean of a distribution, which a convolution with
+fixed weights computes, and pixels and probabilities in one output.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,8 @@ from torch.nn import functional
 
 STRIDES = (8, 16)  # of the maps that a box is predicted from, in pixels
 BOX = 4  # left, top, right and bottom: distances from a point to the edges of its box
-HEAD_CHANNELS = 64
-FIRST_DISTANCE = 1.0  # what a new network predicts, in strides before the softplus: a box around its point
+BINS = 16  # distances that a network chooses from, in strides: 0 to 15
+HEAD_CHANNELS = 48
 FIRST_SCORE = 0.018  # a new network finds nothing; else the first steps only unlearn its thousands of boxes
 
 
@@ -25,17 +26,22 @@ class Predictions(NamedTuple):
     logits: Tensor  # [N, A, classes]
     points: Tensor  # [A, 2]: x, y of where each box is predicted from, in pixels
     strides: Tensor  # [A]: distance of a point to the next in pixels
+    # [N, A, 4, BINS]: logits of each distance to the left, top, right and bottom edge in strides; None of a network
+    # that predicts the distance itself
+    distances: Optional[Tensor] = None
 
 
 class Detector(nn.Module):
     """Four halvings by residual blocks, and boxes from the last two resolutions, the finer with the coarser added in.
 
     Boxes are distances from a point to four edges, as Z. Tian et al., "FCOS: Fully Convolutional One-Stage Object
-    Detection", ICCV 2019, predict them. In eval mode it answers in the contract `yolo`.
+    Detection", ICCV 2019, predict them, and a distance is the mean of a distribution over BINS, as in X. Li et al.,
+    "Generalized Focal Loss", NeurIPS 2020. In eval mode it answers in the contract `yolo`.
     """
 
     points: Tensor
     strides: Tensor
+    bins: Tensor
 
     def __init__(
         self,
@@ -55,10 +61,13 @@ class Detector(nn.Module):
         self.coarse = nn.Sequential(_convolution(fine, coarse, 3, stride=2), Bottleneck(coarse), Bottleneck(coarse))
         self.narrow = _convolution(coarse, fine, 1)
         self.merge = _convolution(fine, fine, 3)
-        self.heads = nn.ModuleList([_head(channels, classes) for channels in (fine, coarse)])
+        self.edges = nn.ModuleList([_head(channels, BOX * BINS) for channels in (fine, coarse)])
+        self.classes = nn.ModuleList([_head(channels, classes, FIRST_SCORE) for channels in (fine, coarse)])
         points, strides = _grids(size)
-        self.register_buffer("points", points, persistent=False)  # they follow from the size: no weights
+        self.count = len(strides)
+        self.register_buffer("points", points, persistent=False)  # nothing is learned of these
         self.register_buffer("strides", strides, persistent=False)
+        self.register_buffer("bins", torch.arange(float(BINS)).reshape(1, BINS, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Union[Tensor, Predictions]:
         """Images float32 [N, in_channels, H, W] to what they show.
@@ -71,13 +80,15 @@ class Detector(nn.Module):
         coarse = self.coarse(fine)
         upsampled = functional.interpolate(self.narrow(coarse), scale_factor=2.0, mode="nearest")
         maps = (self.merge(fine + upsampled), coarse)
-        raw = torch.cat([head(features).flatten(2) for head, features in zip(self.heads, maps)], 2)
-        distances = functional.softplus(raw[:, :BOX]) * self.strides
+        edges = torch.cat([head(features).flatten(2) for head, features in zip(self.edges, maps)], 2)
+        logits = torch.cat([head(features).flatten(2) for head, features in zip(self.classes, maps)], 2)
+        edges = edges.reshape(-1, BOX, BINS, self.count).transpose(1, 2)  # [N, BINS, BOX, A]
+        distances = functional.conv2d(edges.softmax(1), self.bins)[:, 0] * self.strides
         low, high = self.points - distances[:, :2], self.points + distances[:, 2:]
         if self.training:
             boxes = torch.cat([low, high], 1).transpose(1, 2)
-            return Predictions(boxes, raw[:, BOX:].transpose(1, 2), self.points.T, self.strides)
-        return torch.cat([(low + high) / 2, high - low, raw[:, BOX:].sigmoid()], 1)
+            return Predictions(boxes, logits.transpose(1, 2), self.points.T, self.strides, edges.permute(0, 3, 2, 1))
+        return torch.cat([(low + high) / 2, high - low, logits.sigmoid()], 1)
 
 
 class Bottleneck(nn.Module):
@@ -102,10 +113,10 @@ def _convolution(in_channels: int, channels: int, kernel: int, stride: int = 1) 
     )
 
 
-def _head(channels: int, classes: int) -> nn.Sequential:
-    last = nn.Conv2d(HEAD_CHANNELS, BOX + classes, 1)
-    first = [FIRST_DISTANCE] * BOX + [math.log(FIRST_SCORE / (1 - FIRST_SCORE))] * classes
-    last.bias = nn.Parameter(torch.tensor(first))
+def _head(channels: int, answers: int, first: float = 0.5) -> nn.Sequential:
+    """`first`: the sigmoid of what a new network answers."""
+    last = nn.Conv2d(HEAD_CHANNELS, answers, 1)
+    nn.init.constant_(last.bias, math.log(first / (1 - first)))  # type: ignore[arg-type]  # it has one
     return nn.Sequential(_convolution(channels, HEAD_CHANNELS, 3), last)
 
 

@@ -43,17 +43,20 @@ def test_both_modes_speak_of_the_same_boxes_and_scores() -> None:
     centre, size, scores = answered[:, :2], answered[:, 2:4], answered[:, 4:]
     torch.testing.assert_close(torch.cat([centre - size / 2, centre + size / 2], 1), found.boxes.transpose(1, 2))
     torch.testing.assert_close(scores, found.logits.sigmoid().transpose(1, 2))
-    points, strides = found.points, found.strides
+    points, strides, distances = found.points, found.strides, found.distances
     assert ((found.boxes[..., :2] < points) & (found.boxes[..., 2:] > points)).all()  # a point lies in its box
     assert (points.shape, strides.shape) == ((30, 2), (30,))
+    assert distances is not None
+    means = (distances.softmax(-1) * torch.arange(16.0)).sum(-1) * strides[:, None]
+    torch.testing.assert_close(means[..., 2:], found.boxes[..., 2:] - points)
 
 
 def test_a_new_network_finds_nothing() -> None:
     assert detector().eval()(torch.rand(4, 1, 32, 48))[:, 4:].max() < 0.1
 
 
-def test_weights_hold_no_points() -> None:
-    assert not {"points", "strides"} & set(detector().state_dict())
+def test_weights_hold_nothing_that_is_not_learned() -> None:
+    assert not {"points", "strides", "bins"} & set(detector().state_dict())
     weights = detector().state_dict()
     Detector(1, 3, (64, 64), SMALL).load_state_dict(weights)  # those of one size are of use at another
 

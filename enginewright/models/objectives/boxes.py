@@ -24,6 +24,7 @@ ANSWERING = 6  # the most predictions that answer for a box
 SCORE_POWER, OVERLAP_POWER = 0.5, 4.0  # what counts in how well a prediction answers: the overlap, most of all
 BACKGROUND = 0.75  # weight of a score where nothing is, times its square
 BOX_WEIGHT = 2.5  # of the loss of boxes beside that of scores
+DISTANCE_WEIGHT = 0.5  # likewise, of the distributions of their distances
 TINY = 1e-6
 
 
@@ -67,10 +68,12 @@ def require_fit(classes: int, targets: Tensor) -> None:
 
 
 def loss(predictions: Any, targets: Tensor) -> Tensor:
-    """Cross-entropy of the scores with how well each prediction answers for a box, and 1 - GIoU of those that do.
+    """Cross-entropy of the scores with how well each prediction answers for a box; of those that do, 1 - GIoU, and
+    cross-entropy of the distributions of distances with the two bins beside the right one.
 
     As in H. Zhang et al., "VarifocalNet", CVPR 2021, a score shall say how much the box overlaps, and one where nothing
-    is counts by its square; H. Rezatofighi et al., "Generalized Intersection over Union", CVPR 2019.
+    is counts by its square; H. Rezatofighi et al., "Generalized Intersection over Union", CVPR 2019; X. Li et al.,
+    "Generalized Focal Loss", NeurIPS 2020.
 
     Args:
         predictions: of a batch.
@@ -94,8 +97,22 @@ def loss(predictions: Any, targets: Tensor) -> Tensor:
     weight = torch.where(wanted > 0, wanted, BACKGROUND * predictions.logits.detach().sigmoid() ** 2)
     scores = functional.binary_cross_entropy_with_logits(predictions.logits, wanted, weight, reduction="sum")
     _, generalized = overlaps(predictions.boxes, answered[..., :BOX])
-    edges = ((1 - generalized) * quality).sum()
-    return (scores + BOX_WEIGHT * edges) / quality.sum().clamp(min=1)
+    edges = BOX_WEIGHT * ((1 - generalized) * quality).sum()
+    if predictions.distances is not None:
+        edges = edges + DISTANCE_WEIGHT * (_distance_loss(predictions, answered[..., :BOX]) * quality).sum()
+    return (scores + edges) / quality.sum().clamp(min=1)
+
+
+def _distance_loss(predictions: Predictions, boxes: Tensor) -> Tensor:
+    """Mean over the edges of boxes [n, A, 4], each split between the two bins that it lies between: [n, A]."""
+    assert predictions.distances is not None
+    logs = predictions.distances.log_softmax(-1)  # [n, A, 4, bins]
+    reach = torch.cat([predictions.points - boxes[..., :2], boxes[..., 2:] - predictions.points], 2)
+    wanted = (reach / predictions.strides[:, None]).clamp(0, logs.shape[-1] - 1)
+    below = wanted.floor().clamp(max=logs.shape[-1] - 2).long()
+    share = wanted - below
+    split = torch.stack([1 - share, share], -1) * logs.gather(-1, torch.stack([below, below + 1], -1))
+    return -split.sum(-1).mean(-1)
 
 
 @torch.no_grad()
