@@ -221,8 +221,9 @@ def fitting(outputs: Sequence[TensorSpec], size: Optional[Size] = None) -> list[
 
 def _of_scores(centred: Array, scores: Array, limits: Limits) -> Detections:
     """Of boxes [A, 4] and a score for each class, [C, A]; of equal scores the earlier anchor goes first."""
-    kept = scores >= limits.confidence
-    anchors, classes = np.nonzero(kept.T)
+    classes, anchors = np.divmod(np.flatnonzero(scores >= limits.confidence), scores.shape[1])
+    # what `nonzero` of the transpose gives, which takes three times as long
+    anchors, classes = np.divmod(np.sort(anchors * len(scores) + classes), len(scores))
     found = detections(corners(centred[anchors]), scores[classes, anchors], classes, MOST_CANDIDATES)
     return suppressed(found, limits)
 
