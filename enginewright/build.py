@@ -152,8 +152,7 @@ def _kept_nodes(paths: Layout) -> tuple[str, ...]:
 
     manifest.verify(paths.mixed_layers)
     mixture, model = Mixture.read(paths.mixed_layers), stored.read(paths.model)
-    mixture.require(model, str(paths.mixed_layers))
-    return mixture.nodes(model)
+    return mixture.resolved(model, str(paths.mixed_layers)).nodes(model)
 
 
 def _record(

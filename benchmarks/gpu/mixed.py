@@ -82,8 +82,7 @@ def make(key: str, network: Network) -> dict[str, Any]:
     mode, chosen_in = ENGINES[key]
     precision = Precision.fp16 if key == "fp16" else Precision.int8_mixed if chosen_in else Precision.int8
     model = onnx.load(str(network.onnx))
-    mixture = Mixture.read(chosen_in) if chosen_in else Mixture(())
-    mixture.require(model, str(chosen_in))
+    mixture = Mixture.read(chosen_in).resolved(model, str(chosen_in)) if chosen_in else Mixture(())
     timing = str(WORK / "timing" / f"{NAME}_mixed")
     correction = None if key == "int8" else BiasCorrection.read(MADE / f"{NAME}.bias_correction.json")
     recipe = QuantizationRecipe(network.cache, correction) if precision in QUANTIZED else None

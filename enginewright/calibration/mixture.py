@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Optional
 
@@ -19,6 +20,7 @@ from enginewright.graph.reasons import COMPANIONS, QUANTIZABLE
 
 VERSION = 1
 SEARCH = "search"
+PATTERN_SIGNS = "*?["
 HEADER = """\
 # Layers that INT8 leaves in FP16 (FP32 on a CPU), each with the reason. All other Conv, ConvTranspose, Gemm and MatMul
 # may run in INT8: they do, but for those that TensorRT computes faster in FP16 between two of these; build_int8_mixed
@@ -33,7 +35,7 @@ HEADER = """\
 class FloatLayer:
     """A Conv, ConvTranspose, Gemm or MatMul that stays in FP16."""
 
-    name: str  # of the node in model.onnx
+    name: str  # of the node in model.onnx; in a user's file also a pattern of such names
     reason: str = "chosen by hand"
 
 
@@ -102,19 +104,31 @@ class Mixture:
             content["operators"] = list(self.operators)
         return HEADER + yaml.safe_dump(content, sort_keys=False, width=sys.maxsize, allow_unicode=True)
 
-    def require(self, model: ModelProto, where: str) -> None:
-        """Check that every layer is one of the model.
+    def resolved(self, model: ModelProto, where: str) -> Mixture:
+        """The same with every layer named as the model names it: a pattern such as `/head/*_preds.*/Conv` becomes the
+        layers that it fits, in the graph's order.
+
+        Patterns are those of `fnmatch`: *, which a slash does not end, ?, [seq] and [!seq]. A layer has the reason of
+        the first entry that fits it. A name that the model has is no pattern, whatever stands in it.
 
         Raises:
-            ModelError: naming the first that is not, with the nearest that is.
+            ModelError: naming the first entry that fits no layer, with the nearest layer.
         """
+        if self.layers is None:
+            return self
         known = [node.name for node in quantizable(model)]
-        for name in self.names:
-            if name not in known:
+        found: dict[str, FloatLayer] = {}
+        for layer in self.layers:
+            fitting = [layer.name] if layer.name in known else [name for name in known if fnmatchcase(name, layer.name)]
+            if not fitting:
+                what = "that fits" if any(sign in layer.name for sign in PATTERN_SIGNS) else "called"
                 raise ModelError(
-                    f"{where}: the model has no Conv, ConvTranspose, Gemm or MatMul '{name}'{nearest(name, known)};"
-                    " correct the name, or search again"
+                    f"{where}: the model has no Conv, ConvTranspose, Gemm or MatMul {what}"
+                    f" '{layer.name}'{nearest(layer.name, known)}; correct the name, or search again"
                 )
+            for name in fitting:
+                found.setdefault(name, replace(layer, name=name))
+        return replace(self, layers=tuple(found.values()))
 
     def nodes(self, model: ModelProto) -> tuple[str, ...]:
         """The names of all nodes that stay in float, in the graph's order."""

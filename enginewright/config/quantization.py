@@ -77,7 +77,8 @@ class SearchMixed:
     """Which layers stay in FP16 so that INT8 passes the gate."""
 
     layers: str = setting(
-        "layers/search.yaml", help="a file: `layers: search` in it searches, a list of layers is taken as it is"
+        "layers/search.yaml",
+        help="a file: `layers: search` in it searches, a list of layers (names or patterns) is taken as it is",
     )
     evaluations: int = setting(60, minimum=1, help="the most mixtures that are tried")
     minutes: Optional[float] = setting(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ def choose(
         say: is told how long it may take before it does.
 
     Raises:
-        ModelError: a layer that was asked for is not in the model.
+        ModelError: a layer that was asked for is not in the model, or a pattern fits none.
     """
     equal = rehearsal.verdict(variants.task, variants.equal(), variants.evaluated)
     operators = tuple(dict.fromkeys((*asked.operators, *settings.float_operators)))
@@ -81,11 +81,11 @@ def choose(
         )
         mixture = Mixture(tuple(FloatLayer(name, _reason(name, ranking)) for name in found.chosen), operators)
     else:
-        asked.require(_loaded(variants.path), settings.layers)
-        figures = variants.figures(asked.names, operators)
-        found, mixture = Search(asked.names, noise=variants.task.noise_of), Mixture(asked.layers, operators)
-        found.holds = found.add("pinned", asked.names, figures, holds(figures)).holds
-    last = found.last.figures
+        mixture = replace(asked.resolved(_loaded(variants.path), settings.layers), operators=operators)
+        figures = variants.figures(mixture.names, operators)
+        found = Search(mixture.names, noise=variants.task.noise_of)
+        found.holds = found.add("pinned", mixture.names, figures, holds(figures)).holds
+    last, kept = found.last.figures, set(found.chosen) & set(variants.layers)  # a file may name what is in float anyway
     result = MixtureResult(
         holds=found.holds,
         decidable=equal.passed,
@@ -97,8 +97,8 @@ def choose(
         validation_images=rehearsal.images,
         images=len(variants.images),
         layers=len(variants.layers),
-        float_layers=len(found.chosen),
-        int8_share=1 - len(found.chosen) / len(variants.layers) if variants.layers else 0.0,
+        float_layers=len(kept),
+        int8_share=1 - len(kept) / len(variants.layers) if variants.layers else 0.0,
         float_traffic=traffic_of(ranking, found.chosen),
         evaluations=len(found.trials),
         pinned=asked.layers is not None,

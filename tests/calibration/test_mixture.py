@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import onnx
@@ -111,12 +112,55 @@ def test_a_file_that_cannot_be_used(content: str, sentence: str, tmp_path: Path)
     assert str(path) in str(caught.value)
 
 
-def test_a_layer_that_the_model_does_not_have(model: onnx.ModelProto) -> None:
-    with pytest.raises(
-        ModelError,
-        match=r"layers\.yaml: the model has no Conv, ConvTranspose, Gemm or MatMul 'conv_1'; did you mean 'conv1'\?",
-    ):
-        Mixture((FloatLayer("conv_1"),)).require(model, "layers.yaml")
+@pytest.mark.parametrize(
+    ("entries", "names"),
+    [
+        pytest.param(["conv3", "conv1"], ("conv3", "conv1"), id="names"),
+        pytest.param(["conv*"], ("conv1", "conv2", "conv3", "conv4"), id="all that fit, in the graph's order"),
+        pytest.param(["conv[24]"], ("conv2", "conv4"), id="one of some characters"),
+        pytest.param(["conv4", "conv?"], ("conv4", "conv1", "conv2", "conv3"), id="a layer is named once"),
+        pytest.param(["*1"], ("conv1",), id="layers alone, not what is beside them"),
+        pytest.param([], (), id="none"),
+    ],
+)
+def test_patterns_become_layers(model: onnx.ModelProto, entries: list[str], names: tuple[str, ...]) -> None:
+    asked = Mixture(tuple(FloatLayer(entry, f"as {entry}") for entry in entries), ("Sigmoid",))
+    found = asked.resolved(model, "layers.yaml")
+    assert found.names == names
+    assert found.operators == ("Sigmoid",)
+    first = {name: next(entry for entry in entries if fnmatchcase(name, entry)) for name in names}
+    assert [layer.reason for layer in found.layers or ()] == [f"as {first[name]}" for name in names]
+    assert found.resolved(model, "layers.yaml") == found
+
+
+def test_a_layer_whose_name_holds_a_sign_of_patterns_is_found_by_its_name(model: onnx.ModelProto) -> None:
+    odd = onnx.ModelProto()
+    odd.CopyFrom(model)
+    odd.graph.node[0].name = "conv[1]"
+    assert Mixture((FloatLayer("conv[1]"),)).resolved(odd, "layers.yaml").names == ("conv[1]",)
+
+
+def test_what_asks_for_a_search_names_no_layers(model: onnx.ModelProto) -> None:
+    assert Mixture(None).resolved(model, "layers.yaml") == Mixture(None)
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        pytest.param("conv_1", "called 'conv_1'; did you mean 'conv1'?", id="a name"),
+        pytest.param("/conv1", "called '/conv1'; did you mean 'conv1'?", id="another scope"),
+        pytest.param("convs*", "that fits 'convs*'; did you mean 'conv4'?", id="a pattern"),
+        pytest.param("sig*", "that fits 'sig*'; choose one of conv1, conv2, conv3, conv4", id="no layer, but a node"),
+        pytest.param("Conv*", "that fits 'Conv*'; did you mean 'conv4'?", id="capitals count"),
+    ],
+)
+def test_a_layer_that_the_model_does_not_have(model: onnx.ModelProto, entry: str, sentence: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        Mixture((FloatLayer("conv2"), FloatLayer(entry))).resolved(model, "layers.yaml")
+    assert str(caught.value) == (
+        f"layers.yaml: the model has no Conv, ConvTranspose, Gemm or MatMul {sentence};"
+        " correct the name, or search again"
+    )
 
 
 def test_a_long_chain_and_forty_diamonds_take_one_pass() -> None:
