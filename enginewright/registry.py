@@ -143,6 +143,8 @@ SOURCES: Registry[object] = Registry(
         "fashion_mnist": "enginewright.data.sources.fashion_mnist:fashion_mnist",
         "photographs": "enginewright.data.sources.photographs:photographs",
         "image_folder": "enginewright.data.sources.image_folder:image_folder",
+        "coco": "enginewright.data.sources.coco:coco",
+        "yolo_labels": "enginewright.data.sources.yolo_labels:yolo_labels",
         "arrays": "enginewright.data.sources.arrays:arrays",
         "loader": "enginewright.data.sources.loader:loader",
     },

@@ -36,7 +36,8 @@ class Data:
         " names is taken",
     )
     labels: str = setting(
-        LIBRARY_CODE, help="source image_folder: a CSV of file,class, instead of a sub-folder for each class"
+        LIBRARY_CODE,
+        help="source image_folder: a CSV of file,class instead of a sub-folder for each class; coco: the JSON of boxes",
     )
     max_pixels: int = setting(
         100_000_000, minimum=1, help="an image of more pixels is refused before it is decoded: it may be a trap"

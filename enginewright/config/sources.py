@@ -11,7 +11,11 @@ from enginewright.config.preprocessing import OF_IMAGES as RECIPES_OF_IMAGES
 Fault = tuple[str, str]  # key, what is wrong and what to do
 
 OF_ARRAYS = ("arrays", "loader")  # sources whose samples are arrays by the names of inputs
-OF_IMAGES = ("digits", "digit_strokes", "digit_scenes", "fashion_mnist", "photographs", "image_folder")
+PACKAGED = ("digits", "digit_strokes", "digit_scenes", "fashion_mnist", "photographs")  # which bring their classes
+OF_IMAGES = (*PACKAGED, "image_folder", "coco", "yolo_labels")
+WITH_BOXES = ("coco", "yolo_labels")  # of images of any size
+LABELLED_BY_FILE = ("image_folder", "coco")  # which read data.labels
+CROP = "crop"  # the recipe that cuts off what lies outside
 AS_THEY_ARE = "none"  # the recipe that feeds arrays as they are
 
 
@@ -31,10 +35,24 @@ def faults(data: Data) -> Iterator[Fault]:
             f"{AS_THEY_ARE} feeds arrays as they are, and data.source {data.source} gives images; choose one of"
             f" {', '.join(RECIPES_OF_IMAGES)}",
         )
+    if data.source in WITH_BOXES and recipe == CROP:
+        yield (
+            "data.preprocessing.recipe",
+            f"{CROP} cuts off objects, whose boxes would count as missed; set it to letterbox or stretch, as the"
+            " detector was trained",
+        )
     if data.selection is Selection.coverage and recipe == AS_THEY_ARE:
         yield "data.selection", f"coverage compares images, and recipe {recipe} has none; choose stratified or random"
-    if data.labels_file and data.source != "image_folder":
-        yield "data.labels", f"{data.labels} is for data.source image_folder, and data.source is {data.source}"
+    if data.labels_file and data.source not in LABELLED_BY_FILE:
+        sources = " and ".join(LABELLED_BY_FILE)
+        yield "data.labels", f"{data.labels} is for data.source {sources}, and data.source is {data.source}"
+    if data.source == "coco" and not data.labels_file:
+        yield "data.labels", "is not set; data.source coco reads boxes from it: set it to COCO's JSON of instances"
+    if data.classes_file and data.source in PACKAGED:
+        yield (
+            "data.classes",
+            f"{data.classes} is for data of your own, and {data.source} brings its classes",
+        )
 
 
 def _loader(data: Data) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ from enginewright.config import Data
 from enginewright.errors import DataError, nearest
 
 BY_FILE, BY_NAME, BY_NUMBER = "data.classes", "names in the order of their letters", "numbers of the targets"
+BY_ID, BY_YAML = "ids of the categories", "names of data.yaml"
 
 
 def read_classes(data: Data, project: Path) -> tuple[str, ...]:

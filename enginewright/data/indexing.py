@@ -69,7 +69,8 @@ def index_source(source: Source, recipe: Recipe, inputs: Sequence[TensorSpec] = 
         except DataError as fault:
             faults.add(str(fault))
             continue
-        apart[sample.label >= 0] = apart[sample.label >= 0] or sample.name
+        if sample.boxes is None:  # an image may show nothing
+            apart[sample.label >= 0] = apart[sample.label >= 0] or sample.name
         digests += digest_of(stored)
     faults.raise_them(len(labels))
     if all(apart.values()):

@@ -156,7 +156,7 @@ def _counts(labels: Rows, source: Source, occurring: Rows) -> dict[str, int]:
     """Of the classes that images have: no image as a whole is `background`."""
     if not source.classes:
         return {"images": len(labels), "classes": 0}
-    per_class = np.bincount(labels, minlength=len(source.classes))[occurring]
+    per_class = np.bincount(labels[labels >= 0], minlength=len(source.classes))[occurring[occurring >= 0]]
     return {
         "images": len(labels),
         "classes": len(source.classes),

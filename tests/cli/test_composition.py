@@ -119,7 +119,7 @@ def test_a_package_that_is_not_installed_is_named(configured: Path) -> None:
     ("override", "text"),
     [
         pytest.param("data=digts", "conf/data/ has no option 'digts'; did you mean 'digits'?", id="option"),
-        pytest.param("data=x", "conf/data/ has no option 'x'; choose one of arrays, digit_scenes", id="option-far"),
+        pytest.param("data=x", "conf/data/ has no option 'x'; choose one of arrays, coco", id="option-far"),
         pytest.param("runtime=nul", "runtime: 'nul' is not a choice; did you mean 'null'?", id="runtime"),
         pytest.param("runtime=null", "for the null runtime use debug=null_runtime", id="null-is-no-value"),
         pytest.param("modle=resnet_reference", "modle is not a setting; did you mean 'model'?", id="group"),

@@ -30,7 +30,7 @@ NONE = Preprocessing(recipe="none")
             "coverage compares images, and recipe none has none; choose stratified or random",
             id="coverage",
         ),
-        pytest.param({"labels": "l.csv"}, "data.labels", "l.csv is for data.source image_folder, and", id="csv"),
+        pytest.param({"labels": "l.csv"}, "data.labels", "l.csv is for data.source image_folder and coco,", id="csv"),
         pytest.param(
             {"source": "loader", "preprocessing": NONE, "code": "a.py"},
             "data.loader",
@@ -71,3 +71,41 @@ def test_what_does_not_go_together(settings: dict[str, Any], key: str, sentence:
 )
 def test_what_goes_together(settings: dict[str, Any]) -> None:
     assert not list(faults(Data(**settings)))
+
+
+LETTERBOX = Preprocessing(recipe="letterbox")
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "sentence"),
+    [
+        pytest.param(
+            {"source": "coco", "labels": "instances.json"},
+            "data.preprocessing.recipe",
+            "crop cuts off objects, whose boxes would count as missed; set it to letterbox or stretch, as the detector",
+            id="crop",
+        ),
+        pytest.param(
+            {"source": "coco", "preprocessing": LETTERBOX},
+            "data.labels",
+            "is not set; data.source coco reads boxes from it: set it to COCO's JSON of instances",
+            id="no JSON",
+        ),
+        pytest.param(
+            {"source": "yolo_labels", "preprocessing": LETTERBOX, "labels": "a.json"},
+            "data.labels",
+            "a.json is for data.source image_folder and coco, and data.source is yolo_labels",
+            id="a JSON of no use",
+        ),
+        pytest.param(
+            {"source": "digits", "classes": "classes.txt"},
+            "data.classes",
+            "classes.txt is for data of your own, and digits brings its classes",
+            id="classes of a packaged source",
+        ),
+    ],
+)
+def test_what_does_not_go_with_boxes(settings: dict[str, Any], key: str, sentence: str) -> None:
+    ((found, said),) = faults(Data(**settings))
+    assert found == key
+    assert said.startswith(sentence)

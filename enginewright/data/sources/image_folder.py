@@ -31,15 +31,19 @@ def image_folder(data: Data, project: Path) -> Source:
         DataError: naming what DVC would not see or follow, what cannot be read, and images beside sub-folders of
             images.
     """
-    root = project / data.root
-    if not root.is_dir():
-        raise DataError(
-            f"data.root {root} is no folder; give one that holds images, or a sub-folder of images for each class"
-        )
+    root = require_folder(data, project, ", or a sub-folder of images for each class")
     known = classes.read_classes(data, project)
     if data.labels_file is not None:
         return _of_file(root, data, project, known)
     return _of_folders(root, data, project, known)
+
+
+def require_folder(data: Data, project: Path, more: str = "") -> Path:
+    """The folder data.root. Raises DataError if it is none."""
+    root = project / data.root
+    if not root.is_dir():
+        raise DataError(f"data.root {root} is no folder; give one that holds images{more}")
+    return root
 
 
 def _of_folders(root: Path, data: Data, project: Path, known: Sequence[str]) -> Source:
