@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ TRUTH_COLUMNS = 7
 METRICS = ("map50_95", "map50", "map75", "map50_95_small", "map50_95_medium", "map50_95_large")
 EVERY_SIZE = [0.0, 1e10]  # COCO's range of areas called `all`
 RECALLS = np.linspace(0.0, 1.0, 101)  # at which COCO reads a precision
+BEYOND = np.append(RECALLS, np.inf)
 INSTALL = "pip install 'enginewright[detection]'"
 
 Floats = npt.NDArray[np.float64]
@@ -104,35 +105,46 @@ def weighted(matched: Sequence[Matches], times: Floats) -> Floats:
 def _class_precision(matched: Matches, times: Floats) -> Floats:
     """[draws]: the mean over thresholds and RECALLS; NaN where a draw has no truth of the class.
 
-    Precision rises at right detections alone, so the curve of a draw is read at those.
+    Precision rises at right detections alone, so the curve of a draw is read at those that are right at any threshold:
+    a hundredth of all. Sums are of whole numbers, so their order changes nothing.
     """
-    wanted, drawn = times @ matched.wanted, times[:, matched.image]
-    total = np.zeros(len(times))
-    seen: tuple[bytes, Optional[Floats]] = (b"", None)
+    wanted, total = times @ matched.wanted, np.zeros(len(times))
+    places = np.flatnonzero((matched.right & matched.counted).any(axis=0))
+    drawn = times[:, matched.image[places]]
+    seen: tuple[bytes, Floats] = (b"", np.empty(0))
     for right, counted in zip(matched.right, matched.counted):
-        places = np.flatnonzero(right & counted)
-        if not len(places):
-            continue
         key = counted.tobytes()  # of most sets the same for all thresholds
-        if seen[1] is None or seen[0] != key:
-            seen = (key, np.cumsum(drawn * counted, axis=1))
-        assert seen[1] is not None
-        total += _area_under(np.cumsum(drawn[:, places], axis=1), seen[1][:, places], wanted)
+        if seen[0] != key:
+            seen = (key, np.cumsum(times @ _counted_before(matched.image, counted, places, times.shape[1]), axis=1))
+        total += _area_under(np.cumsum(drawn * (right & counted)[places], axis=1), seen[1], wanted)
     return np.where(wanted > 0, total / len(matched.right), np.nan)
+
+
+def _counted_before(
+    image: npt.NDArray[np.int64], counted: npt.NDArray[np.bool_], places: npt.NDArray[np.int64], images: int
+) -> Floats:
+    """How many counted detections of each image lie between each place and the one before it, [images, places]."""
+    own = np.flatnonzero(counted)
+    own = own[own <= places[-1]] if len(places) else own[:0]
+    found = np.zeros((images, len(places)))
+    np.add.at(found, (image[own], np.searchsorted(places, own)), 1)
+    return found
 
 
 def _area_under(right: Floats, counted: Floats, wanted: Floats) -> Floats:
     """The mean over RECALLS of the highest precision at that recall or a later one, [draws].
 
     Args:
-        right: [draws, places], right detections up to each place where there is one.
+        right: [draws, places], right detections up to each place.
         counted: [draws, places], all detections up to there.
         wanted: [draws].
     """
     precision = right / (counted + np.spacing(1))
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     recall = np.divide(right, wanted[:, None], out=np.zeros_like(right), where=wanted[:, None] > 0)
-    reached = np.searchsorted(RECALLS, recall.ravel(), side="right").reshape(recall.shape)
+    reached = (recall * (len(RECALLS) - 1)).astype(np.int64)  # how many of RECALLS, but for one and for rounding
+    for _ in range(2):
+        reached += recall >= BEYOND[reached]
     return np.asarray((precision * np.diff(reached, axis=1, prepend=0)).sum(axis=1) / len(RECALLS))
 
 
