@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,10 @@ from enginewright.errors import ConfigError
 
 DATA_FOLDER = "data"  # of the project, for what is copied there
 FEWEST = 20  # samples: of fewer, no set says anything
+COCO_LISTS = ("images", "annotations", "categories")
+WITH_BOXES = ("coco", "yolo_labels")  # sources
+IMAGE_FOLDER, LABEL_FOLDER = "images", "labels"  # of YOLO's layout
+MOST_NAMED = 3
 MOST_VALIDATION, MOST_POOL, MOST_CALIBRATION, MOST_SENSITIVITY = 2000, 1000, 500, 300
 
 
@@ -22,6 +27,16 @@ class Given:
     folder: Path
     labels: Optional[Path] = None
     classes: Optional[Path] = None
+    boxes: bool = False  # whether the task asks for boxes
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where samples lie, and who reads them."""
+
+    source: str
+    root: Path
+    labels: Optional[Path] = None
 
 
 @dataclass(frozen=True)
@@ -60,23 +75,26 @@ def read(given: Given, preprocessing: Preprocessing) -> Found:
     for name, path in beside.items():
         if path is not None and not path.is_file():
             raise ConfigError(f"--{name} {path} is no file; give one, or leave it out")
+    place = _with_boxes(given) if given.boxes and not is_arrays(given.folder) else _without_boxes(given)
+    beside["labels"] = place.labels
     named = {name: path for name, path in beside.items() if path is not None}
-    kind = "arrays" if is_arrays(given.folder) else "image_folder"
     files: dict[str, Any] = {name: str(path.resolve()) for name, path in named.items()}
-    data = replace(Data(source=kind, root=str(given.folder.resolve()), preprocessing=preprocessing), **files)
+    data = replace(Data(source=place.source, root=str(place.root.resolve()), preprocessing=preprocessing), **files)
     source = open_source(data)
     index = index_source(source, recipe_of(preprocessing))
     count, doubled = len(index.unique), len(index.labels) - len(index.unique)
     if count < FEWEST:
         raise ConfigError(f"--data {given.folder} holds {count} different samples; give {FEWEST} at least")
-    sizes = shared(count)
+    sizes = shared(count, int(index.held_out[index.unique].sum()))
     labelled = bool(len(index.labels)) and bool(index.labels.max() >= 0)
-    options: dict[str, Any] = {"source": kind, "root": given.folder.resolve()}
+    options: dict[str, Any] = {"source": place.source, "root": place.root.resolve()}
     options.update({name: f"{DATA_FOLDER}/{path.name}" for name, path in named.items()})
     options.update(sizes)
     if not labelled:
         options["selection"] = Selection.random.name  # stratified goes by classes
     of = f" of {len(source.classes)} classes" if source.classes else "" if labelled else " without labels"
+    if place.source in WITH_BOXES:
+        of += f", boxes by {place.labels or place.root / LABEL_FOLDER}"
     said = (
         f"data: {given.folder}, {count} samples{of}" + (f", {doubled} duplicates left out" if doubled else ""),
         f"  {sizes['validation_images']} to validate, {sizes['calibration_images']} to calibrate (out of"
@@ -86,11 +104,66 @@ def read(given: Given, preprocessing: Preprocessing) -> Found:
     return Found(options, source.classes, {f"{DATA_FOLDER}/{path.name}": path for path in named.values()}, said)
 
 
-def shared(count: int) -> dict[str, int]:
-    """Share samples out, as keys of `data`: half of them validate, the others calibrate and rank layers."""
-    validation = min(count // 2, MOST_VALIDATION)
-    sensitivity = min(count // 5, MOST_SENSITIVITY)
-    pool = min(count - validation - sensitivity, MOST_POOL)
+def _without_boxes(given: Given) -> Place:
+    return Place("arrays" if is_arrays(given.folder) else "image_folder", given.folder, given.labels)
+
+
+def _with_boxes(given: Given) -> Place:
+    """COCO's JSON, named or found; else YOLO's text files; else images without labels.
+
+    Raises:
+        ConfigError: several files are COCO's, or the one named is not.
+    """
+    if given.labels is not None:
+        if not _is_coco(given.labels):
+            raise ConfigError(
+                f"--labels {given.labels} is not COCO's JSON of instances, which a detector's boxes are read from; give"
+                f" that, or --data a folder with {IMAGE_FOLDER}/ and {LABEL_FOLDER}/, as ultralytics lays data out"
+            )
+        return Place("coco", _root_of(given.labels, given.folder), given.labels)
+    found = [
+        path for path in sorted(given.folder.glob("*.json")) + sorted(given.folder.glob("*/*.json")) if _is_coco(path)
+    ]
+    if len(found) > 1:
+        names = ", ".join(str(path) for path in found[:MOST_NAMED]) + (", ..." if len(found) > MOST_NAMED else "")
+        raise ConfigError(
+            f"--data {given.folder} holds {len(found)} JSON files of boxes ({names}); choose with --labels"
+        )
+    if found:
+        return Place("coco", _root_of(found[0], given.folder), found[0])
+    if (given.folder / IMAGE_FOLDER).is_dir() and (given.folder / LABEL_FOLDER).is_dir():
+        return Place("yolo_labels", given.folder)
+    return Place("image_folder", given.folder)
+
+
+def _is_coco(path: Path) -> bool:
+    """Whether a file is an object with the lists of COCO's instances."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in COCO_LISTS)
+
+
+def _root_of(labels: Path, folder: Path) -> Path:
+    """The folder in which the names of the JSON begin: the one given, or one below it; the one given if none is."""
+    first = next((entry for entry in json.loads(labels.read_bytes())["images"] if isinstance(entry, dict)), {})
+    name = str(first.get("file_name", ""))
+    below = (path for path in sorted(folder.iterdir()) if path.is_dir())
+    return next((root for root in (folder, *below) if name and (root / name).is_file()), folder)
+
+
+def shared(count: int, apart: int = 0) -> dict[str, int]:
+    """Share samples out, as keys of `data`: half of them validate, the others calibrate and rank layers.
+
+    Args:
+        count: of all.
+        apart: of those that the source sets apart; then these validate.
+    """
+    validation = min(apart or count // 2, MOST_VALIDATION)
+    rest = count - (apart or validation)
+    sensitivity = min(count // 5, rest // 2, MOST_SENSITIVITY)
+    pool = min(rest - sensitivity, MOST_POOL)
     return {
         "train_images": 0,
         "calibration_pool": pool,

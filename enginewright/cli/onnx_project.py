@@ -71,7 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--onnx", type=Path, metavar="FILE", help="an ONNX file; it is copied into the project")
     group.add_argument("--data", type=Path, metavar="FOLDER", help="images, or a .npz a sample; it stays where it is")
     group.add_argument(
-        "--labels", type=Path, metavar="CSV", help="file,class for each image; else sub-folders, or none"
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="a CSV of file,class, else sub-folders, or none; of a detector COCO's JSON, else what the folder holds",
     )
     group.add_argument("--classes", type=Path, metavar="FILE", help="a class a line, in the order of the outputs")
     group.add_argument("--task", help="what the output means: " + ", ".join(TASKS.builtin))
@@ -124,7 +127,7 @@ def _read(arguments: argparse.Namespace) -> Plan:
     fed = fed_arrays(interface, asked) if arrays else _with_small_batches(fed_images(interface, asked, path.name))
     preset, settings = _preprocessing(arguments, fed, detector)
     found = onnx_data.read(
-        onnx_data.Given(arguments.data, arguments.labels, arguments.classes),
+        onnx_data.Given(arguments.data, arguments.labels, arguments.classes, detector is not None),
         Preprocessing.from_dict({**preset_values(preset), **settings}),
     )
     _require_classes(interface, judged, detector, found, arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Union
@@ -16,7 +17,7 @@ from PIL import Image
 from enginewright.cli import onnx_project
 from enginewright.cli.onnx_detector import PRESETS
 from enginewright.config import ContractName
-from enginewright.errors import ConfigError, ModelError
+from enginewright.errors import ConfigError, DataError, ModelError
 
 SIDE = 64  # of the input; in grids of strides 8, 16 and 32 there are 84 cells
 Outputs = Sequence[tuple[str, Sequence[Union[int, str]]]]
@@ -190,3 +191,101 @@ def test_what_is_missing_or_wrong_is_said(
 
 def test_every_contract_has_a_preset() -> None:
     assert set(PRESETS) == {contract.name for contract in ContractName}
+
+
+def annotations(names: Sequence[str]) -> str:
+    """A box in each image."""
+    return json.dumps(
+        {
+            "images": [{"id": index, "file_name": name} for index, name in enumerate(names)],
+            "annotations": [
+                {"id": index + 1, "image_id": index, "category_id": 1 + index % 3, "bbox": [1, 1, 4, 4]}
+                for index in range(len(names))
+            ],
+            "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 3, "name": "owl"}],
+        }
+    )
+
+
+CHOSEN = ("--task", "detection", "--preprocess", "ultralytics")
+NAMES = [f"{index:02}.png" for index in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("file", "names", "data", "root"),
+    [
+        pytest.param("images/boxes.json", NAMES, "images", "images", id="beside the images"),
+        pytest.param("boxes.json", NAMES, ".", "images", id="above the images"),
+        pytest.param("annotations/val.json", NAMES, ".", "images", id="in a folder of its own"),
+        pytest.param("boxes.json", [f"images/{name}" for name in NAMES], ".", ".", id="names with the folder"),
+    ],
+)
+def test_the_json_of_boxes_in_the_folder_is_found(
+    given: Path, file: str, names: Sequence[str], data: str, root: str
+) -> None:
+    network(given / "net.onnx", YOLO)
+    (given / file).parent.mkdir(exist_ok=True)
+    (given / file).write_text(annotations(names))
+    plan = planned("--data", data, *CHOSEN)
+    assert (plan.data["source"], plan.data["root"]) == ("coco", (given / root).resolve())
+    assert plan.data["labels"] == f"data/{Path(file).name}"
+    assert plan.copies[plan.data["labels"]] == (given / file if data == "." else Path(file)) or file in str(plan.copies)
+    assert plan.said[2].endswith(f"30 samples of 3 classes, boxes by {Path(file)}")
+    assert "selection" not in plan.data  # stratified, by the classes of boxes
+
+
+def test_labels_of_yolo_are_found_and_what_is_held_out_validates(given: Path) -> None:
+    network(given / "net.onnx", YOLO)
+    for index, name in enumerate(NAMES):
+        folder = "val" if index % 3 == 0 else "train"
+        for kind in ("images", "labels"):
+            (given / "set" / kind / folder).mkdir(parents=True, exist_ok=True)
+        (given / "images" / name).rename(given / "set/images" / folder / name)
+        (given / "set/labels" / folder / name).with_suffix(".txt").write_text(f"{index % 3} 0.5 0.5 0.4 0.4\n")
+    (given / "set/data.yaml").write_text("names: [cat, dog, owl]\n")
+    plan = planned("--data", "set", *CHOSEN)
+    assert (plan.data["source"], plan.data["root"]) == ("yolo_labels", (given / "set").resolve())
+    assert plan.data["validation_images"] == 10
+    assert (plan.data["sensitivity_images"], plan.data["calibration_pool"]) == (6, 14)
+    assert plan.said[2].endswith("30 samples of 3 classes, boxes by set/labels")
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "sentence"),
+    [
+        pytest.param(
+            {"labels.csv": "file,class\n"},
+            ["--labels", "labels.csv"],
+            "--labels labels.csv is not COCO's JSON of instances, which a detector's boxes are read from; give that, or",
+            id="a table of classes",
+        ),
+        pytest.param(
+            {"images/a.json": annotations(NAMES), "images/b.json": annotations(NAMES)},
+            [],
+            "--data images holds 2 JSON files of boxes (images/a.json, images/b.json); choose with --labels",
+            id="several",
+        ),
+        pytest.param(
+            {"images/a.json": annotations(NAMES).replace("owl", "ow").replace('{"id": 3, "name": "ow"}', "null")},
+            [],
+            "--data images: ",
+            id="what the source refuses",
+        ),
+    ],
+)
+def test_boxes_that_cannot_be_read_are_said(
+    given: Path, files: dict[str, str], arguments: list[str], sentence: str
+) -> None:
+    network(given / "net.onnx", YOLO)
+    for name, text in files.items():
+        (given / name).write_text(text)
+    with pytest.raises((ConfigError, DataError)) as refused:
+        planned(*CHOSEN, *arguments)
+    assert str(refused.value).startswith(sentence)
+
+
+def test_a_model_of_other_classes_is_refused(given: Path) -> None:
+    network(given / "net.onnx", [("output0", (9, 84))])
+    (given / "images/boxes.json").write_text(annotations(NAMES))
+    with pytest.raises(ConfigError, match=r"^the output output0 \[N, 9, 84\] has 5 classes, and images names 3; list"):
+        planned(*CHOSEN)
