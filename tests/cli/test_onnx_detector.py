@@ -193,7 +193,7 @@ def test_every_contract_has_a_preset() -> None:
     assert set(PRESETS) == {contract.name for contract in ContractName}
 
 
-def annotations(names: Sequence[str]) -> str:
+def boxes_of(names: Sequence[str]) -> str:
     """A box in each image."""
     return json.dumps(
         {
@@ -214,23 +214,24 @@ NAMES = [f"{index:02}.png" for index in range(30)]
 @pytest.mark.parametrize(
     ("file", "names", "data", "root"),
     [
-        pytest.param("images/boxes.json", NAMES, "images", "images", id="beside the images"),
-        pytest.param("boxes.json", NAMES, ".", "images", id="above the images"),
-        pytest.param("annotations/val.json", NAMES, ".", "images", id="in a folder of its own"),
-        pytest.param("boxes.json", [f"images/{name}" for name in NAMES], ".", ".", id="names with the folder"),
+        pytest.param("set/images/boxes.json", NAMES, "set/images", "set/images", id="beside the images"),
+        pytest.param("set/boxes.json", NAMES, "set", "set/images", id="above the images"),
+        pytest.param("set/annotations/val.json", NAMES, "set", "set/images", id="in a folder of its own"),
+        pytest.param("set/boxes.json", [f"images/{name}" for name in NAMES], "set", "set", id="names with the folder"),
     ],
 )
 def test_the_json_of_boxes_in_the_folder_is_found(
     given: Path, file: str, names: Sequence[str], data: str, root: str
 ) -> None:
     network(given / "net.onnx", YOLO)
+    (given / "set").mkdir()
+    (given / "images").rename(given / "set/images")
     (given / file).parent.mkdir(exist_ok=True)
-    (given / file).write_text(annotations(names))
+    (given / file).write_text(boxes_of(names))
     plan = planned("--data", data, *CHOSEN)
     assert (plan.data["source"], plan.data["root"]) == ("coco", (given / root).resolve())
-    assert plan.data["labels"] == f"data/{Path(file).name}"
-    assert plan.copies[plan.data["labels"]] == (given / file if data == "." else Path(file)) or file in str(plan.copies)
-    assert plan.said[2].endswith(f"30 samples of 3 classes, boxes by {Path(file)}")
+    assert plan.copies[plan.data["labels"]] == Path(file)
+    assert f"data: {data}, 30 samples of 3 classes, boxes by {file}" in plan.said
     assert "selection" not in plan.data  # stratified, by the classes of boxes
 
 
@@ -247,7 +248,7 @@ def test_labels_of_yolo_are_found_and_what_is_held_out_validates(given: Path) ->
     assert (plan.data["source"], plan.data["root"]) == ("yolo_labels", (given / "set").resolve())
     assert plan.data["validation_images"] == 10
     assert (plan.data["sensitivity_images"], plan.data["calibration_pool"]) == (6, 14)
-    assert plan.said[2].endswith("30 samples of 3 classes, boxes by set/labels")
+    assert "data: set, 30 samples of 3 classes, boxes by set/labels" in plan.said
 
 
 @pytest.mark.parametrize(
@@ -256,19 +257,19 @@ def test_labels_of_yolo_are_found_and_what_is_held_out_validates(given: Path) ->
         pytest.param(
             {"labels.csv": "file,class\n"},
             ["--labels", "labels.csv"],
-            "--labels labels.csv is not COCO's JSON of instances, which a detector's boxes are read from; give that, or",
+            "--labels labels.csv is not COCO's JSON of instances, which a detector's boxes are read from; give that",
             id="a table of classes",
         ),
         pytest.param(
-            {"images/a.json": annotations(NAMES), "images/b.json": annotations(NAMES)},
+            {"images/a.json": boxes_of(NAMES), "images/b.json": boxes_of(NAMES)},
             [],
             "--data images holds 2 JSON files of boxes (images/a.json, images/b.json); choose with --labels",
             id="several",
         ),
         pytest.param(
-            {"images/a.json": annotations(NAMES).replace("owl", "ow").replace('{"id": 3, "name": "ow"}', "null")},
+            {"images/a.json": boxes_of([*NAMES, "no.png"])},
             [],
-            "--data images: ",
+            "data.labels images/a.json lists 1 file that is no image in images, such as no.png",
             id="what the source refuses",
         ),
     ],
@@ -281,11 +282,11 @@ def test_boxes_that_cannot_be_read_are_said(
         (given / name).write_text(text)
     with pytest.raises((ConfigError, DataError)) as refused:
         planned(*CHOSEN, *arguments)
-    assert str(refused.value).startswith(sentence)
+    assert str(refused.value).replace(f"{given}/", "").startswith(sentence)
 
 
 def test_a_model_of_other_classes_is_refused(given: Path) -> None:
     network(given / "net.onnx", [("output0", (9, 84))])
-    (given / "images/boxes.json").write_text(annotations(NAMES))
+    (given / "images/boxes.json").write_text(boxes_of(NAMES))
     with pytest.raises(ConfigError, match=r"^the output output0 \[N, 9, 84\] has 5 classes, and images names 3; list"):
         planned(*CHOSEN)
