@@ -11,7 +11,9 @@ parts=${PARTS:-.gpu/detection}; log=$out/detection_$name.log; : > "$log"
 work=${WORK:-/tmp/detection_$name}
 if [ ! -f "$work/project/dvc.lock" ]; then
   mkdir -p "$work/library" "$work/project" "$work/bin"
-  for wheel in "$parts"/*.whl ${WHEELS:+"$WHEELS"/*.whl}; do "$py" -m zipfile -e "$wheel" "$work/library" || exit 1; done
+  for wheel in "$parts"/*.whl ${WHEELS:+"$WHEELS"/*.whl}; do
+    "$py" -m zipfile -e "$wheel" "$work/library" || exit 1
+  done
   cat "$parts"/project.tar.xz.* | "$py" -c "import sys, tarfile
 tarfile.open(fileobj=sys.stdin.buffer, mode='r|xz').extractall(sys.argv[1])" "$work/project" || exit 1
   printf '#!/bin/sh\nexec %s "$@"\n' "$py" > "$work/bin/python" && chmod +x "$work/bin/python"
