@@ -126,6 +126,11 @@ class Layout:
         return self.artifacts / "accuracy"
 
     @property
+    def worst_images(self) -> Path:
+        """A picture, only of a task whose answers can be drawn."""
+        return self.accuracy / "worst.png"
+
+    @property
     def profile(self) -> Path:
         """The folder of profile_layers."""
         return self.artifacts / "profile"
@@ -231,6 +236,7 @@ SEALED = (
             _OF_ANY.calibration_cache,
             _OF_ANY.bias_correction,
             _OF_ANY.float_decoding,
+            _OF_ANY.worst_images,
             _OF_ANY.ranking,
             _OF_ANY.mixed_layers,
             _OF_ANY.drift / "report.json",
