@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from enginewright.graph.constants import operator
 from enginewright.graph.index import Graph
@@ -17,13 +17,15 @@ from enginewright.graph.reasons import SAME_SCALE, is_quantizable, stored_operan
 
 # A shape is known before a layer answers, so what is behind these is not behind the answers.
 SHAPE_OF = ("Shape", "Size")
+REAL = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.UNDEFINED)
 
 
 def decoding(model: ModelProto, outputs: Iterable[str]) -> tuple[str, ...]:
     """Name the nodes between the last layers with weights and some outputs, in the graph's order.
 
     A Conv or MatMul of a Softmax with one output channel is among them: it has constants, such as 0 to 15, where a
-    layer has weights (X. Li et al., "Generalized Focal Loss", 2020).
+    layer has weights (X. Li et al., "Generalized Focal Loss", 2020). What computes integers alone, such as the sizes
+    that a grid of anchors is made from, is not: INT8 is not about it.
 
     Args:
         model: FP32.
@@ -39,7 +41,8 @@ def decoding(model: ModelProto, outputs: Iterable[str]) -> tuple[str, ...]:
         node = graph.producer(waiting.pop())
         if node is None or operator(node) in SHAPE_OF or (is_quantizable(node) and not _is_expectation(graph, node)):
             continue
-        found.add(graph.key(node))
+        if any(graph.element_type(tensor) in REAL for tensor in node.output if tensor):
+            found.add(graph.key(node))
         sources = {tensor for tensor in node.input if tensor and not graph.is_constant(tensor)} - seen
         seen |= sources
         waiting += sorted(sources)

@@ -22,6 +22,7 @@ from enginewright.config import QUANTIZED, Placement, Precision, PrecisionMode
 from enginewright.errors import CalibrationMismatch, ConfigError
 from enginewright.graph.bias import correct_biases
 from enginewright.graph.fp16 import to_fp16
+from enginewright.graph.index import Graph
 from enginewright.graph.multiplications import multiplications
 from enginewright.graph.names import printable
 from enginewright.graph.qdq import quantizable, require_scales
@@ -91,14 +92,19 @@ class Source:
     model: onnx.ModelProto  # static shapes folded, every name printable; not to be edited
     renamed: Mapping[str, str]  # name in the file -> name in the model, where they differ
     features: Features  # of the file, by its names
+    folded: frozenset[str]  # nodes of the file that are none of the model: they compute what is known beforehand
 
 
 def read_source(path: Path) -> Source:
     """Read an ONNX file. Raises ModelError."""
     model = read_model(path)
     found = features(model)
+    graph = Graph(model)
+    names = {graph.key(node) for node in graph.nodes}
     simplified, renamed = printable(fold_static_shapes(model))
-    return Source(path, simplified, renamed, found)
+    left = {name for node in simplified.graph.node for name in (node.name, *node.output)}
+    folded = frozenset(name for name in names if renamed.get(name, name) not in left)
+    return Source(path, simplified, renamed, found, folded)
 
 
 def make_plan(trt: Bindings, source: Source, job: BuildJob, wanted: PrecisionMode) -> BuildPlan:
@@ -118,7 +124,7 @@ def make_plan(trt: Bindings, source: Source, job: BuildJob, wanted: PrecisionMod
     if quantizes:
         counted = multiplications(model)
         plan = replace(plan, multiplications={node_name(node): counted.get(node.output[0]) for node in layers})
-    keep_fp16 = tuple(source.renamed.get(name, name) for name in job.keep_fp16)
+    keep_fp16 = tuple(source.renamed.get(name, name) for name in job.keep_fp16 if name not in source.folded)
     parsed = {node.output[0]: node_name(node) for node in model.graph.node if not node.name}
     if mode is PrecisionMode.implicit:
         constrained = tuple(parsed.get(name, name) for name in keep_fp16)

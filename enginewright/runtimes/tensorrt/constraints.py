@@ -30,7 +30,7 @@ def keep_in_half(
     Returns:
         A warning for the nodes that became no layer of their name.
     """
-    missing = set(nodes)
+    missing, floats = set(nodes), (trt.DataType.FLOAT, trt.DataType.HALF)
     for index in range(network.num_layers):
         layer: Any = network.get_layer(
             index
@@ -38,11 +38,13 @@ def keep_in_half(
         if layer.name not in nodes:
             continue
         missing.discard(layer.name)
-        if layer.get_output(0).dtype not in (trt.DataType.FLOAT, trt.DataType.HALF):
+        if layer.get_output(0).dtype not in floats:
             continue  # of shapes and sizes: 8.6.0 refuses the network
         layer.precision = trt.DataType.HALF
         for output in range(layer.num_outputs):
             tensor = layer.get_output(output)
+            if tensor.dtype not in floats:
+                continue  # a TopK's places
             if not tensor.is_network_output:  # these keep the type that the application reads
                 layer.set_output_type(output, trt.DataType.HALF)
     config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)

@@ -17,10 +17,12 @@ from enginewright.calibration.mixture import float_nodes
 from enginewright.calibration.recipe import QuantizationRecipe
 from enginewright.config import Build, Calibration, Precision, PrecisionMode
 from enginewright.errors import CalibrationMismatch, ConfigError, ModelError, RuntimeUnavailable
+from enginewright.graph.decoding import decoding
 from enginewright.interface import batches
 from enginewright.runtimes.base import BuildJob, BuiltEngine, Capability
 from enginewright.runtimes.tensorrt.layers import from_inspector, running_in
 from enginewright.runtimes.tensorrt_rtx import RUNTIME
+from support import heads
 from support.calibrated import plain_recipe
 from support.operator_net import RELU, Net
 
@@ -233,3 +235,25 @@ def test_running_where_it_cannot_run_is_one_sentence(tmp_path: Path) -> None:
     assert why.startswith("running TensorRT-RTX engines needs an RTX GPU: ")
     with pytest.raises(RuntimeUnavailable, match="needs an RTX GPU"):
         RUNTIME.load(tmp_path / "engine.trt")
+
+
+@needs_rtx
+@pytest.mark.parametrize(
+    ("head", "layers"),
+    [
+        pytest.param("DFL", ["box", "cls"], id="YOLO with DFL"),
+        pytest.param("YOLOX_RAW", ["reg", "obj", "cls"], id="YOLOX"),
+        pytest.param("YOLOX_GRID", ["head"], id="YOLOX with a grid"),
+        pytest.param("END2END", ["head"], id="end to end"),
+    ],
+)
+def test_the_decoding_of_a_detector_is_not_in_int8(tmp_path: Path, head: str, layers: list[str]) -> None:
+    model = heads.read(getattr(heads, head))
+    onnx.save(model, tmp_path / "model.onnx")
+    kept = decoding(model, ["out"])
+    recipe = QuantizationRecipe(scales(model), float_decoding=kept)
+    built = RUNTIME.build(tmp_path / "model.onnx", BuildJob(Precision.int8, SMALL, recipe, kept, AXES))
+    found = from_inspector(built.files["layers.json"].decode())
+    assert set(running_in("INT8", layers, found)) == set(layers)
+    assert not set(running_in("INT8", list(kept), found))
+    assert built.int8["layers"] == {"int8": len(layers), "float": 0, "unknown": 0}

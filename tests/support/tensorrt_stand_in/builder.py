@@ -130,30 +130,29 @@ ElementWiseOperation = enum.IntEnum("ElementWiseOperation", ["SUM", "PROD"], sta
 class ILayer:
     """What the parser makes of a node, and names after it."""
 
-    num_outputs = 1
     precision: object = None
 
     def __init__(
-        self, name: str, inputs: Sequence[str], output: str, last: bool = False, kind: enum.IntEnum = LayerType.UNARY
+        self, name: str, inputs: Sequence[str], *outputs: str, last: bool = False, kind: enum.IntEnum = LayerType.UNARY
     ) -> None:
-        self.name, self.type, self.num_inputs = name, kind, len(inputs)
+        self.name, self.type, self.num_inputs, self.num_outputs = name, kind, len(inputs), len(outputs)
         self._inputs = [ITensor(onnx.ValueInfoProto(name=tensor)) for tensor in inputs]
-        self._output = ITensor(onnx.ValueInfoProto(name=output))
-        self._output.dtype = DataType.FLOAT
-        self._output.is_network_output = last
-        self._output_type: object = None
+        self._outputs = [ITensor(onnx.ValueInfoProto(name=tensor)) for tensor in outputs]
+        for tensor in self._outputs:
+            tensor.dtype, tensor.is_network_output = DataType.FLOAT, last
+        self._output_type: object = None  # of the first
         self._weights: Optional[npt.NDArray[Any]] = None
 
     def get_input(self, index: int) -> ITensor:
         return self._inputs[index]
 
     def get_output(self, index: int) -> ITensor:
-        assert index == 0
-        return self._output
+        return self._outputs[index]
 
     def set_output_type(self, index: int, dtype: object) -> None:
-        assert index == 0
-        self._output_type = dtype
+        assert self._outputs[index].dtype is DataType.FLOAT, f"{self.name} has indices there, not numbers"
+        if index == 0:
+            self._output_type = dtype
 
 
 class IConstantLayer(ILayer):
@@ -190,10 +189,11 @@ def _layers(graph: onnx.GraphProto) -> Iterator[ILayer]:
             layer = ILayer(
                 _parsed_name(node),
                 [tensor for tensor in node.input if tensor not in weights],
-                node.output[0],
-                node.output[0] in results,
+                *node.output,
+                last=node.output[0] in results,
             )
-            layer.get_output(0).dtype = DataType.INT32 if node.op_type == "Shape" else DataType.FLOAT
+            for index in {"Shape": [0], "TopK": [1]}.get(node.op_type, []):
+                layer.get_output(index).dtype = DataType.INT32
             yield layer
             continue
         matrix, bias = (unnamed(LayerType.CONSTANT, "Constant", [], weights[tensor]) for tensor in node.input[1:])
@@ -203,7 +203,11 @@ def _layers(graph: onnx.GraphProto) -> Iterator[ILayer]:
         yield from (matrix, product, bias, reshaped)
         tensors = [product.get_output(0).name, reshaped.get_output(0).name]
         yield ILayer(
-            f"{_parsed_name(node)}_sum", tensors, node.output[0], node.output[0] in results, LayerType.ELEMENTWISE
+            f"{_parsed_name(node)}_sum",
+            tensors,
+            node.output[0],
+            last=node.output[0] in results,
+            kind=LayerType.ELEMENTWISE,
         )
 
 
