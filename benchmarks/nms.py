@@ -105,33 +105,6 @@ def classes_apart(found: Detections, limits: Limits) -> Detections:
     return found[kept[: limits.detections]]
 
 
-def pairs_of_a_class(found: Detections, limits: Limits) -> Detections:
-    """In blocks too, but only pairs of one class are compared: they are picked out first."""
-    corners, classes = np.ascontiguousarray(found[:, :4].T, np.float64), found[:, CLASS]
-    areas = np.maximum(corners[2] - corners[0], 0) * np.maximum(corners[3] - corners[1], 0)
-
-    def covered(rows: npt.NDArray[np.int64], by: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        same: npt.NDArray[np.bool_] = classes[rows][:, None] == classes[by]
-        picked = np.flatnonzero(same)
-        one, other = np.divmod(picked, max(len(by), 1))
-        left, right = corners[:, rows[one]], corners[:, by[other]]
-        width = np.minimum(left[2], right[2]) - np.maximum(left[0], right[0])
-        height = np.minimum(left[3], right[3]) - np.maximum(left[1], right[1])
-        both = np.maximum(width, 0) * np.maximum(height, 0)
-        union = areas[rows[one]] + areas[by[other]] - both
-        same.flat[picked] = np.divide(both, union, out=np.zeros(len(both)), where=union > 0) > limits.iou
-        return same
-
-    kept = np.empty(0, np.int64)
-    for start in range(0, len(found), BLOCK):
-        rows = np.arange(start, min(start + BLOCK, len(found)))
-        rows = rows[~covered(rows, kept).any(axis=1)]
-        kept = np.concatenate([kept, rows[_alive(covered(rows, rows))]])
-        if len(kept) >= limits.detections:
-            break
-    return found[kept[: limits.detections]]
-
-
 def matrix(found: Detections, limits: Limits) -> Detections:
     """Drop what any higher score covers, kept or not (Fast NMS of YOLACT, on which Matrix NMS builds): not exact."""
     best = found[: limits.detections * 4]  # all candidates would take a matrix of gigabytes
@@ -149,12 +122,11 @@ def _alive(covered: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 EXACT: Mapping[str, Way] = {
-    "blocks (ours)": suppressed,
-    "pairs of a class": pairs_of_a_class,
+    "pairs of a class, in blocks (ours)": suppressed,
     "one at a time": one_at_a_time,
     "class by class": class_by_class,
 }
-NEARLY: Mapping[str, Way] = {"classes apart, float32": classes_apart, "matrix": matrix}
+NEARLY: Mapping[str, Way] = {"classes apart, in blocks": classes_apart, "matrix": matrix}
 
 
 def equal(sets: int) -> dict[str, int]:

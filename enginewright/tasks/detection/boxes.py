@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 Boxes = npt.NDArray[Any]  # [k, 4]: x1, y1, x2, y2
+Rows = npt.NDArray[np.int64]
 Detections = npt.NDArray[np.float32]  # [k, 6]: a box, its score, its class
 COLUMNS = 6
 SCORE, CLASS = 4, 5
 PADDING = -1.0  # the score of a row that is no detection
-BLOCK = 256  # boxes that are compared with each other at once
+BLOCK = 128  # boxes that are compared with each other at once
+MOST_PICKED = 3  # pairs of one class are picked out unless they are more than one in so many, as picking takes time too
 MOST_CANDIDATES = 30_000  # of an image that enter suppression, as in ultralytics' `max_nms`
 
 
@@ -54,16 +56,8 @@ def corners(centred: npt.NDArray[Any]) -> Boxes:
 
 def overlaps(first: Boxes, second: Boxes) -> npt.NDArray[np.float64]:
     """Intersection over union of each of [k, 4] with each of [m, 4]: [k, m]. Two empty boxes do not overlap."""
-    left, right = np.asarray(first[:, :4], np.float64), np.asarray(second[:, :4], np.float64)
-    sides = [
-        np.maximum(
-            np.minimum(left[:, None, axis + 2], right[:, axis + 2]) - np.maximum(left[:, None, axis], right[:, axis]), 0
-        )
-        for axis in (0, 1)
-    ]
-    both = sides[0] * sides[1]
-    union = area(left)[:, None] + area(right) - both
-    return np.asarray(np.divide(both, union, out=np.zeros(both.shape), where=union > 0))
+    left, right = _Corners(first), _Corners(second)
+    return left.overlaps(np.arange(len(first))[:, None], right, np.arange(len(second)))
 
 
 def area(boxes: Boxes) -> npt.NDArray[np.float64]:
@@ -81,23 +75,51 @@ def suppressed(found: Detections, limits: Limits) -> Detections:
         found: [k, 6] of one image, in the order of their scores.
         limits: `iou` and `detections` are used.
     """
-    kept = np.empty(0, np.int64)
+    corners, classes, kept = _Corners(found), found[:, CLASS], np.empty(0, np.int64)
+
+    def covered(rows: Rows, by: Rows, asked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Where `asked`, whether a row overlaps one of `by` by more than the limit: [rows, by]."""
+        pairs = np.flatnonzero(asked)
+        if MOST_PICKED * len(pairs) > asked.size:
+            return np.asarray((corners.overlaps(rows[:, None], corners, by) > limits.iou) & asked)
+        one, other = np.divmod(pairs, max(len(by), 1))
+        asked.flat[pairs] = corners.overlaps(rows[one], corners, by[other]) > limits.iou
+        return asked
+
     for start in range(0, len(found), BLOCK):
         rows = np.arange(start, min(start + BLOCK, len(found)))
-        rows = rows[~_covered(found[rows], found[kept], limits.iou).any(axis=1)]
-        covered, alive = _covered(found[rows], found[rows], limits.iou), np.ones(len(rows), bool)
-        for row in range(len(rows)):
+        rows = rows[~covered(rows, kept, classes[rows][:, None] == classes[kept]).any(axis=1)]
+        later = covered(rows, rows, np.triu(classes[rows][:, None] == classes[rows], 1))
+        alive = np.ones(len(rows), bool)
+        for row in np.flatnonzero(later.any(axis=1)):
             if alive[row]:
-                alive[row + 1 :] &= ~covered[row, row + 1 :]
+                alive &= ~later[row]
         kept = np.concatenate([kept, rows[alive]])
         if len(kept) >= limits.detections:
             break
     return found[kept[: limits.detections]]
 
 
-def _covered(found: Detections, by: Detections, iou: float) -> npt.NDArray[np.bool_]:
-    """Whether each of [k, 6] overlaps each of [m, 6] by more than `iou` and is of its class: [k, m]."""
-    return np.asarray((overlaps(found, by) > iou) & (found[:, None, CLASS] == by[:, CLASS]))
+class _Corners:
+    """Boxes with each corner and the areas laid out together, which many comparisons read faster."""
+
+    def __init__(self, boxes: Boxes) -> None:
+        self._corners = np.ascontiguousarray(boxes[:, :4].T, np.float64)
+        self._areas = area(self._corners.T)
+
+    def overlaps(self, rows: Rows, other: _Corners, its: Rows) -> npt.NDArray[np.float64]:
+        """Intersection over union of these rows with the other's; their axes broadcast."""
+        left, right = self._corners[:, rows], other._corners[:, its]
+        # in place: of so many pairs, new arrays cost more than arithmetic
+        both, height = (np.minimum(left[axis + 2], right[axis + 2]) for axis in (0, 1))
+        both -= np.maximum(left[0], right[0])
+        height -= np.maximum(left[1], right[1])
+        np.maximum(both, 0, out=both)
+        np.maximum(height, 0, out=height)
+        both *= height
+        union = self._areas[rows] + other._areas[its]
+        union -= both
+        return np.asarray(np.divide(both, union, out=np.zeros(both.shape), where=union > 0))
 
 
 def stacked(found: Sequence[Detections], most: int) -> npt.NDArray[np.float32]:
