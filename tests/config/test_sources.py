@@ -86,6 +86,9 @@ LETTERBOX = Preprocessing(recipe="letterbox")
             id="crop",
         ),
         pytest.param(
+            {"source": "digit_scenes"}, "data.preprocessing.recipe", "crop cuts off objects", id="crop of scenes"
+        ),
+        pytest.param(
             {"source": "coco", "preprocessing": LETTERBOX},
             "data.labels",
             "is not set; data.source coco reads boxes from it: set it to COCO's JSON of instances",
