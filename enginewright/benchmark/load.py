@@ -31,6 +31,7 @@ LEAST_WARMUP_QUERIES = 3  # the first queries allocate and compile
 LEAST_CURVE_QUERIES = 3
 DEVICE_SECONDS = 1.0  # spent on device time
 LARGEST_CAPACITY = 1 << 24  # queries preallocated; beyond, the recorder doubles
+WHOLE = "whole way"  # how telemetry calls it
 CURVE_LATENCIES = ("latency_ms_mean", "latency_ms_p50", "latency_ms_p99")
 
 
@@ -95,7 +96,7 @@ class Bench:
     ) -> None:
         """`model` says what is made of outputs; `interruption` and `observer` are entered already."""
         self._feeding, self._settings = feeding, settings
-        self._way = WholeWay(feeding, model)
+        self._model = model
         self._interruption, self._observer = interruption, observer
 
     def measure(self, engine: TimedEngine, precision: str, resident_before_mib: float) -> Measurement:
@@ -208,9 +209,12 @@ class Bench:
     def whole(self, engine: TimedEngine, precision: str) -> Iterator[WholeTimes]:
         """Preprocessing, engine and postprocessing in turn: one image, and a batch of offline."""
         seconds = self._settings.whole_seconds
-        for batch in sorted({1, self._settings.batch_size}) if seconds else ():
-            self._observer.phase(precision, f"whole way, batch {batch}", seconds)
-            times = self._way.measure(engine, batch, seconds, self._interruption)
+        if not seconds:
+            return
+        way = WholeWay(self._feeding, self._model)  # for this engine alone: its images must not lie beside the next one
+        for batch in sorted({1, self._settings.batch_size}):
+            self._observer.phase(precision, f"{WHOLE}, batch {batch}", seconds)
+            times = way.measure(engine, batch, seconds, self._interruption)
             if times is not None:
                 yield times
             if self._interruption.requested:

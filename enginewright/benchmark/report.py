@@ -17,7 +17,7 @@ from enginewright.benchmark import server
 from enginewright.benchmark.clock import NS
 from enginewright.benchmark.conditions import conditions, flagged
 from enginewright.benchmark.curve import knee
-from enginewright.benchmark.load import Load, Measurement
+from enginewright.benchmark.load import WHOLE, Load, Measurement
 from enginewright.benchmark.percentiles import percentiles, rank
 from enginewright.benchmark.run import Run
 from enginewright.benchmark.stability import stability
@@ -88,8 +88,9 @@ def _engine(measurement: Measurement, digest: str, rows: pd.DataFrame, settings:
         }
         loads[ScenarioName(name)] = LoadSpeed.of(found)
     resident = dict(measurement.resident_mib)
-    if len(rows):
-        resident["observed"] = float(rows["rss_mib"].max())
+    loaded = rows[~rows["phase"].astype(str).str.startswith(WHOLE)]  # which holds images of its own beside the engine
+    if len(loaded):
+        resident["observed"] = float(loaded["rss_mib"].max())
     resident["max"] = max(resident.values())
     whole = tuple(times.speed() for times in measurement.whole)
     return EngineSpeed(digest, loads, knee(measurement.curve), resident, whole)

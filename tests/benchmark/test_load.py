@@ -5,6 +5,7 @@ seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Optional
 
 import numpy as np
@@ -64,9 +65,17 @@ class Unwatched(Observer):
         del precision, phase, seconds
 
 
-def measure(observer: Observer, at_query: Callable[[], None], seconds: float) -> tuple[Benchmark, Measurement]:
+def measure(
+    observer: Observer, at_query: Callable[[], None], seconds: float, whole_seconds: float = 0.5
+) -> tuple[Benchmark, Measurement]:
     settings = Benchmark(
-        [ScenarioName.single_stream], Driver.own, seconds, warmup_seconds=0.01, window_seconds=WINDOW, batch_curve=[]
+        [ScenarioName.single_stream],
+        Driver.own,
+        seconds,
+        warmup_seconds=0.01,
+        window_seconds=WINDOW,
+        batch_curve=[],
+        whole_seconds=whole_seconds,
     )
     images = ImageSet({"images": np.zeros((4, 28, 28, 1), np.uint8)}, None, (), tuple("abcd"), [])
     with Interruption() as interruption:
@@ -150,3 +159,25 @@ def test_the_totals_are_the_sum_of_the_windows(slept: tuple[dict[str, Any], Meas
     figures, load = metrics["fp32"]["single_stream"], measured.loads["single_stream"]
     assert load.windows["queries"].sum() == len(load.samples) == figures["queries"]
     assert figures["throughput_images_per_s"] == pytest.approx(figures["queries"] / figures["seconds"])
+
+
+def test_images_of_the_whole_way_do_not_count_as_memory_of_the_engine(
+    slept: tuple[dict[str, Any], Measurement],
+) -> None:
+    _, measured = slept
+    rows = [(0, "fp32", "single_stream", 900.0), (0, "fp32", "whole way, batch 1", 1000.0)]
+    telemetry = pd.DataFrame(rows, columns=["clock_ns", "precision", "phase", "rss_mib"])
+    telemetry = telemetry.assign(cpu_utilization_percent=0.0, process_cpu_percent=0.0)
+    figures = metrics_of(Benchmark(), replace(measured, resident_mib={"after": 800.0}), telemetry)["fp32"]
+    assert figures["resident_mib_max"] == 900.0
+
+
+def test_the_whole_way_is_measured_with_one_image_and_a_batch_unless_it_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    settings, measured = measure(Unwatched(), lambda: clock.sleep(1e-3), 0.01)
+    assert [times.batch for times in measured.whole] == [1], "the engine takes no batch of 32"
+    assert metrics_of(settings, measured)["fp32"]["whole"]["batch_1"]["engine_ms_p50"] == pytest.approx(1.0, rel=0.01)
+    _, measured = measure(Unwatched(), lambda: clock.sleep(1e-3), 0.01, whole_seconds=0.0)
+    assert measured.whole == ()
