@@ -108,7 +108,7 @@ def test_images_of_one_run_beside_labels_of_another_are_not_measured(
 ) -> None:
     project(weights)
     folder = PATHS.validation
-    for name, seed in (("images.npy", 1), ("labels.csv", 0), ("classes.json", 0)):
+    for name, seed in (("images.npy", 1), ("geometry.npy", 1), ("labels.csv", 0), ("classes.json", 0)):
         manifest.seal(folder / name, "prepare_data", [], settings={"seed": seed, "set": f"of seed {seed}"})
     code, printed = run(reader)
     assert code == 2, printed
