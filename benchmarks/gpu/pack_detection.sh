@@ -8,8 +8,8 @@ rm -rf "$dest" && mkdir -p "$dest"
 python -m pip wheel -q --no-deps --no-build-isolation -w "$dest" . && rm -rf build enginewright.egg-info
 # of the data only what engines are validated with: 1.2 MB an image at 640 pixels
 cd "$project"
-tar cf - --exclude=artifacts/target --exclude=.dvc/cache --exclude=.dvc/tmp .dvc .dvcignore conf dvc.yaml dvc.lock \
-  params.yaml toolchain.yaml layers model artifacts/onnx artifacts/checks artifacts/calibration artifacts/mixed \
+tar cf - --exclude=artifacts/target --exclude=.dvc/cache --exclude=.dvc/tmp .dvc .dvcignore conf data dvc.yaml \
+  dvc.lock params.yaml toolchain.yaml layers model artifacts/onnx artifacts/checks artifacts/calibration artifacts/mixed \
   artifacts/sensitivity artifacts/metrics artifacts/toolchain artifacts/data/validation |
   xz -2 -T0 | split -b 56M -d - "$OLDPWD/$dest/project.tar.xz."
 cd "$OLDPWD" && du -sh "$dest" && ls -l "$dest"
