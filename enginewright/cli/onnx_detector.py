@@ -6,11 +6,14 @@ Shapes alone decide a contract. Where they leave a choice it is asked for; the g
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from enginewright.cli.onnx_input import described
-from enginewright.config import ContractName
+import numpy as np
+
+from enginewright.cli.onnx_input import ImageInput, described
+from enginewright.config import ContractName, Layout
 from enginewright.errors import ConfigError, nearest
 from enginewright.interface import Interface
 
@@ -40,6 +43,31 @@ def contracts(interface: Interface) -> list[Contract]:
 
     takes_images = any(len(spec.shape) == len(("N", "C", "H", "W")) for spec in interface.inputs)
     return fitting(interface.outputs, size_of(interface)) if takes_images else []
+
+
+def answered(interface: Interface, file: Path, image: Optional[ImageInput]) -> Interface:
+    """Put numbers where the file leaves axes of its outputs open, as exporters do beside an open batch: it is run once.
+
+    Args:
+        interface: of the file.
+        file: the ONNX file.
+        image: the input that an image becomes; without one nothing is done.
+
+    Raises:
+        ModelError: ONNX Runtime does not run it.
+    """
+    from enginewright.importers.original import Original
+
+    if image is None or all(isinstance(axis, int) for spec in interface.outputs for axis in spec.shape[1:]):
+        return interface
+    shape = [image.channels, *image.size] if image.layout is Layout.nchw else [*image.size, image.channels]
+    spec = interface.input(image.name)
+    found = Original(file, file.name, interface).answer({spec.name: np.zeros((1, *shape), spec.dtype)})
+    outputs = tuple(
+        replace(own, shape=(*own.shape[:1], *found[own.name].shape[1:])) if own.shape else own
+        for own in interface.outputs
+    )
+    return Interface((replace(spec, shape=(*spec.shape[:1], *shape)),), outputs)
 
 
 def detector(interface: Interface, operators: Collection[str], asked: Optional[str]) -> Detector:

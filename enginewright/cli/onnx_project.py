@@ -122,9 +122,9 @@ def _read(arguments: argparse.Namespace) -> Plan:
     arrays = onnx_data.is_arrays(arguments.data)
     task = _task(arguments.task, interface)
     judged = _judged(interface, task, arguments.output)
-    detector = _detector(arguments, interface, model)
     asked = Asked(parse_axes(arguments.axes), parse_size(arguments.size))
     fed = fed_arrays(interface, asked) if arrays else _with_small_batches(fed_images(interface, asked, path.name))
+    detector = _detector(arguments, interface, fed, model)
     preset, settings = _preprocessing(arguments, fed, detector)
     found = onnx_data.read(
         onnx_data.Given(arguments.data, arguments.labels, arguments.classes, detector is not None),
@@ -202,13 +202,16 @@ def _require_output(given: str, names: list[str]) -> None:
         raise ConfigError(f"--output {given} is no output of the model{nearest(given, names)}")
 
 
-def _detector(arguments: argparse.Namespace, interface: Interface, model: onnx.ModelProto) -> Optional[Detector]:
+def _detector(
+    arguments: argparse.Namespace, interface: Interface, fed: Fed, model: onnx.ModelProto
+) -> Optional[Detector]:
     """What a detector's outputs mean; None of another task."""
     asked: Optional[str] = arguments.contract
     if arguments.task != onnx_detector.TASK:
         if asked:
             raise ConfigError(f"--contract {asked} goes with --task {onnx_detector.TASK}; leave it out")
         return None
+    interface = onnx_detector.answered(interface, arguments.onnx, fed.image)
     outputs = tuple(spec for spec in interface.outputs if arguments.output in (None, spec.name))
     return onnx_detector.detector(
         Interface(interface.inputs, outputs), {node.op_type for node in model.graph.node}, asked

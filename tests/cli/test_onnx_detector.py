@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,15 +20,19 @@ from enginewright.config import ContractName
 from enginewright.errors import ConfigError, DataError, ModelError
 
 SIDE = 64  # of the input; in grids of strides 8, 16 and 32 there are 84 cells
-Outputs = Sequence[tuple[str, Sequence[Union[int, str]]]]
+Outputs = Sequence[tuple[str, Sequence[int]]]
 YOLOX: Outputs = [("output", (84, 8))]
 YOLO: Outputs = [("output0", (7, 84))]
 END_TO_END: Outputs = [("output0", (30, 6))]
 DETR: Outputs = [("dets", (30, 4)), ("labels", (30, 3)), ("masks", (30, 16, 16))]
 
 
-def network(path: Path, outputs: Outputs, more: Sequence[str] = ()) -> None:
-    """Each output is an even answer: the mean of the image, `more` operators after it, and a bias."""
+def network(path: Path, outputs: Outputs, more: Sequence[str] = (), names_axes: bool = False) -> None:
+    """Each output is an even answer: the mean of the image, `more` operators after it, and a bias.
+
+    `names_axes`: the file calls the axes of outputs by names of their own, as torch.onnx.export does beside an open
+    batch.
+    """
     nodes = [helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0)]
     last = "mean"
     for index, operator in enumerate(more):
@@ -36,7 +40,7 @@ def network(path: Path, outputs: Outputs, more: Sequence[str] = ()) -> None:
         last = f"more{index}"
     tensors = []
     for name, shape in outputs:
-        sizes = [axis if isinstance(axis, int) else 5 for axis in shape]
+        sizes = list(shape)
         tensors += [
             numpy_helper.from_array(np.ones((1, *sizes), np.float32), f"{name}_bias"),
             numpy_helper.from_array(np.array([-1, *[1] * len(sizes)], np.int64), f"{name}_shape"),
@@ -47,7 +51,14 @@ def network(path: Path, outputs: Outputs, more: Sequence[str] = ()) -> None:
         nodes,
         "net",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape]) for name, shape in outputs],
+        [
+            helper.make_tensor_value_info(
+                name,
+                TensorProto.FLOAT,
+                ["N", *(f"{name}_{place}" if names_axes else axis for place, axis in enumerate(shape))],
+            )
+            for name, shape in outputs
+        ],
         tensors,
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
@@ -92,6 +103,20 @@ def test_the_only_contract_that_shapes_allow_is_taken_and_said(
     many = "" if classes is None else f", {classes} classes"
     assert f"  contract: {contract}, the only one that the shapes allow{many}" in plan.said
     assert f"detection: {{contract: {contract}}}" in model_of(plan, given)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "contract"),
+    [
+        pytest.param(YOLO, "yolo", id="yolo"),
+        pytest.param(END_TO_END, "end2end", id="end2end"),
+        pytest.param(DETR, "detr", id="detr"),
+    ],
+)
+def test_outputs_that_the_file_leaves_open_are_measured(given: Path, outputs: Outputs, contract: str) -> None:
+    network(given / "net.onnx", outputs, names_axes=True)
+    plan = planned("--task", "detection", "--preprocess", "unit")
+    assert any(line.startswith(f"  contract: {contract}, the only one") for line in plan.said)
 
 
 @pytest.mark.parametrize(

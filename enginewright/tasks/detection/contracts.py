@@ -189,7 +189,7 @@ class Detr:
         boxes = [spec for spec in ranked if spec.shape[2] == BOX]
         if len(boxes) != 1:
             return None
-        logits = [spec for spec in ranked if spec is not boxes[0] and spec.shape[1] == boxes[0].shape[1]]
+        logits = [spec for spec in ranked if spec is not boxes[0] and _as_long(spec.shape[1], boxes[0].shape[1])]
         return (boxes[0].name, logits[0].name) if len(logits) == 1 else None
 
     def classes(self, outputs: Sequence[TensorSpec]) -> Optional[int]:
@@ -254,6 +254,11 @@ def _only(outputs: Sequence[TensorSpec], fits: Any) -> Optional[tuple[str, ...]]
 def _at_least(size: Any, least: int) -> bool:
     """Whether an axis may be so long."""
     return not isinstance(size, int) or size >= least
+
+
+def _as_long(size: Any, other: Any) -> bool:
+    """Whether two axes may be of one length: exporters give open axes names, each its own."""
+    return size == other or not isinstance(size, int) or not isinstance(other, int)
 
 
 def _longer(size: Any, than: Any) -> bool:

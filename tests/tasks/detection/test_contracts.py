@@ -145,6 +145,8 @@ def specs(*shapes: tuple[Any, ...]) -> list[TensorSpec]:
         pytest.param([(300, 4), (300, 91)], (560, 560), ["detr"], id="RF-DETR"),
         pytest.param([(300, 80), (300, 4)], (640, 640), ["detr"], id="RT-DETR, logits first"),
         pytest.param([(300, 4), (300, 91), (300, 108, 108)], (432, 432), ["detr"], id="with masks"),
+        pytest.param([("a", 4), ("b", 91)], (560, 560), ["detr"], id="axes that the exporter named"),
+        pytest.param([(300, 4), (200, 91)], (560, 560), [], id="other queries"),
         pytest.param([(1000,)], (224, 224), [], id="a classifier"),
         pytest.param([(21, 64, 64)], (64, 64), [], id="a segmenter"),
         pytest.param([(8400, 4), (8400, 4)], (640, 640), [], id="two lists of boxes"),
