@@ -17,6 +17,7 @@ from typing import Optional
 import enginewright
 from enginewright.cli import onnx_project
 from enginewright.cli.library import PACKAGE, library_conf, library_files
+from enginewright.cli.onnx_detector import PINNED
 from enginewright.cli.onnx_project import Plan
 from enginewright.errors import ConfigError
 
@@ -168,7 +169,9 @@ def _write_files(folder: Path, plan: Optional[Plan]) -> None:
         ".gitignore": IGNORED,
         "README.md": README.format(name=folder.resolve().name, version=enginewright.__version__),
     }
-    for name in ("layers/search.yaml", *(() if plan else ("data/digits/README.md",))):
+    pinned = PINNED.get(plan.detector.contract) if plan and plan.detector else None
+    chosen = "layers/search.yaml", pinned, None if plan else "data/digits/README.md"
+    for name in filter(None, chosen):
         texts[name] = (source / name).read_text(encoding="utf-8")
     if plan:
         texts.update(onnx_project.texts(plan, texts["conf/config.yaml"], folder))

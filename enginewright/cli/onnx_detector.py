@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 TASK = "detection"
 # contract -> the preset with which those who made it feed their models
 PRESETS = {"yolo": "ultralytics", "end2end": "ultralytics", "yolox": "yolox", "yolox_raw": "yolox", "detr": "rfdetr"}
+# contract -> which layers of such a head to keep in FP16, by the names that its makers' export gives them
+PINNED = {
+    "yolo": "layers/yolo.yaml",
+    "end2end": "layers/yolo.yaml",
+    "yolox": "layers/yolox.yaml",
+    "yolox_raw": "layers/yolox.yaml",
+}
 DECODES = "Exp"  # the operator by which YOLOX' logarithms become sizes
 
 

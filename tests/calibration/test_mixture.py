@@ -76,6 +76,59 @@ def test_the_projects_own_file_asks_for_a_search() -> None:
     assert Mixture.read(Path(__file__).parents[2] / "layers/search.yaml") == Mixture(None)
 
 
+# names of nodes in exports of ultralytics' and of YOLOX: the last convolutions of the heads, and others
+YOLO_LAST = [
+    *(f"/model.22/cv{branch}.{level}/cv{branch}.{level}.2/Conv" for branch in (2, 3) for level in (0, 1, 2)),
+    "/model.23/one2one_cv2.0/one2one_cv2.0.2/Conv",
+    "/0/model.22/cv3.1/cv3.1.2/Conv",
+]
+YOLO_OTHERS = [
+    "/model.0/conv/Conv",
+    "/model.2/cv2/conv/Conv",
+    "/model.2/m.0/cv2/conv/Conv",
+    "/model.22/cv2.0/cv2.0.1/conv/Conv",
+    "/model.23/cv3.0/cv3.0.1/cv3.0.1.1/conv/Conv",
+    "/model.22/dfl/conv/Conv",
+    "/model.22/cv4.0/cv4.0.2/Conv",
+]
+YOLOX_LAST = [
+    f"{scope}/head/{kind}_preds.{level}/Conv"
+    for scope in ("", "/0")
+    for kind in ("reg", "obj", "cls")
+    for level in (0, 1, 2)
+]
+YOLOX_OTHERS = [
+    "/backbone/backbone/stem/conv/conv/Conv",
+    "/head/stems.0/conv/Conv",
+    "/head/reg_convs.0/reg_convs.0.1/conv/Conv",
+    "/head/cls_convs.2/cls_convs.2.1/conv/Conv",
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "last", "others"),
+    [
+        pytest.param("yolo", YOLO_LAST, YOLO_OTHERS, id="YOLO"),
+        pytest.param("yolox", YOLOX_LAST, YOLOX_OTHERS, id="YOLOX"),
+    ],
+)
+def test_the_pinned_mixtures_of_detectors_fit_the_last_convolutions_of_a_head(
+    file: str, last: list[str], others: list[str]
+) -> None:
+    names = [*others, *last]
+    weight = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [1, 1, 1, 1], [1.0])
+    nodes = [
+        onnx.helper.make_node("Conv", [f"t{index}", "w"], [f"t{index + 1}"], name) for index, name in enumerate(names)
+    ]
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 1, 4, 4])
+        for name in ("t0", f"t{len(names)}")
+    ]
+    head = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight]))
+    pinned = Mixture.read(Path(__file__).parents[2] / f"layers/{file}.yaml").resolved(head, file)
+    assert sorted(pinned.names) == sorted(last)
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from enginewright.cli import onnx_project
+from enginewright.cli import init, onnx_project
 from enginewright.cli.onnx_detector import PRESETS
 from enginewright.config import ContractName
 from enginewright.errors import ConfigError, DataError, ModelError
@@ -315,3 +315,21 @@ def test_a_model_of_other_classes_is_refused(given: Path) -> None:
     (given / "images/boxes.json").write_text(boxes_of(NAMES))
     with pytest.raises(ConfigError, match=r"^the output output0 \[N, 9, 84\] has 5 classes, and images names 3; list"):
         planned(*CHOSEN)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "contract", "files"),
+    [
+        pytest.param(YOLOX, "yolox_raw", ["search.yaml", "yolox.yaml"], id="yolox_raw"),
+        pytest.param(YOLO, "yolo", ["search.yaml", "yolo.yaml"], id="yolo"),
+        pytest.param(END_TO_END, "end2end", ["search.yaml", "yolo.yaml"], id="end2end"),
+        pytest.param(DETR, "detr", ["search.yaml"], id="detr"),
+    ],
+)
+def test_a_project_has_the_pinned_mixture_of_its_head(
+    given: Path, outputs: Outputs, contract: str, files: list[str]
+) -> None:
+    network(given / "net.onnx", outputs)
+    plan = planned("--task", "detection", "--contract", contract, "--preprocess", PRESETS[contract])
+    init._write_files(given / "mine", plan)
+    assert sorted(path.name for path in (given / "mine/layers").iterdir()) == files
