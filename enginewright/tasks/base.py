@@ -95,6 +95,9 @@ class Task(Protocol):
             ConfigError: they must be chosen, and are not, or not among the outputs.
         """
 
+    def takes_for(self, judged: Interface) -> str:
+        """What it takes the outputs for where their shapes alone say so, a sentence; nothing where that was stated."""
+
     def class_count(self, judged: Interface) -> Optional[int]:
         """How many classes the outputs that are judged tell apart; None where their shapes do not say."""
 

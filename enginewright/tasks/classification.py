@@ -76,6 +76,11 @@ class Classification:
         """See `base.one_output`."""
         return one_output(self, interface, named)
 
+    def takes_for(self, judged: Interface) -> str:
+        """There is one way to read them."""
+        del judged
+        return ""
+
     def class_count(self, judged: Interface) -> Optional[int]:
         """The size of the second axis."""
         return axis_size(judged, 1)

@@ -79,6 +79,11 @@ class AllOutputs:
         del named
         return tuple(spec.name for spec in interface.outputs)
 
+    def takes_for(self, judged: Interface) -> str:
+        """There is one way to read them."""
+        del judged
+        return ""
+
     def class_count(self, judged: Interface) -> Optional[int]:
         """Numbers have no classes."""
         del judged

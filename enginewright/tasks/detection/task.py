@@ -102,6 +102,16 @@ class Detection:
             return tuple(spec.name for spec in outputs)
         return fits[0].choose(outputs, size_of(interface)) or ()
 
+    def takes_for(self, judged: Interface) -> str:
+        """The contract that the shapes leave, where model.detection.contract states none."""
+        fits = self._fitting(judged.outputs, size_of(judged))
+        if self._settings.contract is not None or len(fits) != 1:
+            return ""
+        return (
+            f"by its shapes, {_listed(judged.outputs)} is taken for the contract {fits[0].name} ({fits[0].means});"
+            " model.detection.contract states another"
+        )
+
     def class_count(self, judged: Interface) -> Optional[int]:
         """By the contract; of `detr` it is unknown, as one column may stand for no object."""
         fits = self._fitting(judged.outputs, size_of(judged))

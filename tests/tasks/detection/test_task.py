@@ -200,6 +200,16 @@ def test_what_is_judged_is_what_the_contract_takes() -> None:
     assert names_of(judged(model(named="y1"), interface((8400, 85), (300, 6)))) == ["y1"]
 
 
+def test_what_the_shapes_tell_is_said_and_what_is_stated_is_not() -> None:
+    yolo = judged(model(), interface((84, 8400)))
+    assert (
+        task_of(model())
+        .takes_for(yolo)
+        .startswith("by its shapes, 'y0' [N, 84, 8400] is taken for the contract yolo (")
+    )
+    assert task_of(model("yolo")).takes_for(yolo) == ""
+
+
 def test_contracts_that_look_alike_are_not_guessed() -> None:
     with pytest.raises(
         ConfigError,
