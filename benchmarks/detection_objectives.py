@@ -3,9 +3,9 @@
     python -m benchmarks.detection_objectives PROJECT [--images 200] [--judges 600] [--mixtures 40]
 
 PROJECT is a reproduced one of task detection, such as that of experiment=digit_detection. Of its model many mixtures
-are run: all layers in INT8, each layer alone in INT8, each alone in float, and random ones. The loss of mAP50-95 is that
-of the validation images against their labels; the candidates are measured on the sensitivity images. What counts is the
-rank correlation (Spearman) of each with the loss.
+are run: all layers in INT8, each layer alone in INT8, each alone in float, and random ones. The loss of mAP50-95 is
+that of the validation images against their labels; the candidates are measured on the sensitivity images. What counts
+is the rank correlation (Spearman) of each with the loss.
 """
 
 from __future__ import annotations
