@@ -175,6 +175,7 @@ class _Pen:
         self._draw: Drawing = ImageDraw.Draw(picture)
         self._size, self._classes, self._font = picture.size, classes, _font(12)
         self._width = 2 if scale >= 1 else 1
+        self._taken: list[Box] = []  # by labels
 
     def detections(self, found: Detections, place: Any, colour: str, dashed: bool = False) -> None:
         """A box each, with its class and score."""
@@ -192,13 +193,23 @@ class _Pen:
                 self._draw.line(piece, colour, width)
 
     def _label(self, box: Box, text: str, colour: str) -> None:
-        """Above the box, or in it where there is no room."""
+        """Above the box or below it, where no other label stands, or in it where there is no room."""
         low, top, high, bottom = self._draw.textbbox((0, 0), text, font=self._font)
         width, height = high - low + 4, bottom - top + 4
         x = min(max(box[0], 0), max(self._size[0] - width, 0))
-        y = box[1] - height if box[1] >= height else box[1] + 1
+        above = [box[1] - height * step for step in range(1, 4)]
+        below = [box[3] + 1 + height * step for step in range(3)]
+        room = [y for y in (*above, *below) if 0 <= y <= self._size[1] - height] or [box[1] + 1]
+        y = next((y for y in room if self._is_free(x, y, width, height)), room[0])
+        self._taken.append((x, y, x + width, y + height))
         self._draw.rectangle((x, y, x + width, y + height), colour)
         self._draw.text((x + 2, y + 2 - top), text, INK, font=self._font)
+
+    def _is_free(self, x: float, y: float, width: float, height: float) -> bool:
+        return all(
+            x + width <= left or right <= x or y + height <= upper or lower <= y
+            for left, upper, right, lower in self._taken
+        )
 
 
 def _dashes(line: Box, length: float = 5.0) -> Iterator[Box]:
