@@ -83,9 +83,10 @@ def choose(
     else:
         mixture = replace(asked.resolved(_loaded(variants.path), settings.layers), operators=operators)
         figures = variants.figures(mixture.names, operators)
-        found = Search(mixture.names, noise=variants.task.noise_of)
-        found.holds = found.add("pinned", mixture.names, figures, holds(figures)).holds
-    last, kept = found.last.figures, set(found.chosen) & set(variants.layers)  # a file may name what is in float anyway
+        counted = tuple(name for name in mixture.names if name in variants.layers)  # the others are in float anyway
+        found = Search(counted, noise=variants.task.noise_of)
+        found.holds = found.add("pinned", counted, figures, holds(figures)).holds
+    last = found.last.figures
     result = MixtureResult(
         holds=found.holds,
         decidable=equal.passed,
@@ -97,8 +98,8 @@ def choose(
         validation_images=rehearsal.images,
         images=len(variants.images),
         layers=len(variants.layers),
-        float_layers=len(kept),
-        int8_share=1 - len(kept) / len(variants.layers) if variants.layers else 0.0,
+        float_layers=len(found.chosen),
+        int8_share=1 - len(found.chosen) / len(variants.layers) if variants.layers else 0.0,
         float_traffic=traffic_of(ranking, found.chosen),
         evaluations=len(found.trials),
         pinned=asked.layers is not None,
