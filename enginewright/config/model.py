@@ -151,7 +151,7 @@ class Train:
         0.975,
         minimum=0,
         maximum=1,
-        help="the stage fails if the task's metric on the validation set (top-1, mean IoU) is below",
+        help="the stage fails if the task's metric on the validation set (top-1, mean IoU, mAP50-95) is below",
     )
 
 

@@ -108,7 +108,10 @@ class Accuracy:
     batch_size: int = setting(50, minimum=1, help="images at once")
     gate: GateMode = setting(GateMode.relative, help="bound as a share of FP32's metric, or as a loss from it")
     minimum_ratio: float = setting(
-        0.99, minimum=0, maximum=1, help="relative gate: the task's metric (top-1, mean IoU) of INT8 over FP32's"
+        0.99,
+        minimum=0,
+        maximum=1,
+        help="relative gate: the task's metric (top-1, mean IoU, mAP50-95) of INT8 over FP32's",
     )
     maximum_loss: float = setting(0.01, minimum=0, maximum=1, help="absolute gate: FP32's metric less that of INT8")
     confidence: float = setting(

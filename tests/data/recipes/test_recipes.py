@@ -149,3 +149,27 @@ def test_an_image_is_one_input(count: int) -> None:
     made: dict[str, Optional[object]] = dict(recipe.store(Sample("a", 0, lambda: np.zeros((6, 6), np.uint8)))[0])
     with pytest.raises(DataError, match=f"recipe letterbox makes one input of an image, and the model has {count}"):
         recipe.feeds({IMAGES: np.asarray(made[IMAGES])[None]}, ["left", "right"][:count])
+
+
+@pytest.mark.parametrize("settings", RECIPES[3:])
+def test_a_box_lies_within_half_a_pixel_of_its_pixels_whatever_the_size(settings: dict[str, Any]) -> None:
+    """100 random sizes: the edges of a white rectangle, to a part of a pixel by its sums, and the way back."""
+    rng = np.random.default_rng(0)
+    preprocessing = Preprocessing(size=[160, 160], pad=[0], antialias=False, **settings)
+    for _ in range(100):
+        height, width = (int(side) for side in rng.integers(60, 400, 2))
+        y1, x1 = int(rng.integers(0, height // 2)), int(rng.integers(0, width // 2))
+        y2, x2 = int(rng.integers(y1 + height // 4, height + 1)), int(rng.integers(x1 + width // 4, width + 1))
+        picture = np.zeros((height, width), np.uint8)
+        picture[y1:y2, x1:x2] = 255
+        pixels, geometry = stored(picture, preprocessing)
+        box = np.array([x1, y1, x2, y2], np.float64)
+        left, top, right, bottom = geometry.boxes_to_input(box).tolist()
+        across, down = pixels[round((top + bottom) / 2), :, 0], pixels[:, round((left + right) / 2), 0]
+        for profile, (low, high) in ((across, (left, right)), (down, (top, bottom))):
+            level = profile / 255
+            centre, length = float(level @ (np.arange(160) + 0.5) / level.sum()), float(level.sum())
+            assert centre - length / 2 == pytest.approx(low, abs=0.5)
+            assert centre + length / 2 == pytest.approx(high, abs=0.5)
+        back = geometry.boxes_to_image(np.array([left, top, right, bottom]))
+        assert back.tolist() == pytest.approx(box.tolist(), abs=1e-9)
