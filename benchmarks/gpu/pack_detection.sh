@@ -4,12 +4,12 @@
 # (PROJECT: made by `enginewright init`, with `dvc repro search_mixed` done by this checkout, or by the wheel LIBRARY)
 set -eu
 project=$1; dest=${2:-.gpu/detection}
-rm -rf "$dest" && mkdir -p "$dest"
+rm -rf "$dest" && mkdir -p "$dest" && dest=$(cd "$dest" && pwd)
 python -m pip wheel -q --no-deps --no-build-isolation -w "$dest" "${LIBRARY:-.}" && rm -rf build enginewright.egg-info
 # of the data only what engines are validated with: 1.2 MB an image at 640 pixels
 cd "$project"
 tar cf - --exclude=artifacts/target --exclude=.dvc/cache --exclude=.dvc/tmp .dvc .dvcignore conf data layers model \
   dvc.yaml dvc.lock params.yaml toolchain.yaml artifacts/onnx artifacts/checks artifacts/calibration \
   artifacts/sensitivity artifacts/mixed artifacts/metrics artifacts/toolchain artifacts/data/validation |
-  xz -2 -T0 | split -b 56M -d - "$OLDPWD/$dest/project.tar.xz."
-cd "$OLDPWD" && du -sh "$dest" && ls -l "$dest"
+  xz -2 -T0 | split -b 56M -d - "$dest/project.tar.xz."
+du -sh "$dest" && ls -l "$dest"
