@@ -6,6 +6,7 @@ begin from the weights of ddddocr's detector of characters, a YOLOX-tiny of one 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import sys
@@ -28,6 +29,7 @@ BATCH, LARGEST_RATE = 8, 1.5e-3
 LOOK = Look(320, 320, count=4)  # scenes to train on: digits as large as in those of 480 x 640
 
 
+@functools.lru_cache
 def _modules() -> tuple[Any, Any]:
     """The package's neck and head."""
     root = package_file("yolox", "__init__.py").parent

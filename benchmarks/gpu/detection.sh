@@ -1,11 +1,11 @@
 #!/bin/sh
 # A detector on the GPU machine through `dvc repro`: engines of every precision, their mAP, and images per second with
 # and without pre- and postprocessing. What is portable was computed elsewhere and carried (pack_detection.sh).
-# Usage: sh benchmarks/gpu/detection.sh PYTHON NAME [OVERRIDE ...]
+# Usage: sh benchmarks/gpu/detection.sh PYTHON NAME
 # (PYTHON: the one with TensorRT. PARTS: the folder with the wheel and project.tar.xz.*; WHEELS: more wheels that PYTHON
 # lacks, such as hotcoco, SciPy and Pillow. Called again on the same machine, it goes on where it stopped.)
 set -u
-py=$1; name=$2; shift 2
+py=$1; name=$2
 out=${OUT:-$PWD/measured}; mkdir -p "$out"
 parts=${PARTS:-.gpu/detection}; log=$out/detection_$name.log; : > "$log"
 work=${WORK:-/tmp/detection_$name}
@@ -34,9 +34,6 @@ keep() {
 }
 
 step config python -m dvc config core.no_scm true
-# shellcheck disable=SC2086  # SETTINGS are several
-step configure python -m enginewright.cli configure \
-  ${SETTINGS:-runtime=tensorrt build.tactic_sources=[EDGE_MASK_CONVOLUTIONS,JIT_CONVOLUTIONS]} "$@" || exit 1
 step status python -m dvc status
 # in the order of what is most wanted, each kept at once: a call may end before the last
 for stage in build_int8 build_fp16 build_int8_mixed build_fp32 validate_accuracy benchmark_sustained profile_layers \

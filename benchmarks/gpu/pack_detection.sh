@@ -1,7 +1,9 @@
 #!/bin/sh
 # Before calls to the GPU machine: the target's half of a project in parts that can be carried there.
 # Usage, in this repository's root: sh benchmarks/gpu/pack_detection.sh PROJECT [DEST]
-# (PROJECT: made by `enginewright init`, with `dvc repro search_mixed` done by this checkout, or by the wheel LIBRARY)
+# PROJECT: made by `enginewright init`. `dvc repro search_mixed` is done by this checkout, or by the wheel LIBRARY; then
+# `enginewright configure runtime=tensorrt 'build.tactic_sources=[EDGE_MASK_CONVOLUTIONS,JIT_CONVOLUTIONS]'`: configure
+# asks for data.root, which stays here.
 set -eu
 project=$1; dest=${2:-.gpu/detection}
 rm -rf "$dest" && mkdir -p "$dest" && dest=$(cd "$dest" && pwd)
