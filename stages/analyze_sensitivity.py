@@ -15,7 +15,7 @@ def analyze_sensitivity(stage: Stage) -> Metrics:
     variants, journal = open_variants(stage)
     settings = stage.params.analyze_sensitivity
     budget = Budget(stage.name, settings.evaluations, settings.minutes)
-    whole, table = analysis.analyze(variants, budget, view.track, print)
+    whole, table = analysis.analyze(variants, budget, view.track, view.say)
     found = analysis.result(variants, whole, table, budget)
     origin = {"images": found.images, "evaluations": found.evaluations}
     with stage.output(stage.paths.ranking, inputs(variants.images, stage.paths), settings=origin) as temporary:

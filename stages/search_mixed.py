@@ -21,7 +21,7 @@ def search_mixed(stage: Stage) -> Metrics:
     manifest.verify(paths.ranking)
     rehearsal = Rehearsal(stage.params.accuracy, stage.params.data.validation_images, settings.margin)
     variants, journal = open_variants(stage, rehearsal)
-    choice = choose(variants, rehearsal, asked, pd.read_csv(paths.ranking), settings, say=print)
+    choice = choose(variants, rehearsal, asked, pd.read_csv(paths.ranking), settings, say=view.say)
     stage.tables(paths.mixed_layers.parent, {"trials.csv": choice.trials()}, [], sealed=None)
     made_from = [*inputs(variants.images, paths), paths.file(settings.layers)]
     beside = {"trials.csv": "table"}

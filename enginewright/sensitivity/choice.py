@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,13 +70,13 @@ def choose(
 
     if asked.layers is None:
         budget = Budget("search_mixed", settings.evaluations, settings.minutes)
-        say(budget.plan(settings.evaluations, len(variants.images), variants.seconds, at_most=True))
+        timed = _Timed(variants, operators, budget, say)
         most = most_kept(len(variants.layers), settings.minimum_int8_share)
         found = search(
-            lambda kept: variants.figures(kept, operators),
+            timed.figures,
             holds,
             ranked(ranking, settings.spare),
-            Limits(settings.evaluations, most, lambda: budget.allows(variants.seconds)),
+            Limits(settings.evaluations, most, lambda: budget.allows(timed.each)),
             variants.task.noise_of,
         )
         mixture = Mixture(tuple(FloatLayer(name, _reason(name, ranking)) for name in found.chosen), operators)
@@ -106,6 +106,26 @@ def choose(
         cut_by_minutes=settings.minutes if found.late else None,
     )
     return Choice(mixture, found, result, "" if equal.passed else _warning(variants, equal, rehearsal))
+
+
+class _Timed:
+    """Measures mixtures, and says after the first one how long the others may take."""
+
+    def __init__(
+        self, variants: Variants, operators: Sequence[str], budget: Budget, say: Callable[[str], None]
+    ) -> None:
+        self._variants, self._operators, self._budget, self._say = variants, tuple(operators), budget, say
+        self.each = 0.0  # seconds of the slowest so far
+
+    def figures(self, kept: Sequence[str]) -> Figures:
+        """The metrics of a mixture."""
+        first, start = self.each == 0.0, self._budget.clock()
+        found = self._variants.figures(kept, self._operators)
+        self.each = max(self.each, self._budget.clock() - start, self._variants.seconds)
+        if first:
+            left = max(self._budget.evaluations - 1, 0)
+            self._say(self._budget.plan(left, len(self._variants.images), self.each, at_most=True))
+        return found
 
 
 def _loaded(path: Path) -> Any:

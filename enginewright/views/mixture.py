@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from enginewright.sensitivity.choice import Choice
 
 
+def say(sentence: str) -> None:
+    """Print at once, also into a pipe: how long it will take is of no use afterwards."""
+    print(sentence, flush=True)
+
+
 def show(choice: Choice) -> None:
     """Print the mixture that was chosen, and how sure the choice is."""
     from rich.console import Console

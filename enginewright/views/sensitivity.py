@@ -31,6 +31,11 @@ def track(blocks: Sequence[Block]) -> Iterable[Block]:
     return progress(blocks, "layers in INT8 and in float", console=Console(stderr=True))
 
 
+def say(sentence: str) -> None:
+    """Print at once, also into a pipe: how long it will take is of no use afterwards."""
+    print(sentence, flush=True)
+
+
 def show(table: pd.DataFrame, found: SensitivityResult, task: Task) -> None:
     """Print the first rows of a ranking, and what a rule of the task keeps in float."""
     from rich.console import Console
