@@ -204,9 +204,12 @@ class _Reader:
             raise self._wrong(f"{where} has the bbox {bbox}, whose width or height is negative; {remedy}")
         if not width or not height:
             return None
-        area = entry.get("area")
-        size = float(area) if area is not None and _is_number(area) else width * height
-        return [x, y, x + width, y + height, kind, size, float(bool(entry.get("iscrowd", 0)))]
+        area, crowd = entry.get("area", width * height), entry.get("iscrowd", 0)
+        if not _is_number(area) or area < 0:
+            raise self._wrong(f"{where} has the area {area!r}; give square pixels, or leave it out")
+        if crowd not in (0, 1):
+            raise self._wrong(f"{where} has the iscrowd {crowd!r}; give 0 or 1")
+        return [x, y, x + width, y + height, kind, float(area), float(crowd)]
 
     def _id(self, entry: Mapping[str, Any], key: str, where: str) -> int:
         value = entry.get(key)

@@ -124,7 +124,7 @@ def _row(words: Sequence[str], count: int, where: str) -> Optional[list[float]]:
     if len(numbers) < BOX or (len(numbers) > BOX and len(numbers) % 2 == 0):
         raise DataError(f"{where} holds {counted(len(numbers), 'number', 'numbers')}; write {LINE}")
     kind, shares = numbers[0], numbers[1:]
-    if kind != int(kind) or not 0 <= kind < count:
+    if not kind.is_integer() or not 0 <= kind < count:
         raise DataError(f"{where} has the class {words[0]}, and there are {count}, from 0 on; name them all")
     if len(numbers) > BOX:
         across, down = shares[::2], shares[1::2]

@@ -89,6 +89,8 @@ def test_classes_may_be_named_by_a_file(folder: Path) -> None:
         pytest.param("cat 0.5 0.5 0.2 0.2", "holds 'cat 0.5 0.5 0.2 0.2', not numbers; write class", id="a name"),
         pytest.param("2 0.5 0.5 0.2 0.2", "line 1 of set/labels/train/a.txt has the class 2, and there are 2", id="2"),
         pytest.param("-1 0.5 0.5 0.2 0.2", "has the class -1, and there are 2, from 0 on", id="negative class"),
+        pytest.param("nan 0.5 0.5 0.2 0.2", "has the class nan, and there are 2", id="class nan"),
+        pytest.param("inf 0.5 0.5 0.2 0.2", "has the class inf, and there are 2", id="class inf"),
         pytest.param("0.5 0.5 0.5 0.2 0.2", "has the class 0.5, and there are 2", id="half a class"),
         pytest.param("0 12 8 4 4", "has 12, and shares of an image lie between 0 and 1; write", id="pixels"),
         pytest.param("0 0.5 0.5 -0.2 0.2", "has -0.2, and shares of an image lie between 0 and 1", id="negative"),
